@@ -1,0 +1,240 @@
+//! What the planner knows of a kernel, and how a kernel of that version is asked for a policy.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    axes::{Axes, Device, Policy, ScalableMode},
+    version::Version,
+};
+
+/// How a kernel image is entered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Boot {
+    /// An ELF image by its PVH note: nothing is decompressed inside the guest.
+    Pvh,
+    /// A bzImage by the Linux boot protocol.
+    BzImage,
+}
+
+impl Boot {
+    /// Its name in records.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pvh => "pvh",
+            Self::BzImage => "bzimage",
+        }
+    }
+}
+
+/// A configuration option's setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Setting {
+    /// Built in (or set to any value other than `m` and `n`).
+    BuiltIn,
+    /// A module.
+    Module,
+}
+
+/// A kernel, as far as a plan depends on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kernel {
+    /// Its name on the kernel axis.
+    pub name: String,
+    /// Its version; `None` where its image does not tell.
+    pub version: Option<Version>,
+    /// The image that QEMU loads.
+    pub image: String,
+    /// SHA-256 of that image.
+    pub sha256: String,
+    /// How it is entered.
+    pub boot: Boot,
+    /// The options that are set, of those in [`OPTIONS`]; `None` where the configuration is not
+    /// to be had.
+    pub config: Option<BTreeMap<String, Setting>>,
+    /// Packages it came from, each `name version sha256`.
+    pub packages: Vec<String>,
+}
+
+/// The options that a plan asks about.
+pub const OPTIONS: &[&str] = &[
+    "CONFIG_BLK_DEV_INITRD",
+    "CONFIG_BLK_DEV_NVME",
+    "CONFIG_DEVTMPFS",
+    "CONFIG_E1000E",
+    "CONFIG_INTEL_IOMMU",
+    "CONFIG_IOMMU_DEFAULT_DMA_STRICT",
+    "CONFIG_IOMMU_DEFAULT_PASSTHROUGH",
+    "CONFIG_PACKET",
+    "CONFIG_PCI_MSI",
+    "CONFIG_SERIAL_8250_CONSOLE",
+    "CONFIG_VIRTIO_BLK",
+    "CONFIG_VIRTIO_NET",
+    "CONFIG_VIRTIO_PCI",
+];
+
+/// The first kernels whose Intel driver heeds `iommu.strict`.
+const HEEDS_IOMMU_STRICT: Version = Version::new(5, 15, 0);
+
+impl Kernel {
+    fn setting(&self, option: &str) -> Option<Option<Setting>> {
+        self.config.as_ref().map(|config| config.get(option).copied())
+    }
+
+    fn is_set(&self, option: &str) -> bool {
+        matches!(self.setting(option), Some(Some(_)))
+    }
+
+    /// What this kernel lacks to run a cell with `device`, option by option, with what each is for.
+    #[must_use]
+    pub fn lacks(&self, device: Device) -> Vec<String> {
+        let everywhere = [
+            ("CONFIG_INTEL_IOMMU", "the Intel IOMMU driver"),
+            ("CONFIG_SERIAL_8250_CONSOLE", "a serial console"),
+            ("CONFIG_BLK_DEV_INITRD", "an initramfs"),
+            ("CONFIG_DEVTMPFS", "devtmpfs"),
+        ];
+        everywhere
+            .iter()
+            .chain(needs(device))
+            .filter(|(option, _)| self.setting(option) == Some(None))
+            .map(|(option, what)| format!("{what} ({option} is not set)"))
+            .collect()
+    }
+
+    /// Modules that a cell with `device` needs where they are not built in.
+    #[must_use]
+    pub fn modules(&self, device: Device) -> Vec<&'static str> {
+        let wanted: &[(&str, &str)] = match device {
+            Device::Nvme => &[("CONFIG_BLK_DEV_NVME", "nvme")],
+            Device::VirtioBlk => {
+                &[("CONFIG_VIRTIO_PCI", "virtio_pci"), ("CONFIG_VIRTIO_BLK", "virtio_blk")]
+            }
+            Device::E1000e => &[("CONFIG_E1000E", "e1000e"), ("CONFIG_PACKET", "af_packet")],
+            Device::VirtioNet => &[
+                ("CONFIG_VIRTIO_PCI", "virtio_pci"),
+                ("CONFIG_VIRTIO_NET", "virtio_net"),
+                ("CONFIG_PACKET", "af_packet"),
+            ],
+        };
+        wanted
+            .iter()
+            .filter(|(option, _)| self.setting(option) != Some(Some(Setting::BuiltIn)))
+            .map(|(_, module)| *module)
+            .collect()
+    }
+
+    /// The words that ask this kernel for what `axes` say.
+    #[must_use]
+    pub fn policy_words(&self, axes: &Axes) -> Vec<String> {
+        // A kernel that does not tell its version is taken for a recent one.
+        let recent = self.version.is_none_or(|version| version >= HEEDS_IOMMU_STRICT);
+        let mut driver = vec!["intel_iommu=on"];
+        let mut words = Vec::new();
+        match axes.policy {
+            Policy::Strict if recent => words.push("iommu.strict=1"),
+            Policy::Strict => driver.push("strict"),
+            // The default of nearly all kernels: said only where it is not this one's.
+            Policy::Lazy if self.is_set("CONFIG_IOMMU_DEFAULT_DMA_STRICT") => {
+                words.push("iommu.strict=0");
+            }
+            Policy::Passthrough => words.push("iommu=pt"),
+            Policy::Lazy => {}
+        }
+        if axes.policy != Policy::Passthrough && self.is_set("CONFIG_IOMMU_DEFAULT_PASSTHROUGH") {
+            words.push("iommu.passthrough=0");
+        }
+        if axes.scalable_mode != ScalableMode::Off {
+            driver.push("sm_on");
+        }
+        std::iter::once(driver.join(",")).chain(words.into_iter().map(str::to_owned)).collect()
+    }
+}
+
+fn needs(device: Device) -> &'static [(&'static str, &'static str)] {
+    match device {
+        Device::Nvme => &[("CONFIG_BLK_DEV_NVME", "NVMe")],
+        Device::VirtioBlk => {
+            &[("CONFIG_VIRTIO_PCI", "virtio over PCI"), ("CONFIG_VIRTIO_BLK", "virtio-blk")]
+        }
+        Device::E1000e => &[("CONFIG_E1000E", "e1000e"), ("CONFIG_PACKET", "packet sockets")],
+        Device::VirtioNet => &[
+            ("CONFIG_VIRTIO_PCI", "virtio over PCI"),
+            ("CONFIG_VIRTIO_NET", "virtio-net"),
+            ("CONFIG_PACKET", "packet sockets"),
+        ],
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn kernel(version: &str, set: &[(&str, Setting)]) -> Kernel {
+        let everything = OPTIONS
+            .iter()
+            .filter(|option| !option.contains("DEFAULT"))
+            .map(|option| ((*option).to_owned(), Setting::BuiltIn));
+        Kernel {
+            name: format!("linux-{version}"),
+            version: Some(version.parse().unwrap()),
+            image: "/cache/vmlinux".into(),
+            sha256: "0".repeat(64),
+            boot: Boot::Pvh,
+            config: Some(
+                everything.chain(set.iter().map(|(name, set)| ((*name).to_owned(), *set))).collect(),
+            ),
+            packages: Vec::new(),
+        }
+    }
+
+    #[track_caller]
+    fn check(version: &str, set: &[(&str, Setting)], policy: Policy, sm: ScalableMode, words: &str) {
+        let axes = Axes { policy, scalable_mode: sm, ..Axes::default() };
+        assert_eq!(kernel(version, set).policy_words(&axes).join(" "), words);
+    }
+
+    #[test]
+    fn each_version_is_asked_in_its_own_words() {
+        use ScalableMode::{FirstStage, Off};
+        check("5.10.262", &[], Policy::Strict, Off, "intel_iommu=on,strict");
+        check("6.1.176", &[], Policy::Strict, Off, "intel_iommu=on iommu.strict=1");
+        check("6.1.176", &[], Policy::Lazy, Off, "intel_iommu=on");
+        check("5.10.1", &[], Policy::Passthrough, Off, "intel_iommu=on iommu=pt");
+        check("6.12", &[], Policy::Lazy, FirstStage, "intel_iommu=on,sm_on");
+    }
+
+    #[test]
+    fn a_kernel_with_another_default_is_told_explicitly() {
+        let strict = [("CONFIG_IOMMU_DEFAULT_DMA_STRICT", Setting::BuiltIn)];
+        let through = [("CONFIG_IOMMU_DEFAULT_PASSTHROUGH", Setting::BuiltIn)];
+        let off = ScalableMode::Off;
+        check("6.1", &strict, Policy::Lazy, off, "intel_iommu=on iommu.strict=0");
+        check("6.1", &through, Policy::Lazy, off, "intel_iommu=on iommu.passthrough=0");
+        check("6.1", &through, Policy::Passthrough, off, "intel_iommu=on iommu=pt");
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let mut bare = kernel("6.1", &[]);
+        let config = bare.config.as_mut().unwrap();
+        config.remove("CONFIG_E1000E");
+        config.remove("CONFIG_INTEL_IOMMU");
+        assert_eq!(
+            bare.lacks(Device::E1000e),
+            [
+                "the Intel IOMMU driver (CONFIG_INTEL_IOMMU is not set)",
+                "e1000e (CONFIG_E1000E is not set)"
+            ]
+        );
+        bare.config = None;
+        assert!(bare.lacks(Device::E1000e).is_empty());
+    }
+
+    #[test]
+    fn only_what_is_not_built_in_is_loaded() {
+        let kernel = kernel("6.1", &[("CONFIG_BLK_DEV_NVME", Setting::Module)]);
+        assert_eq!(kernel.modules(Device::Nvme), ["nvme"]);
+        assert!(kernel.modules(Device::VirtioBlk).is_empty());
+    }
+}

@@ -1,0 +1,307 @@
+//! What was seen of one cell, each thing with its source, and no opinion on any of it.
+
+use std::collections::BTreeMap;
+
+use dmarig_wire::{DmaCounts, Environment, LogRecord, Report};
+use serde::{Deserialize, Serialize};
+
+use crate::axes::{Accelerator, Axes};
+
+/// Version of the [`Observation`]'s layout.
+pub const OBSERVATION_SCHEMA: u32 = 1;
+
+/// Everything that was seen of one cell.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Observation {
+    /// [`OBSERVATION_SCHEMA`] of the writer.
+    pub schema: u32,
+    /// The cell's id.
+    pub cell: String,
+    /// The case that it is a cell of.
+    pub case: String,
+    /// What was asked for.
+    pub axes: Axes,
+    /// How the rig's part ended.
+    pub end: End,
+    /// What the guest ran on.
+    pub setup: Setup,
+    /// Words of the agent's greeting: `uname -r` and modules that did not load.
+    pub release: Option<String>,
+    /// Modules that failed to load, with the kernel's reason.
+    pub module_errors: BTreeMap<String, String>,
+    /// The guest's view of itself (source: agent), before the workload.
+    pub guest: Option<Environment>,
+    /// The same after the workload.
+    pub guest_after: Option<Environment>,
+    /// QEMU's view of the virtual IOMMU (source: QMP `qom-get`), by property name.
+    pub qom: BTreeMap<String, serde_json::Value>,
+    /// The registers, read from the hypervisor's side (source: HMP `xp`).
+    pub registers: Option<Registers>,
+    /// The kernel log.
+    pub log: KernelLog,
+    /// QMP events other than those of ordinary operation, in order.
+    pub events: Vec<QmpEvent>,
+    /// What the workload did, window by window.
+    pub windows: Vec<Window>,
+    /// Wall-clock time of each phase, in order.
+    pub phases: Vec<Phase>,
+}
+
+/// How the rig's part of a cell ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "how")]
+pub enum End {
+    /// All that was planned was done.
+    Completed,
+    /// It was not started.
+    Skipped {
+        /// Why.
+        reason: String,
+    },
+    /// The guest's kernel panicked (source: QMP event or console).
+    Panicked {
+        /// The panic's line.
+        message: String,
+    },
+    /// The guest reset or shut itself down when it should not have (source: QMP event).
+    WentDown {
+        /// QEMU's word for it, such as `guest-reset`.
+        reason: String,
+    },
+    /// Something did not come in time.
+    TimedOut {
+        /// What was waited for.
+        waiting_for: String,
+        /// The deadline, in milliseconds.
+        after_ms: u64,
+        /// What had been seen last: the console's end, escaped.
+        last: String,
+    },
+    /// QEMU ended by itself.
+    QemuDied {
+        /// Its exit status.
+        status: String,
+        /// The end of its standard error, escaped.
+        stderr: String,
+    },
+    /// The agent refused or failed a request.
+    AgentFailed {
+        /// What it said, escaped.
+        what: String,
+    },
+    /// The agent's channel carried something that is no message.
+    ChannelBroken {
+        /// What was wrong with it.
+        what: String,
+    },
+    /// Something on the host went wrong.
+    HostFault {
+        /// What, where, and what to do.
+        what: String,
+    },
+    /// The user stopped it.
+    Interrupted,
+}
+
+/// What a guest ran on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setup {
+    /// QEMU's version, as it says itself.
+    pub qemu_version: String,
+    /// The QEMU binary.
+    pub qemu_path: String,
+    /// The accelerator that was used.
+    pub accelerator: Accelerator,
+    /// QEMU's arguments, the binary first.
+    pub argv: Vec<String>,
+    /// The kernel's command line.
+    pub cmdline: String,
+    /// Words of the command line that make the boot faster and change nothing under test.
+    pub boot_levers: Vec<String>,
+    /// How the kernel is entered: `pvh` or `bzimage`.
+    pub boot: String,
+    /// The kernel image that was booted.
+    pub kernel_image: String,
+    /// SHA-256 of that image.
+    pub kernel_sha256: String,
+    /// Packages that the kernel came from, each `name version sha256`.
+    pub packages: Vec<String>,
+    /// SHA-256 of the initramfs.
+    pub initramfs_sha256: String,
+    /// Modules in it, in load order.
+    pub modules: Vec<String>,
+}
+
+/// Registers of the virtual IOMMU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registers {
+    /// Capability register.
+    pub cap: u64,
+    /// Extended capability register.
+    pub ecap: u64,
+}
+
+/// The kernel log.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelLog {
+    /// Where it was read.
+    pub source: LogSource,
+    /// Records in order. From a console, level is 255 (unknown) and `seq` the line's number.
+    pub records: Vec<LogRecord>,
+    /// Records that were overwritten before they could be read.
+    pub lost: u64,
+}
+
+/// Where a kernel log was read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogSource {
+    /// Nowhere.
+    #[default]
+    None,
+    /// `/dev/kmsg`, by the agent.
+    Kmsg,
+    /// The console, as it was when the guest ended.
+    Console,
+}
+
+/// One QMP event.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct QmpEvent {
+    /// Its name, such as `GUEST_PANICKED`.
+    pub name: String,
+    /// Its data.
+    pub data: serde_json::Value,
+    /// Time since the guest's start, in milliseconds.
+    pub at_ms: u64,
+}
+
+/// What a window is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WindowKind {
+    /// The hypervisor's trace is on; its times mean nothing.
+    Counting,
+    /// The trace is off, and a clock runs.
+    Timing,
+    /// As timing, thrown away.
+    WarmUp,
+}
+
+/// One run of the workload.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Window {
+    /// What it is for.
+    pub kind: WindowKind,
+    /// What the agent says of it.
+    pub report: Report,
+    /// What the hypervisor saw meanwhile (source: trace events); none in a timing window.
+    pub trace: Option<TraceCounts>,
+    /// What the guest's kernel counted meanwhile (source: tracepoints); none in a timing window.
+    pub dma: Option<DmaCounts>,
+}
+
+/// Trace events of the hypervisor, counted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TraceCounts {
+    /// Page-selective IOTLB invalidations, PASID-based ones included.
+    pub psi: u64,
+    /// Of them, those that came first for their range since it was last invalidated: with caching
+    /// mode on a range is invalidated when it is mapped and again when it is unmapped.
+    pub psi_opening: u64,
+    /// Of them, the others: they close a range that an earlier one opened.
+    pub psi_closing: u64,
+    /// Of them, those that came when more ranges were open than are kept track of.
+    pub psi_unattributed: u64,
+    /// Domain-selective IOTLB invalidations, PASID-selective ones included.
+    pub dsi: u64,
+    /// Global IOTLB invalidations.
+    pub global: u64,
+    /// Wait descriptors.
+    pub wait: u64,
+    /// Device-IOTLB invalidations.
+    pub device_iotlb: u64,
+    /// Leaf entries that a walk of a shadowed page table visited.
+    pub page_walk_entries: u64,
+    /// Of them, entries that had not changed.
+    pub page_walk_in_vain: u64,
+    /// Walks, by table level.
+    pub page_walk_levels: u64,
+    /// Whole address spaces that were unmapped.
+    pub unmap_whole: u64,
+    /// DMA faults.
+    pub faults: u64,
+    /// The first few faults' lines.
+    pub fault_lines: Vec<String>,
+    /// Lines that are none of the events asked for.
+    pub unknown: u64,
+    /// Lines in all.
+    pub lines: u64,
+}
+
+/// A stretch of wall-clock time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Phase {
+    /// Its name: plan, spawn, firmware, kernel, agent, workload, collect, teardown.
+    pub name: String,
+    /// How long it took, in microseconds.
+    pub us: u64,
+}
+
+/// How a cell ended, as its user is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// All that was expected was seen.
+    Passed,
+    /// Something was seen that must not be, or not seen that must.
+    Failed,
+    /// Not run, for a reason.
+    Skipped,
+    /// The guest did not come to an end in time.
+    TimedOut,
+    /// The rig's fault or the host's; nothing is said of the kernel.
+    Errored,
+}
+
+impl Outcome {
+    /// The word in reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+            Self::TimedOut => "timed out",
+            Self::Errored => "errored",
+        }
+    }
+}
+
+/// One thing that was checked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// What was checked, such as `warning` or `psi-per-unmap`.
+    pub name: String,
+    /// The rule that asked for it.
+    pub rule: String,
+    /// What was expected, for a person.
+    pub expected: String,
+    /// What was found, for a person.
+    pub found: String,
+    /// Whether it held; `None` where it could not be judged.
+    pub held: Option<bool>,
+    /// Lines that show it: of the kernel log, or counts.
+    pub evidence: Vec<String>,
+}
+
+/// The judgement of one cell.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why, for a person; empty where it passed.
+    pub reasons: Vec<String>,
+    /// Each thing that was checked.
+    pub checks: Vec<Check>,
+}

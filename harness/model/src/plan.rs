@@ -1,0 +1,292 @@
+//! The plan to launch one guest: every argument and every word, before anything is started.
+
+use crate::{
+    axes::{Accelerator, Axes, Device},
+    kernel::Kernel,
+    qemu::Qemu,
+    trace,
+};
+
+/// Words of the kernel's command line that make the boot faster and change nothing under test.
+pub const BOOT_LEVERS: &[&str] = &["cryptomgr.notests", "noreplace-smp"];
+
+/// Longest command line that every x86 kernel takes (`COMMAND_LINE_SIZE`), in bytes.
+const MAX_CMDLINE: usize = 2047;
+
+/// Size of the disk under test, in bytes: sparse, so it costs what is written.
+pub const DISK_BYTES: u64 = 256 << 20;
+
+/// Name of the disk in the guest's directory.
+pub const DISK_FILE: &str = "disk.img";
+
+/// The trace FIFO's name in the guest's directory.
+pub const TRACE_FIFO: &str = "trace.fifo";
+
+/// What a plan is made of besides the cell's axes.
+#[derive(Debug, Clone, Copy)]
+pub struct Parts<'a> {
+    /// The QEMU that runs it.
+    pub qemu: &'a Qemu,
+    /// The kernel under test.
+    pub kernel: &'a Kernel,
+    /// Path of the initramfs.
+    pub initramfs: &'a str,
+    /// The accelerator that was found for this QEMU; never `Auto`.
+    pub accelerator: Accelerator,
+    /// Leave [`BOOT_LEVERS`] away and boot the bzImage's way.
+    pub stock_boot: bool,
+    /// More words for the kernel's command line.
+    pub append: &'a [String],
+}
+
+/// The plan to launch one guest. Paths of channels are relative to the guest's own directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaunchPlan {
+    /// The QEMU binary.
+    pub program: String,
+    /// Arguments that make the machine.
+    pub machine: Vec<String>,
+    /// Arguments that tie it to the rig.
+    pub channels: Vec<String>,
+    /// The kernel's image, initramfs and command line as arguments.
+    pub boot: Vec<String>,
+    /// The kernel's command line.
+    pub cmdline: String,
+    /// Those words of it that are boot levers.
+    pub levers: Vec<String>,
+    /// Whether there is a disk to make, of [`DISK_BYTES`].
+    pub disk: bool,
+    /// Trace events of a counting window.
+    pub trace_events: Vec<&'static str>,
+}
+
+impl LaunchPlan {
+    /// Plans the launch of a cell.
+    ///
+    /// # Errors
+    /// What this QEMU or this kernel lacks, as the reason to skip the cell.
+    pub fn new(axes: &Axes, parts: &Parts<'_>) -> Result<Self, String> {
+        let Parts { qemu, kernel, .. } = *parts;
+        if let Some(reason) = qemu.refuses(axes) {
+            return Err(reason);
+        }
+        let lacks = kernel.lacks(axes.device);
+        if !lacks.is_empty() {
+            return Err(format!("kernel {} lacks {}", kernel.name, lacks.join(", ")));
+        }
+        let levers = if parts.stock_boot { &[][..] } else { BOOT_LEVERS };
+        let cmdline = cmdline(axes, kernel, levers, parts.append)?;
+        let mut machine = machine(axes, parts);
+        machine.extend(["-device".to_owned(), qemu.iommu_device(axes)?]);
+        machine.extend(device(axes));
+        if qemu.sandbox {
+            let denied = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+            machine.extend(["-sandbox".to_owned(), denied.to_owned()]);
+        }
+        let boot = ["-kernel", &kernel.image, "-initrd", parts.initramfs, "-append", &cmdline];
+        Ok(Self {
+            program: qemu.path.clone(),
+            machine,
+            channels: channels(),
+            boot: boot.map(str::to_owned).into(),
+            cmdline,
+            levers: levers.iter().map(|word| (*word).to_owned()).collect(),
+            disk: !axes.device.is_network(),
+            trace_events: trace::events(axes),
+        })
+    }
+
+    /// The whole command, binary first, as the rig runs it in the guest's directory.
+    #[must_use]
+    pub fn argv(&self) -> Vec<String> {
+        let program = std::iter::once(&self.program);
+        program.chain(&self.machine).chain(&self.boot).chain(&self.channels).cloned().collect()
+    }
+
+    /// A command for a shell that boots the same machine with its console on the terminal; the
+    /// agent does `job` by itself (in the words of its `dmarig.solo=` parameter) and powers off.
+    #[must_use]
+    pub fn by_hand(&self, job: &str) -> String {
+        let mut boot = self.boot.clone();
+        if let Some(cmdline) = boot.last_mut() {
+            cmdline.push_str(&format!(" dmarig.solo={job}"));
+        }
+        let mut lines = Vec::new();
+        if self.disk {
+            lines.push(format!("truncate -s {DISK_BYTES} {DISK_FILE}"));
+        }
+        let serial = ["-serial", "stdio", "-serial", "null"].map(str::to_owned);
+        let words = std::iter::once(&self.program).chain(&self.machine).chain(&boot).chain(&serial);
+        lines.push(shell_words(words));
+        lines.join(" && ")
+    }
+}
+
+/// The words as a shell command, quoted where they need it, an option a line.
+pub fn shell_words<'a>(words: impl Iterator<Item = &'a String>) -> String {
+    let mut command = String::new();
+    for word in words {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+,./:@%".contains(c);
+        if word.starts_with('-') && !command.is_empty() {
+            command.push_str(" \\\n  ");
+        } else if !command.is_empty() {
+            command.push(' ');
+        }
+        if !word.is_empty() && word.chars().all(plain) {
+            command.push_str(word);
+        } else {
+            command.push_str(&format!("'{}'", word.replace('\'', r"'\''")));
+        }
+    }
+    command
+}
+
+fn cmdline(axes: &Axes, kernel: &Kernel, levers: &[&str], append: &[String]) -> Result<String, String> {
+    // `panic=-1` reboots at once, which `-no-reboot` makes QEMU's end: a panic is never waited out.
+    let mut words: Vec<String> = vec!["console=ttyS0,115200".into(), "panic=-1".into()];
+    words.extend(kernel.policy_words(axes));
+    words.extend(levers.iter().map(|word| (*word).to_owned()));
+    words.extend(append.iter().cloned());
+    let line = words.join(" ");
+    if line.len() > MAX_CMDLINE {
+        return Err(format!("the kernel's command line has {} bytes, over {MAX_CMDLINE}", line.len()));
+    }
+    Ok(line)
+}
+
+fn machine(axes: &Axes, parts: &Parts<'_>) -> Vec<String> {
+    let accelerator = parts.accelerator.name();
+    // Interrupt remapping under KVM needs the split interrupt controller; TCG has no other way.
+    let mut words: Vec<String> = [
+        "-name", "dmarig", "-no-user-config", "-nodefaults", "-display", "none", "-no-reboot",
+        "-M", "q35,kernel-irqchip=split", "-accel", accelerator,
+    ]
+    .map(str::to_owned)
+    .into();
+    if parts.accelerator == Accelerator::Kvm {
+        words.extend(["-cpu", "host"].map(str::to_owned));
+    }
+    words.extend(["-smp".into(), axes.smp.to_string(), "-m".into(), format!("{}M", axes.memory_mib)]);
+    words
+}
+
+/// QEMU connects to sockets that the rig listens on: no waiting for a socket to appear.
+fn channels() -> Vec<String> {
+    [
+        "-chardev", "socket,id=console,path=console.sock", "-serial", "chardev:console",
+        "-chardev", "socket,id=agent,path=agent.sock", "-serial", "chardev:agent",
+        "-chardev", "socket,id=qmp,path=qmp.sock", "-mon", "chardev=qmp,mode=control",
+        // One rare event at the start makes QEMU open the log; it is switched off before the guest
+        // runs, and others are switched on over QMP.
+        "-trace", "enable=vtd_inv_qi_enable", "-D", TRACE_FIFO,
+        "-S",
+    ]
+    .map(str::to_owned)
+    .into()
+}
+
+fn device(axes: &Axes) -> Vec<String> {
+    let ats = if axes.device_iotlb == crate::axes::Toggle::On { ",ats=on" } else { "" };
+    // virtio stands behind the virtual IOMMU only as a modern device that is told so.
+    let virtio = format!("iommu_platform=on,disable-legacy=on{ats}");
+    let disk = |device: String| {
+        let file = format!("driver=file,node-name=file,filename={DISK_FILE},cache.no-flush=on");
+        let raw = "driver=raw,node-name=disk,file=file".to_owned();
+        ["-blockdev".to_owned(), file, "-blockdev".into(), raw, "-device".into(), device].into()
+    };
+    let pair = |device: &str| {
+        (0..2u8)
+            .flat_map(|n| {
+                // No option ROM: nobody boots from it, and not every host has the file.
+                let device = format!("{device},id=nic{n},netdev=net{n},mac=52:54:00:dd:00:0{n},romfile=");
+                let port = format!("hubport,id=net{n},hubid=0");
+                ["-netdev".to_owned(), port, "-device".to_owned(), device]
+            })
+            .collect()
+    };
+    match axes.device {
+        Device::Nvme => disk("nvme,id=disk0,serial=dmarig,drive=disk".to_owned()),
+        Device::VirtioBlk => disk(format!("virtio-blk-pci,id=disk0,drive=disk,{virtio}")),
+        Device::E1000e => pair("e1000e"),
+        Device::VirtioNet => pair(&format!("virtio-net-pci,{virtio}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        axes::{Policy, Toggle},
+        kernel::tests::kernel,
+        qemu::tests::{V7_2, qemu},
+    };
+
+    fn plan(axes: &Axes) -> Result<LaunchPlan, String> {
+        LaunchPlan::new(
+            axes,
+            &Parts {
+                qemu: &qemu("7.2.22", V7_2),
+                kernel: &kernel("6.1.176", &[]),
+                initramfs: "/cache/initramfs.cpio",
+                accelerator: Accelerator::Tcg,
+                stock_boot: false,
+                append: &[],
+            },
+        )
+    }
+
+    #[test]
+    fn a_plan_for_a_disk() {
+        let axes = Axes { caching_mode: Toggle::On, policy: Policy::Strict, ..Axes::default() };
+        insta::assert_snapshot!(shell_words(plan(&axes).unwrap().argv().iter()));
+    }
+
+    #[test]
+    fn a_plan_for_network_interfaces() {
+        let axes = Axes { device: Device::VirtioNet, device_iotlb: Toggle::On, ..Axes::default() };
+        insta::assert_snapshot!(shell_words(plan(&axes).unwrap().argv().iter()));
+    }
+
+    #[test]
+    fn by_hand_the_console_is_the_terminal() {
+        insta::assert_snapshot!(plan(&Axes::default()).unwrap().by_hand("idle"));
+    }
+
+    #[test]
+    fn a_command_line_that_no_kernel_takes_is_refused() {
+        let mut long = kernel("6.1.176", &[]);
+        long.name = "long".into();
+        let append = ["x".repeat(3000)];
+        let error = LaunchPlan::new(
+            &Axes::default(),
+            &Parts {
+                qemu: &qemu("7.2.22", V7_2),
+                kernel: &long,
+                initramfs: "/i",
+                accelerator: Accelerator::Tcg,
+                stock_boot: true,
+                append: &append,
+            },
+        )
+        .unwrap_err();
+        assert!(error.contains("over 2047"), "{error}");
+    }
+
+    #[test]
+    fn a_kernel_without_the_device_is_told_so_by_name() {
+        let mut bare = kernel("6.1.176", &[]);
+        bare.config.as_mut().unwrap().remove("CONFIG_BLK_DEV_NVME");
+        let parts = Parts {
+            qemu: &qemu("7.2.22", V7_2),
+            kernel: &bare,
+            initramfs: "/i",
+            accelerator: Accelerator::Tcg,
+            stock_boot: false,
+            append: &[],
+        };
+        assert_eq!(
+            LaunchPlan::new(&Axes::default(), &parts).unwrap_err(),
+            "kernel linux-6.1.176 lacks NVMe (CONFIG_BLK_DEV_NVME is not set)"
+        );
+    }
+}

@@ -1,0 +1,85 @@
+//! Text from elsewhere, made safe to show, and names that are nearly right.
+
+use std::fmt::Write as _;
+
+/// Longest text from a guest or a file that is shown in one piece, in characters.
+const MAX_SHOWN: usize = 300;
+
+/// `text` on one line, without control characters or anything that could steer a terminal, and
+/// not longer than a few lines of it.
+#[must_use]
+pub fn shown(text: &str) -> String {
+    let text = text.trim_end_matches(['\n', '\r']);
+    let mut out = String::with_capacity(text.len().min(MAX_SHOWN));
+    for (count, c) in text.chars().enumerate() {
+        if count == MAX_SHOWN {
+            let _ = write!(out, "... ({} bytes)", text.len());
+            break;
+        }
+        // Formatting characters can reorder what stands beside them.
+        let steers = c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+        if steers {
+            let _ = write!(out, "{}", c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// The name that `given` was probably meant to be, if one is near.
+pub(crate) fn nearest<'a>(given: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let given: Vec<char> = given.chars().take(80).collect();
+    names
+        .map(|name| (distance(&given, name), name))
+        .filter(|(distance, name)| *distance <= 1 + name.len().min(given.len()) / 3)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name)
+}
+
+/// Edits (insert, delete, replace, swap of neighbours) between two words; `_` and `-` are one.
+pub(crate) fn distance(given: &[char], name: &str) -> usize {
+    let fold = |c: char| if c == '_' { '-' } else { c.to_ascii_lowercase() };
+    let name: Vec<char> = name.chars().map(fold).collect();
+    let mut before: Vec<usize> = Vec::new();
+    let mut row: Vec<usize> = (0..=name.len()).collect();
+    for (i, &c) in given.iter().enumerate() {
+        let mut next = vec![i + 1];
+        for (j, &d) in name.iter().enumerate() {
+            let replaced = row[j] + usize::from(fold(c) != d);
+            let mut best = replaced.min(row[j + 1] + 1).min(next[j] + 1);
+            if i > 0 && j > 0 && fold(given[i - 1]) == d && name[j - 1] == fold(c) {
+                best = best.min(before[j - 1] + 1);
+            }
+            next.push(best);
+        }
+        before = std::mem::replace(&mut row, next);
+    }
+    row[name.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_text_is_defused_and_bounded() {
+        assert_eq!(shown("a\x1b[2Jb\tc\n"), "a\\u{1b}[2Jb\\tc");
+        assert_eq!(shown("\u{202e}evil"), "\\u{202e}evil");
+        assert_eq!(shown("ünïcode"), "ünïcode");
+        assert_eq!(shown(&"x".repeat(1000)).len(), 300 + "... (1000 bytes)".len());
+    }
+
+    #[test]
+    fn the_nearest_name_is_found() {
+        let names = ["caching-mode", "policy", "device"];
+        for (given, near) in [
+            ("caching_mode", Some("caching-mode")),
+            ("polciy", Some("policy")),
+            ("devise", Some("device")),
+            ("bananas", None),
+        ] {
+            assert_eq!(nearest(given, names.into_iter()), near, "{given}");
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! A YAML document as a tree that knows where each part stands, and a deserializer over it.
+//!
+//! Serde alone stops at the first mistake and forgets where it was. [`read`] drops the part that
+//! is wrong and goes on, so that one look at a file shows all that is wrong with it. Anchors,
+//! aliases, tags and merge keys are refused: none of our files needs them, and without them a
+//! small file can't unfold into a large one.
+
+use std::fmt::Write as _;
+
+use serde::de::DeserializeOwned;
+use serde_yaml::granit_parser::{Event, Parser, ScalarStyle, Span};
+
+use crate::tree_de::{Mistake, TreeDeserializer};
+
+/// Nesting that a file may have; a case needs half of it.
+const MAX_DEPTH: usize = 16;
+
+/// Mistakes that are reported of one file; whoever made more reads these first.
+const MAX_MISTAKES: usize = 50;
+
+/// One part of a document and where it begins.
+#[derive(Debug, Clone)]
+pub(crate) struct Part {
+    pub(crate) place: Place,
+    pub(crate) node: Node,
+}
+
+/// A line and a column, both from 1.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    pub(crate) line: usize,
+    pub(crate) column: usize,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Node {
+    /// A scalar's text, and whether it was plain, so that `on` and `"on"` can be told apart.
+    Scalar { text: String, plain: bool },
+    List(Vec<Part>),
+    Map(Vec<Entry>),
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) key_place: Place,
+    pub(crate) value: Part,
+}
+
+/// One step of a path into a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    Key(String),
+    Index(usize),
+}
+
+/// A path as a person writes it: `axes.policy[1]`.
+pub(crate) fn path_text(path: &[Step]) -> String {
+    path.iter().fold(String::new(), |mut text, step| {
+        let _ = match step {
+            Step::Key(key) if text.is_empty() => write!(text, "{key}"),
+            Step::Key(key) => write!(text, ".{key}"),
+            Step::Index(index) => write!(text, "[{index}]"),
+        };
+        text
+    })
+}
+
+impl Part {
+    /// Reads a document.
+    pub(crate) fn parse(text: &str) -> Result<Self, Mistake> {
+        Builder::default().document(text)
+    }
+
+    /// Where the part at `path` stands, or the nearest one around it. A key's place is the key's.
+    pub(crate) fn locate(&self, path: &[Step]) -> Place {
+        let mut part = self;
+        let mut place = self.place;
+        for step in path {
+            let next = match (&part.node, step) {
+                (Node::Map(entries), Step::Key(key)) => entries
+                    .iter()
+                    .find(|entry| entry.key == *key)
+                    .map(|entry| (entry.key_place, &entry.value)),
+                (Node::List(items), Step::Index(index)) => {
+                    items.get(*index).map(|item| (item.place, item))
+                }
+                _ => None,
+            };
+            let Some(next) = next else { break };
+            (place, part) = next;
+        }
+        place
+    }
+
+    /// Blanks out the part at `path` (a map loses the key), so that what is beside it can still be
+    /// read. False where there is no such part.
+    fn remove(&mut self, path: &[Step]) -> bool {
+        let Some((first, rest)) = path.split_first() else { return false };
+        match (&mut self.node, first) {
+            (Node::Map(entries), Step::Key(key)) => {
+                let Some(at) = entries.iter().position(|entry| entry.key == *key) else {
+                    return false;
+                };
+                if rest.is_empty() {
+                    entries.remove(at);
+                    return true;
+                }
+                entries[at].value.remove(rest)
+            }
+            (Node::List(items), Step::Index(index)) => match items.get_mut(*index) {
+                // The list keeps its length: later mistakes must name the places of the file.
+                Some(item) if rest.is_empty() => {
+                    item.node = Node::List(Vec::new());
+                    item.place = Place::default();
+                    true
+                }
+                Some(item) => item.remove(rest),
+                None => false,
+            },
+            _ => false,
+        }
+    }
+
+    /// Forgets list items that [`Part::remove`] blanked out.
+    fn without_blanks(&self) -> Self {
+        let node = match &self.node {
+            Node::List(items) => Node::List(
+                items.iter().filter(|item| item.place.line > 0).map(Self::without_blanks).collect(),
+            ),
+            Node::Map(entries) => Node::Map(
+                entries
+                    .iter()
+                    .map(|entry| Entry { value: entry.value.without_blanks(), ..entry.clone() })
+                    .collect(),
+            ),
+            scalar @ Node::Scalar { .. } => scalar.clone(),
+        };
+        Self { place: self.place, node }
+    }
+}
+
+/// Reads a `T` out of a tree. With mistakes, the second value is all of them, and the first what
+/// could be made of the rest, if anything could.
+pub(crate) fn read<T: DeserializeOwned>(root: &Part) -> (Option<T>, Vec<Mistake>) {
+    let mut tree = root.clone();
+    let mut mistakes: Vec<Mistake> = Vec::new();
+    let mut removed: Vec<Vec<Step>> = Vec::new();
+    while mistakes.len() < MAX_MISTAKES {
+        let clean;
+        // Paths are those of the file only while blanked items are still counted.
+        let mistake = match T::deserialize(TreeDeserializer::new(&tree)) {
+            Ok(value) => return (Some(value), mistakes),
+            Err(mistake) => mistake,
+        };
+        let (mut path, blanked) = (mistake.path.clone(), tree.locate(&mistake.path).line == 0);
+        if blanked {
+            // Only what was blanked is wrong any more: read without it.
+            clean = tree.without_blanks();
+            return match T::deserialize(TreeDeserializer::new(&clean)) {
+                Ok(value) => (Some(value), mistakes),
+                Err(_) => (None, mistakes),
+            };
+        }
+        // A key that is missing because we took it out is no mistake of the file's.
+        let ours = mistake.missing.as_ref().is_some_and(|key| {
+            let mut full = path.clone();
+            full.push(Step::Key(key.clone()));
+            removed.contains(&full)
+        });
+        let is_missing = mistake.missing.is_some();
+        if !ours {
+            mistakes.push(mistake);
+        }
+        if is_missing && path.is_empty() || !tree.remove(&path) {
+            return (None, mistakes);
+        }
+        removed.push(std::mem::take(&mut path));
+    }
+    (None, mistakes)
+}
+
+/// Builds the tree from the parser's events.
+#[derive(Default)]
+struct Builder {
+    open: Vec<Open>,
+    done: Option<Part>,
+}
+
+/// A list or map that is not closed yet, with the key whose value comes next.
+struct Open {
+    part: Part,
+    key: Option<(String, Place)>,
+}
+
+impl Builder {
+    fn document(mut self, text: &str) -> Result<Part, Mistake> {
+        for event in Parser::new_from_str(text) {
+            let (event, span) = event.map_err(|error| {
+                let at = error.marker();
+                let place = Place { line: at.line(), column: at.col() + 1 };
+                Mistake::new(format!("not YAML: {}", error.info())).standing(place)
+            })?;
+            self.event(event, place_of(&span)).map_err(|what| {
+                Mistake::new(what).standing(place_of(&span)).under(&self.path())
+            })?;
+        }
+        self.done.ok_or_else(|| {
+            Mistake::new("the file is empty").standing(Place { line: 1, column: 1 })
+        })
+    }
+
+    fn event(&mut self, event: Event<'_>, place: Place) -> Result<(), String> {
+        let refused = |anchor: usize, tagged: bool| match (anchor, tagged) {
+            (0, false) => Ok(()),
+            (_, true) => Err("a tag (`!...`): write plain values".to_owned()),
+            _ => Err("an anchor (`&...`): write the value out where it is used".to_owned()),
+        };
+        match event {
+            Event::DocumentStart(..) if self.done.is_some() => {
+                Err("a second document (`---`): one file holds one".to_owned())
+            }
+            Event::Alias(_) | Event::UnresolvedAlias(_) => {
+                Err("an alias (`*...`): write the value out".to_owned())
+            }
+            Event::Scalar(text, style, anchor, tag) => {
+                refused(anchor, tag.is_some())?;
+                let plain = style == ScalarStyle::Plain;
+                self.scalar(text.into_owned(), plain, place)
+            }
+            Event::SequenceStart(_, anchor, tag) => {
+                refused(anchor, tag.is_some())?;
+                self.open(Node::List(Vec::new()), place)
+            }
+            Event::MappingStart(_, anchor, tag) => {
+                refused(anchor, tag.is_some())?;
+                self.open(Node::Map(Vec::new()), place)
+            }
+            Event::SequenceEnd | Event::MappingEnd => {
+                if let Some(open) = self.open.pop() {
+                    self.put(open.part);
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn scalar(&mut self, text: String, plain: bool, place: Place) -> Result<(), String> {
+        match self.open.last_mut() {
+            Some(Open { part: Part { node: Node::Map(entries), .. }, key: key @ None }) => {
+                if let Some(first) = entries.iter().find(|entry| entry.key == text) {
+                    return Err(format!(
+                        "`{}` a second time: it stands on line {} already",
+                        crate::text::shown(&text),
+                        first.key_place.line
+                    ));
+                }
+                *key = Some((text, place));
+            }
+            _ => self.put(Part { place, node: Node::Scalar { text, plain } }),
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, node: Node, place: Place) -> Result<(), String> {
+        if self.open.len() >= MAX_DEPTH {
+            return Err(format!("nested more than {MAX_DEPTH} deep"));
+        }
+        if let Some(Open { part: Part { node: Node::Map(_), .. }, key: None }) = self.open.last() {
+            return Err("a list or map as a key".to_owned());
+        }
+        self.open.push(Open { part: Part { place, node }, key: None });
+        Ok(())
+    }
+
+    fn put(&mut self, part: Part) {
+        match self.open.last_mut() {
+            None => self.done = Some(part),
+            Some(open) => match &mut open.part.node {
+                Node::List(items) => items.push(part),
+                Node::Map(entries) => {
+                    if let Some((key, key_place)) = open.key.take() {
+                        entries.push(Entry { key, key_place, value: part });
+                    }
+                }
+                Node::Scalar { .. } => {}
+            },
+        }
+    }
+
+    fn path(&self) -> Vec<Step> {
+        self.open
+            .iter()
+            .filter_map(|open| match (&open.part.node, &open.key) {
+                (Node::List(items), _) => Some(Step::Index(items.len())),
+                (_, Some((key, _))) => Some(Step::Key(key.clone())),
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+fn place_of(span: &Span) -> Place {
+    Place { line: span.start.line(), column: span.start.col() + 1 }
+}

@@ -1,0 +1,304 @@
+//! Serde's view of a [`crate::tree`], with errors that say where.
+
+use std::fmt;
+
+use serde::{
+    Deserializer,
+    de::{
+        self, DeserializeSeed, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, VariantAccess,
+        Visitor,
+    },
+    forward_to_deserialize_any,
+};
+
+use crate::{
+    text::{nearest, shown},
+    tree::{Entry, Node, Part, Place, Step},
+};
+
+/// Name by which a type asks for "one value or a list of them".
+pub(crate) const ONE_OR_MANY: &str = "OneOrMany";
+
+/// Something that is wrong with a document.
+#[derive(Debug, Clone)]
+pub(crate) struct Mistake {
+    pub(crate) path: Vec<Step>,
+    pub(crate) place: Option<Place>,
+    pub(crate) what: String,
+    /// The key that is missing below `path`, where that is the mistake.
+    pub(crate) missing: Option<String>,
+}
+
+impl Mistake {
+    pub(crate) fn new(what: impl Into<String>) -> Self {
+        Self { path: Vec::new(), place: None, what: what.into(), missing: None }
+    }
+
+    pub(crate) fn standing(mut self, place: Place) -> Self {
+        self.place.get_or_insert(place);
+        self
+    }
+
+    pub(crate) fn under(mut self, path: &[Step]) -> Self {
+        self.path.splice(0..0, path.iter().cloned());
+        self
+    }
+
+    fn below(mut self, step: Step) -> Self {
+        self.path.insert(0, step);
+        self
+    }
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for Mistake {}
+
+/// What would have been right, the likeliest first.
+fn instead(given: &str, names: &[&str]) -> String {
+    let list = names.join(", ");
+    match nearest(given, names.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`? (there are {list})"),
+        None => format!("there are {list}"),
+    }
+}
+
+impl de::Error for Mistake {
+    fn custom<T: fmt::Display>(what: T) -> Self {
+        Self::new(what.to_string())
+    }
+
+    fn invalid_type(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        Self::new(format!("{}, expected {expected}", shown(&found.to_string())))
+    }
+
+    fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
+        Self::new(format!("unknown key `{}`; {}", shown(field), instead(field, expected)))
+    }
+
+    fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
+        Self::new(format!("unknown value `{}`; {}", shown(variant), instead(variant, expected)))
+    }
+
+    fn missing_field(field: &'static str) -> Self {
+        Self { missing: Some(field.to_owned()), ..Self::new(format!("`{field}` is missing")) }
+    }
+}
+
+/// Deserializes one part.
+#[derive(Clone, Copy)]
+pub(crate) struct TreeDeserializer<'a> {
+    part: &'a Part,
+}
+
+impl<'a> TreeDeserializer<'a> {
+    pub(crate) fn new(part: &'a Part) -> Self {
+        Self { part }
+    }
+
+    fn here<T>(self, result: Result<T, Mistake>) -> Result<T, Mistake> {
+        result.map_err(|mistake| mistake.standing(self.part.place))
+    }
+
+    fn scalar(self) -> Option<&'a str> {
+        match &self.part.node {
+            Node::Scalar { text, .. } => Some(text),
+            _ => None,
+        }
+    }
+
+    fn is_null(self) -> bool {
+        matches!(&self.part.node, Node::Scalar { text, plain: true } if matches!(text.as_str(), "" | "~" | "null"))
+    }
+}
+
+/// A plain scalar as YAML 1.2's core schema reads it: `on` is a string.
+fn visit_plain<'de, V: Visitor<'de>>(text: &str, visitor: V) -> Result<V::Value, Mistake> {
+    match text {
+        "" | "~" | "null" => return visitor.visit_unit(),
+        "true" => return visitor.visit_bool(true),
+        "false" => return visitor.visit_bool(false),
+        _ => {}
+    }
+    if !text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '.')) {
+        return visitor.visit_str(text);
+    }
+    let number = text.replace('_', "");
+    if let Ok(number) = number.parse() {
+        visitor.visit_u64(number)
+    } else if let Ok(number) = number.parse() {
+        visitor.visit_i64(number)
+    } else if let Some(number) = number.parse().ok().filter(|number: &f64| number.is_finite()) {
+        visitor.visit_f64(number)
+    } else {
+        visitor.visit_str(text)
+    }
+}
+
+impl<'de> Deserializer<'de> for TreeDeserializer<'_> {
+    type Error = Mistake;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
+        self.here(match &self.part.node {
+            Node::Scalar { text, plain: true } => visit_plain(text, visitor),
+            Node::Scalar { text, plain: false } => visitor.visit_str(text),
+            Node::List(items) => visitor.visit_seq(Items { items, next: 0 }),
+            Node::Map(entries) => visitor.visit_map(Entries { entries, next: 0 }),
+        })
+    }
+
+    // Text is text however it looks: `5.10` is a version, not a number that loses its zero.
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
+        match self.scalar() {
+            Some(text) if !self.is_null() => self.here(visitor.visit_str(text)),
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
+        if self.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Mistake> {
+        match &self.part.node {
+            Node::Scalar { .. } | Node::Map(_) if name == ONE_OR_MANY => {
+                self.here(visitor.visit_seq(One { part: Some(self.part) }))
+            }
+            Node::List(_) if name == ONE_OR_MANY => self.deserialize_any(visitor),
+            _ => self.here(visitor.visit_newtype_struct(self)),
+        }
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Mistake> {
+        match &self.part.node {
+            Node::Scalar { text, .. } => self.here(visitor.visit_enum(Variant(text))),
+            _ => {
+                let what = format!("a list or map, expected one of {}", variants.join(", "));
+                self.here(Err(Mistake::new(what)))
+            }
+        }
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit unit_struct
+        seq tuple tuple_struct map struct identifier ignored_any
+    }
+}
+
+/// The name of an enum's value.
+struct Variant<'a>(&'a str);
+
+impl<'de> EnumAccess<'de> for Variant<'_> {
+    type Error = Mistake;
+    type Variant = Self;
+
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), Mistake> {
+        Ok((seed.deserialize(self.0.into_deserializer())?, self))
+    }
+}
+
+/// Our enums are names and carry nothing.
+impl<'de> VariantAccess<'de> for Variant<'_> {
+    type Error = Mistake;
+
+    fn unit_variant(self) -> Result<(), Mistake> {
+        Ok(())
+    }
+
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, _: T) -> Result<T::Value, Mistake> {
+        Err(Mistake::new(format!("`{}` needs a value", shown(self.0))))
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, _: usize, _: V) -> Result<V::Value, Mistake> {
+        Err(Mistake::new(format!("`{}` needs a list", shown(self.0))))
+    }
+
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        _: &'static [&'static str],
+        _: V,
+    ) -> Result<V::Value, Mistake> {
+        Err(Mistake::new(format!("`{}` needs a map", shown(self.0))))
+    }
+}
+
+/// One value where a list may stand: its path has no index.
+struct One<'a> {
+    part: Option<&'a Part>,
+}
+
+impl<'de> SeqAccess<'de> for One<'_> {
+    type Error = Mistake;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, Mistake> {
+        self.part.take().map(|part| seed.deserialize(TreeDeserializer::new(part))).transpose()
+    }
+}
+
+struct Items<'a> {
+    items: &'a [Part],
+    next: usize,
+}
+
+impl<'de> SeqAccess<'de> for Items<'_> {
+    type Error = Mistake;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, Mistake> {
+        let Some(item) = self.items.get(self.next) else { return Ok(None) };
+        self.next += 1;
+        seed.deserialize(TreeDeserializer::new(item))
+            .map(Some)
+            .map_err(|mistake| mistake.standing(item.place).below(Step::Index(self.next - 1)))
+    }
+}
+
+struct Entries<'a> {
+    entries: &'a [Entry],
+    next: usize,
+}
+
+impl<'de> MapAccess<'de> for Entries<'_> {
+    type Error = Mistake;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Mistake> {
+        let Some(entry) = self.entries.get(self.next) else { return Ok(None) };
+        let key = entry.key.as_str().into_deserializer();
+        seed.deserialize(key).map(Some).map_err(|mistake: Mistake| {
+            mistake.standing(entry.key_place).below(Step::Key(entry.key.clone()))
+        })
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Mistake> {
+        let entry = &self.entries[self.next];
+        self.next += 1;
+        seed.deserialize(TreeDeserializer::new(&entry.value)).map_err(|mistake| {
+            mistake.standing(entry.value.place).below(Step::Key(entry.key.clone()))
+        })
+    }
+}
