@@ -1,0 +1,130 @@
+//! The link to the agent: one request, one reply, nothing else.
+
+use dmarig_wire::{Decoder, FrameError, Reply, Request, encode};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+};
+
+/// Why there is no reply.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// What came is no message.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// The channel ended or failed.
+    #[error("the agent's channel ended: {0}")]
+    Io(#[from] std::io::Error),
+    /// A message came that answers nothing that was asked.
+    #[error("the agent sent {found} where {expected} was due")]
+    Unexpected {
+        /// What was due.
+        expected: &'static str,
+        /// What came.
+        found: &'static str,
+    },
+    /// The agent could not do what it was asked.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// A link to one guest's agent.
+#[derive(Debug)]
+pub struct AgentLink {
+    socket: UnixStream,
+    decoder: Decoder,
+    buffer: Vec<u8>,
+}
+
+impl AgentLink {
+    /// Speaks over `socket`.
+    #[must_use]
+    pub fn new(socket: UnixStream) -> Self {
+        Self { socket, decoder: Decoder::default(), buffer: vec![0; 64 << 10] }
+    }
+
+    /// Waits for the next message; may be dropped and called again.
+    ///
+    /// # Errors
+    /// [`AgentError::Frame`] or [`AgentError::Io`]: the link is not to be used further.
+    pub async fn receive(&mut self) -> Result<Reply, AgentError> {
+        loop {
+            if let Some(reply) = self.decoder.next_message()? {
+                return Ok(reply);
+            }
+            let length = self.socket.read(&mut self.buffer).await?;
+            if length == 0 {
+                return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
+            }
+            self.decoder.push(&self.buffer[..length]);
+        }
+    }
+
+    /// Asks, and waits for the reply.
+    ///
+    /// # Errors
+    /// As [`receive`](Self::receive), and [`AgentError::Failed`] with the agent's reason.
+    pub async fn ask(&mut self, request: &Request) -> Result<Reply, AgentError> {
+        self.socket.write_all(&encode(request)?).await?;
+        match self.receive().await? {
+            Reply::Failed { what } => Err(AgentError::Failed(what)),
+            reply => Ok(reply),
+        }
+    }
+}
+
+/// The name of a reply, for errors.
+#[must_use]
+pub fn reply_name(reply: &Reply) -> &'static str {
+    match reply {
+        Reply::Hello(_) => "a greeting",
+        Reply::Environment(_) => "its environment",
+        Reply::Report(_) => "a report",
+        Reply::Log(_) => "a piece of the log",
+        Reply::DmaCounts(_) => "DMA counts",
+        Reply::Bye => "a farewell",
+        Reply::Failed { .. } => "a failure",
+    }
+}
+
+/// Takes one kind of reply and makes any other an error.
+#[macro_export]
+macro_rules! expect_reply {
+    ($reply:expr, $pattern:pat => $value:expr, $expected:literal) => {
+        match $reply {
+            $pattern => Ok($value),
+            other => Err($crate::agent::AgentError::Unexpected {
+                expected: $expected,
+                found: $crate::agent::reply_name(&other),
+            }),
+        }
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_reply_is_put_together_from_pieces() {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let mut link = AgentLink::new(near);
+        let bytes = encode(&Reply::Bye).unwrap();
+        tokio::spawn(async move {
+            for byte in bytes {
+                far.write_all(&[byte]).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        });
+        assert_eq!(link.receive().await.unwrap(), Reply::Bye);
+        assert!(matches!(link.receive().await, Err(AgentError::Io(_))));
+    }
+
+    #[tokio::test]
+    async fn endless_garbage_ends_the_link() {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let mut link = AgentLink::new(near);
+        tokio::spawn(async move { while far.write_all(&[0x55; 4096]).await.is_ok() {} });
+        assert!(matches!(link.receive().await, Err(AgentError::Frame(FrameError::Garbage { .. }))));
+    }
+}

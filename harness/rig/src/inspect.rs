@@ -1,0 +1,132 @@
+//! Asks a QEMU what it is and what it can do.
+
+use std::{collections::BTreeSet, io, path::Path, process::Stdio, time::Duration};
+
+use dmarig_model::{axes::Device, qemu::Qemu, version::Version};
+use serde_json::Value;
+use tokio::{io::AsyncReadExt, process::Command};
+
+use crate::qmp::{
+    DeviceListProperties, Qmp, QmpError, QomListTypes, QueryCommandLineOptions, QueryVersion, Quit,
+};
+
+/// Device types that are asked for besides those of the device axis.
+const MORE_DEVICES: &[&str] = &["intel-iommu", "vfio-pci", "vfio-user-pci", "iommufd"];
+/// QEMU starts in well under a second; this is for a machine that does a hundred other things.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Why a QEMU could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum InspectError {
+    /// It could not be started.
+    #[error("can't start {path}: {error}; install QEMU for x86 or name another binary with --qemu")]
+    Start {
+        /// The binary.
+        path: String,
+        /// The system's words.
+        error: io::Error,
+    },
+    /// It ended or gave no sensible answer.
+    #[error("{path} does not answer as QEMU does: {error}{stderr}")]
+    Answer {
+        /// The binary.
+        path: String,
+        /// What went wrong.
+        error: String,
+        /// The end of its standard error, if it said anything.
+        stderr: String,
+    },
+}
+
+/// Starts the binary without a machine and asks.
+///
+/// # Errors
+/// [`InspectError`]
+pub async fn inspect(name: &str, path: &Path) -> Result<Qemu, InspectError> {
+    let shown = path.display().to_string();
+    let arguments =
+        ["-M", "none", "-nodefaults", "-no-user-config", "-display", "none", "-qmp", "stdio"];
+    let mut child = Command::new(path)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| InspectError::Start { path: shown.clone(), error })?;
+    let (input, output) = (child.stdin.take(), child.stdout.take());
+    let mut stderr = child.stderr.take();
+    let asked = async {
+        let (Some(input), Some(output)) = (input, output) else { return Err(QmpError::Closed) };
+        let (mut qmp, _events) =
+            Qmp::open(tokio::io::join(output, input), None, DEADLINE).await?;
+        let qemu = ask(&mut qmp, name, &shown).await?;
+        let _ = qmp.execute(Quit {}).await;
+        Ok(qemu)
+    };
+    match asked.await {
+        Ok(qemu) => {
+            let _ = tokio::time::timeout(DEADLINE, child.wait()).await;
+            Ok(qemu)
+        }
+        Err(error) => {
+            let _ = child.kill().await;
+            let mut words = Vec::new();
+            if let Some(stderr) = &mut stderr {
+                // A few KiB say enough.
+                let _ = tokio::time::timeout(DEADLINE, stderr.take(4096).read_to_end(&mut words)).await;
+            }
+            let words = String::from_utf8_lossy(&words).trim().to_owned();
+            let stderr = if words.is_empty() { words } else { format!("; it says: {words}") };
+            Err(InspectError::Answer { path: shown, error: error.to_string(), stderr })
+        }
+    }
+}
+
+async fn ask(qmp: &mut Qmp, name: &str, path: &str) -> Result<Qemu, QmpError> {
+    let version = qmp.execute(QueryVersion {}).await?;
+    let number = |part: &str| {
+        version["qemu"][part].as_u64().and_then(|n| u32::try_from(n).ok()).unwrap_or(0)
+    };
+    let parts = Version::new(number("major"), number("minor"), number("micro"));
+    let package = version["package"].as_str().unwrap_or_default();
+    let types = names(&qmp.execute(QomListTypes { implements: "device".into() }).await?);
+    let wanted = Device::ALL.iter().map(|device| Qemu::device_type(*device));
+    let devices = wanted
+        .chain(MORE_DEVICES.iter().copied())
+        .filter(|device| types.contains(*device))
+        .map(str::to_owned)
+        .collect::<BTreeSet<_>>();
+    let iommu = if devices.contains("intel-iommu") {
+        let list = DeviceListProperties { typename: "intel-iommu".into() };
+        qmp.execute(list).await?
+    } else {
+        Vec::new()
+    };
+    let accelerators = names(&qmp.execute(QomListTypes { implements: "accel".into() }).await?);
+    let options = qmp.execute(QueryCommandLineOptions {}).await?;
+    Ok(Qemu {
+        name: name.to_owned(),
+        path: path.to_owned(),
+        version: parts,
+        full_version: format!("{parts} {package}").trim().to_owned(),
+        devices,
+        iommu: iommu
+            .iter()
+            .filter_map(|property| {
+                let default = property.get("default-value").cloned().unwrap_or_default();
+                Some((property["name"].as_str()?.to_owned(), default))
+            })
+            .collect(),
+        accelerators: accelerators
+            .iter()
+            .filter_map(|name| name.strip_suffix("-accel"))
+            .map(str::to_owned)
+            .collect(),
+        sandbox: options.iter().any(|option| option["option"] == "sandbox"),
+    })
+}
+
+fn names(list: &[Value]) -> BTreeSet<String> {
+    list.iter().filter_map(|entry| entry["name"].as_str()).map(str::to_owned).collect()
+}

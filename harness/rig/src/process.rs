@@ -1,0 +1,143 @@
+//! A QEMU process: started so that it can't outlive its parent, ended for sure.
+
+use std::{
+    io,
+    os::unix::process::ExitStatusExt,
+    path::Path,
+    process::{ExitStatus, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    io::AsyncReadExt,
+    process::{Child, Command},
+    task::JoinHandle,
+};
+
+/// How much of the end of standard error is kept, in bytes.
+const STDERR_KEPT: usize = 16 << 10;
+
+/// A running QEMU.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    status: Option<ExitStatus>,
+    stderr: Arc<Mutex<Vec<u8>>>,
+    reader: JoinHandle<()>,
+}
+
+impl Process {
+    /// Starts `argv` in `directory`, in a process group of its own.
+    ///
+    /// # Errors
+    /// What the system says, with the program's name.
+    pub fn spawn(argv: &[String], directory: &Path) -> io::Result<Self> {
+        let (program, arguments) =
+            argv.split_first().ok_or_else(|| io::Error::other("an empty command"))?;
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .current_dir(directory)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            // Ctrl-C on the terminal is for the rig, which then ends its guests in order.
+            .process_group(0)
+            .kill_on_drop(true);
+        die_with_parent(&mut command);
+        let mut child = command
+            .spawn()
+            .map_err(|error| io::Error::new(error.kind(), format!("can't start {program}: {error}")))?;
+        let stderr = Arc::new(Mutex::new(Vec::new()));
+        let pipe = child.stderr.take().ok_or_else(|| io::Error::other("no standard error"))?;
+        let reader = tokio::spawn(keep_tail(pipe, Arc::clone(&stderr)));
+        Ok(Self { child, status: None, stderr, reader })
+    }
+
+    /// The process' number while it lives.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Waits for its end; may be dropped and called again.
+    pub async fn exited(&mut self) -> String {
+        if self.status.is_none() {
+            self.status = self.child.wait().await.ok();
+        }
+        self.status.map_or_else(|| "an unknown status".to_owned(), describe)
+    }
+
+    /// The end of its standard error, read to its end where the process has ended.
+    pub async fn stderr(&mut self) -> String {
+        if self.status.is_some() {
+            // The pipe ends with the process, unless something inherited it: don't wait for that.
+            let _ = tokio::time::timeout(Duration::from_secs(1), &mut self.reader).await;
+        }
+        let kept = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&kept).into_owned()
+    }
+
+    /// Ends it: TERM, a grace, KILL; then waits for it.
+    pub async fn end(&mut self, grace: Duration) -> String {
+        self.signal(rustix::process::Signal::TERM);
+        if tokio::time::timeout(grace, self.exited()).await.is_err() {
+            self.signal(rustix::process::Signal::KILL);
+        }
+        self.exited().await
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        let group = self
+            .id()
+            .and_then(|id| i32::try_from(id).ok())
+            .and_then(rustix::process::Pid::from_raw);
+        if let Some(group) = group {
+            // It may be gone already, which is what is wanted.
+            let _ = rustix::process::kill_process_group(group, signal);
+        }
+    }
+}
+
+async fn keep_tail(mut pipe: tokio::process::ChildStderr, kept: Arc<Mutex<Vec<u8>>>) {
+    let mut buffer = vec![0; 4096];
+    while let Ok(length) = pipe.read(&mut buffer).await {
+        if length == 0 {
+            break;
+        }
+        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.extend_from_slice(&buffer[..length]);
+        let surplus = kept.len().saturating_sub(STDERR_KEPT);
+        kept.drain(..surplus);
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => "an unknown status".to_owned(),
+    }
+}
+
+/// Has the kernel kill the child when the thread that starts it ends, whatever ends that.
+///
+/// The signal is tied to the *thread*: the rig runs on its main thread alone.
+#[expect(unsafe_code, reason = "code between fork and exec has no safe interface")]
+fn die_with_parent(command: &mut Command) {
+    let parent = rustix::process::getpid();
+    let before_exec = move || {
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+        // The parent may have died before the request was in place.
+        if rustix::process::getppid() == Some(parent) {
+            Ok(())
+        } else {
+            Err(io::Error::from_raw_os_error(rustix::io::Errno::SRCH.raw_os_error()))
+        }
+    };
+    // SAFETY: between fork and exec only two system calls are made; nothing allocates or locks.
+    unsafe {
+        command.pre_exec(before_exec);
+    }
+}
