@@ -181,7 +181,9 @@ impl Default for Axes {
 }
 
 /// The name of an axis.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Axis {
     /// [`Axes::caching_mode`]
@@ -256,7 +258,9 @@ impl Axis {
             Self::Pt => axes.pt.to_string(),
             Self::ScalableMode => axes.scalable_mode.to_string(),
             Self::DeviceIotlb => axes.device_iotlb.to_string(),
-            Self::AwBits => axes.aw_bits.map_or_else(|| "default".to_owned(), |bits| bits.to_string()),
+            Self::AwBits => {
+                axes.aw_bits.map_or_else(|| "default".to_owned(), |bits| bits.to_string())
+            }
             Self::Smp => axes.smp.to_string(),
             Self::Memory => axes.memory_mib.to_string(),
             Self::Accelerator => axes.accelerator.to_string(),

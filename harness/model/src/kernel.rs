@@ -74,7 +74,7 @@ pub const OPTIONS: &[&str] = &[
 ];
 
 /// The first kernels whose Intel driver heeds `iommu.strict`.
-const HEEDS_IOMMU_STRICT: Version = Version::new(5, 15, 0);
+pub(crate) const HEEDS_IOMMU_STRICT: Version = Version::new(5, 15, 0);
 
 impl Kernel {
     fn setting(&self, option: &str) -> Option<Option<Setting>> {
@@ -182,14 +182,22 @@ pub(crate) mod tests {
             sha256: "0".repeat(64),
             boot: Boot::Pvh,
             config: Some(
-                everything.chain(set.iter().map(|(name, set)| ((*name).to_owned(), *set))).collect(),
+                everything
+                    .chain(set.iter().map(|(name, set)| ((*name).to_owned(), *set)))
+                    .collect(),
             ),
             packages: Vec::new(),
         }
     }
 
     #[track_caller]
-    fn check(version: &str, set: &[(&str, Setting)], policy: Policy, sm: ScalableMode, words: &str) {
+    fn check(
+        version: &str,
+        set: &[(&str, Setting)],
+        policy: Policy,
+        sm: ScalableMode,
+        words: &str,
+    ) {
         let axes = Axes { policy, scalable_mode: sm, ..Axes::default() };
         assert_eq!(kernel(version, set).policy_words(&axes).join(" "), words);
     }

@@ -3,9 +3,21 @@
 //! no clock.
 
 pub mod axes;
+pub mod case;
+pub mod conditions;
+pub mod document;
+pub mod expect;
+pub mod judge;
 pub mod kernel;
+pub mod log;
+pub mod matrix;
+pub mod measure;
 pub mod observation;
 pub mod plan;
 pub mod qemu;
+pub mod text;
 pub mod trace;
+mod tree;
+mod tree_de;
+pub mod value;
 pub mod version;

@@ -249,7 +249,19 @@ pub struct Phase {
 }
 
 /// How a cell ended, as its user is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// All that was expected was seen.
@@ -304,4 +316,19 @@ pub struct Verdict {
     pub reasons: Vec<String>,
     /// Each thing that was checked.
     pub checks: Vec<Check>,
+}
+
+impl Verdict {
+    /// Adds a check that compares the cell with another of its run. It can turn a passed cell into
+    /// a failed one, and nothing else.
+    pub fn add(&mut self, check: Check) {
+        if check.held == Some(false) {
+            if self.outcome == Outcome::Passed {
+                self.outcome = Outcome::Failed;
+            }
+            let Check { name, found, expected, .. } = &check;
+            self.reasons.push(format!("{name}: {found}, expected {expected}"));
+        }
+        self.checks.push(check);
+    }
 }

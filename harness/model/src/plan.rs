@@ -141,7 +141,12 @@ pub fn shell_words<'a>(words: impl Iterator<Item = &'a String>) -> String {
     command
 }
 
-fn cmdline(axes: &Axes, kernel: &Kernel, levers: &[&str], append: &[String]) -> Result<String, String> {
+fn cmdline(
+    axes: &Axes,
+    kernel: &Kernel,
+    levers: &[&str],
+    append: &[String],
+) -> Result<String, String> {
     // `panic=-1` reboots at once, which `-no-reboot` makes QEMU's end: a panic is never waited out.
     let mut words: Vec<String> = vec!["console=ttyS0,115200".into(), "panic=-1".into()];
     words.extend(kernel.policy_words(axes));
@@ -149,7 +154,10 @@ fn cmdline(axes: &Axes, kernel: &Kernel, levers: &[&str], append: &[String]) -> 
     words.extend(append.iter().cloned());
     let line = words.join(" ");
     if line.len() > MAX_CMDLINE {
-        return Err(format!("the kernel's command line has {} bytes, over {MAX_CMDLINE}", line.len()));
+        return Err(format!(
+            "the kernel's command line has {} bytes, over {MAX_CMDLINE}",
+            line.len()
+        ));
     }
     Ok(line)
 }
@@ -158,27 +166,53 @@ fn machine(axes: &Axes, parts: &Parts<'_>) -> Vec<String> {
     let accelerator = parts.accelerator.name();
     // Interrupt remapping under KVM needs the split interrupt controller; TCG has no other way.
     let mut words: Vec<String> = [
-        "-name", "dmarig", "-no-user-config", "-nodefaults", "-display", "none", "-no-reboot",
-        "-M", "q35,kernel-irqchip=split", "-accel", accelerator,
+        "-name",
+        "dmarig",
+        "-no-user-config",
+        "-nodefaults",
+        "-display",
+        "none",
+        "-no-reboot",
+        "-M",
+        "q35,kernel-irqchip=split",
+        "-accel",
+        accelerator,
     ]
     .map(str::to_owned)
     .into();
     if parts.accelerator == Accelerator::Kvm {
         words.extend(["-cpu", "host"].map(str::to_owned));
     }
-    words.extend(["-smp".into(), axes.smp.to_string(), "-m".into(), format!("{}M", axes.memory_mib)]);
+    words.extend([
+        "-smp".into(),
+        axes.smp.to_string(),
+        "-m".into(),
+        format!("{}M", axes.memory_mib),
+    ]);
     words
 }
 
 /// QEMU connects to sockets that the rig listens on: no waiting for a socket to appear.
 fn channels() -> Vec<String> {
     [
-        "-chardev", "socket,id=console,path=console.sock", "-serial", "chardev:console",
-        "-chardev", "socket,id=agent,path=agent.sock", "-serial", "chardev:agent",
-        "-chardev", "socket,id=qmp,path=qmp.sock", "-mon", "chardev=qmp,mode=control",
+        "-chardev",
+        "socket,id=console,path=console.sock",
+        "-serial",
+        "chardev:console",
+        "-chardev",
+        "socket,id=agent,path=agent.sock",
+        "-serial",
+        "chardev:agent",
+        "-chardev",
+        "socket,id=qmp,path=qmp.sock",
+        "-mon",
+        "chardev=qmp,mode=control",
         // One rare event at the start makes QEMU open the log; it is switched off before the guest
         // runs, and others are switched on over QMP.
-        "-trace", "enable=vtd_inv_qi_enable", "-D", TRACE_FIFO,
+        "-trace",
+        "enable=vtd_inv_qi_enable",
+        "-D",
+        TRACE_FIFO,
         "-S",
     ]
     .map(str::to_owned)
@@ -198,7 +232,8 @@ fn device(axes: &Axes) -> Vec<String> {
         (0..2u8)
             .flat_map(|n| {
                 // No option ROM: nobody boots from it, and not every host has the file.
-                let device = format!("{device},id=nic{n},netdev=net{n},mac=52:54:00:dd:00:0{n},romfile=");
+                let device =
+                    format!("{device},id=nic{n},netdev=net{n},mac=52:54:00:dd:00:0{n},romfile=");
                 let port = format!("hubport,id=net{n},hubid=0");
                 ["-netdev".to_owned(), port, "-device".to_owned(), device]
             })

@@ -160,7 +160,11 @@ pub(crate) mod tests {
         let common = "intel-iommu,id=viommu,intremap=on,caching-mode=off";
         check(&old, Axes::default(), Ok(&format!("{common},pt=on")));
         check(&new, Axes::default(), Ok(common));
-        check(&old, sm(ScalableMode::SecondStage), Ok(&format!("{common},pt=on,x-scalable-mode=on")));
+        check(
+            &old,
+            sm(ScalableMode::SecondStage),
+            Ok(&format!("{common},pt=on,x-scalable-mode=on")),
+        );
         check(
             &new,
             sm(ScalableMode::FirstStage),

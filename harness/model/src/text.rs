@@ -17,7 +17,8 @@ pub fn shown(text: &str) -> String {
             break;
         }
         // Formatting characters can reorder what stands beside them.
-        let steers = c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+        let steers = c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
         if steers {
             let _ = write!(out, "{}", c.escape_default());
         } else {

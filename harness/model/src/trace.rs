@@ -277,7 +277,8 @@ vtd_inv_desc_iotlb_pages iotlb invalidate domain 0x2 addr 0xfffe0000 mask 0x4
         let text = [line, "dmarig-mark 1\n", line, line, "dmarig-mark 2\n", line].concat();
         let mut counter = TraceCounter::default();
         counter.push(text.as_bytes());
-        let windows: Vec<_> = counter.windows().map(|(mark, counts)| (mark, counts.global)).collect();
+        let windows: Vec<_> =
+            counter.windows().map(|(mark, counts)| (mark, counts.global)).collect();
         assert_eq!(windows, [(1, 1), (2, 2)]);
     }
 }

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use serde::de::DeserializeOwned;
 use serde_yaml::granit_parser::{Event, Parser, ScalarStyle, Span};
 
-use crate::tree_de::{Mistake, TreeDeserializer};
+use crate::tree_de::{Missing, Mistake, TreeDeserializer};
 
 /// Nesting that a file may have; a case needs half of it.
 const MAX_DEPTH: usize = 16;
@@ -35,8 +35,12 @@ pub(crate) struct Place {
 #[derive(Debug, Clone)]
 pub(crate) enum Node {
     /// A scalar's text, and whether it was plain, so that `on` and `"on"` can be told apart.
-    Scalar { text: String, plain: bool },
-    List(Vec<Part>),
+    Scalar {
+        text: String,
+        plain: bool,
+    },
+    /// Items with their index in the file, which they keep when others are dropped.
+    List(Vec<(usize, Part)>),
     Map(Vec<Entry>),
 }
 
@@ -83,7 +87,7 @@ impl Part {
                     .find(|entry| entry.key == *key)
                     .map(|entry| (entry.key_place, &entry.value)),
                 (Node::List(items), Step::Index(index)) => {
-                    items.get(*index).map(|item| (item.place, item))
+                    item_at(items, *index).map(|at| (items[at].1.place, &items[at].1))
                 }
                 _ => None,
             };
@@ -93,89 +97,67 @@ impl Part {
         place
     }
 
-    /// Blanks out the part at `path` (a map loses the key), so that what is beside it can still be
-    /// read. False where there is no such part.
+    /// Takes out the part at `path`, so that what is beside it can still be read. False where there
+    /// is no such part.
     fn remove(&mut self, path: &[Step]) -> bool {
         let Some((first, rest)) = path.split_first() else { return false };
         match (&mut self.node, first) {
             (Node::Map(entries), Step::Key(key)) => {
-                let Some(at) = entries.iter().position(|entry| entry.key == *key) else {
-                    return false;
-                };
-                if rest.is_empty() {
-                    entries.remove(at);
-                    return true;
+                match entries.iter().position(|entry| entry.key == *key) {
+                    Some(at) if rest.is_empty() => drop(entries.remove(at)),
+                    Some(at) => return entries[at].value.remove(rest),
+                    None => return false,
                 }
-                entries[at].value.remove(rest)
+                true
             }
-            (Node::List(items), Step::Index(index)) => match items.get_mut(*index) {
-                // The list keeps its length: later mistakes must name the places of the file.
-                Some(item) if rest.is_empty() => {
-                    item.node = Node::List(Vec::new());
-                    item.place = Place::default();
-                    true
+            (Node::List(items), Step::Index(index)) => {
+                match item_at(items, *index) {
+                    Some(at) if rest.is_empty() => drop(items.remove(at)),
+                    Some(at) => return items[at].1.remove(rest),
+                    None => return false,
                 }
-                Some(item) => item.remove(rest),
-                None => false,
-            },
+                true
+            }
             _ => false,
         }
     }
-
-    /// Forgets list items that [`Part::remove`] blanked out.
-    fn without_blanks(&self) -> Self {
-        let node = match &self.node {
-            Node::List(items) => Node::List(
-                items.iter().filter(|item| item.place.line > 0).map(Self::without_blanks).collect(),
-            ),
-            Node::Map(entries) => Node::Map(
-                entries
-                    .iter()
-                    .map(|entry| Entry { value: entry.value.without_blanks(), ..entry.clone() })
-                    .collect(),
-            ),
-            scalar @ Node::Scalar { .. } => scalar.clone(),
-        };
-        Self { place: self.place, node }
-    }
 }
 
-/// Reads a `T` out of a tree. With mistakes, the second value is all of them, and the first what
-/// could be made of the rest, if anything could.
+fn item_at(items: &[(usize, Part)], index: usize) -> Option<usize> {
+    items.iter().position(|(own, _)| *own == index)
+}
+
+/// Reads a `T` out of a tree, with all mistakes that it has. A part that is wrong is taken out and
+/// the rest read again, so with mistakes the value is only what is left, if that is enough for one.
 pub(crate) fn read<T: DeserializeOwned>(root: &Part) -> (Option<T>, Vec<Mistake>) {
     let mut tree = root.clone();
     let mut mistakes: Vec<Mistake> = Vec::new();
     let mut removed: Vec<Vec<Step>> = Vec::new();
+    // Each round takes something out, so it ends.
     while mistakes.len() < MAX_MISTAKES {
-        let clean;
-        // Paths are those of the file only while blanked items are still counted.
         let mistake = match T::deserialize(TreeDeserializer::new(&tree)) {
             Ok(value) => return (Some(value), mistakes),
             Err(mistake) => mistake,
         };
-        let (mut path, blanked) = (mistake.path.clone(), tree.locate(&mistake.path).line == 0);
-        if blanked {
-            // Only what was blanked is wrong any more: read without it.
-            clean = tree.without_blanks();
-            return match T::deserialize(TreeDeserializer::new(&clean)) {
-                Ok(value) => (Some(value), mistakes),
-                Err(_) => (None, mistakes),
-            };
-        }
-        // A key that is missing because we took it out is no mistake of the file's.
-        let ours = mistake.missing.as_ref().is_some_and(|key| {
-            let mut full = path.clone();
-            full.push(Step::Key(key.clone()));
-            removed.contains(&full)
-        });
-        let is_missing = mistake.missing.is_some();
+        let path = mistake.path.clone();
+        // What is missing because it was taken out is no mistake of the file's.
+        let ours = match &mistake.missing {
+            Some(Missing::Key(key)) => {
+                let full = path.iter().cloned().chain([Step::Key(key.clone())]);
+                removed.contains(&full.collect())
+            }
+            Some(Missing::Items) => removed.iter().any(
+                |other| matches!(other.split_last(), Some((Step::Index(_), list)) if list == path),
+            ),
+            None => false,
+        };
         if !ours {
             mistakes.push(mistake);
         }
-        if is_missing && path.is_empty() || !tree.remove(&path) {
+        if !tree.remove(&path) {
             return (None, mistakes);
         }
-        removed.push(std::mem::take(&mut path));
+        removed.push(path);
     }
     (None, mistakes)
 }
@@ -201,13 +183,11 @@ impl Builder {
                 let place = Place { line: at.line(), column: at.col() + 1 };
                 Mistake::new(format!("not YAML: {}", error.info())).standing(place)
             })?;
-            self.event(event, place_of(&span)).map_err(|what| {
-                Mistake::new(what).standing(place_of(&span)).under(&self.path())
-            })?;
+            self.event(event, place_of(&span))
+                .map_err(|what| Mistake::new(what).standing(place_of(&span)).under(&self.path()))?;
         }
-        self.done.ok_or_else(|| {
-            Mistake::new("the file is empty").standing(Place { line: 1, column: 1 })
-        })
+        self.done
+            .ok_or_else(|| Mistake::new("the file is empty").standing(Place { line: 1, column: 1 }))
     }
 
     fn event(&mut self, event: Event<'_>, place: Place) -> Result<(), String> {
@@ -278,7 +258,7 @@ impl Builder {
         match self.open.last_mut() {
             None => self.done = Some(part),
             Some(open) => match &mut open.part.node {
-                Node::List(items) => items.push(part),
+                Node::List(items) => items.push((items.len(), part)),
                 Node::Map(entries) => {
                     if let Some((key, key_place)) = open.key.take() {
                         entries.push(Entry { key, key_place, value: part });

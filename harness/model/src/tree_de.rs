@@ -25,8 +25,16 @@ pub(crate) struct Mistake {
     pub(crate) path: Vec<Step>,
     pub(crate) place: Option<Place>,
     pub(crate) what: String,
-    /// The key that is missing below `path`, where that is the mistake.
-    pub(crate) missing: Option<String>,
+    /// What is missing below `path`, where that is the mistake.
+    pub(crate) missing: Option<Missing>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// This key.
+    Key(String),
+    /// Every item of a list.
+    Items,
 }
 
 impl Mistake {
@@ -67,13 +75,40 @@ fn instead(given: &str, names: &[&str]) -> String {
     }
 }
 
+/// A Rust type in a case author's words.
+fn in_words(expected: &str) -> &str {
+    match expected {
+        "u8" => "a whole number up to 255",
+        "u32" | "u64" => "a whole number",
+        "f64" => "a number",
+        "a sequence" => "a list",
+        name if name.starts_with("struct ") => "a map of keys and values",
+        other => other,
+    }
+}
+
 impl de::Error for Mistake {
     fn custom<T: fmt::Display>(what: T) -> Self {
         Self::new(what.to_string())
     }
 
     fn invalid_type(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self::new(format!("{}, expected {expected}", shown(&found.to_string())))
+        let found = match found {
+            de::Unexpected::Seq => "a list".to_owned(),
+            de::Unexpected::Map => "a map".to_owned(),
+            de::Unexpected::Unit => "nothing".to_owned(),
+            other => shown(&other.to_string()),
+        };
+        Self::new(format!("found {found}, expected {}", in_words(&expected.to_string())))
+    }
+
+    fn invalid_value(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        Self::invalid_type(found, expected)
+    }
+
+    fn invalid_length(_: usize, expected: &dyn de::Expected) -> Self {
+        let what = format!("an empty list, expected {expected}");
+        Self { missing: Some(Missing::Items), ..Self::new(what) }
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
@@ -85,7 +120,10 @@ impl de::Error for Mistake {
     }
 
     fn missing_field(field: &'static str) -> Self {
-        Self { missing: Some(field.to_owned()), ..Self::new(format!("`{field}` is missing")) }
+        Self {
+            missing: Some(Missing::Key(field.to_owned())),
+            ..Self::new(format!("`{field}` is missing"))
+        }
     }
 }
 
@@ -196,9 +234,22 @@ impl<'de> Deserializer<'de> for TreeDeserializer<'_> {
         }
     }
 
+    // Serde would take a list for a struct, its fields in order.
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Mistake> {
+        match &self.part.node {
+            Node::List(_) => self.here(Err(de::Error::invalid_type(de::Unexpected::Seq, &visitor))),
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit unit_struct
-        seq tuple tuple_struct map struct identifier ignored_any
+        seq tuple tuple_struct map identifier ignored_any
     }
 }
 
@@ -256,7 +307,7 @@ impl<'de> SeqAccess<'de> for One<'_> {
 }
 
 struct Items<'a> {
-    items: &'a [Part],
+    items: &'a [(usize, Part)],
     next: usize,
 }
 
@@ -267,11 +318,11 @@ impl<'de> SeqAccess<'de> for Items<'_> {
         &mut self,
         seed: T,
     ) -> Result<Option<T::Value>, Mistake> {
-        let Some(item) = self.items.get(self.next) else { return Ok(None) };
+        let Some((index, item)) = self.items.get(self.next) else { return Ok(None) };
         self.next += 1;
         seed.deserialize(TreeDeserializer::new(item))
             .map(Some)
-            .map_err(|mistake| mistake.standing(item.place).below(Step::Index(self.next - 1)))
+            .map_err(|mistake| mistake.standing(item.place).below(Step::Index(*index)))
     }
 }
 

@@ -14,7 +14,9 @@ pub struct Version {
 
 /// A text that begins with no version, or a range that can't be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no version: write 6.1 or 5.10.14 (in a range behind >=, >, <=, < or =, joined by commas)")]
+#[error(
+    "`{0}` is no version: write 6.1 or 5.10.14 (in a range behind >=, >, <=, < or =, joined by commas)"
+)]
 pub struct BadVersion(String);
 
 impl Version {
@@ -134,7 +136,8 @@ impl FromStr for VersionRange {
             .split(',')
             .map(|piece| {
                 let piece = piece.trim();
-                let at = piece.find(|c: char| c.is_ascii_digit()).ok_or(BadVersion(text.to_owned()))?;
+                let at =
+                    piece.find(|c: char| c.is_ascii_digit()).ok_or(BadVersion(text.to_owned()))?;
                 let (sign, number) = piece.split_at(at);
                 if number.contains(|c: char| !(c.is_ascii_digit() || c == '.')) {
                     return Err(BadVersion(text.to_owned()));
@@ -213,7 +216,13 @@ mod tests {
 
     #[test]
     fn a_range_that_holds_nothing_is_known() {
-        for (text, empty) in [(">=6.1, <6.1", true), (">6, <6.0.1", true), (">=6, <7", false), ("<1", false), ("=5.10, >=5.11", true)] {
+        for (text, empty) in [
+            (">=6.1, <6.1", true),
+            (">6, <6.0.1", true),
+            (">=6, <7", false),
+            ("<1", false),
+            ("=5.10, >=5.11", true),
+        ] {
             assert_eq!(text.parse::<VersionRange>().unwrap().is_empty(), empty, "{text}");
         }
     }
@@ -228,8 +237,14 @@ mod tests {
     #[test]
     fn banners_give_the_patch_level() {
         for (banner, version) in [
-            ("Linux version 6.1.0-50-amd64 (debian-kernel@lists.debian.org) (gcc-12 (Debian 12.2.0-14) 12.2.0) #1 SMP PREEMPT_DYNAMIC Debian 6.1.176-1 (2026-07-01)", "6.1.176"),
-            ("Linux version 7.3.4+deb13-cloud-amd64 (x) #1 SMP Debian 7.3.4-1~bpo13+1 (2026-11-15)", "7.3.4"),
+            (
+                "Linux version 6.1.0-50-amd64 (debian-kernel@lists.debian.org) (gcc-12 (Debian 12.2.0-14) 12.2.0) #1 SMP PREEMPT_DYNAMIC Debian 6.1.176-1 (2026-07-01)",
+                "6.1.176",
+            ),
+            (
+                "Linux version 7.3.4+deb13-cloud-amd64 (x) #1 SMP Debian 7.3.4-1~bpo13+1 (2026-11-15)",
+                "7.3.4",
+            ),
             ("Linux version 6.18.44 (me@host) (gcc (GCC) 15) #1 SMP", "6.18.44"),
         ] {
             assert_eq!(Version::from_banner(banner), Some(version.parse().unwrap()), "{banner}");

@@ -97,7 +97,8 @@ fn obstacle_at(device: &Path, qemu: &Qemu) -> Option<String> {
 /// Deadlines of the guest that is to prove KVM.
 #[must_use]
 pub fn proof_deadlines() -> Deadlines {
-    Deadlines { boot: DEADLINE, end: Duration::from_secs(2), ..Deadlines::new(Accelerator::Kvm, 1.0) }
+    let end = Duration::from_secs(2);
+    Deadlines { end, ..Deadlines::new(Accelerator::Kvm, DEADLINE, DEADLINE, 1.0) }
 }
 
 /// Takes the observation of an idle guest under KVM as proof, or as the reason against it.

@@ -1,6 +1,8 @@
 //! Asks a QEMU what it is and what it can do.
 
-use std::{collections::BTreeSet, io, path::Path, process::Stdio, time::Duration};
+use std::{
+    collections::BTreeSet, fs, io, os::unix::fs::MetadataExt, path::Path, process::Stdio, time::Duration,
+};
 
 use dmarig_model::{axes::Device, qemu::Qemu, version::Version};
 use serde_json::Value;
@@ -36,6 +38,44 @@ pub enum InspectError {
         /// The end of its standard error, if it said anything.
         stderr: String,
     },
+}
+
+/// As [`inspect`], but takes what was answered before where the binary is still the same file.
+///
+/// # Errors
+/// [`InspectError`]
+pub async fn inspect_cached(
+    name: &str,
+    path: &Path,
+    directory: &Path,
+) -> Result<Qemu, InspectError> {
+    let stamp = stamp(path);
+    let file = directory.join(format!("{}.json", stamp.replace(|c: char| !c.is_ascii_alphanumeric(), "_")));
+    let known = fs::read(&file).ok().and_then(|bytes| serde_json::from_slice::<Qemu>(&bytes).ok());
+    if let Some(mut qemu) = known
+        && Path::new(&qemu.path) == path
+    {
+        name.clone_into(&mut qemu.name);
+        return Ok(qemu);
+    }
+    let qemu = inspect(name, path).await?;
+    let kept = fs::create_dir_all(directory).and_then(|()| {
+        let new = tempfile::NamedTempFile::new_in(directory)?;
+        serde_json::to_writer(&new, &qemu)?;
+        new.persist(&file)?;
+        Ok(())
+    });
+    if let Err(error) = kept {
+        tracing::warn!("what {} told of itself can't be kept: {error}", path.display());
+    }
+    Ok(qemu)
+}
+
+/// Changes when the binary is replaced.
+fn stamp(path: &Path) -> String {
+    fs::metadata(path)
+        .map(|meta| format!("{}-{}-{}-{}", meta.dev(), meta.ino(), meta.size(), meta.mtime()))
+        .unwrap_or_default()
 }
 
 /// Starts the binary without a machine and asks.

@@ -1,0 +1,185 @@
+//! Runs a program of the user's and keeps what it says.
+
+mod metrics;
+
+use std::{
+    io::{ErrorKind, PipeReader, Read},
+    os::{
+        fd::OwnedFd,
+        unix::process::{CommandExt, ExitStatusExt},
+    },
+    process::{Child, Command, ExitStatus, Stdio},
+    time::Instant,
+};
+
+use anyhow::{Context, Result};
+use dmarig_wire::{ExecJob, Exit, Interface, Report};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    fs::{OFlags, fcntl_setfl},
+    process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open},
+};
+
+use self::metrics::Metrics;
+use crate::tally::Tally;
+
+/// How much of the end of the output is kept, in bytes.
+const KEPT: usize = 64 << 10;
+
+/// Runs the program to its end; what it leaves running in its process group is killed.
+///
+/// # Errors
+/// Where it can't be started.
+pub(crate) fn run(job: &ExecJob, nodes: &[String]) -> Result<Report> {
+    let (program, arguments) = job.argv.split_first().context("no program is named")?;
+    let (mut pipe, writer) = std::io::pipe().context("can't make a pipe")?;
+    fcntl_setfl(&pipe, OFlags::NONBLOCK).context("can't set the pipe up")?;
+    let begin = Instant::now();
+    let mut child = Command::new(program)
+        .args(arguments)
+        .env_clear()
+        .env("PATH", "/add:/bin")
+        .env("DMARIG_NODES", nodes.join(" "))
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone().context("can't share the pipe")?)
+        .stderr(writer)
+        // A group of its own, so that what it starts can be ended with it.
+        .process_group(0)
+        .spawn()
+        .with_context(|| format!("can't start {program}"))?;
+    let mut output = Output::default();
+    let ended = follow(&child, &mut pipe, &mut output);
+    let group = Pid::from_child(&child);
+    if ended.is_err() {
+        let _ = child.kill();
+    }
+    let status = child.wait();
+    let elapsed = begin.elapsed();
+    // The group is gone already where the program left nothing behind.
+    let _ = kill_process_group(group, Signal::KILL);
+    ended?;
+    let interface = Interface::Process;
+    let mut report = Tally::default().report(interface, u64::try_from(elapsed.as_nanos())?);
+    report.exit = Some(status.map_or(Exit::Unknown, exit));
+    report.output = Some(String::from_utf8_lossy(output.tail()).into_owned());
+    report.metrics = output.metrics.finish();
+    Ok(report)
+}
+
+fn exit(status: ExitStatus) -> Exit {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => Exit::Code(code),
+        (None, Some(signal)) => Exit::Signal(signal),
+        (None, None) => Exit::Unknown,
+    }
+}
+
+/// Reads until the program itself ends: what it started may hold the pipe open for good.
+fn follow(child: &Child, pipe: &mut PipeReader, output: &mut Output) -> Result<()> {
+    let process: OwnedFd = pidfd_open(Pid::from_child(child), PidfdFlags::empty())
+        .context("can't watch the program")?;
+    let mut open = true;
+    loop {
+        let mut fds = [PollFd::new(&process, PollFlags::IN), PollFd::new(&*pipe, PollFlags::IN)];
+        // Without the pipe where it is at its end: it would be readable for ever.
+        let fds = if open { &mut fds[..] } else { &mut fds[..1] };
+        match poll(fds, None) {
+            Err(rustix::io::Errno::INTR) => continue,
+            other => other.context("can't wait for the program")?,
+        };
+        let ended = !fds[0].revents().is_empty();
+        open = open && drain(pipe, output).context("can't read the program's output")?;
+        if ended {
+            return Ok(());
+        }
+    }
+}
+
+/// Reads what is there; `false` at the end.
+fn drain(pipe: &mut PipeReader, output: &mut Output) -> std::io::Result<bool> {
+    let mut bytes = [0; 16 << 10];
+    loop {
+        match pipe.read(&mut bytes) {
+            Ok(0) => return Ok(false),
+            Ok(count) => output.push(&bytes[..count]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(true),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The end of a stream, and the metrics of all of it.
+#[derive(Debug, Default)]
+struct Output {
+    kept: Vec<u8>,
+    metrics: Metrics,
+}
+
+impl Output {
+    fn push(&mut self, bytes: &[u8]) {
+        self.metrics.push(bytes);
+        self.kept.extend_from_slice(bytes);
+        // Rarely, so that bytes are moved once on average.
+        if self.kept.len() > 2 * KEPT {
+            self.kept.drain(..self.kept.len() - KEPT);
+        }
+    }
+
+    fn tail(&self) -> &[u8] {
+        &self.kept[self.kept.len().saturating_sub(KEPT)..]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Report {
+        let argv = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
+        run(&ExecJob { argv }, &["nvme0n1".to_owned(), "nvme1n1".to_owned()]).unwrap()
+    }
+
+    #[test]
+    fn output_metrics_and_exit_are_kept() {
+        let report = shell("echo iops 12.5 1/s; echo $DMARIG_NODES $PATH >&2; exit 3");
+        assert_eq!(report.exit, Some(Exit::Code(3)));
+        assert_eq!(report.output.unwrap(), "iops 12.5 1/s\nnvme0n1 nvme1n1 /add:/bin\n");
+        assert_eq!(report.metrics.len(), 1);
+        assert_eq!(report.interface, Interface::Process);
+    }
+
+    #[test]
+    fn a_signal_is_not_a_code() {
+        assert_eq!(shell("kill -9 $$").exit, Some(Exit::Signal(9)));
+    }
+
+    #[test]
+    fn only_the_end_of_much_output_is_kept() {
+        let script = "i=0; while [ $i -lt 20000 ]; do echo line $i .....; i=$((i+1)); done";
+        let output = shell(script).output.unwrap();
+        assert_eq!(output.len(), KEPT);
+        assert!(output.ends_with("line 19999 .....\n"));
+    }
+
+    #[test]
+    fn what_a_program_leaves_running_does_not_hold_it_up() {
+        let begin = Instant::now();
+        assert_eq!(shell("sleep 30 & echo started").output.unwrap(), "started\n");
+        assert!(begin.elapsed().as_secs() < 20);
+    }
+
+    #[test]
+    fn a_program_that_closes_its_output_is_waited_for() {
+        assert_eq!(shell("exec >&- 2>&-; sleep 0.1; exit 4").exit, Some(Exit::Code(4)));
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_named() {
+        let argv = vec!["/nowhere/at-all".to_owned()];
+        let error = run(&ExecJob { argv }, &[]).unwrap_err();
+        assert!(format!("{error:#}").contains("can't start /nowhere/at-all: No such file"));
+        assert!(run(&ExecJob { argv: Vec::new() }, &[]).is_err());
+    }
+}

@@ -1,0 +1,126 @@
+//! Answers the rig's requests, one reply each.
+
+use std::{collections::BTreeMap, fs::File};
+
+use anyhow::{Context, Result, bail};
+use dmarig_wire::{Device, Interface, Job, Reply, Report, Request, Target};
+use rustix::process::WaitOptions;
+
+use crate::{
+    block::{self, Disk},
+    counters::Counters,
+    device, environment, exec,
+    kmsg::Kmsg,
+    link::Link,
+    net,
+    tally::Tally,
+};
+
+/// What the agent remembers from one request to the next.
+#[derive(Debug, Default)]
+pub(crate) struct Agent {
+    kmsg: Option<Kmsg<File>>,
+    disks: BTreeMap<String, Disk>,
+    nodes: Vec<String>,
+    counters: Option<Counters>,
+}
+
+/// Answers requests until the rig asks for power-off.
+///
+/// # Errors
+/// Where the control channel breaks.
+pub(crate) fn serve(link: &mut Link) -> Result<()> {
+    let mut agent = Agent::default();
+    loop {
+        let request = link.receive();
+        let reply = match request {
+            Ok(Request::PowerOff) => return link.send_last(&Reply::Bye),
+            Ok(request) => agent.answer(request),
+            Err(error) => Reply::Failed { what: format!("{error:#}") },
+        };
+        link.send(&reply)?;
+        reap_orphans();
+    }
+}
+
+impl Agent {
+    fn answer(&mut self, request: Request) -> Reply {
+        let name = name(&request);
+        self.try_answer(request)
+            .unwrap_or_else(|error| Reply::Failed { what: format!("{name}: {error:#}") })
+    }
+
+    fn try_answer(&mut self, request: Request) -> Result<Reply> {
+        Ok(match request {
+            Request::Describe(device) => {
+                Reply::Environment(Box::new(environment::describe(self.targets(device)?)?))
+            }
+            Request::Run(job) => Reply::Report(Box::new(self.run(&job)?)),
+            Request::ReadLog => {
+                let kmsg = match &mut self.kmsg {
+                    Some(kmsg) => kmsg,
+                    None => self.kmsg.insert(Kmsg::open()?),
+                };
+                Reply::Log(kmsg.read()?)
+            }
+            Request::CountDma(true) => {
+                // Old counters go, so that the numbers start anew.
+                Reply::DmaCounts(self.counters.insert(Counters::start()?).read()?)
+            }
+            Request::CountDma(false) => {
+                let counters = self.counters.take().context("nothing is being counted")?;
+                Reply::DmaCounts(counters.read()?)
+            }
+            Request::PowerOff => Reply::Bye,
+        })
+    }
+
+    /// The functions under test, once they are usable; programs are told of their nodes.
+    ///
+    /// # Errors
+    /// Where they don't come in time.
+    pub(crate) fn targets(&mut self, device: Device) -> Result<Vec<Target>> {
+        let targets = device::wait_for(device)?;
+        self.nodes = targets.iter().filter_map(|target| target.node.clone()).collect();
+        Ok(targets)
+    }
+
+    /// Runs one job to its end.
+    ///
+    /// # Errors
+    /// Where it can't be done at all; what goes wrong within it is in the report.
+    pub(crate) fn run(&mut self, job: &Job) -> Result<Report> {
+        match job {
+            Job::Idle => Ok(Tally::default().report(Interface::None, 0)),
+            Job::Block(job) => {
+                self.targets(job.device)?;
+                let Some(node) = self.nodes.first() else { bail!("no block device") };
+                let disk = self.disks.entry(node.clone()).or_insert_with(|| Disk::new(node));
+                block::run(disk, job)
+            }
+            Job::Net(job) => {
+                self.targets(job.device)?;
+                let [first, second, ..] = self.nodes.as_slice() else {
+                    bail!("not two interfaces")
+                };
+                net::run(job, [first, second])
+            }
+            Job::Exec(job) => exec::run(job, &self.nodes),
+        }
+    }
+}
+
+fn name(request: &Request) -> &'static str {
+    match request {
+        Request::Describe(_) => "Describe",
+        Request::Run(_) => "Run",
+        Request::ReadLog => "ReadLog",
+        Request::CountDma(_) => "CountDma",
+        Request::PowerOff => "PowerOff",
+    }
+}
+
+/// Collects processes whose parents are gone: they are children of process 1 now.
+fn reap_orphans() {
+    while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
+}

@@ -1,0 +1,280 @@
+//! Fetches a recipe's kernel: the only part that uses the network.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::apt::{self, AptRoot, Listed};
+use crate::cache::{Known, Manifest};
+use crate::image::{Object, object_id};
+use crate::kernel::PackageId;
+use crate::progress::{Progress, step};
+use crate::store::{self, Lock};
+use crate::{Cache, Error, Mirrors, Recipe, Result, deb822};
+
+const ETC_APT: &str = "/etc/apt";
+
+/// How to fetch.
+#[derive(Clone, Debug, Default)]
+pub struct FetchOptions {
+    /// The mirrors that the user set.
+    pub mirrors: Mirrors,
+    /// Whether to ask the archive although its index here is younger than six hours.
+    pub refresh: bool,
+}
+
+/// A kernel that is in the cache now.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    /// The recipe's name.
+    pub name: String,
+    /// As `uname -r` will say.
+    pub release: String,
+    /// The package's version.
+    pub version: String,
+    /// Whether there was nothing to do.
+    pub already_cached: bool,
+    /// What it was unpacked from.
+    pub packages: Vec<PackageId>,
+    /// Bytes downloaded, without the index.
+    pub bytes: u64,
+}
+
+/// What to download for a kernel.
+struct Plan {
+    version: String,
+    packages: Vec<Listed>,
+}
+
+impl Cache {
+    /// Fetches the newest version of a recipe's kernel, verifies, unpacks and remembers it under
+    /// the recipe's name. The version that was there before loses the name; its files stay for a day
+    /// at least, since a run may be using them.
+    pub fn fetch(
+        &self,
+        recipe: &Recipe,
+        options: &FetchOptions,
+        progress: &dyn Progress,
+    ) -> Result<Fetched> {
+        let _lock = self.fetch_lock(recipe, progress)?;
+        let (root, plan) = self.ask(recipe, options, options.refresh, progress)?;
+        if let Some(fetched) = self.already_cached(recipe, &plan)? {
+            return Ok(fetched);
+        }
+        let debs = match download(&root, &plan, progress) {
+            Ok(debs) => debs,
+            // The index may be hours old and its version gone from the mirror.
+            Err(Error::Apt { .. }) if !is_new(&root) => {
+                drop(root);
+                return self.fetch_afresh(recipe, options, progress);
+            }
+            Err(e) => return Err(e),
+        };
+        self.install(recipe, &plan, &debs, progress)
+    }
+
+    fn fetch_afresh(
+        &self,
+        recipe: &Recipe,
+        options: &FetchOptions,
+        progress: &dyn Progress,
+    ) -> Result<Fetched> {
+        progress.message("the mirror has moved on; reading its index again");
+        let (root, plan) = self.ask(recipe, options, true, progress)?;
+        if let Some(fetched) = self.already_cached(recipe, &plan)? {
+            return Ok(fetched);
+        }
+        let debs = download(&root, &plan, progress)?;
+        self.install(recipe, &plan, &debs, progress)
+    }
+
+    /// Asks the archive for the newest version of a recipe's kernel, and downloads none.
+    pub fn newest(
+        &self,
+        recipe: &Recipe,
+        options: &FetchOptions,
+        progress: &dyn Progress,
+    ) -> Result<String> {
+        let _lock = self.fetch_lock(recipe, progress)?;
+        let (_, plan) = self.ask(recipe, options, options.refresh, progress)?;
+        Ok(plan.version)
+    }
+
+    /// One fetch from a suite at a time: apt would fail where it should wait.
+    fn fetch_lock(&self, recipe: &Recipe, progress: &dyn Progress) -> Result<Lock> {
+        let path = self.lock_file(&format!("fetch-{}", recipe.suite));
+        Lock::take(&path, || progress.message("waiting for another fetch from the same suite"))
+    }
+
+    fn ask<'a>(
+        &self,
+        recipe: &'a Recipe,
+        options: &FetchOptions,
+        refresh: bool,
+        progress: &dyn Progress,
+    ) -> Result<(AptRoot<'a>, Plan)> {
+        apt::require()?;
+        let mirror = options.mirrors.url(recipe.archive, Path::new(ETC_APT))?;
+        let root = AptRoot::open(self, recipe, &mirror)?;
+        root.update(refresh, progress)?;
+        let plan = plan(&root, recipe)?;
+        let known = Known { version: plan.version.clone() };
+        self.scratch.write_json(&self.known_file(&recipe.name), &known)?;
+        Ok((root, plan))
+    }
+
+    fn already_cached(&self, recipe: &Recipe, plan: &Plan) -> Result<Option<Fetched>> {
+        let id = object_id(plan.packages.iter().map(|p| p.sha256.as_str()));
+        let Some(object) = self.known_object(&id)? else { return Ok(None) };
+        let manifest = self.manifest(&recipe.name)?.filter(|m| m.object == id);
+        let manifest = match manifest {
+            Some(manifest) => manifest,
+            // Another recipe or a run that was killed at its end has unpacked it.
+            None => self.commit(recipe, plan, &object)?,
+        };
+        Ok(Some(fetched(manifest, true, 0)))
+    }
+
+    fn install(
+        &self,
+        recipe: &Recipe,
+        plan: &Plan,
+        debs: &[(PathBuf, String)],
+        progress: &dyn Progress,
+    ) -> Result<Fetched> {
+        let what = format!("unpacking {}", recipe.name);
+        let manifest = step(progress, &what, None, || {
+            let object = self.object(debs)?;
+            self.commit(recipe, plan, &object)
+        })?;
+        Ok(fetched(manifest, false, plan.packages.iter().map(|p| p.size).sum()))
+    }
+
+    /// Puts an object under the recipe's name, once its kernel has proved to be usable.
+    fn commit(&self, recipe: &Recipe, plan: &Plan, object: &Object) -> Result<Manifest> {
+        let Some(bzimage_sha256) = object.bzimage_sha256.clone() else {
+            let packages = plan.packages.iter().map(|p| p.name.as_str()).collect::<Vec<_>>();
+            let reason = format!("no kernel in {}", packages.join(", "));
+            return Err(no_package(recipe, &recipe.package, &reason));
+        };
+        let bzimage = self.object_dir(&object.id).join("bzImage");
+        let image = self.bzimage(&bzimage, &bzimage_sha256)?;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let manifest = Manifest {
+            name: recipe.name.clone(),
+            release: image.release,
+            version: plan.version.clone(),
+            object: object.id.clone(),
+            bzimage_sha256,
+            packages: object.packages.clone(),
+            fetched: now.as_secs(),
+        };
+        self.put_manifest(&manifest)?;
+        Ok(manifest)
+    }
+}
+
+fn fetched(manifest: Manifest, already_cached: bool, bytes: u64) -> Fetched {
+    let Manifest { name, release, version, packages, .. } = manifest;
+    Fetched { name, release, version, already_cached, packages, bytes }
+}
+
+fn is_new(root: &AptRoot<'_>) -> bool {
+    let age = root.updated().and_then(|t| t.elapsed().ok());
+    age.is_some_and(|age| age.as_secs() < 60)
+}
+
+/// Follows the meta package to the packages that make up a kernel. Up to Debian 13 that is one;
+/// from 7.3 on the image package is a small one beside linux-binary (the kernel), linux-modules
+/// and linux-base (the configuration).
+fn plan(root: &AptRoot<'_>, recipe: &Recipe) -> Result<Plan> {
+    const IMAGE: &str = "linux-image-";
+    let show = |name: &str| {
+        root.show(name)?.ok_or_else(|| no_package(recipe, name, "there is no such package"))
+    };
+    let meta = show(&recipe.package)?;
+    let image = deb822::depends(&meta.depends).find(|name| name.starts_with(IMAGE));
+    let image = match image {
+        Some(name) => show(name)?,
+        // The recipe names the image itself.
+        None if meta.name.starts_with(IMAGE) => meta,
+        None => return Err(no_package(recipe, &meta.name, "it depends on no linux-image-*")),
+    };
+    let release = image.name.trim_start_matches(IMAGE).trim_start_matches("unsigned-");
+    let parts: Vec<_> = deb822::depends(&image.depends)
+        .filter(|name| {
+            ["linux-base-", "linux-binary-", "linux-modules-"].iter().any(|p| name.starts_with(p))
+                && name.ends_with(&format!("-{release}"))
+        })
+        .collect();
+    let version = image.version.clone();
+    let mut packages = parts.into_iter().map(show).collect::<Result<Vec<_>>>()?;
+    // First the one after which the kernel is named.
+    packages.insert(0, image);
+    Ok(Plan { version, packages })
+}
+
+fn no_package(recipe: &Recipe, package: &str, reason: &str) -> Error {
+    Error::NoPackage {
+        recipe: recipe.name.clone(),
+        suite: recipe.suite.clone(),
+        package: package.to_owned(),
+        reason: reason.to_owned(),
+    }
+}
+
+/// Downloads, and checks each file against the index once more: what is unpacked is then what
+/// was signed, whatever apt's settings are.
+fn download(
+    root: &AptRoot<'_>,
+    plan: &Plan,
+    progress: &dyn Progress,
+) -> Result<Vec<(PathBuf, String)>> {
+    let dir = root.download(&plan.packages, progress)?;
+    let entries = fs::read_dir(dir).map_err(|e| Error::io("read", dir, e))?;
+    let files: Vec<_> = entries.flatten().map(|e| e.path()).filter(|p| apt::is_deb(p)).collect();
+    plan.packages.iter().map(|package| find_download(&files, package)).collect()
+}
+
+fn find_download(files: &[PathBuf], package: &Listed) -> Result<(PathBuf, String)> {
+    let start = format!("{}_", package.name);
+    let named = |path: &&PathBuf| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&start))
+    };
+    let missing = || Error::Checksum {
+        path: PathBuf::from(format!("{start}*.deb")),
+        expected: package.sha256.clone(),
+        found: "of no file: it wasn't downloaded".to_owned(),
+    };
+    let path = files.iter().find(named).ok_or_else(missing)?;
+    let found = store::sha256_file(path)?;
+    if found != package.sha256 {
+        let expected = package.sha256.clone();
+        return Err(Error::Checksum { path: path.clone(), expected, found });
+    }
+    Ok((path.clone(), found))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_changed_download_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("linux-image-1_1_amd64.deb");
+        fs::write(&path, "tampered").unwrap();
+        let package = Listed {
+            name: "linux-image-1".into(),
+            version: "1".into(),
+            depends: String::new(),
+            size: 8,
+            sha256: store::sha256(b"original"),
+        };
+        let error = find_download(std::slice::from_ref(&path), &package).unwrap_err();
+        assert!(matches!(error, Error::Checksum { .. }), "{error}");
+        fs::write(&path, "original").unwrap();
+        assert!(find_download(&[path], &package).is_ok());
+        assert!(find_download(&[], &package).is_err());
+    }
+}

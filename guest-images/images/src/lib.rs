@@ -1,0 +1,45 @@
+#![doc = "Kernels for the guest, fetched, verified, unpacked and cached, and initramfs images packed."]
+//!
+//! Everything goes through a [`Cache`], a directory that several runs may share:
+//!
+//! - [`Cache::fetch`] is the only thing that uses the network. It follows a [`Recipe`] through a
+//!   private apt root, so signatures are verified by apt and no privilege is needed.
+//! - [`Cache::resolve`] turns a name or a path into a [`KernelImage`] that QEMU can boot. It never
+//!   goes to the network, and takes a few milliseconds once a kernel has been seen.
+//! - [`Cache::closure`] orders modules by their dependencies, and [`Cache::pack`] puts them with
+//!   the agent into an initramfs.
+
+mod apt;
+mod cache;
+mod closure;
+mod codec;
+mod deb;
+mod deb822;
+mod elf;
+mod error;
+mod fetch;
+mod image;
+mod initramfs;
+mod kernel;
+mod mirror;
+mod payload;
+mod progress;
+mod recipe;
+mod resolve;
+mod store;
+
+pub use cache::{Cache, CachedKernel};
+pub use closure::ModuleFile;
+pub use error::Error;
+pub use fetch::{FetchOptions, Fetched};
+pub use initramfs::{AddedFile, Initramfs, InitramfsSpec};
+pub use kernel::{Boot, ConfigValue, KernelConfig, KernelImage, PackageId};
+pub use mirror::Mirrors;
+pub use progress::{Progress, Silent};
+pub use recipe::{Archive, Recipe, Recipes};
+
+/// What every function here returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The guest's init: a static program that talks to the rig.
+pub const AGENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/dmarig-agent"));

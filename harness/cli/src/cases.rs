@@ -1,0 +1,136 @@
+//! From the command line's words to cells.
+
+use std::{fs, io::Read, path::Path};
+
+use anyhow::{Context, anyhow};
+use dmarig_images::Cache;
+use dmarig_model::{
+    axes::{Accelerator, Axis},
+    case::{Case, CaseErrors, MAX_CASE_BYTES, check_names},
+    conditions::AxisSets,
+    matrix::{self, Cell},
+    value::OneOrMany,
+};
+
+use crate::{
+    exit::Failure,
+    options::{Places, Selection},
+};
+
+/// The QEMU that is taken where none is named.
+pub(crate) const DEFAULT_QEMU: &str = "qemu-system-x86_64";
+
+/// What a command line selects.
+#[derive(Debug)]
+pub(crate) struct Selected {
+    /// The cases, in the order of the command line.
+    pub(crate) cases: Vec<Case>,
+    /// Their cells.
+    pub(crate) cells: Vec<Cell>,
+}
+
+impl Selected {
+    /// The case that a cell belongs to.
+    pub(crate) fn case(&self, cell: &Cell) -> &Case {
+        // Cells are only ever made from these cases.
+        self.cases.iter().find(|case| case.name == cell.case).unwrap_or(&self.cases[0])
+    }
+}
+
+/// Opens the cache, with the user's recipes if there are any.
+pub(crate) fn open_cache(places: &Places) -> Result<Cache, Failure> {
+    let cache = Cache::open(places.cache.as_deref())?;
+    Ok(match &places.recipes {
+        Some(path) => {
+            cache.with_recipes(dmarig_images::Recipes::load(path).map_err(Failure::usage)?)
+        }
+        None => cache,
+    })
+}
+
+/// Reads the cases and unfolds the cells that are selected.
+pub(crate) fn select(selection: &Selection, cache: &Cache) -> Result<Selected, Failure> {
+    let mut cases = Vec::new();
+    let mut errors = Vec::new();
+    for name in &selection.cases {
+        match read_case(name)? {
+            Ok(case) => cases.push(case),
+            Err(CaseErrors(mistakes)) => errors.extend(mistakes),
+        }
+    }
+    if errors.is_empty()
+        && let Err(CaseErrors(mistakes)) = check_names(&cases)
+    {
+        errors = mistakes;
+    }
+    if !errors.is_empty() {
+        return Err(Failure::usage(CaseErrors(errors)));
+    }
+    let mut cells = Vec::new();
+    for case in &cases {
+        let given = overrides(selection, case, cache)?;
+        cells.extend(matrix::cells(case, &given).map_err(Failure::usage)?);
+    }
+    let picked = matrix::select(&cells, &selection.cells).map_err(Failure::usage)?;
+    let cells = picked.into_iter().cloned().collect();
+    Ok(Selected { cases, cells })
+}
+
+/// What the command line gives on each axis; kernel and QEMU have defaults that no case file can.
+fn overrides(selection: &Selection, case: &Case, cache: &Cache) -> Result<AxisSets, Failure> {
+    let mut given = AxisSets::default();
+    for text in &selection.sets {
+        matrix::parse_override(text, &mut given).map_err(Failure::usage)?;
+    }
+    let here = |given: &AxisSets, axis| given.count(axis) > 0;
+    let mut fill = |axis: Axis, names: &[String], default: &str| {
+        let own = case.axes.count(axis) > 0;
+        match (names.is_empty(), here(&given, axis)) {
+            (false, true) => Err(Failure::usage(anyhow!(
+                "{axis} is given both by --set and by --{axis}: give it once"
+            ))),
+            (false, false) => Ok(set(&mut given, axis, names.to_vec())),
+            (true, false) if !own => Ok(set(&mut given, axis, vec![default.to_owned()])),
+            (true, _) => Ok(()),
+        }
+    };
+    fill(Axis::Kernel, &selection.kernels, &cache.recipes().default_recipe().name)?;
+    fill(Axis::Qemu, &selection.qemus, DEFAULT_QEMU)?;
+    if selection.accelerator != Accelerator::Auto {
+        given.accelerator = OneOrMany(vec![selection.accelerator]);
+    }
+    Ok(given)
+}
+
+fn set(given: &mut AxisSets, axis: Axis, names: Vec<String>) {
+    match axis {
+        Axis::Kernel => given.kernel = OneOrMany(names),
+        _ => given.qemu = OneOrMany(names),
+    }
+}
+
+fn read_case(name: &str) -> Result<Result<Case, CaseErrors>, Failure> {
+    if let Some((file, text)) = dmarig_testcases::case(name) {
+        return Ok(Case::parse(file, text));
+    }
+    let path = Path::new(name);
+    if !path.exists() {
+        let names: Vec<&str> = dmarig_testcases::CASES
+            .iter()
+            .map(|(file, _)| file.strip_suffix(".yaml").unwrap_or(file))
+            .collect();
+        return Err(Failure::usage(anyhow!(
+            "there is no case file {name} and no built-in case of that name (there are {})",
+            names.join(", ")
+        )));
+    }
+    let text = read_bounded(path).with_context(|| format!("can't read {name}"));
+    Ok(Case::parse(name, &text.map_err(Failure::usage)?))
+}
+
+/// One byte over the limit is enough for the parser to refuse it by its size.
+fn read_bounded(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    fs::File::open(path)?.take(MAX_CASE_BYTES as u64 + 1).read_to_string(&mut text)?;
+    Ok(text)
+}

@@ -1,0 +1,62 @@
+//! The commands.
+
+mod cells;
+mod doctor;
+mod images;
+mod judge;
+mod plan;
+mod run;
+mod schema;
+
+use clap::Subcommand;
+
+use crate::{
+    exit::{Exit, Failure},
+    options::Places,
+};
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run cells on real guests and judge them
+    Run(#[command(flatten)] run::Run),
+    /// List the cells that `run` would run
+    Cells(#[command(flatten)] cells::Cells),
+    /// Print the very command that `run` uses for one cell, and one to run it by hand
+    Plan(#[command(flatten)] plan::Plan),
+    /// Judge a recorded run again, by its own cases or by these
+    Judge(#[command(flatten)] judge::Judge),
+    /// Fetch, list and remove guest kernels
+    Images(#[command(flatten)] images::Images),
+    /// Say what this host can run, with the evidence, and what will be skipped
+    Doctor(#[command(flatten)] doctor::Doctor),
+    /// Print a JSON Schema: of case files, or of the JSON document of results
+    Schema(#[command(flatten)] schema::Schema),
+}
+
+/// Carries out one command; `words` is the command line, for records.
+pub(crate) fn dispatch(command: Command, words: Vec<String>) -> Result<Exit, Failure> {
+    match command {
+        Command::Run(run) => run.execute(words),
+        Command::Cells(cells) => cells.execute(),
+        Command::Plan(plan) => plan.execute(),
+        Command::Judge(judge) => judge.execute(),
+        Command::Images(images) => images.execute(),
+        Command::Doctor(doctor) => doctor.execute(),
+        Command::Schema(schema) => schema.execute(),
+    }
+}
+
+/// A runtime on this thread alone: QEMU is tied to the life of the thread that starts it.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
+/// Where runs are recorded.
+fn runs(places: &Places) -> Result<std::path::PathBuf, Failure> {
+    places.runs.clone().or_else(dmarig_history::runs_directory).ok_or_else(|| {
+        Failure::usage(anyhow::anyhow!(
+            "there is no place for records: neither HOME nor XDG_STATE_HOME is set; give --runs DIR"
+        ))
+    })
+}

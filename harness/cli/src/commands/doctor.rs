@@ -1,0 +1,157 @@
+//! `dmarig doctor`
+
+use clap::Args;
+use dmarig_model::{
+    axes::{Accelerator, Axes, Device, ScalableMode, Toggle},
+    qemu::Qemu,
+};
+use tokio::sync::watch;
+
+use crate::{
+    cases::{DEFAULT_QEMU, open_cache},
+    exit::{Exit, Failure},
+    host,
+    options::{Places, Selection},
+    prepare::Preparer,
+};
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    #[command(flatten)]
+    places: Places,
+    /// QEMU binaries to ask besides the one on the PATH (may be repeated)
+    #[arg(long = "qemu", value_name = "PATH", env = "DMARIG_QEMU", hide_env = true)]
+    qemus: Vec<String>,
+}
+
+impl Doctor {
+    pub(crate) fn execute(self) -> Result<Exit, Failure> {
+        let cache = open_cache(&self.places)?;
+        let facts = host::facts();
+        println!("host      Linux {}, {} CPUs, {} MiB", facts.kernel, facts.cpus, facts.memory_kib >> 10);
+        println!("          {}", facts.cpu);
+        println!("iommu     {}", host::iommu());
+        println!("vfio      {}", host::vfio());
+        let selection = self.selection();
+        let (_sender, interrupted) = watch::channel(false);
+        let say = |text: &str| eprintln!("{text}");
+        let mut preparer = Preparer::new(&cache, &selection, interrupted, &say);
+        let kernels = self.kernels(&cache, &mut preparer)?;
+        let ready = super::runtime()?.block_on(self.qemus(&mut preparer, &kernels));
+        println!("cache     {}", cache.dir().display());
+        println!("records   {}", super::runs(&self.places)?.display());
+        let usable = !kernels.is_empty() && ready;
+        println!("\n{}", if usable {
+            "ready: `dmarig run` boots the smoke case"
+        } else {
+            "not ready: see the lines marked with ! above"
+        });
+        Ok(if usable { Exit::Passed } else { Exit::Errored })
+    }
+
+    fn selection(&self) -> Selection {
+        Selection {
+            cases: Vec::new(),
+            cells: Vec::new(),
+            kernels: Vec::new(),
+            modules: None,
+            qemus: Vec::new(),
+            accelerator: Accelerator::Auto,
+            sets: Vec::new(),
+            stock_boot: false,
+            append: Vec::new(),
+            adds: Vec::new(),
+            patience: 1.0,
+        }
+    }
+
+    /// Prints the kernels that are cached; gives their names, the default one first.
+    fn kernels(
+        &self,
+        cache: &dmarig_images::Cache,
+        preparer: &mut Preparer<'_>,
+    ) -> Result<Vec<String>, Failure> {
+        let mut cached = cache.list()?;
+        cached.sort_by_key(|kernel| !kernel.is_default);
+        if cached.is_empty() {
+            println!("kernels  !none cached: `dmarig images fetch` brings the default one");
+        }
+        let mut names = Vec::new();
+        for kernel in cached {
+            match preparer.kernel_facts(&kernel.name) {
+                Ok(facts) => {
+                    println!(
+                        "kernel    {} {} ({}), boots by {}",
+                        kernel.name, kernel.version, kernel.release, facts.boot.name()
+                    );
+                    for device in Device::ALL {
+                        let lacks = facts.lacks(*device);
+                        if !lacks.is_empty() {
+                            println!("          skips {device}: lacks {}", lacks.join(", "));
+                        }
+                    }
+                    names.push(kernel.name);
+                }
+                Err(error) => println!("kernel   !{}: {error}", kernel.name),
+            }
+        }
+        Ok(names)
+    }
+
+    /// Prints each QEMU; gives whether one is usable.
+    async fn qemus(&self, preparer: &mut Preparer<'_>, kernels: &[String]) -> bool {
+        let mut usable = false;
+        let mut names = vec![DEFAULT_QEMU.to_owned()];
+        names.extend(self.qemus.iter().filter(|name| *name != DEFAULT_QEMU).cloned());
+        for name in names {
+            let qemu = match preparer.qemu(&name).await {
+                Ok(qemu) => qemu,
+                Err(error) => {
+                    println!("qemu     !{error}");
+                    continue;
+                }
+            };
+            println!("qemu      {} is {}", qemu.path, qemu.full_version);
+            println!("          sandbox {}", if qemu.sandbox { "yes" } else { "no" });
+            for line in skips(&qemu) {
+                println!("          skips {line}");
+            }
+            usable |= qemu.refuses(&Axes::default()).is_none();
+            let Some(kernel) = kernels.first() else {
+                println!("          accelerator unknown: there is no kernel to try");
+                continue;
+            };
+            let finding = match preparer.kernel_facts(kernel) {
+                Ok(kernel) => preparer.accelerator(&qemu, Accelerator::Auto, &kernel).await,
+                Err(error) => Err(error),
+            };
+            match finding {
+                Ok(finding) => {
+                    println!("          accelerator {}: {}", finding.accelerator, finding.evidence);
+                }
+                Err(error) => println!("         !accelerator: {error}"),
+            }
+        }
+        usable
+    }
+}
+
+/// What this QEMU can't be asked for, by axis.
+fn skips(qemu: &Qemu) -> Vec<String> {
+    let base = Axes::default();
+    let settings = [
+        ("pt=off", Axes { pt: Toggle::Off, ..base.clone() }),
+        ("scalable-mode=second-stage", Axes { scalable_mode: ScalableMode::SecondStage, ..base.clone() }),
+        ("scalable-mode=first-stage", Axes { scalable_mode: ScalableMode::FirstStage, ..base.clone() }),
+        ("device-iotlb=on", Axes { device_iotlb: Toggle::On, ..base.clone() }),
+    ];
+    let devices = Device::ALL.iter().filter_map(|device| {
+        let axes = Axes { device: *device, ..base.clone() };
+        Some(format!("device={device}: {}", qemu.refuses(&axes)?))
+    });
+    settings
+        .iter()
+        .filter_map(|(name, axes)| Some(format!("{name}: {}", qemu.iommu_device(axes).err()?)))
+        .chain(devices)
+        .collect()
+}

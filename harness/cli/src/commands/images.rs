@@ -1,0 +1,194 @@
+//! `dmarig images`
+
+use std::{cell::RefCell, sync::Mutex, time::Duration};
+
+use anyhow::anyhow;
+use clap::{Args, Subcommand};
+use comfy_table::{Table, presets};
+use dmarig_images::{Cache, FetchOptions, Mirrors, Progress};
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+
+use crate::{
+    cases::open_cache,
+    exit::{Exit, Failure},
+    options::Places,
+};
+
+#[derive(Debug, Args)]
+pub(crate) struct Images {
+    #[command(flatten)]
+    places: Places,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Fetch kernels, verified by their distribution's signed index
+    Fetch(Fetch),
+    /// List the kernels there are recipes for, and which are in the cache
+    List,
+    /// Remove kernels from the cache
+    Rm {
+        /// Names, as `list` shows them
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Fetch {
+    /// Names, as `list` shows them [default: the default kernel]
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// All that there are recipes for
+    #[arg(long, conflicts_with = "names")]
+    all: bool,
+    /// Ask the archive for news even where its index was read in the last hours
+    #[arg(long)]
+    refresh: bool,
+    /// Mirror of the distribution's archive [default: the system's own apt configuration]
+    #[arg(long, value_name = "URL", env = "DMARIG_MIRROR", hide_env = true)]
+    mirror: Option<String>,
+    /// Mirror of its security archive [default: the system's own apt configuration]
+    #[arg(long, value_name = "URL", env = "DMARIG_SECURITY_MIRROR", hide_env = true)]
+    security_mirror: Option<String>,
+}
+
+impl Images {
+    pub(crate) fn execute(self) -> Result<Exit, Failure> {
+        let cache = open_cache(&self.places)?;
+        match self.action {
+            Action::Fetch(fetch) => fetch.execute(&cache),
+            Action::List => list(&cache),
+            Action::Rm { names } => {
+                for name in names {
+                    let bytes = cache.rm(&name)?;
+                    eprintln!("removed {name}: {} freed", HumanBytes(bytes));
+                }
+                Ok(Exit::Passed)
+            }
+        }
+    }
+}
+
+impl Fetch {
+    fn execute(self, cache: &Cache) -> Result<Exit, Failure> {
+        let recipes = cache.recipes();
+        let mut wanted = Vec::new();
+        for name in &self.names {
+            let recipe = recipes.get(name).ok_or_else(|| {
+                let names: Vec<&str> = recipes.names().collect();
+                Failure::usage(anyhow!(
+                    "there is no recipe for `{name}`; there are {}",
+                    names.join(", ")
+                ))
+            })?;
+            wanted.push(recipe);
+        }
+        if self.all {
+            wanted = recipes.iter().collect();
+        } else if wanted.is_empty() {
+            wanted.push(recipes.default_recipe());
+        }
+        let mirrors = Mirrors { debian: self.mirror, security: self.security_mirror };
+        let options = FetchOptions { mirrors, refresh: self.refresh };
+        for recipe in wanted {
+            let fetched = cache.fetch(recipe, &options, &Bars::default())?;
+            let how = if fetched.already_cached { "is here already" } else { "fetched and verified" };
+            eprintln!("{} {} ({}) {how}", fetched.name, fetched.version, fetched.release);
+        }
+        Ok(Exit::Passed)
+    }
+}
+
+fn list(cache: &Cache) -> Result<Exit, Failure> {
+    let cached = cache.list()?;
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(["name", "version", "release", "size", "fetched"]);
+    for recipe in cache.recipes().iter() {
+        let mark = if recipe.default { " (default)" } else { "" };
+        let name = format!("{}{mark}", recipe.name);
+        match cached.iter().find(|kernel| kernel.name == recipe.name) {
+            Some(kernel) => {
+                let age = kernel.fetched.elapsed().unwrap_or(Duration::ZERO);
+                let newest = kernel.newest.as_ref().filter(|newest| **newest != kernel.version);
+                let news = newest.map(|newest| format!(" ({newest} is out)")).unwrap_or_default();
+                table.add_row([
+                    name,
+                    format!("{}{news}", kernel.version),
+                    kernel.release.clone(),
+                    HumanBytes(kernel.size).to_string(),
+                    format!("{} ago", indicatif::HumanDuration(age)),
+                ]);
+            }
+            None => {
+                let hint = format!("dmarig images fetch {}", recipe.name);
+                table.add_row([name, "-".into(), hint, String::new(), String::new()]);
+            }
+        }
+    }
+    for line in table.lines() {
+        println!("{}", line.trim_end());
+    }
+    println!("\ncache: {}", cache.dir().display());
+    Ok(Exit::Passed)
+}
+
+/// Progress bars on standard error; where that is no terminal, a line a step.
+#[derive(Default)]
+struct Bars {
+    bar: Mutex<RefCell<Option<ProgressBar>>>,
+}
+
+impl Bars {
+    fn with(&self, act: impl FnOnce(&mut Option<ProgressBar>)) {
+        let bar = self.bar.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        act(&mut bar.borrow_mut());
+    }
+}
+
+impl Progress for Bars {
+    fn begin(&self, what: &str, total: Option<u64>) {
+        let bar = match total {
+            Some(total) => ProgressBar::new(total),
+            None => ProgressBar::new_spinner(),
+        };
+        let template = match total {
+            Some(_) => "{msg}  {bar:24} {bytes}/{total_bytes}  {bytes_per_sec}  {eta}",
+            None => "{spinner} {msg}  {elapsed}",
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        if bar.is_hidden() {
+            eprintln!("{what}");
+        }
+        bar.set_message(what.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(200));
+        self.with(|slot| *slot = Some(bar));
+    }
+
+    fn advance(&self, bytes: u64) {
+        self.with(|slot| {
+            if let Some(bar) = slot {
+                bar.inc(bytes);
+            }
+        });
+    }
+
+    fn message(&self, text: &str) {
+        self.with(|slot| match slot {
+            Some(bar) if !bar.is_hidden() => bar.println(text),
+            _ => eprintln!("{text}"),
+        });
+    }
+
+    fn end(&self) {
+        self.with(|slot| {
+            if let Some(bar) = slot.take() {
+                bar.finish_and_clear();
+            }
+        });
+    }
+}

@@ -1,0 +1,137 @@
+//! `dmarig plan`
+
+use std::fmt::Write;
+
+use anyhow::anyhow;
+use clap::Args;
+use dmarig_model::{matrix::select_one, plan::shell_words};
+use dmarig_wire::Job;
+use tokio::sync::watch;
+
+use crate::{
+    cases::{open_cache, select},
+    exit::{Exit, Failure},
+    options::{Places, Selection},
+    prepare::{Obstacle, Preparer},
+};
+
+#[derive(Debug, Args)]
+pub(crate) struct Plan {
+    #[command(flatten)]
+    places: Places,
+    /// The cell: its id, or a part or a glob that fits one alone
+    #[arg(value_name = "CELL")]
+    cell: String,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// As `run` takes them, but for the cases, which are named by --case here.
+#[derive(Debug, Args)]
+struct Options {
+    /// Cases to look for the cell in [default: the one that the id begins with]
+    #[arg(long = "case", value_name = "CASE")]
+    cases: Vec<String>,
+    /// Kernel under test (see `dmarig run --help`)
+    #[arg(long = "kernel", short = 'k', value_name = "NAME|PATH")]
+    kernels: Vec<String>,
+    /// The kernel's modules
+    #[arg(long, value_name = "DIR")]
+    modules: Option<std::path::PathBuf>,
+    /// QEMU binary
+    #[arg(long = "qemu", value_name = "PATH", env = "DMARIG_QEMU", hide_env = true)]
+    qemus: Vec<String>,
+    /// Accelerator
+    #[arg(long = "accel", value_name = "auto|kvm|tcg", default_value = "auto")]
+    accelerator: dmarig_model::axes::Accelerator,
+    /// Values of an axis instead of the case's
+    #[arg(long = "set", short = 's', value_name = "AXIS=VALUE,...")]
+    sets: Vec<String>,
+    /// Boot without the levers that make it faster
+    #[arg(long)]
+    stock_boot: bool,
+    /// More words for the kernel's command line
+    #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
+    append: Vec<String>,
+    /// Put a file into the guest, below /add
+    #[arg(long = "add", value_name = "FILE")]
+    adds: Vec<std::path::PathBuf>,
+}
+
+impl Plan {
+    pub(crate) fn execute(self) -> Result<Exit, Failure> {
+        let cache = open_cache(&self.places)?;
+        let selection = self.options.selection(&self.cell);
+        let selected = select(&selection, &cache)?;
+        let cell = select_one(&selected.cells, &self.cell).map_err(Failure::usage)?;
+        let (_sender, interrupted) = watch::channel(false);
+        let say = |text: &str| eprintln!("{text}");
+        let prepared = super::runtime()?.block_on(async {
+            let mut preparer = Preparer::new(&cache, &selection, interrupted, &say);
+            preparer.prepare(selected.case(cell), cell).await
+        });
+        match prepared.launch {
+            Ok(ready) => {
+                println!("# {}", cell.id);
+                println!("# what `dmarig run` starts, in a directory of the guest's own:");
+                println!("{}\n", shell_words(ready.plan.argv().iter()));
+                println!("# by hand, with the console on the terminal (in an empty directory):");
+                println!("{}", ready.plan.by_hand(&solo(&ready.job)));
+                Ok(Exit::Passed)
+            }
+            Err(Obstacle::Skip(reason)) => {
+                eprintln!("dmarig: {} would be skipped: {reason}", cell.id);
+                Ok(Exit::Nothing)
+            }
+            Err(Obstacle::Fault(what)) => Err(anyhow!(what).into()),
+        }
+    }
+}
+
+impl Options {
+    fn selection(self, cell: &str) -> Selection {
+        let named = cell.split_once('/').map_or("smoke", |(case, _)| case).to_owned();
+        let cases = if self.cases.is_empty() { vec![named] } else { self.cases };
+        Selection {
+            cases,
+            cells: Vec::new(),
+            kernels: self.kernels,
+            modules: self.modules,
+            qemus: self.qemus,
+            accelerator: self.accelerator,
+            sets: self.sets,
+            stock_boot: self.stock_boot,
+            append: self.append,
+            adds: self.adds,
+            patience: 1.0,
+        }
+    }
+}
+
+/// The job in the words of the agent's `dmarig.solo=` parameter.
+fn solo(job: &Job) -> String {
+    let device = |device| match device {
+        dmarig_wire::Device::Nvme => "nvme",
+        dmarig_wire::Device::VirtioBlk => "virtio-blk",
+        dmarig_wire::Device::E1000e => "e1000e",
+        dmarig_wire::Device::VirtioNet => "virtio-net",
+    };
+    let mut text = String::new();
+    // Writing to a String can't fail.
+    let _ = match job {
+        Job::Idle => write!(text, "idle"),
+        Job::Block(job) => write!(
+            text,
+            "block,device={},ops={},block-size={},queue-depth={},read-percent={},threads={},span={},seed={}",
+            device(job.device), job.ops, job.block_size, job.queue_depth, job.read_percent,
+            job.threads, job.span, job.seed
+        ),
+        Job::Net(job) => write!(
+            text,
+            "net,device={},frames={},frame-size={},window={},seed={}",
+            device(job.device), job.frames, job.frame_size, job.window, job.seed
+        ),
+        Job::Exec(job) => write!(text, "exec,{}", job.argv.join(",")),
+    };
+    text
+}

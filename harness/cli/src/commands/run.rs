@@ -1,0 +1,225 @@
+//! `dmarig run`
+
+use std::{collections::BTreeMap, io::IsTerminal, path::PathBuf};
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use dmarig_history::{CaseText, RECORD_SCHEMA, Recorder, RunMeta};
+use dmarig_model::{
+    document::{DOCUMENT_SCHEMA, Document},
+    matrix::Cell,
+    plan::shell_words,
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+
+use crate::{
+    cases::{Selected, open_cache, select},
+    exit::{Exit, Failure},
+    host,
+    options::{Places, Selection},
+    prepare::Preparer,
+    report::{self, Events, Footing, Lines, Live},
+    scheduler::{self, Ended, compare},
+};
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    places: Places,
+    #[command(flatten)]
+    selection: Selection,
+    #[command(flatten)]
+    output: Output,
+    /// Guests at once [default: by cores and free memory]
+    #[arg(long, short = 'j', value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
+}
+
+/// How results are told.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Output {
+    /// What to print on standard output
+    #[arg(long, value_enum, default_value = "table")]
+    pub(crate) format: Format,
+    /// Also write the results as JUnit XML
+    #[arg(long, value_name = "FILE")]
+    pub(crate) junit: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// A table for people
+    Table,
+    /// One JSON document (`dmarig schema result`)
+    Json,
+}
+
+impl Run {
+    pub(crate) fn execute(self, words: Vec<String>) -> Result<Exit, Failure> {
+        let cache = open_cache(&self.places)?;
+        let selected = select(&self.selection, &cache)?;
+        let runs = super::runs(&self.places)?;
+        for left in dmarig_rig::workdir::sweep() {
+            tracing::info!("removed {}, which a killed run had left", left.display());
+        }
+        super::runtime()?.block_on(async {
+            let (interrupt, interrupted) = watch::channel(false);
+            tokio::select! {
+                exit = self.run(&cache, &selected, words, &runs, interrupted) => exit,
+                // Dropping the run kills every guest and removes its directory.
+                () = listen(&interrupt) => Ok(Exit::Interrupted),
+            }
+        })
+    }
+
+    async fn run(
+        &self,
+        cache: &dmarig_images::Cache,
+        selected: &Selected,
+        words: Vec<String>,
+        runs: &std::path::Path,
+        interrupted: watch::Receiver<bool>,
+    ) -> Result<Exit, Failure> {
+        let mut meta = meta(selected, words);
+        let mut recorder = Recorder::create(runs, &mut meta)?;
+        let live = std::io::stderr().is_terminal().then(|| Live::new(selected.cells.len()));
+        let lines = Lines::default();
+        let events: &dyn Events = live.as_ref().map_or(&lines, |live| live);
+        let say = |text: &str| events.say(text);
+        let mut preparer = Preparer::new(cache, &self.selection, interrupted.clone(), &say);
+        let mut prepared = Vec::new();
+        for cell in &selected.cells {
+            prepared.push(preparer.prepare(selected.case(cell), cell).await);
+        }
+        let largest = selected.cells.iter().map(|cell| cell.axes.memory_mib).max().unwrap_or(0);
+        let jobs = scheduler::jobs(self.jobs.map(usize::from), largest);
+        let mut ended =
+            scheduler::run(selected, prepared, jobs, &mut recorder, &interrupted, events).await;
+        compare(&selected.cases, &mut ended);
+        if let Some(live) = &live {
+            live.clear();
+        }
+        let again = |cell: &Cell| again(&self.selection, selected, cell);
+        let logs = |cell: &Cell| {
+            let directory = recorder.directory().join("cells").join(cell.id.replace('/', "_"));
+            directory.display().to_string()
+        };
+        tell(&self.output, &meta.id, &ended, &again, &logs)?;
+        eprintln!("record: {}", recorder.directory().display());
+        let interrupted = *interrupted.borrow();
+        Ok(if interrupted { Exit::Interrupted } else { exit(&ended) })
+    }
+}
+
+/// How a run with these cells ends.
+pub(crate) fn exit(ended: &[Ended]) -> Exit {
+    Exit::of(ended.iter().map(|ended| ended.result.outcome))
+}
+
+/// Prints the results, and writes them as JUnit where that is asked for.
+pub(crate) fn tell(
+    output: &Output,
+    run: &str,
+    ended: &[Ended],
+    again: &dyn Fn(&Cell) -> String,
+    logs: &dyn Fn(&Cell) -> String,
+) -> Result<(), Failure> {
+    let cells: Vec<_> = ended.iter().map(|ended| (&ended.cell, &ended.result)).collect();
+    let text = match output.format {
+        Format::Json => {
+            let results = ended.iter().map(|ended| ended.result.clone()).collect();
+            let document =
+                Document { schema: DOCUMENT_SCHEMA, run: run.to_owned(), cells: results };
+            serde_json::to_string_pretty(&document)? + "\n"
+        }
+        Format::Table => {
+            let terminal = std::io::stdout().is_terminal();
+            let width = rustix::termios::tcgetwinsize(std::io::stdout())
+                .map_or(80, |size| size.ws_col.max(60));
+            let colour = terminal && std::env::var_os("NO_COLOR").is_none();
+            report::table(&cells, &Footing { width, colour, again, logs })
+        }
+    };
+    // A reader that has gone, as `| head` does, is no error.
+    let _ = std::io::Write::write_all(&mut std::io::stdout().lock(), text.as_bytes());
+    if let Some(path) = &output.junit {
+        let xml = report::junit(&cells)?;
+        std::fs::write(path, xml).with_context(|| format!("can't write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Returns when the user insists; the first time it only tells the run.
+async fn listen(interrupt: &watch::Sender<bool>) {
+    let (Ok(mut int), Ok(mut term)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        tracing::warn!("signals can't be listened to: Ctrl-C will end this at once");
+        return std::future::pending().await;
+    };
+    for again in [false, true] {
+        tokio::select! {
+            _ = int.recv() => {}
+            _ = term.recv() => {}
+        }
+        if !again {
+            interrupt.send_replace(true);
+            eprintln!("dmarig: ending the guests; once more ends at once");
+        }
+    }
+}
+
+fn meta(selected: &Selected, command: Vec<String>) -> RunMeta {
+    RunMeta {
+        schema: RECORD_SCHEMA,
+        id: String::new(),
+        started: 0,
+        dmarig: env!("CARGO_PKG_VERSION").to_owned(),
+        command,
+        host: host::facts(),
+        cases: selected
+            .cases
+            .iter()
+            .map(|case| CaseText { file: case.file.clone(), text: case.text.clone() })
+            .collect(),
+    }
+}
+
+/// The command that runs one cell again as it was run.
+fn again(selection: &Selection, selected: &Selected, cell: &Cell) -> String {
+    let mut words = vec!["dmarig".to_owned(), "run".into()];
+    let file = &selected.case(cell).file;
+    words.push(file.strip_suffix(".yaml").filter(|name| dmarig_testcases::case(name).is_some()).unwrap_or(file).to_owned());
+    let mut option = |name: &str, value: &str| words.extend([name.to_owned(), value.to_owned()]);
+    option("--cell", &cell.id);
+    if !selection.kernels.is_empty() {
+        option("--kernel", &cell.axes.kernel);
+    }
+    if !selection.qemus.is_empty() {
+        option("--qemu", &cell.axes.qemu);
+    }
+    if selection.accelerator != dmarig_model::axes::Accelerator::Auto {
+        option("--accel", selection.accelerator.name());
+    }
+    let sets: BTreeMap<&str, &str> =
+        selection.sets.iter().filter_map(|set| set.split_once('=')).collect();
+    for (axis, values) in sets {
+        option("--set", &format!("{axis}={values}"));
+    }
+    if let Some(modules) = &selection.modules {
+        option("--modules", &modules.display().to_string());
+    }
+    for word in &selection.append {
+        option("--append", word);
+    }
+    for add in &selection.adds {
+        option("--add", &add.display().to_string());
+    }
+    if selection.stock_boot {
+        words.push("--stock-boot".into());
+    }
+    shell_words(words.iter()).replace(" \\\n  ", " ")
+}

@@ -1,0 +1,121 @@
+//! Exit codes.
+
+use dmarig_model::observation::Outcome;
+
+/// The list of exit codes, as `--help` shows it.
+pub(crate) const HELP: &str = "\
+Exit codes of `run` and `judge`:
+  0    all cells that ran passed
+  1    a cell failed or timed out
+  2    bad usage, or a mistake in a case file
+  3    a cell errored: the rig's fault or the host's, nothing is said of the kernel
+  4    nothing ran
+  130  interrupted
+
+Settings from the environment: DMARIG_MIRROR, DMARIG_SECURITY_MIRROR (package mirrors),
+DMARIG_CACHE, DMARIG_RUNS (directories), DMARIG_QEMU, DMARIG_LOG (debug output).";
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// All that ran passed, or the command did what it was asked.
+    Passed,
+    /// A cell failed or timed out.
+    Failed,
+    /// Bad usage, or a mistake in a case file.
+    Usage,
+    /// The rig's fault or the host's.
+    Errored,
+    /// Nothing ran.
+    Nothing,
+    /// Stopped by the user.
+    Interrupted,
+}
+
+impl Exit {
+    /// The process' exit code.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Passed => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Errored => 3,
+            Self::Nothing => 4,
+            Self::Interrupted => 130,
+        }
+    }
+
+    /// The exit of a run whose cells ended so. A failure is told before an error: it is about the
+    /// kernel under test, and an error elsewhere does not undo it.
+    pub(crate) fn of(outcomes: impl IntoIterator<Item = Outcome>) -> Self {
+        let mut exit = Self::Nothing;
+        for outcome in outcomes {
+            let one = match outcome {
+                Outcome::Skipped => Self::Nothing,
+                Outcome::Passed => Self::Passed,
+                Outcome::Errored => Self::Errored,
+                Outcome::Failed | Outcome::TimedOut => Self::Failed,
+            };
+            let weight = |exit| match exit {
+                Self::Nothing => 0,
+                Self::Passed => 1,
+                Self::Errored => 2,
+                _ => 3,
+            };
+            if weight(one) > weight(exit) {
+                exit = one;
+            }
+        }
+        exit
+    }
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+/// Why a command could not be carried out.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    pub(crate) error: anyhow::Error,
+}
+
+impl Failure {
+    pub(crate) fn usage(error: impl Into<anyhow::Error>) -> Self {
+        Self { exit: Exit::Usage, error: error.into() }
+    }
+}
+
+/// Unless it is said otherwise, what fails is the rig or its host.
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self { exit: Exit::Errored, error: error.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_news_of_the_kernel_decides() {
+        use Outcome::{Errored, Failed, Passed, Skipped, TimedOut};
+        for (outcomes, code) in [
+            (&[][..], 4),
+            (&[Skipped, Skipped][..], 4),
+            (&[Skipped, Passed][..], 0),
+            (&[Passed, Errored][..], 3),
+            (&[Errored, Failed, Passed][..], 1),
+            (&[TimedOut][..], 1),
+            (&[Skipped, Errored][..], 3),
+        ] {
+            assert_eq!(Exit::of(outcomes.iter().copied()).code(), code, "{outcomes:?}");
+        }
+        // A count of failures would wrap around to success here.
+        assert_eq!(Exit::of(std::iter::repeat_n(Failed, 256)).code(), 1);
+    }
+}

@@ -1,0 +1,5 @@
+//! The `dmarig` command.
+
+fn main() -> std::process::ExitCode {
+    dmarig::main(std::env::args_os())
+}

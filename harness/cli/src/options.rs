@@ -1,0 +1,59 @@
+//! Options that several commands share.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use dmarig_model::axes::Accelerator;
+
+/// Where things are kept.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Places {
+    /// Cache of kernels and initramfs images [default: $XDG_CACHE_HOME/dmarig]
+    #[arg(long, value_name = "DIR", env = "DMARIG_CACHE", global = true, hide_env = true)]
+    pub(crate) cache: Option<PathBuf>,
+    /// Records of runs [default: $XDG_STATE_HOME/dmarig/runs]
+    #[arg(long, value_name = "DIR", env = "DMARIG_RUNS", global = true, hide_env = true)]
+    pub(crate) runs: Option<PathBuf>,
+    /// Recipes of kernels instead of the built-in ones
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) recipes: Option<PathBuf>,
+}
+
+/// Which cells, on what.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Selection {
+    /// Cases: names of built-in ones or case files
+    #[arg(value_name = "CASE", default_value = "smoke")]
+    pub(crate) cases: Vec<String>,
+    /// Only cells with this id, or whose id this is a part or a glob of (may be repeated)
+    #[arg(long = "cell", short = 'c', value_name = "PATTERN")]
+    pub(crate) cells: Vec<String>,
+    /// Kernel under test: a fetched one's name, or a bzImage, vmlinux, .deb or build directory
+    /// (may be repeated) [default: debian-6.1]
+    #[arg(long = "kernel", short = 'k', value_name = "NAME|PATH")]
+    pub(crate) kernels: Vec<String>,
+    /// The kernel's modules, where they are not beside it
+    #[arg(long, value_name = "DIR")]
+    pub(crate) modules: Option<PathBuf>,
+    /// QEMU binary (may be repeated) [default: qemu-system-x86_64]
+    #[arg(long = "qemu", value_name = "PATH", env = "DMARIG_QEMU", hide_env = true)]
+    pub(crate) qemus: Vec<String>,
+    /// Accelerator: auto takes KVM only where a guest is seen to run under it
+    #[arg(long = "accel", value_name = "auto|kvm|tcg", default_value = "auto")]
+    pub(crate) accelerator: Accelerator,
+    /// Values of an axis instead of the case's, such as caching-mode=on,off (may be repeated)
+    #[arg(long = "set", short = 's', value_name = "AXIS=VALUE,...")]
+    pub(crate) sets: Vec<String>,
+    /// Boot without the levers that make it faster
+    #[arg(long)]
+    pub(crate) stock_boot: bool,
+    /// More words for the kernel's command line
+    #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
+    pub(crate) append: Vec<String>,
+    /// Put a file into the guest, below /add (may be repeated)
+    #[arg(long = "add", value_name = "FILE")]
+    pub(crate) adds: Vec<PathBuf>,
+    /// Stretch every deadline by this factor
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    pub(crate) patience: f64,
+}

@@ -1,0 +1,45 @@
+//! How a run is told: live on standard error, then as a table, JSON or JUnit.
+
+mod junit;
+mod live;
+mod table;
+
+use dmarig_history::CellRecord;
+use dmarig_model::{matrix::Cell, text::shown};
+use dmarig_rig::guest::Stage;
+
+pub(crate) use self::{junit::junit, live::{Lines, Live}, table::{Footing, table}};
+
+/// What happens while a run goes on.
+pub(crate) trait Events {
+    /// A cell's guest is about to be launched.
+    fn started(&self, cell: &Cell);
+    /// Its guest came to a stage.
+    fn stage(&self, cell: &Cell, stage: Stage);
+    /// It ended and was judged and recorded.
+    fn ended(&self, cell: &Cell, record: &CellRecord);
+    /// Something worth a line.
+    fn say(&self, text: &str);
+}
+
+/// Tells of an error that ended a command: each cause on a line of its own.
+pub(crate) fn diagnose(error: &anyhow::Error) {
+    let mut causes = error.chain().map(ToString::to_string);
+    let first = causes.next().unwrap_or_default();
+    eprintln!("dmarig: {}", first.trim_end());
+    let mut last = first;
+    for cause in causes.filter(|cause| !cause.is_empty()) {
+        // Many errors repeat their source's text.
+        if !last.contains(&cause) {
+            eprintln!("  because: {}", cause.trim_end());
+        }
+        last = cause;
+    }
+}
+
+/// The cell's settings in a few words, such as `on lazy nvme debian-6.1`.
+pub(crate) fn short(cell: &Cell) -> String {
+    let words: Vec<String> =
+        cell.varied.iter().map(|axis| format!("{axis}={}", axis.value(&cell.axes))).collect();
+    shown(&format!("{}/{}", cell.case, words.join(",")))
+}

@@ -1,0 +1,130 @@
+//! Progress: a line per running guest on a terminal, a line per ended cell elsewhere.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use dmarig_history::CellRecord;
+use dmarig_model::{
+    matrix::Cell,
+    observation::{Outcome, WindowKind},
+};
+use dmarig_rig::guest::Stage;
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::{Events, short};
+
+fn stage_text(stage: Stage) -> String {
+    match stage {
+        Stage::Starting => "starting QEMU".to_owned(),
+        Stage::Booting => "booting".to_owned(),
+        Stage::Working { kind, number, of } => {
+            let what = match kind {
+                WindowKind::Counting => "counting",
+                WindowKind::Timing => "timing",
+                WindowKind::WarmUp => "warming up",
+            };
+            format!("{what} ({number}/{of})")
+        }
+        Stage::Collecting => "collecting".to_owned(),
+        Stage::Ending => "ending".to_owned(),
+    }
+}
+
+fn ended_line(cell: &Cell, record: &CellRecord, time: Duration) -> String {
+    let verdict = &record.verdict;
+    let reason = match (verdict.outcome, verdict.reasons.first()) {
+        (Outcome::Passed, _) | (_, None) => String::new(),
+        (_, Some(reason)) => format!(": {reason}"),
+    };
+    format!("{:>9}  {}  {:.1} s{reason}", verdict.outcome.name(), short(cell), time.as_secs_f64())
+}
+
+/// Progress on a terminal.
+#[derive(Debug)]
+pub(crate) struct Live {
+    all: MultiProgress,
+    total: ProgressBar,
+    bars: RefCell<HashMap<String, (ProgressBar, Instant)>>,
+}
+
+impl Live {
+    /// For a run of `cells` cells.
+    pub(crate) fn new(cells: usize) -> Self {
+        let all = MultiProgress::new();
+        let total = all.add(ProgressBar::new(cells as u64));
+        total.set_style(style("{pos}/{len} cells  {elapsed}"));
+        Self { all, total, bars: RefCell::default() }
+    }
+
+    /// Takes the lines away that still stand there.
+    pub(crate) fn clear(&self) {
+        for (_, (bar, _)) in self.bars.borrow_mut().drain() {
+            bar.finish_and_clear();
+        }
+        self.total.finish_and_clear();
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
+}
+
+impl Events for Live {
+    fn started(&self, cell: &Cell) {
+        let bar = self.all.insert_before(&self.total, ProgressBar::new_spinner());
+        bar.set_style(style("{spinner} {prefix}  {wide_msg} {elapsed}"));
+        bar.set_prefix(short(cell));
+        bar.enable_steady_tick(Duration::from_millis(200));
+        self.bars.borrow_mut().insert(cell.id.clone(), (bar, Instant::now()));
+    }
+
+    fn stage(&self, cell: &Cell, stage: Stage) {
+        if let Some((bar, _)) = self.bars.borrow().get(&cell.id) {
+            bar.set_message(stage_text(stage));
+        }
+    }
+
+    fn ended(&self, cell: &Cell, record: &CellRecord) {
+        self.total.inc(1);
+        let bar = self.bars.borrow_mut().remove(&cell.id);
+        let time = bar.map_or(Duration::ZERO, |(bar, start)| {
+            bar.finish_and_clear();
+            start.elapsed()
+        });
+        // A line each for what needs a look; the table tells of the others.
+        if !matches!(record.verdict.outcome, Outcome::Passed | Outcome::Skipped) {
+            let _ = self.all.println(ended_line(cell, record, time));
+        }
+    }
+
+    fn say(&self, text: &str) {
+        let _ = self.all.println(text);
+    }
+}
+
+/// Progress where no terminal is: a line when a cell has ended.
+#[derive(Debug, Default)]
+pub(crate) struct Lines {
+    starts: RefCell<HashMap<String, Instant>>,
+}
+
+impl Events for Lines {
+    fn started(&self, cell: &Cell) {
+        self.starts.borrow_mut().insert(cell.id.clone(), Instant::now());
+    }
+
+    fn stage(&self, _: &Cell, _: Stage) {}
+
+    fn ended(&self, cell: &Cell, record: &CellRecord) {
+        let start = self.starts.borrow_mut().remove(&cell.id);
+        let time = start.map_or(Duration::ZERO, |start| start.elapsed());
+        eprintln!("{}", ended_line(cell, record, time));
+    }
+
+    fn say(&self, text: &str) {
+        eprintln!("{text}");
+    }
+}

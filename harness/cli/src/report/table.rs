@@ -1,0 +1,222 @@
+//! The table of cells, and below it what did not pass, with its evidence and how to see it again.
+
+use std::{collections::BTreeMap, fmt::Write};
+
+use comfy_table::{Attribute, Cell as Field, CellAlignment, Color, ContentArrangement, Table, presets};
+use dmarig_model::{
+    axes::Axis,
+    document::CellResult,
+    matrix::Cell,
+    observation::Outcome,
+};
+
+/// What stands around the tables.
+pub(crate) struct Footing<'a> {
+    /// How wide they may be, in columns.
+    pub(crate) width: u16,
+    /// Whether outcomes are coloured.
+    pub(crate) colour: bool,
+    /// The command that runs a cell again.
+    pub(crate) again: &'a dyn Fn(&Cell) -> String,
+    /// Where the logs of guests are.
+    pub(crate) logs: &'a dyn Fn(&Cell) -> String,
+}
+
+/// All cells in one table a case, then those that need a look.
+pub(crate) fn table(cells: &[(&Cell, &CellResult)], footing: &Footing<'_>) -> String {
+    let mut text = String::new();
+    let mut names: Vec<&str> = Vec::new();
+    for (cell, _) in cells {
+        if !names.contains(&cell.case.as_str()) {
+            names.push(&cell.case);
+        }
+    }
+    for name in names {
+        let of_case: Vec<_> = cells.iter().filter(|(cell, _)| cell.case == name).copied().collect();
+        text.push_str(&case_table(name, &of_case, footing));
+    }
+    text.push_str(&problems(cells, footing));
+    text.push_str(&totals(cells));
+    text
+}
+
+/// Axes whose values differ within these cells.
+fn columns(cells: &[(&Cell, &CellResult)]) -> Vec<Axis> {
+    let differs = |axis: &Axis| {
+        let mut values = cells.iter().map(|(cell, _)| axis.value(&cell.axes));
+        let first = values.next();
+        values.any(|value| Some(value) != first)
+    };
+    Axis::ALL.into_iter().filter(differs).collect()
+}
+
+fn case_table(name: &str, cells: &[(&Cell, &CellResult)], footing: &Footing<'_>) -> String {
+    let columns = columns(cells);
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_width(footing.width);
+    let heads = columns.iter().map(|axis| axis.name().to_owned());
+    let rest = ["verdict", "warning", "group", "PSI", "DSI", "unmaps", "s"].map(str::to_owned);
+    let header = heads.chain(rest).map(|head| bold(head, footing));
+    table.set_header(header);
+    for (cell, result) in cells {
+        let mut row: Vec<Field> =
+            columns.iter().map(|axis| Field::new(axis.value(&cell.axes))).collect();
+        row.extend(fields(result, footing));
+        table.add_row(row);
+    }
+    let mut text = format!("\n{}\n", heading(name, cells, &columns));
+    for line in table.lines() {
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn bold(text: String, footing: &Footing<'_>) -> Field {
+    let field = Field::new(text);
+    if footing.colour { field.add_attribute(Attribute::Bold) } else { field }
+}
+
+/// The case, and the values that all of its cells share.
+fn heading(name: &str, cells: &[(&Cell, &CellResult)], columns: &[Axis]) -> String {
+    let mut text = format!("case {name}");
+    let Some((cell, _)) = cells.first() else { return text };
+    if !columns.contains(&Axis::Device) {
+        let _ = write!(text, ", device {}", cell.axes.device);
+    }
+    if !columns.contains(&Axis::Kernel) {
+        let _ = write!(text, ", kernel {}", cell.axes.kernel);
+        if let Some(release) = cells.iter().find_map(|(_, result)| result.axes.kernel.as_ref()) {
+            let _ = write!(text, " ({release})");
+        }
+    }
+    if let Some(result) = cells.iter().map(|(_, result)| result).find(|result| result.qemu_version.is_some())
+        && !columns.contains(&Axis::Qemu)
+    {
+        let version = result.qemu_version.as_deref().unwrap_or_default();
+        let version = version.split(' ').next().unwrap_or_default();
+        let _ = write!(text, ", QEMU {version} with {}", result.axes.accelerator);
+    }
+    text
+}
+
+fn fields(result: &CellResult, footing: &Footing<'_>) -> Vec<Field> {
+    let number = |count: Option<u64>| {
+        let text = count.map_or_else(|| "-".to_owned(), |count| count.to_string());
+        Field::new(text).set_alignment(CellAlignment::Right)
+    };
+    let outcome = Field::new(result.outcome.name());
+    let colour = match result.outcome {
+        Outcome::Passed => Color::Green,
+        Outcome::Failed | Outcome::TimedOut => Color::Red,
+        Outcome::Errored => Color::Yellow,
+        Outcome::Skipped => Color::DarkGrey,
+    };
+    let warning = match result.warning {
+        Some(true) => "yes",
+        Some(false) => "no",
+        None => "-",
+    };
+    #[expect(clippy::cast_precision_loss, reason = "a tenth of a second is shown")]
+    let seconds = result.duration_us as f64 / 1e6;
+    vec![
+        if footing.colour { outcome.fg(colour) } else { outcome },
+        Field::new(warning),
+        Field::new(result.group_type.as_deref().unwrap_or("-")),
+        number(result.counts.psi),
+        number(result.counts.dsi),
+        number(result.counts.unmaps),
+        Field::new(format!("{seconds:.1}")).set_alignment(CellAlignment::Right),
+    ]
+}
+
+/// Cells that did not pass; those with the same reasons are told once.
+fn problems(cells: &[(&Cell, &CellResult)], footing: &Footing<'_>) -> String {
+    let mut text = String::new();
+    let mut groups: BTreeMap<(Outcome, &[String]), Vec<(&Cell, &CellResult)>> = BTreeMap::new();
+    for (cell, result) in cells {
+        if result.outcome != Outcome::Passed {
+            groups.entry((result.outcome, &result.reasons)).or_default().push((cell, result));
+        }
+    }
+    for ((outcome, reasons), cells) in groups {
+        let _ = writeln!(text, "\n{}", outcome.name().to_uppercase());
+        // Skipped cells are many and need only their reason.
+        let named = if outcome == Outcome::Skipped { 3 } else { 12 };
+        for (cell, _) in cells.iter().take(named) {
+            let _ = writeln!(text, "  {}", cell.id);
+        }
+        if cells.len() > named {
+            let _ = writeln!(text, "  and {} more", cells.len() - named);
+        }
+        for reason in reasons {
+            let _ = writeln!(text, "    {}", wrapped(reason, footing.width, "      "));
+        }
+        let Some((cell, result)) = cells.first() else { continue };
+        for line in evidence(result) {
+            let _ = writeln!(text, "    | {}", wrapped(&line, footing.width, "    |   "));
+        }
+        if outcome != Outcome::Skipped {
+            let _ = writeln!(text, "    again: {}", (footing.again)(cell));
+            let _ = writeln!(text, "    logs:  {}", (footing.logs)(cell));
+        }
+    }
+    text
+}
+
+/// Lines that show what did not hold.
+fn evidence(result: &CellResult) -> Vec<String> {
+    let broken = result.checks.iter().filter(|check| check.held != Some(true));
+    let mut lines: Vec<String> = broken.flat_map(|check| check.evidence.clone()).collect();
+    lines.dedup();
+    lines.truncate(12);
+    lines
+}
+
+/// Breaks a line between words where it is longer than the screen is wide.
+fn wrapped(line: &str, width: u16, indent: &str) -> String {
+    let room = usize::from(width).saturating_sub(indent.len() + 2).max(40);
+    let mut text = String::new();
+    let mut used = 0;
+    for word in line.split(' ') {
+        let length = word.chars().count();
+        if used > 0 && used + 1 + length > room {
+            text.push('\n');
+            text.push_str(indent);
+            used = 0;
+        } else if used > 0 {
+            text.push(' ');
+            used += 1;
+        }
+        text.push_str(word);
+        used += length;
+    }
+    text
+}
+
+fn totals(cells: &[(&Cell, &CellResult)]) -> String {
+    let count = |outcome| cells.iter().filter(|(_, result)| result.outcome == outcome).count();
+    let parts: Vec<String> =
+        [Outcome::Passed, Outcome::Failed, Outcome::TimedOut, Outcome::Errored, Outcome::Skipped]
+            .into_iter()
+            .map(|outcome| (outcome, count(outcome)))
+            .filter(|(outcome, count)| *count > 0 || *outcome == Outcome::Passed)
+            .map(|(outcome, count)| format!("{count} {}", outcome.name()))
+            .collect();
+    format!("\n{} of {}: {}\n", "cells", cells.len(), parts.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_reason_is_broken_between_words() {
+        let text = wrapped(&"word ".repeat(40), 80, "    ");
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert_eq!(text.split_whitespace().count(), 40);
+    }
+}

@@ -1,0 +1,7 @@
+//! What is kept of runs: append-only records, from which everything else is derived.
+
+mod record;
+
+pub use record::{
+    CaseText, CellRecord, HostFacts, LoadError, RECORD_SCHEMA, Recorder, RunMeta, StoredRun, runs_directory,
+};

@@ -1,0 +1,373 @@
+//! One directory a run: `run.json` says what was asked, `cells.jsonl` has a line for each cell that
+//! has ended, synced as it is written, and `cells/` the logs of each guest.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use dmarig_model::observation::{Observation, Verdict};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Version of the record's layout.
+pub const RECORD_SCHEMA: u32 = 1;
+
+/// What a run is, written before its first cell starts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunMeta {
+    /// [`RECORD_SCHEMA`] of the writer.
+    pub schema: u32,
+    /// The run's id, also its directory's name.
+    pub id: String,
+    /// Seconds since 1970.
+    pub started: i64,
+    /// Version of dmarig.
+    pub dmarig: String,
+    /// The command line that started it.
+    pub command: Vec<String>,
+    /// The host.
+    pub host: HostFacts,
+    /// The case files, as they were.
+    pub cases: Vec<CaseText>,
+}
+
+/// The host that a run was made on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostFacts {
+    /// `uname -r`.
+    pub kernel: String,
+    /// The CPU's model name.
+    pub cpu: String,
+    /// CPUs online.
+    pub cpus: u32,
+    /// Memory, in KiB.
+    pub memory_kib: u64,
+    /// The three load averages at the start.
+    pub load: String,
+}
+
+/// A case file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaseText {
+    /// Where it was read.
+    pub file: String,
+    /// What stood in it.
+    pub text: String,
+}
+
+/// One cell: what was seen, and what was thought of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CellRecord {
+    /// [`RECORD_SCHEMA`] of the writer.
+    pub schema: u32,
+    /// What was seen.
+    pub observation: Observation,
+    /// What was thought of it by itself, without comparisons within the run.
+    pub verdict: Verdict,
+}
+
+/// Where runs are kept: `$XDG_STATE_HOME/dmarig/runs` or `~/.local/state/dmarig/runs`.
+#[must_use]
+pub fn runs_directory() -> Option<PathBuf> {
+    let given = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = given("XDG_STATE_HOME").or_else(|| Some(given("HOME")?.join(".local/state")))?;
+    Some(state.join("dmarig/runs"))
+}
+
+/// Writes one run's record.
+#[derive(Debug)]
+pub struct Recorder {
+    directory: PathBuf,
+    cells: File,
+}
+
+impl Recorder {
+    /// Makes the run's directory below `runs` and writes what the run is; `meta.id` and
+    /// `meta.started` are set here.
+    ///
+    /// # Errors
+    /// What the system says, with the place.
+    pub fn create(runs: &Path, meta: &mut RunMeta) -> io::Result<Self> {
+        let now = Timestamp::now();
+        meta.started = now.as_second();
+        meta.id = new_id(now);
+        let directory = runs.join(&meta.id);
+        let told = |error: io::Error| {
+            let place = directory.display();
+            io::Error::new(error.kind(), format!("can't write the run's record in {place}: {error}"))
+        };
+        fs::create_dir_all(directory.join("cells")).map_err(told)?;
+        write_synced(&directory.join("run.json"), &serde_json::to_vec_pretty(meta)?).map_err(told)?;
+        let cells = OpenOptions::new()
+            .append(true)
+            .create_new(true)
+            .open(directory.join("cells.jsonl"))
+            .map_err(told)?;
+        File::open(&directory).and_then(|directory| directory.sync_all()).map_err(told)?;
+        Ok(Self { directory, cells })
+    }
+
+    /// The run's directory.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Makes the directory of one cell's logs.
+    ///
+    /// # Errors
+    /// What the system says, with the place.
+    pub fn artifacts(&self, cell: &str) -> io::Result<PathBuf> {
+        let directory = self.directory.join("cells").join(cell.replace('/', "_"));
+        fs::create_dir_all(&directory).map_err(|error| {
+            io::Error::new(error.kind(), format!("can't make {}: {error}", directory.display()))
+        })?;
+        Ok(directory)
+    }
+
+    /// Appends one cell, and returns when it is on the disk.
+    ///
+    /// # Errors
+    /// What the system says, with the place: the cell is then not recorded, and its user must be
+    /// told so.
+    pub fn add(&mut self, cell: &CellRecord) -> io::Result<()> {
+        let mut line = serde_json::to_vec(cell)?;
+        line.push(b'\n');
+        self.cells.write_all(&line).and_then(|()| self.cells.sync_data()).map_err(|error| {
+            let place = self.directory.join("cells.jsonl");
+            io::Error::new(error.kind(), format!("can't record in {}: {error}", place.display()))
+        })
+    }
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create_new(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// `20261122T125049Z-1a2b3c`: sorts by time, and two runs of one second differ.
+fn new_id(now: Timestamp) -> String {
+    let mut random = [0u8; 3];
+    // Without randomness the time alone has to do.
+    let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::NONBLOCK);
+    let [a, b, c] = random;
+    format!("{}-{a:02x}{b:02x}{c:02x}", now.strftime("%Y%m%dT%H%M%SZ"))
+}
+
+/// Why a stored run can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// There is none of that name.
+    #[error("there is no run `{name}` in {runs}; `ls {runs}` shows those that are there")]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// Where it was looked for.
+        runs: String,
+    },
+    /// A file can't be read.
+    #[error("can't read {path}: {error}")]
+    Io {
+        /// The file.
+        path: String,
+        /// The system's words.
+        error: io::Error,
+    },
+    /// A file is not what it should be.
+    #[error("{path}, line {line}: {error}")]
+    Damaged {
+        /// The file.
+        path: String,
+        /// The line.
+        line: usize,
+        /// What is wrong.
+        error: String,
+    },
+    /// Written by a newer dmarig.
+    #[error("{path} has record version {found}, this dmarig reads up to {RECORD_SCHEMA}: use a newer dmarig")]
+    Newer {
+        /// The file.
+        path: String,
+        /// Its version.
+        found: u32,
+    },
+}
+
+/// A run that was read back.
+#[derive(Debug, Clone)]
+pub struct StoredRun {
+    /// What it is.
+    pub meta: RunMeta,
+    /// Its cells, in the order in which they ended.
+    pub cells: Vec<CellRecord>,
+    /// Whether the last line was cut short, as a killed run may leave it.
+    pub torn: bool,
+}
+
+#[derive(Deserialize)]
+struct JustSchema {
+    schema: u32,
+}
+
+impl StoredRun {
+    /// Reads a run by its directory, its id below `runs`, or `last` for the newest there.
+    ///
+    /// # Errors
+    /// [`LoadError`]
+    pub fn load(name: &str, runs: &Path) -> Result<Self, LoadError> {
+        let directory = find(name, runs)?;
+        let meta_path = directory.join("run.json");
+        let meta = parse::<RunMeta>(&read(&meta_path)?, &meta_path, 1)?;
+        let path = directory.join("cells.jsonl");
+        let text = read(&path)?;
+        let whole = text.ends_with('\n') || text.is_empty();
+        let lines: Vec<&str> = text.lines().collect();
+        let complete = if whole { lines.len() } else { lines.len() - 1 };
+        let cells = lines[..complete]
+            .iter()
+            .enumerate()
+            .map(|(index, line)| parse(line, &path, index + 1))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { meta, cells, torn: !whole })
+    }
+}
+
+fn find(name: &str, runs: &Path) -> Result<PathBuf, LoadError> {
+    let unknown = || LoadError::Unknown { name: name.to_owned(), runs: runs.display().to_string() };
+    if name == "last" {
+        let entries = fs::read_dir(runs).map_err(|_| unknown())?;
+        let newest = entries.flatten().filter(|entry| entry.path().join("run.json").exists());
+        return newest.map(|entry| entry.path()).max().ok_or_else(unknown);
+    }
+    [PathBuf::from(name), runs.join(name)]
+        .into_iter()
+        .find(|path| path.join("run.json").exists())
+        .ok_or_else(unknown)
+}
+
+fn read(path: &Path) -> Result<String, LoadError> {
+    let bytes = fs::read(path)
+        .map_err(|error| LoadError::Io { path: path.display().to_string(), error })?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn parse<T: for<'de> Deserialize<'de>>(text: &str, path: &Path, line: usize) -> Result<T, LoadError> {
+    let path = path.display().to_string();
+    // Asked first, since a newer layout may well not parse.
+    if let Ok(JustSchema { schema: found @ RECORD_SCHEMA.. }) = serde_json::from_str(text)
+        && found > RECORD_SCHEMA
+    {
+        return Err(LoadError::Newer { path, found });
+    }
+    serde_json::from_str(text)
+        .map_err(|error| LoadError::Damaged { path, line, error: error.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use dmarig_model::{
+        axes::{Accelerator, Axes},
+        observation::{End, KernelLog, OBSERVATION_SCHEMA, Outcome, Setup},
+    };
+
+    use super::*;
+
+    fn meta() -> RunMeta {
+        RunMeta {
+            schema: RECORD_SCHEMA,
+            id: String::new(),
+            started: 0,
+            dmarig: "0.1.0".into(),
+            command: vec!["dmarig".into(), "run".into()],
+            host: HostFacts::default(),
+            cases: vec![CaseText { file: "smoke.yaml".into(), text: "case: smoke\n".into() }],
+        }
+    }
+
+    fn cell(id: &str) -> CellRecord {
+        CellRecord {
+            schema: RECORD_SCHEMA,
+            observation: Observation {
+                schema: OBSERVATION_SCHEMA,
+                cell: id.into(),
+                case: "smoke".into(),
+                axes: Axes::default(),
+                end: End::Completed,
+                setup: Setup {
+                    qemu_version: "7.2.22".into(),
+                    qemu_path: "/usr/bin/qemu".into(),
+                    accelerator: Accelerator::Tcg,
+                    argv: Vec::new(),
+                    cmdline: String::new(),
+                    boot_levers: Vec::new(),
+                    boot: "pvh".into(),
+                    kernel_image: String::new(),
+                    kernel_sha256: String::new(),
+                    packages: Vec::new(),
+                    initramfs_sha256: String::new(),
+                    modules: Vec::new(),
+                },
+                release: None,
+                module_errors: Default::default(),
+                guest: None,
+                guest_after: None,
+                qom: Default::default(),
+                registers: None,
+                log: KernelLog::default(),
+                events: Vec::new(),
+                windows: Vec::new(),
+                phases: Vec::new(),
+            },
+            verdict: Verdict { outcome: Outcome::Passed, reasons: Vec::new(), checks: Vec::new() },
+        }
+    }
+
+    #[test]
+    fn what_is_recorded_is_read_back() {
+        let runs = tempfile::tempdir().unwrap();
+        let mut meta = meta();
+        let mut recorder = Recorder::create(runs.path(), &mut meta).unwrap();
+        recorder.add(&cell("smoke/a")).unwrap();
+        recorder.add(&cell("smoke/b")).unwrap();
+        for name in [meta.id.as_str(), "last", recorder.directory().to_str().unwrap()] {
+            let run = StoredRun::load(name, runs.path()).unwrap();
+            assert_eq!((&run.meta, run.cells.len(), run.torn), (&meta, 2, false));
+            assert_eq!(run.cells[1], cell("smoke/b"));
+        }
+    }
+
+    #[test]
+    fn a_torn_last_line_loses_only_itself() {
+        let runs = tempfile::tempdir().unwrap();
+        let mut recorder = Recorder::create(runs.path(), &mut meta()).unwrap();
+        recorder.add(&cell("smoke/a")).unwrap();
+        let path = recorder.directory().join("cells.jsonl");
+        let whole = fs::read(&path).unwrap();
+        for cut in 1..whole.len() {
+            let mut bytes = whole.clone();
+            bytes.extend_from_slice(&whole[..cut]);
+            fs::write(&path, bytes).unwrap();
+            let run = StoredRun::load("last", runs.path()).unwrap();
+            assert!(run.torn && run.cells.len() == 1, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_newer_record_is_refused_by_name() {
+        let runs = tempfile::tempdir().unwrap();
+        let recorder = Recorder::create(runs.path(), &mut meta()).unwrap();
+        fs::write(recorder.directory().join("cells.jsonl"), "{\"schema\":99,\"news\":1}\n").unwrap();
+        let error = StoredRun::load("last", runs.path()).unwrap_err();
+        assert!(error.to_string().contains("record version 99"), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_run_is_told_where_it_was_looked_for() {
+        let runs = tempfile::tempdir().unwrap();
+        let error = StoredRun::load("nope", runs.path()).unwrap_err();
+        assert!(error.to_string().starts_with("there is no run `nope` in /"), "{error}");
+    }
+}

@@ -1,0 +1,268 @@
+//! The JSON document that `--format json` prints: an interface, with a version and a schema.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    axes::{Accelerator, Axes, Axis, Device, Policy, ScalableMode, Toggle},
+    judge::group_types,
+    log::read,
+    measure::{Counted, DmaSource, times},
+    observation::{Check, End, Observation, Outcome, Verdict},
+    text::shown,
+};
+
+/// Version of [`Document`].
+pub const DOCUMENT_SCHEMA: u32 = 1;
+
+/// The results of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Document {
+    /// Version of this layout: 1. It changes when a field goes away or changes its meaning.
+    pub schema: u32,
+    /// The run's id.
+    pub run: String,
+    /// Its cells, in the order of the matrix.
+    pub cells: Vec<CellResult>,
+}
+
+/// The result of one cell.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CellResult {
+    /// The cell's id.
+    pub id: String,
+    /// Its case.
+    pub case: String,
+    /// What it was.
+    pub axes: ShownAxes,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why it did not pass, each on one line; empty where it passed.
+    pub reasons: Vec<String>,
+    /// Whether the kernel said that batching is off because the IOMMU is virtual; null where its
+    /// log was not read whole.
+    pub warning: Option<bool>,
+    /// Type of the IOMMU group of the devices under test, as the guest's sysfs says it; several
+    /// are joined by commas.
+    pub group_type: Option<String>,
+    /// What the hypervisor counted in the workload's counting window.
+    pub counts: Counts,
+    /// What was measured in timing windows.
+    pub metrics: Vec<Metric>,
+    /// Each thing that was checked.
+    pub checks: Vec<ShownCheck>,
+    /// Version of the QEMU that it ran on.
+    pub qemu_version: Option<String>,
+    /// Wall-clock time of the cell, in microseconds.
+    pub duration_us: u64,
+}
+
+/// The axes of a cell as they were in the guest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ShownAxes {
+    /// Whether the virtual IOMMU reports caching mode.
+    pub caching_mode: Toggle,
+    /// Invalidation policy that the kernel was asked for.
+    pub policy: Policy,
+    /// The device that did the DMA.
+    pub device: Device,
+    /// Whether the virtual IOMMU offers pass-through translation.
+    pub pt: Toggle,
+    /// Scalable mode.
+    pub scalable_mode: ScalableMode,
+    /// Whether the virtual IOMMU offers a device IOTLB.
+    pub device_iotlb: Toggle,
+    /// Address width that was asked for, in bits; null for QEMU's default.
+    pub aw_bits: Option<u8>,
+    /// CPUs.
+    pub smp: u32,
+    /// Memory, in MiB.
+    pub memory_mib: u32,
+    /// The accelerator that was used; the one asked for where the cell did not start.
+    pub accelerator: Accelerator,
+    /// Name of the QEMU.
+    pub qemu: String,
+    /// The kernel's release as the guest says it; null where it never did.
+    pub kernel: Option<String>,
+    /// The kernel's name on the command line or in the case.
+    pub kernel_name: String,
+}
+
+/// Counts of the hypervisor in the counting window; null where nothing was counted.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Counts {
+    /// Page-selective invalidations.
+    pub psi: Option<u64>,
+    /// Domain-selective invalidations.
+    pub dsi: Option<u64>,
+    /// Global invalidations.
+    pub global: Option<u64>,
+    /// Leaf entries that walks of a shadowed page table visited.
+    pub page_walk_entries: Option<u64>,
+    /// Of them, those that had not changed.
+    pub page_walk_in_vain: Option<u64>,
+    /// Maps and unmaps together.
+    pub dma_ops: Option<u64>,
+    /// Maps.
+    pub maps: Option<u64>,
+    /// Unmaps.
+    pub unmaps: Option<u64>,
+    /// Where maps and unmaps come from: `tracepoints` of the guest's kernel, or `requests`.
+    pub dma_source: Option<String>,
+    /// DMA faults.
+    pub faults: Option<u64>,
+}
+
+/// A metric.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Metric {
+    /// Its name.
+    pub name: String,
+    /// The median of its samples.
+    pub value: f64,
+    /// Its unit.
+    pub unit: String,
+    /// One sample per repetition, in order.
+    pub samples: Vec<f64>,
+}
+
+/// A thing that was checked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ShownCheck {
+    /// What was checked.
+    pub name: String,
+    /// The rule that asked for it.
+    pub rule: String,
+    /// What was expected.
+    pub expected: String,
+    /// What was found.
+    pub found: String,
+    /// Whether it held; null where it could not be judged.
+    pub held: Option<bool>,
+    /// Log lines and counts that show it.
+    pub evidence: Vec<String>,
+}
+
+impl From<&Check> for ShownCheck {
+    fn from(check: &Check) -> Self {
+        Self {
+            name: check.name.clone(),
+            rule: check.rule.clone(),
+            expected: check.expected.clone(),
+            found: check.found.clone(),
+            held: check.held,
+            evidence: check.evidence.clone(),
+        }
+    }
+}
+
+impl Document {
+    /// The document of a run.
+    #[must_use]
+    pub fn new<'a>(
+        run: &str,
+        cells: impl IntoIterator<Item = (&'a Observation, &'a Verdict)>,
+    ) -> Self {
+        let cells = cells.into_iter().map(|(seen, verdict)| CellResult::new(seen, verdict));
+        Self { schema: DOCUMENT_SCHEMA, run: run.to_owned(), cells: cells.collect() }
+    }
+}
+
+impl CellResult {
+    /// The result of one cell.
+    #[must_use]
+    pub fn new(observation: &Observation, verdict: &Verdict) -> Self {
+        let qemu_version = &observation.setup.qemu_version;
+        Self {
+            id: observation.cell.clone(),
+            case: observation.case.clone(),
+            axes: shown_axes(observation),
+            outcome: verdict.outcome,
+            reasons: verdict.reasons.clone(),
+            warning: warning(observation),
+            group_type: group_type(observation),
+            counts: counts(observation),
+            metrics: metrics(observation),
+            checks: verdict.checks.iter().map(ShownCheck::from).collect(),
+            qemu_version: (!qemu_version.is_empty()).then(|| shown(qemu_version)),
+            duration_us: observation.phases.iter().map(|phase| phase.us).sum(),
+        }
+    }
+}
+
+fn shown_axes(observation: &Observation) -> ShownAxes {
+    let Axes { caching_mode, policy, device, pt, scalable_mode, device_iotlb, .. } =
+        observation.axes;
+    let axes = &observation.axes;
+    let started = !matches!(observation.end, End::Skipped { .. });
+    ShownAxes {
+        caching_mode,
+        policy,
+        device,
+        pt,
+        scalable_mode,
+        device_iotlb,
+        aw_bits: axes.aw_bits,
+        smp: axes.smp,
+        memory_mib: axes.memory_mib,
+        accelerator: if started { observation.setup.accelerator } else { axes.accelerator },
+        qemu: axes.qemu.clone(),
+        kernel: observation.release.as_deref().map(shown),
+        kernel_name: Axis::Kernel.value(axes),
+    }
+}
+
+fn warning(observation: &Observation) -> Option<bool> {
+    let log = &observation.log;
+    let present = !read(&log.records).warnings.is_empty();
+    let whole = log.lost == 0 && observation.end == End::Completed && !log.records.is_empty();
+    (present || whole).then_some(present)
+}
+
+/// The group type of the devices under test, before the workload.
+#[must_use]
+pub fn group_type(observation: &Observation) -> Option<String> {
+    let types = group_types(observation.guest.as_ref()?);
+    let mut kinds: Vec<String> = types.into_iter().filter_map(|(_, kind)| kind).collect();
+    kinds.sort();
+    kinds.dedup();
+    (!kinds.is_empty()).then(|| shown(&kinds.join(",")))
+}
+
+/// The counts of the counting window.
+#[must_use]
+pub fn counts(observation: &Observation) -> Counts {
+    let Some(Counted { trace, dma, .. }) = Counted::of(observation) else {
+        return Counts::default();
+    };
+    let source = |source| match source {
+        DmaSource::Tracepoints => "tracepoints".to_owned(),
+        DmaSource::Requests => "requests".to_owned(),
+    };
+    Counts {
+        psi: Some(trace.psi),
+        dsi: Some(trace.dsi),
+        global: Some(trace.global),
+        page_walk_entries: Some(trace.page_walk_entries),
+        page_walk_in_vain: Some(trace.page_walk_in_vain),
+        dma_ops: dma.map(|dma| dma.total()),
+        maps: dma.map(|dma| dma.maps),
+        unmaps: dma.map(|dma| dma.unmaps),
+        dma_source: dma.map(|dma| source(dma.source)),
+        faults: Some(trace.faults),
+    }
+}
+
+/// What was measured in timing windows.
+#[must_use]
+pub fn metrics(observation: &Observation) -> Vec<Metric> {
+    times(observation)
+        .into_iter()
+        .map(|measured| Metric {
+            value: measured.median(),
+            name: shown(&measured.name),
+            unit: shown(&measured.unit),
+            samples: measured.samples,
+        })
+        .collect()
+}

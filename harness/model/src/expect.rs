@@ -1,0 +1,262 @@
+//! Expectations: rules, each with the cells that it speaks of, and the standard table of them.
+
+use std::sync::LazyLock;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::{
+    axes::{Accelerator, Axes},
+    case::Case,
+    conditions::{AxisSets, When},
+    tree::{Part, read},
+    value::{Bound, OneOrMany},
+    version::Version,
+};
+
+/// Whether a line must stand in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Presence {
+    /// It must.
+    Present,
+    /// It must not.
+    Absent,
+    /// It may: this takes back what a rule before it said.
+    Any,
+}
+
+/// An expectation. Of the rules that apply to a cell, the last one that names a check decides it.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Rule {
+    /// Its name, for reports.
+    pub name: String,
+    /// The cells that it speaks of; all of them where nothing is said.
+    #[serde(default)]
+    pub when: When,
+    /// What it means if this does not hold, in a few words.
+    #[serde(default)]
+    pub because: Option<String>,
+    /// The warning that batching is off because the IOMMU is virtual.
+    #[serde(default)]
+    pub warning: Option<Presence>,
+    /// Types that the group of each device under test may have: DMA, DMA-FQ, identity.
+    #[serde(default)]
+    pub group_type: OneOrMany<String>,
+    /// The same after the workload.
+    #[serde(default)]
+    pub group_type_after: OneOrMany<String>,
+    /// DMA faults, in the log and in the hypervisor; 0 where no rule says more.
+    #[serde(default)]
+    pub faults: Option<Bound>,
+    /// Frames lost; 0 where no rule says more.
+    #[serde(default)]
+    pub lost: Option<Bound>,
+    /// Page-selective invalidations in the counting window.
+    #[serde(default)]
+    pub psi: Option<Bound>,
+    /// Domain-selective invalidations in the counting window.
+    #[serde(default)]
+    pub dsi: Option<Bound>,
+    /// Global invalidations in the counting window.
+    #[serde(default)]
+    pub global: Option<Bound>,
+    /// Page-selective invalidations of unmaps, per unmap.
+    #[serde(default)]
+    pub psi_per_unmap: Option<Bound>,
+    /// Page-selective invalidations of maps, per map (with caching mode on).
+    #[serde(default)]
+    pub psi_per_map: Option<Bound>,
+    /// Domain-selective invalidations per thousand unmaps.
+    #[serde(default, rename = "dsi-per-1000-unmaps")]
+    pub dsi_per_1000_unmaps: Option<Bound>,
+    /// Leaf entries visited by walks of a shadowed page table, per unmap.
+    #[serde(default)]
+    pub page_walk_entries_per_unmap: Option<Bound>,
+    /// Of them, those that had not changed.
+    #[serde(default)]
+    pub page_walk_in_vain_per_unmap: Option<Bound>,
+    /// Fewest unmaps in a window for which this rule's rates are judged.
+    #[serde(default)]
+    pub needs_unmaps: Option<u64>,
+    /// Whether a rate that has no denominator (nothing was unmapped) is let pass.
+    #[serde(default)]
+    pub optional: bool,
+    /// Bounds on what was measured, judged on real accelerators alone.
+    #[serde(default)]
+    pub bounds: Vec<MetricBound>,
+    /// Comparisons with another cell of the same run.
+    #[serde(default)]
+    pub ratios: Vec<Ratio>,
+}
+
+/// An absolute bound on a metric.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MetricBound {
+    /// The metric's name.
+    pub metric: String,
+    /// Least median.
+    #[serde(default)]
+    pub min: Option<f64>,
+    /// Greatest median.
+    #[serde(default)]
+    pub max: Option<f64>,
+    /// Its unit, to be sure.
+    #[serde(default)]
+    pub unit: Option<String>,
+    /// Accelerators on which it is judged.
+    pub accelerators: OneOrMany<Accelerator>,
+}
+
+/// A bound on a metric of a cell divided by that of another cell in the same run.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Ratio {
+    /// The metric's name.
+    pub metric: String,
+    /// The other cell: like this one but for these axes.
+    pub to: AxisSets,
+    /// Least ratio.
+    #[serde(default)]
+    pub min: Option<f64>,
+    /// Greatest ratio.
+    #[serde(default)]
+    pub max: Option<f64>,
+}
+
+impl Rule {
+    /// Whether it expects nothing at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.warning.is_none()
+            && self.group_type.is_empty()
+            && self.group_type_after.is_empty()
+            && self.faults.is_none()
+            && self.lost.is_none()
+            && COUNT_CHECKS.iter().all(|check| (check.bound)(self).is_none())
+            && self.bounds.is_empty()
+            && self.ratios.is_empty()
+    }
+}
+
+/// A check of a count: its name, the bound that a rule sets, and whether it is a rate.
+pub(crate) struct CountCheck {
+    pub(crate) name: &'static str,
+    pub(crate) bound: fn(&Rule) -> Option<Bound>,
+}
+
+/// Every check of a count. Each is a metric of that name, too.
+pub(crate) const COUNT_CHECKS: [CountCheck; 8] = [
+    CountCheck { name: "psi", bound: |rule| rule.psi },
+    CountCheck { name: "dsi", bound: |rule| rule.dsi },
+    CountCheck { name: "global", bound: |rule| rule.global },
+    CountCheck { name: "psi-per-unmap", bound: |rule| rule.psi_per_unmap },
+    CountCheck { name: "psi-per-map", bound: |rule| rule.psi_per_map },
+    CountCheck { name: "dsi-per-1000-unmaps", bound: |rule| rule.dsi_per_1000_unmaps },
+    CountCheck {
+        name: "page-walk-entries-per-unmap",
+        bound: |rule| rule.page_walk_entries_per_unmap,
+    },
+    CountCheck {
+        name: "page-walk-in-vain-per-unmap",
+        bound: |rule| rule.page_walk_in_vain_per_unmap,
+    },
+];
+
+/// Metrics of a timing window, with their units.
+pub(crate) const TIMES: [(&str, &str); 9] = [
+    ("throughput", "bytes/s"),
+    ("iops", "1/s"),
+    ("elapsed", "ns"),
+    ("latency-mean", "ns"),
+    ("latency-p50", "ns"),
+    ("latency-p90", "ns"),
+    ("latency-p99", "ns"),
+    ("latency-p999", "ns"),
+    ("latency-max", "ns"),
+];
+
+/// Names of the metrics that every workload has.
+pub fn metric_names() -> impl Iterator<Item = &'static str> {
+    TIMES.iter().map(|(name, _)| *name).chain(COUNT_CHECKS.iter().map(|check| check.name))
+}
+
+/// The unit of a metric of ours; counts have `1`.
+#[must_use]
+pub fn unit_of(metric: &str) -> Option<&'static str> {
+    let timed = TIMES.iter().find(|(name, _)| *name == metric).map(|(_, unit)| *unit);
+    timed.or_else(|| COUNT_CHECKS.iter().any(|check| check.name == metric).then_some("1"))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RuleFile {
+    expect: Vec<Rule>,
+}
+
+static STANDARD: LazyLock<Vec<Rule>> = LazyLock::new(|| {
+    // Our own data: a unit test reads it, so it can't be wrong in a build that passed them.
+    parse(include_str!("../data/standard.yaml")).expect("data/standard.yaml is sound")
+});
+
+fn parse(text: &str) -> Result<Vec<Rule>, String> {
+    let root = Part::parse(text).map_err(|mistake| mistake.to_string())?;
+    match read::<RuleFile>(&root) {
+        (Some(file), mistakes) if mistakes.is_empty() => Ok(file.expect),
+        (_, mistakes) => Err(format!("{mistakes:?}")),
+    }
+}
+
+/// The standard expectations, from `data/standard.yaml`.
+#[must_use]
+pub fn standard() -> &'static [Rule] {
+    &STANDARD
+}
+
+/// The rules that apply to a guest, in the order in which later ones go before earlier ones.
+#[must_use]
+pub fn applying<'a>(
+    case: &'a Case,
+    axes: &Axes,
+    kernel: Option<Version>,
+    qemu: Option<Version>,
+) -> Vec<&'a Rule> {
+    let standard: &'a [Rule] = if case.standard { standard() } else { &[] };
+    standard.iter().chain(&case.expect).filter(|rule| rule.when.holds(axes, kernel, qemu)).collect()
+}
+
+/// The rule that decides a check, with what it says.
+pub(crate) fn decide<'a, T>(
+    rules: &[&'a Rule],
+    pick: impl Fn(&'a Rule) -> Option<T>,
+) -> Option<(&'a Rule, T)> {
+    rules.iter().rev().find_map(|rule| Some((*rule, pick(rule)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_standard_table_is_sound() {
+        let rules = parse(include_str!("../data/standard.yaml")).unwrap();
+        for (index, rule) in rules.iter().enumerate() {
+            assert!(!rule.is_empty(), "`{}` expects nothing", rule.name);
+            assert!(
+                rules[..index].iter().all(|other| other.name != rule.name),
+                "`{}` stands twice",
+                rule.name
+            );
+            for range in [&rule.when.kernel_version, &rule.when.qemu_version] {
+                assert!(range.as_ref().is_none_or(|range| !range.is_empty()), "{}", rule.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_metric_has_a_unit() {
+        assert!(metric_names().all(|name| unit_of(name).is_some()));
+    }
+}

@@ -1,0 +1,408 @@
+//! What a kernel log says: the patterns live in `data/log-patterns.yaml`.
+
+use std::sync::LazyLock;
+
+use dmarig_wire::LogRecord;
+use regex::{Captures, Regex, RegexSet};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    case::Pattern,
+    text::shown,
+    tree::{Part, read as read_tree},
+    version::VersionRange,
+};
+
+/// Findings of one log that are kept; a log that repeats itself says nothing new after these.
+const MAX_FINDINGS: usize = 100;
+
+/// Lines after a finding that are kept with it.
+const CONTEXT: usize = 4;
+
+/// Records around a finding within which a call trace belongs to it.
+const TRACE_NEAR: usize = 64;
+
+/// Kinds of things that a kernel log must not hold.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogKind {
+    /// A DMA or interrupt remapping fault.
+    DmaFault,
+    /// An error of the invalidation queue.
+    InvalidationError,
+    /// KASAN, KCSAN, KMSAN, KFENCE or UBSAN.
+    Sanitizer,
+    /// A CPU or work queue that does not schedule.
+    SoftLockup,
+    /// A CPU that takes no interrupts.
+    HardLockup,
+    /// A grace period that does not end.
+    RcuStall,
+    /// A task that sleeps for too long.
+    HungTask,
+    /// A lock used wrongly.
+    Lockdep,
+    /// Sleeping where one must not.
+    SchedulingWhileAtomic,
+    /// A list or reference count that is broken.
+    ListCorruption,
+    /// A general protection fault.
+    GeneralProtection,
+    /// An Oops.
+    Oops,
+    /// `BUG:`
+    Bug,
+    /// A panic.
+    Panic,
+    /// `WARNING:`
+    Warning,
+    /// The DMA API used wrongly.
+    DmaApi,
+    /// Bounce buffers in use.
+    Swiotlb,
+    /// The IOMMU driver failed at something.
+    DmarError,
+    /// An NVMe controller in trouble.
+    Nvme,
+    /// A block request that failed.
+    IoError,
+    /// A network interface in trouble.
+    Network,
+    /// Another device in trouble.
+    Device,
+    /// No memory, or broken memory.
+    Memory,
+    /// A call trace that nothing else explains.
+    CallTrace,
+}
+
+impl LogKind {
+    /// Its name in case files and reports.
+    #[must_use]
+    pub fn name(self) -> String {
+        // The serialized name is the only list of names.
+        match serde_json::to_value(self) {
+            Ok(serde_json::Value::String(name)) => name,
+            _ => format!("{self:?}"),
+        }
+    }
+
+    /// Whether the kernel itself broke down, so that what failed around it is explained.
+    #[must_use]
+    pub const fn is_crash(self) -> bool {
+        matches!(
+            self,
+            Self::Sanitizer
+                | Self::SoftLockup
+                | Self::HardLockup
+                | Self::HungTask
+                | Self::ListCorruption
+                | Self::GeneralProtection
+                | Self::Oops
+                | Self::Bug
+                | Self::Panic
+        )
+    }
+}
+
+/// A line that was recognised.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// Index of its record.
+    pub record: usize,
+    /// It, with its time stamp, escaped.
+    pub line: String,
+}
+
+/// A DMA fault as the kernel reported it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Where it stands.
+    pub seen: Seen,
+    /// What the device was at.
+    pub access: Access,
+    /// The device, as printed: `00:03.0` or `0000:00:03.0`.
+    pub device: String,
+    /// PASID, where one was given.
+    pub pasid: Option<u32>,
+    /// Address (of an interrupt: index) that it used.
+    pub address: u64,
+    /// VT-d fault reason.
+    pub reason: u8,
+    /// The kernel's words for the reason.
+    pub why: String,
+}
+
+/// What a device was at when it faulted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// A DMA read.
+    Read,
+    /// A DMA write.
+    Write,
+    /// An interrupt.
+    Interrupt,
+}
+
+/// Something that a kernel log must not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Its kind.
+    pub kind: LogKind,
+    /// The line.
+    pub seen: Seen,
+    /// The record's text as it was, for an allow-list's pattern.
+    pub text: String,
+    /// The next few lines, escaped.
+    pub context: Vec<String>,
+}
+
+/// What a kernel log says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogFacts {
+    /// Each time it says that batching is off because the IOMMU is virtual.
+    pub warnings: Vec<Seen>,
+    /// `Translated` or `Passthrough`.
+    pub default_domain: Option<String>,
+    /// `lazy` or `strict`, as printed before the driver had its say.
+    pub policy: Option<String>,
+    /// The line of that.
+    pub policy_line: Option<Seen>,
+    /// Whether `DMAR: IOMMU enabled` stands there.
+    pub enabled: bool,
+    /// Whether the driver said that it is up.
+    pub success: bool,
+    /// Capability register, as printed at boot.
+    pub cap: Option<u64>,
+    /// Extended capability register, as printed at boot.
+    pub ecap: Option<u64>,
+    /// `Queued` or `Register based`.
+    pub invalidation: Option<String>,
+    /// `xapic` or `x2apic`.
+    pub interrupt_remapping: Option<String>,
+    /// DMA faults.
+    pub faults: Vec<Fault>,
+    /// What must not be there, at most 100.
+    pub findings: Vec<Finding>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Spelling {
+    text: String,
+    kernels: VersionRange,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct FactPatterns {
+    default_domain: Pattern,
+    policy: Pattern,
+    enabled: Pattern,
+    registers: Pattern,
+    invalidation: Pattern,
+    interrupt_remapping: Pattern,
+    success: Pattern,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FindingPatterns {
+    kind: LogKind,
+    r#match: Vec<String>,
+    #[serde(default)]
+    except: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PatternFile {
+    warning: Vec<Spelling>,
+    facts: FactPatterns,
+    faults: Vec<Pattern>,
+    findings: Vec<FindingPatterns>,
+}
+
+/// The patterns, compiled once.
+struct Patterns {
+    warning: Regex,
+    spellings: Vec<Spelling>,
+    facts: FactPatterns,
+    faults: Vec<Pattern>,
+    findings: RegexSet,
+    /// The kind of each pattern in `findings`, and what takes it back.
+    kinds: Vec<(LogKind, RegexSet)>,
+}
+
+static PATTERNS: LazyLock<Patterns> = LazyLock::new(|| {
+    // Our own data: a unit test reads it, so it can't be wrong in a build that passed them.
+    compile(include_str!("../data/log-patterns.yaml")).expect("data/log-patterns.yaml is sound")
+});
+
+fn compile(text: &str) -> Result<Patterns, String> {
+    let root = Part::parse(text).map_err(|mistake| mistake.to_string())?;
+    let file: PatternFile = match read_tree(&root) {
+        (Some(file), mistakes) if mistakes.is_empty() => file,
+        (_, mistakes) => return Err(format!("{mistakes:?}")),
+    };
+    let set = |patterns: &[String]| RegexSet::new(patterns).map_err(|error| error.to_string());
+    let sentences: Vec<String> =
+        file.warning.iter().map(|spelling| regex::escape(&spelling.text)).collect();
+    // A format without a newline lets the next line run on, so a sentence may be glued to what is
+    // before and behind it. In both places a blank would make it a quotation, or another sentence.
+    let warning = format!(
+        r"^(?:DMAR: .*[^\s:])?DMAR: (?:{})(?:$|[\n\[A-Z]|(?:iommu|pci|ioapic|smpboot)\b)",
+        sentences.join("|")
+    );
+    let mut all = Vec::new();
+    let mut kinds = Vec::new();
+    for finding in &file.findings {
+        let except = set(&finding.except)?;
+        kinds.extend(finding.r#match.iter().map(|_| (finding.kind, except.clone())));
+        all.extend(finding.r#match.iter().cloned());
+    }
+    Ok(Patterns {
+        warning: Regex::new(&warning).map_err(|error| error.to_string())?,
+        spellings: file.warning,
+        facts: file.facts,
+        faults: file.faults,
+        findings: set(&all)?,
+        kinds,
+    })
+}
+
+/// Known spellings of the warning, each with the kernels that print it.
+pub fn warning_spellings() -> impl Iterator<Item = (&'static str, &'static VersionRange)> {
+    PATTERNS.spellings.iter().map(|spelling| (&*spelling.text, &spelling.kernels))
+}
+
+/// A record's text without the time stamp (and the caller's id) that a console puts before it.
+fn message(text: &str) -> &str {
+    static STAMP: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"^(?:<\d+>)?\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? ?").expect("a pattern of ours")
+    });
+    STAMP.find(text).map_or(text, |stamp| &text[stamp.end()..])
+}
+
+/// A record as a person reads it.
+pub(crate) fn line(record: &LogRecord) -> String {
+    let message = message(&record.text);
+    let us = record.time_us;
+    if message.len() == record.text.len() && us > 0 {
+        format!("[{:>5}.{:06}] {}", us / 1_000_000, us % 1_000_000, shown(message))
+    } else {
+        shown(&record.text)
+    }
+}
+
+/// Reads a kernel log, from `/dev/kmsg` or from a console.
+#[must_use]
+pub fn read(records: &[LogRecord]) -> LogFacts {
+    let mut facts = LogFacts::default();
+    let mut last_finding = None;
+    for (index, record) in records.iter().enumerate() {
+        // Continuation lines of one record follow a newline.
+        for text in message(&record.text).split('\n') {
+            fact(&mut facts, text, index, record);
+            if facts.findings.len() < MAX_FINDINGS
+                && let Some(kind) = finding(text)
+            {
+                let near = last_finding.is_some_and(|last| index - last <= TRACE_NEAR);
+                if kind == LogKind::CallTrace && near {
+                    continue;
+                }
+                last_finding = Some(index);
+                facts.findings.push(Finding {
+                    kind,
+                    seen: Seen { record: index, line: line(record) },
+                    text: text.to_owned(),
+                    context: records[index + 1..].iter().take(CONTEXT).map(line).collect(),
+                });
+            }
+        }
+    }
+    // A cut-here line stands before the splat that explains it.
+    let explained: Vec<usize> = facts
+        .findings
+        .iter()
+        .filter(|finding| finding.kind != LogKind::CallTrace)
+        .map(|finding| finding.seen.record)
+        .collect();
+    facts.findings.retain(|finding| {
+        let at = finding.seen.record;
+        finding.kind != LogKind::CallTrace
+            || !explained.iter().any(|other| (at..at + TRACE_NEAR).contains(other))
+    });
+    facts
+}
+
+fn finding(text: &str) -> Option<LogKind> {
+    let patterns = &*PATTERNS;
+    patterns
+        .findings
+        .matches(text)
+        .into_iter()
+        .map(|index| &patterns.kinds[index])
+        .find(|(_, except)| !except.is_match(text))
+        .map(|(kind, _)| *kind)
+}
+
+fn fact(facts: &mut LogFacts, text: &str, index: usize, record: &LogRecord) {
+    let patterns = &*PATTERNS;
+    let seen = || Seen { record: index, line: line(record) };
+    let word = |pattern: &Pattern| {
+        pattern.0.captures(text).and_then(|found| Some(found.get(1)?.as_str().to_owned()))
+    };
+    if !text.contains("DMAR") && !text.starts_with("iommu: ") {
+        return;
+    }
+    if patterns.warning.is_match(text) && facts.warnings.len() < MAX_FINDINGS {
+        facts.warnings.push(seen());
+    }
+    if let Some(kind) = word(&patterns.facts.default_domain) {
+        facts.default_domain = Some(kind);
+    } else if let Some(mode) = word(&patterns.facts.policy) {
+        facts.policy = Some(mode);
+        facts.policy_line = Some(seen());
+    } else if let Some(found) = patterns.facts.registers.0.captures(text) {
+        facts.cap = u64::from_str_radix(&found[1], 16).ok();
+        facts.ecap = u64::from_str_radix(&found[2], 16).ok();
+    } else if let Some(kind) = word(&patterns.facts.invalidation) {
+        facts.invalidation = Some(kind);
+    } else if let Some(mode) = word(&patterns.facts.interrupt_remapping) {
+        facts.interrupt_remapping = Some(mode);
+    } else if patterns.facts.enabled.0.is_match(text) {
+        facts.enabled = true;
+    } else if patterns.facts.success.0.is_match(text) {
+        facts.success = true;
+    } else if facts.faults.len() < MAX_FINDINGS
+        && let Some(found) = patterns.faults.iter().find_map(|fault| fault.0.captures(text))
+    {
+        facts.faults.push(fault(&found, seen()));
+    }
+}
+
+fn fault(found: &Captures<'_>, seen: Seen) -> Fault {
+    let text = |name| found.name(name).map_or("", |group| group.as_str());
+    let hex = |name| u64::from_str_radix(text(name), 16).ok();
+    let reason = hex("hex").or_else(|| text("decimal").parse().ok());
+    Fault {
+        seen,
+        access: match text("what") {
+            "DMA Read" => Access::Read,
+            "DMA Write" => Access::Write,
+            _ => Access::Interrupt,
+        },
+        device: text("device").to_owned(),
+        // 5.10 prints all ones where there is none.
+        pasid: hex("pasid")
+            .and_then(|pasid| u32::try_from(pasid).ok())
+            .filter(|pasid| *pasid != u32::MAX),
+        address: hex("address").unwrap_or_default(),
+        reason: reason.and_then(|reason| u8::try_from(reason).ok()).unwrap_or(u8::MAX),
+        why: shown(text("why")),
+    }
+}

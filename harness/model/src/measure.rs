@@ -1,0 +1,280 @@
+//! Numbers out of an observation: counts per operation, times, and where they came from.
+
+use dmarig_wire::Interface;
+
+use crate::{
+    axes::{Axes, Device, ScalableMode, Toggle},
+    expect::{COUNT_CHECKS, TIMES},
+    observation::{Observation, TraceCounts, Window, WindowKind},
+};
+
+/// Where a number of DMA operations comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DmaSource {
+    /// The guest kernel's tracepoints.
+    Tracepoints,
+    /// The workload's requests, each of which an NVMe driver maps and unmaps once.
+    Requests,
+}
+
+/// DMA operations in a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DmaOps {
+    /// Maps.
+    pub maps: u64,
+    /// Unmaps.
+    pub unmaps: u64,
+    /// Where that comes from.
+    pub source: DmaSource,
+}
+
+impl DmaOps {
+    /// Both.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.maps.saturating_add(self.unmaps)
+    }
+}
+
+/// The DMA operations of a window. `None` where it moved nothing, as a program's.
+///
+/// Unmaps are exact: `iommu:unmap` fires once per unmap, and on kernels before 5.12 so does
+/// `intel_iommu:unmap_single`, also for each unmap that `unmap_sg` reports besides. Map
+/// tracepoints fire once per *segment* (`iommu:map`, and `intel_iommu:map_sg` from 5.6 on), so
+/// where there are more of them than unmaps, the unmaps are the number of maps: a workload that is
+/// drained at both ends of the window unmaps all that it mapped.
+#[must_use]
+pub fn dma_ops(window: &Window) -> Option<DmaOps> {
+    if let Some(counts) = &window.dma {
+        let sum = |names: &[&str]| -> u64 {
+            names.iter().filter_map(|name| counts.events.get(*name)).sum()
+        };
+        let generic =
+            ["iommu:map", "iommu:unmap"].iter().any(|name| counts.events.contains_key(*name));
+        // A kernel has both groups from 5.12 on; the Intel one no longer fires then.
+        let (maps, unmaps) = if generic && sum(&["iommu:map", "iommu:unmap"]) > 0 {
+            (sum(&["iommu:map"]), sum(&["iommu:unmap"]))
+        } else {
+            let singles = sum(&["intel_iommu:unmap_single"]);
+            let maps = sum(&["intel_iommu:map_single", "intel_iommu:map_sg"]);
+            (maps, singles.max(sum(&["intel_iommu:unmap_sg"])))
+        };
+        let maps = if unmaps > 0 { maps.min(unmaps) } else { maps };
+        return Some(DmaOps { maps, unmaps, source: DmaSource::Tracepoints });
+    }
+    match window.report.interface {
+        Interface::IoUring | Interface::Aio | Interface::Sync => Some(DmaOps {
+            maps: window.report.ops,
+            unmaps: window.report.ops,
+            source: DmaSource::Requests,
+        }),
+        Interface::Packet | Interface::Process | Interface::None => None,
+    }
+}
+
+/// What the counting windows of a cell saw, added up.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Counted {
+    /// Trace events.
+    pub trace: TraceCounts,
+    /// DMA operations, if they are known.
+    pub dma: Option<DmaOps>,
+    /// Whether page-selective invalidations belong to maps as well as to unmaps.
+    pub maps_invalidate: bool,
+}
+
+impl Counted {
+    /// The counts of an observation; `None` where nothing was counted.
+    #[must_use]
+    pub fn of(observation: &Observation) -> Option<Self> {
+        let windows: Vec<&Window> = observation
+            .windows
+            .iter()
+            .filter(|window| window.kind == WindowKind::Counting && window.trace.is_some())
+            .collect();
+        let trace =
+            windows.iter().filter_map(|window| window.trace.as_ref()).cloned().reduce(add)?;
+        let known: Option<Vec<DmaOps>> = windows.iter().map(|window| dma_ops(window)).collect();
+        let dma = known
+            .and_then(|all| {
+                all.into_iter().reduce(|a, b| DmaOps {
+                    maps: a.maps + b.maps,
+                    unmaps: a.unmaps + b.unmaps,
+                    source: a.source,
+                })
+            })
+            // Other drivers map more than one piece per request.
+            .filter(|dma| {
+                dma.source == DmaSource::Tracepoints || observation.axes.device == Device::Nvme
+            });
+        Some(Self { trace, dma, maps_invalidate: maps_invalidate(&observation.axes) })
+    }
+
+    /// The count or rate of a check. `Err` says why there is none.
+    ///
+    /// # Errors
+    /// [`NoCount::NoDenominator`] where nothing was mapped or unmapped, [`NoCount::NoData`] where
+    /// it is not known.
+    pub fn value(&self, check: &str) -> Result<f64, NoCount> {
+        let trace = &self.trace;
+        // Counts of ours are far below 2^53.
+        let per = |count: u64, ops: Option<u64>| match ops {
+            None => Err(NoCount::NoData),
+            Some(0) => Err(NoCount::NoDenominator),
+            Some(ops) => Ok(count as f64 / ops as f64),
+        };
+        let (maps, unmaps) = (self.dma.map(|dma| dma.maps), self.dma.map(|dma| dma.unmaps));
+        match check {
+            "psi" => Ok(trace.psi as f64),
+            "dsi" => Ok(trace.dsi as f64),
+            "global" => Ok(trace.global as f64),
+            "psi-per-unmap" if self.maps_invalidate => per(trace.psi_closing, unmaps),
+            "psi-per-unmap" => per(trace.psi, unmaps),
+            "psi-per-map" if self.maps_invalidate => per(trace.psi_opening, maps),
+            "psi-per-map" => Ok(0.0),
+            "dsi-per-1000-unmaps" => per(trace.dsi * 1000, unmaps),
+            "page-walk-entries-per-unmap" => per(trace.page_walk_entries, unmaps),
+            "page-walk-in-vain-per-unmap" => per(trace.page_walk_in_vain, unmaps),
+            _ => Err(NoCount::NoData),
+        }
+    }
+
+    /// The counts in a line.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let TraceCounts { psi, psi_opening, psi_closing, dsi, global, .. } = &self.trace;
+        let ops = match self.dma {
+            Some(DmaOps { maps, unmaps, source: DmaSource::Tracepoints }) => {
+                format!("{maps} maps, {unmaps} unmaps (the kernel's tracepoints)")
+            }
+            Some(DmaOps { unmaps, .. }) => format!("{unmaps} requests (no tracepoints)"),
+            None => "unknown numbers of maps and unmaps".to_owned(),
+        };
+        format!(
+            "PSI {psi} ({psi_opening} opening, {psi_closing} closing), DSI {dsi}, global {global}; {ops}"
+        )
+    }
+}
+
+/// Why there is no number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoCount {
+    /// Nothing was mapped or unmapped.
+    NoDenominator,
+    /// It was not counted.
+    NoData,
+}
+
+/// With caching mode on the kernel invalidates what it maps, but for first-stage tables, which the
+/// hypervisor does not shadow.
+fn maps_invalidate(axes: &Axes) -> bool {
+    axes.caching_mode == Toggle::On && axes.scalable_mode != ScalableMode::FirstStage
+}
+
+fn add(mut a: TraceCounts, b: TraceCounts) -> TraceCounts {
+    a.psi += b.psi;
+    a.psi_opening += b.psi_opening;
+    a.psi_closing += b.psi_closing;
+    a.dsi += b.dsi;
+    a.global += b.global;
+    a.wait += b.wait;
+    a.device_iotlb += b.device_iotlb;
+    a.page_walk_entries += b.page_walk_entries;
+    a.page_walk_in_vain += b.page_walk_in_vain;
+    a.page_walk_levels += b.page_walk_levels;
+    a.unmap_whole += b.unmap_whole;
+    a.faults += b.faults;
+    a.fault_lines.extend(b.fault_lines);
+    a.unknown += b.unknown;
+    a.lines += b.lines;
+    a
+}
+
+/// A metric with one sample per repetition.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measured {
+    /// Its name.
+    pub name: String,
+    /// Its unit.
+    pub unit: String,
+    /// One sample per timing window (of a count: per counting window), in order; never empty.
+    pub samples: Vec<f64>,
+}
+
+impl Measured {
+    /// The median of the samples.
+    #[must_use]
+    pub fn median(&self) -> f64 {
+        let mut sorted = self.samples.clone();
+        sorted.sort_by(f64::total_cmp);
+        let middle = sorted.len() / 2;
+        match sorted.len() {
+            0 => f64::NAN,
+            len if len % 2 == 0 => f64::midpoint(sorted[middle - 1], sorted[middle]),
+            _ => sorted[middle],
+        }
+    }
+}
+
+/// What was measured in timing windows: our own metrics, then a program's, by name. A window that
+/// lacks one (an error in it) leaves that metric out.
+#[must_use]
+pub fn times(observation: &Observation) -> Vec<Measured> {
+    let windows: Vec<&Window> =
+        observation.windows.iter().filter(|window| window.kind == WindowKind::Timing).collect();
+    let mut all = Vec::new();
+    for (name, unit) in TIMES {
+        let samples: Option<Vec<f64>> = windows.iter().map(|window| sample(window, name)).collect();
+        if let Some(samples) = samples.filter(|samples| !samples.is_empty()) {
+            all.push(Measured { name: name.to_owned(), unit: unit.to_owned(), samples });
+        }
+    }
+    let Some(first) = windows.first() else { return all };
+    for metric in &first.report.metrics {
+        let same =
+            |other: &&dmarig_wire::Metric| other.name == metric.name && other.unit == metric.unit;
+        let samples: Option<Vec<f64>> = windows
+            .iter()
+            .map(|window| window.report.metrics.iter().find(same).map(|metric| metric.value))
+            .collect();
+        if let Some(samples) = samples
+            && !all.iter().any(|known: &Measured| known.name == metric.name)
+        {
+            all.push(Measured { name: metric.name.clone(), unit: metric.unit.clone(), samples });
+        }
+    }
+    all
+}
+
+/// One metric by name, a time or a count.
+#[must_use]
+pub fn metric(observation: &Observation, name: &str) -> Option<Measured> {
+    if COUNT_CHECKS.iter().any(|check| check.name == name) {
+        let value = Counted::of(observation)?.value(name).ok()?;
+        return Some(Measured {
+            name: name.to_owned(),
+            unit: "1".to_owned(),
+            samples: vec![value],
+        });
+    }
+    times(observation).into_iter().find(|measured| measured.name == name)
+}
+
+fn sample(window: &Window, name: &str) -> Option<f64> {
+    let report = &window.report;
+    let seconds = report.elapsed_ns as f64 / 1e9;
+    let rate = |count: u64| (seconds > 0.0 && count > 0).then(|| count as f64 / seconds);
+    let latency = report.latency.as_ref();
+    match name {
+        "throughput" => rate(report.bytes),
+        "iops" => rate(report.ops),
+        "elapsed" => (report.elapsed_ns > 0).then_some(report.elapsed_ns as f64),
+        "latency-mean" => latency.map(|latency| latency.mean_ns),
+        "latency-p50" => latency.map(|latency| latency.p50_ns as f64),
+        "latency-p90" => latency.map(|latency| latency.p90_ns as f64),
+        "latency-p99" => latency.map(|latency| latency.p99_ns as f64),
+        "latency-p999" => latency.map(|latency| latency.p999_ns as f64),
+        "latency-max" => latency.map(|latency| latency.max_ns as f64),
+        _ => None,
+    }
+}

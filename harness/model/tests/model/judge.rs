@@ -1,0 +1,473 @@
+//! Verdicts: each row of what kernels are known to do, each way to be wrong, each way to end.
+
+use dmarig_model::{
+    axes::{
+        Accelerator, Device,
+        Policy::{self, Lazy, Passthrough, Strict},
+        ScalableMode,
+        Toggle::{self, Off, On},
+    },
+    case::Case,
+    judge::{judge, judge_ratios},
+    measure::{DmaSource, dma_ops},
+    observation::{End, LogSource, Observation, Outcome, Verdict, WindowKind},
+};
+use dmarig_wire::{DmaCounts, Interface};
+
+use crate::seen::{Guest, OPS, Profile, case_for, records, report};
+
+fn guest(kernel: &'static str, caching_mode: Toggle, policy: Policy) -> Guest {
+    Guest::new(kernel, caching_mode, policy)
+}
+
+/// A guest that does what the commit under test asks for.
+fn sound() -> Guest {
+    guest("6.1.176", On, Lazy).warned()
+}
+
+#[track_caller]
+fn errors(verdict: &Verdict, reason: &str) {
+    assert_eq!((verdict.outcome, &*verdict.reasons), (Outcome::Errored, &[reason.to_owned()][..]));
+}
+
+#[test]
+fn kernels_that_do_what_they_do_pass() {
+    use Profile::{Batched, Nothing};
+    // 5.10: sysfs knows no DMA-FQ, and nothing is said where strict was asked for.
+    guest("5.10.262", On, Lazy).warned().passes();
+    guest("5.10.262", On, Strict).passes();
+    guest("5.10.262", On, Passthrough).warned().shows("identity", Nothing).passes();
+    guest("5.10.262", Off, Lazy).shows("DMA", Batched).passes();
+    guest("5.10.262", Off, Strict).passes();
+    guest("5.10.262", Off, Passthrough).shows("identity", Nothing).passes();
+    for kernel in ["5.15.1", "6.1.176", "6.12.107", "7.3.4"] {
+        guest(kernel, On, Lazy).warned().passes();
+        guest(kernel, On, Strict).warned().passes();
+        guest(kernel, On, Passthrough).warned().shows("identity", Nothing).passes();
+        guest(kernel, Off, Lazy).shows("DMA-FQ", Batched).passes();
+        guest(kernel, Off, Strict).passes();
+        guest(kernel, Off, Passthrough).shows("identity", Nothing).passes();
+    }
+}
+
+#[test]
+fn scalable_mode_passes_as_it_should() {
+    let mode = |guest: Guest, mode| guest.with(|axes| axes.scalable_mode = mode);
+    let second = ScalableMode::SecondStage;
+    let first = ScalableMode::FirstStage;
+    for kernel in ["6.12.107", "7.3.4"] {
+        mode(guest(kernel, On, Lazy).warned(), second).passes();
+        mode(guest(kernel, On, Lazy).shows("DMA-FQ", Profile::Batched), first).passes();
+        mode(guest(kernel, On, Lazy).warned(), first).fails(&[
+            "warning",
+            "group-type",
+            "psi",
+            "dsi-per-1000-unmaps",
+        ]);
+        mode(guest(kernel, On, Strict), first).passes();
+    }
+    mode(guest("5.10.262", On, Lazy).warned(), first).passes();
+    // Stable kernels differ here.
+    mode(guest("6.1.176", On, Lazy).warned(), first).passes();
+    mode(guest("6.1.176", On, Lazy).shows("DMA-FQ", Profile::Batched), first).passes();
+}
+
+#[test]
+fn without_pass_through_domains_are_strict_from_6_12_on() {
+    let off = |guest: Guest| guest.with(|axes| axes.pt = Off);
+    off(guest("6.1.176", Off, Lazy).shows("DMA-FQ", Profile::Batched)).passes();
+    off(guest("6.1.176", Off, Passthrough).shows("identity", Profile::Nothing)).passes();
+    for kernel in ["6.12.107", "7.3.4"] {
+        off(guest(kernel, Off, Lazy)).passes();
+        off(guest(kernel, Off, Passthrough)).passes();
+        off(guest(kernel, On, Passthrough).warned()).passes();
+        off(guest(kernel, Off, Lazy).shows("DMA-FQ", Profile::Batched)).fails(&[
+            "group-type",
+            "dsi",
+            "psi-per-unmap",
+        ]);
+    }
+}
+
+#[test]
+fn kernels_without_the_fix_fail() {
+    // Nothing is logged, and unmaps are batched.
+    let reverted = |kernel| guest(kernel, On, Lazy);
+    reverted("5.10.262").shows("DMA", Profile::Batched).fails(&["warning", "dsi", "psi-per-unmap"]);
+    reverted("5.10.13").shows("DMA", Profile::Batched).fails(&["warning", "dsi", "psi-per-unmap"]);
+    reverted("7.3.4").shows("DMA-FQ", Profile::Batched).fails(&[
+        "warning",
+        "group-type",
+        "dsi",
+        "psi-per-unmap",
+    ]);
+    let verdict = reverted("5.10.262").shows("DMA", Profile::Batched).judged(|_| ());
+    assert_eq!(
+        verdict.reasons,
+        [
+            "warning: absent, expected present: the kernel keeps batching with caching mode on (commit 29b32839725f turns it off)",
+            "dsi: 9, expected exactly 0: with caching mode on each unmap is one page-selective invalidation (commit 29b32839725f)",
+            "psi-per-unmap: 0, expected exactly 1: with caching mode on each unmap is one page-selective invalidation (commit 29b32839725f)",
+        ]
+    );
+    assert_eq!(
+        verdict.checks.iter().find(|check| check.name == "dsi").unwrap().evidence,
+        [
+            "PSI 400 (400 opening, 0 closing), DSI 9, global 0; 400 maps, 400 unmaps (the kernel's tracepoints)"
+        ]
+    );
+}
+
+#[test]
+fn seeded_bugs_fail() {
+    // The warning without its effect.
+    guest("5.10.262", On, Lazy)
+        .warned()
+        .shows("DMA", Profile::Batched)
+        .fails(&["dsi", "psi-per-unmap"]);
+    // Strict on every machine.
+    guest("5.10.262", Off, Lazy).fails(&["psi", "dsi-per-1000-unmaps"]);
+    guest("6.1.176", Off, Lazy).fails(&["group-type", "psi", "dsi-per-1000-unmaps"]);
+    // An unmap that flushes nothing: only maps are left.
+    let counts = |psi, opening, closing, dsi| {
+        move |seen: &mut Observation| {
+            let trace = seen.windows[0].trace.as_mut().unwrap();
+            (trace.psi, trace.psi_opening, trace.psi_closing, trace.dsi) =
+                (psi, opening, closing, dsi);
+        }
+    };
+    for (spoil, failed) in [
+        (counts(OPS, OPS / 2, OPS / 2, 0), &["psi-per-unmap", "psi-per-map"][..]),
+        (counts(OPS, OPS, 0, 0), &["psi-per-unmap"]),
+        // A domain flush for each unmap.
+        (counts(OPS, OPS, 0, OPS), &["dsi", "psi-per-unmap"]),
+        // One flush too many, one too few.
+        (counts(2 * OPS + 1, OPS, OPS + 1, 0), &["psi-per-unmap"]),
+        (counts(2 * OPS - 1, OPS - 1, OPS, 0), &["psi-per-map"]),
+    ] {
+        let verdict = guest("5.10.262", On, Strict).judged(spoil);
+        let wrong: Vec<&str> = verdict
+            .checks
+            .iter()
+            .filter(|check| check.held == Some(false))
+            .map(|check| &*check.name)
+            .collect();
+        assert_eq!((verdict.outcome, &*wrong), (Outcome::Failed, failed));
+    }
+    // With caching mode off an unmap that flushes nothing leaves nothing.
+    let verdict = guest("5.10.262", Off, Strict).judged(counts(0, 0, 0, 0));
+    assert_eq!(verdict.outcome, Outcome::Failed);
+    // Lazy that never flushes at all.
+    let verdict =
+        guest("5.10.262", Off, Lazy).shows("DMA", Profile::Batched).judged(counts(0, 0, 0, 0));
+    assert_eq!(
+        verdict.reasons,
+        [
+            "dsi-per-1000-unmaps: 0, expected 1 to 1000: batched unmaps are flushed by domain, not one by one"
+        ]
+    );
+}
+
+#[test]
+fn a_warning_that_must_not_be_there_fails() {
+    guest("6.1.176", Off, Lazy).warned().shows("DMA-FQ", Profile::Batched).fails(&["warning"]);
+    guest("5.10.262", On, Strict).warned().fails(&["warning"]);
+}
+
+#[test]
+fn the_log_fails_a_cell_unless_it_is_allowed() {
+    let spoil =
+        |line: &'static str| move |seen: &mut Observation| seen.log.records.extend(records(line));
+    let verdict = sound().judged(spoil("BUG: unable to handle page fault\nIP: x"));
+    assert_eq!(verdict.outcome, Outcome::Failed);
+    assert_eq!(
+        verdict.reasons,
+        [
+            "log: bug: [    0.001000] BUG: unable to handle page fault, expected nothing suspicious in the kernel log"
+        ]
+    );
+    assert_eq!(verdict.checks[0].evidence.len(), 2);
+    let mut seen = sound().observe();
+    spoil("software IO TLB: bounce: out of memory")(&mut seen);
+    let allow = |text: &str| {
+        Case::parse(
+            "a.yaml",
+            &format!("case: made-up\nworkload: {{block: {{}}}}\nallow: [{text}]\n"),
+        )
+        .unwrap()
+    };
+    assert_eq!(
+        judge(&allow("{kind: swiotlb, pattern: bounce, why: known}"), &seen).outcome,
+        Outcome::Passed
+    );
+    assert_eq!(
+        judge(&allow("{kind: swiotlb, pattern: pounce, why: known}"), &seen).outcome,
+        Outcome::Failed
+    );
+    assert_eq!(judge(&allow("{kind: bug, why: known}"), &seen).outcome, Outcome::Failed);
+}
+
+#[test]
+fn faults_fail_a_cell_wherever_they_are_seen() {
+    let line = "DMAR: [DMA Read NO_PASID] Request device [00:03.0] fault addr 0xdead000 [fault reason 0x06] PTE Read access is not set";
+    let verdict = sound().judged(|seen| seen.log.records.extend(records(line)));
+    assert_eq!(
+        verdict.reasons,
+        ["faults: 1 (first: Read by 00:03.0 at 0xdead000, reason 0x6), expected exactly 0"]
+    );
+    let verdict = sound().judged(|seen| seen.windows[0].trace.as_mut().unwrap().faults = 3);
+    assert_eq!(verdict.reasons, ["faults: 3, expected exactly 0"]);
+    let verdict = sound()
+        .judged(|seen| seen.log.records.extend(records("DMAR: DRHD: handling fault status reg 2")));
+    assert_eq!(verdict.reasons, ["faults: 1, expected exactly 0"]);
+}
+
+#[test]
+fn integrity_fails_a_cell() {
+    let verdict = sound().judged(|seen| {
+        let report = &mut seen.windows[0].report;
+        report.corrupt = 1;
+        report
+            .problems
+            .push(dmarig_wire::Problem { corrupt: true, what: "block 7\x1b: wrong".to_owned() });
+    });
+    assert_eq!(
+        verdict.reasons,
+        [
+            "integrity: 1 integrity failures, first: block 7\\u{1b}: wrong, expected every byte as written and no failed operation"
+        ]
+    );
+    let verdict = sound().judged(|seen| seen.windows[0].report.lost = 2);
+    assert_eq!(verdict.reasons, ["lost: 2, expected exactly 0"]);
+    let verdict =
+        sound().judged(|seen| seen.windows[0].report.exit = Some(dmarig_wire::Exit::Signal(9)));
+    assert_eq!(verdict.outcome, Outcome::Failed);
+}
+
+#[test]
+fn a_device_beside_the_iommu_fails() {
+    let verdict = sound().judged(|seen| seen.guest.as_mut().unwrap().targets[0].group = None);
+    assert_eq!(
+        verdict.reasons,
+        [
+            "behind-iommu: 0000:00:03.0 in no IOMMU group, expected each device under test behind the IOMMU"
+        ]
+    );
+    let verdict = sound().judged(|seen| seen.guest.as_mut().unwrap().targets.clear());
+    assert_eq!(verdict.outcome, Outcome::Failed);
+}
+
+#[test]
+fn what_was_not_seen_is_an_error_and_no_failure() {
+    let quiet = guest("6.1.176", Off, Lazy).shows("DMA-FQ", Profile::Batched);
+    errors(
+        &quiet.judged(|seen| seen.log.lost = 5),
+        "warning: could not be judged: not in what is left of the log (5 records lost), expected absent",
+    );
+    // It was seen, so nothing that was lost matters.
+    assert_eq!(sound().judged(|seen| seen.log.lost = 5).outcome, Outcome::Passed);
+    let verdict = sound().judged(|seen| seen.windows.clear());
+    assert_eq!(verdict.outcome, Outcome::Errored);
+    assert_eq!(
+        verdict.reasons[0],
+        "windows: could not be judged: 0 counting, 0 timing, expected 1 counting, 0 timing"
+    );
+    let verdict = sound().judged(|seen| seen.windows[0].dma.as_mut().unwrap().events.clear());
+    assert_eq!(verdict.outcome, Outcome::Failed);
+    assert_eq!(
+        verdict.reasons,
+        [
+            "psi-per-unmap: could not be judged: nothing was unmapped, expected exactly 1",
+            "psi-per-map: could not be judged: nothing was unmapped, expected exactly 1",
+        ]
+    );
+}
+
+#[test]
+fn each_end_has_its_outcome() {
+    let text = "x".to_owned();
+    let oops = |seen: &mut Observation| {
+        seen.log.source = LogSource::Console;
+        seen.log.records.extend(records("Oops: 0002 [#1] SMP"));
+    };
+    let timed_out = End::TimedOut {
+        waiting_for: "greeting".to_owned(),
+        after_ms: 60_500,
+        last: "\x1bboot".to_owned(),
+    };
+    for (end, crashed, outcome) in [
+        (End::Skipped { reason: text.clone() }, false, Outcome::Skipped),
+        (End::Skipped { reason: text.clone() }, true, Outcome::Skipped),
+        (End::Panicked { message: text.clone() }, false, Outcome::Failed),
+        (End::WentDown { reason: text.clone() }, false, Outcome::Failed),
+        (timed_out.clone(), false, Outcome::TimedOut),
+        (timed_out.clone(), true, Outcome::TimedOut),
+        (End::QemuDied { status: text.clone(), stderr: text.clone() }, true, Outcome::Errored),
+        (End::AgentFailed { what: text.clone() }, false, Outcome::Errored),
+        (End::AgentFailed { what: text.clone() }, true, Outcome::Failed),
+        (End::ChannelBroken { what: text.clone() }, false, Outcome::Errored),
+        (End::HostFault { what: text.clone() }, true, Outcome::Errored),
+        (End::Interrupted, false, Outcome::Errored),
+    ] {
+        let verdict = sound().judged(|seen| {
+            seen.end = end.clone();
+            if crashed {
+                oops(seen);
+            }
+        });
+        assert_eq!(verdict.outcome, outcome, "{end:?}");
+        let listed = verdict.reasons.iter().any(|reason| reason.contains("Oops"));
+        assert_eq!(listed, crashed && outcome != Outcome::Skipped, "{end:?}");
+    }
+    let verdict = sound().judged(|seen| seen.end = timed_out);
+    assert_eq!(verdict.reasons, ["no greeting after 60.500 s; last seen: \\u{1b}boot"]);
+}
+
+#[test]
+fn network_interfaces_may_unmap_nothing() {
+    let nic = |policy| {
+        guest("6.12.107", On, policy).warned().with(|axes| axes.device = Device::VirtioNet)
+    };
+    nic(Strict).passes();
+    let verdict = nic(Lazy).judged(|seen| {
+        seen.windows[0].dma.as_mut().unwrap().events.clear();
+        seen.windows[0].report.interface = Interface::Packet;
+    });
+    assert_eq!(verdict.outcome, Outcome::Passed, "{:?}", verdict.reasons);
+}
+
+#[test]
+fn operations_are_counted_by_the_kernel_or_else_by_request() {
+    let mut window = sound().observe().windows.remove(0);
+    let events = |list: &[(&str, u64)]| {
+        Some(DmaCounts {
+            events: list.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect(),
+        })
+    };
+    for (counts, maps, unmaps, source) in [
+        (events(&[("iommu:map", 400), ("iommu:unmap", 400)]), 400, 400, DmaSource::Tracepoints),
+        // A map tracepoint fires once per segment.
+        (events(&[("iommu:map", 900), ("iommu:unmap", 400)]), 400, 400, DmaSource::Tracepoints),
+        // 5.10 reports a list's unmap by both of its tracepoints.
+        (
+            events(&[
+                ("intel_iommu:map_sg", 1600),
+                ("intel_iommu:map_single", 3),
+                ("intel_iommu:unmap_sg", 400),
+                ("intel_iommu:unmap_single", 403),
+            ]),
+            403,
+            403,
+            DmaSource::Tracepoints,
+        ),
+        (
+            events(&[
+                ("iommu:map", 0),
+                ("iommu:unmap", 0),
+                ("intel_iommu:map_single", 5),
+                ("intel_iommu:unmap_single", 5),
+            ]),
+            5,
+            5,
+            DmaSource::Tracepoints,
+        ),
+        (events(&[("iommu:map", 7)]), 7, 0, DmaSource::Tracepoints),
+        (None, OPS, OPS, DmaSource::Requests),
+    ] {
+        window.dma = counts;
+        let ops = dma_ops(&window).unwrap();
+        assert_eq!((ops.maps, ops.unmaps, ops.source), (maps, unmaps, source));
+    }
+    window.report.interface = Interface::Process;
+    assert_eq!(dma_ops(&window), None);
+}
+
+/// A case that also times, with these rules.
+fn timing(rules: &str) -> Case {
+    let text = format!(
+        "case: made-up\naxes: {{caching-mode: [off, on], policy: [lazy, strict]}}\nworkload: {{block: {{}}}}\nwindows: {{time: 2}}\nexpect:\n{rules}"
+    );
+    Case::parse("made-up.yaml", &text).unwrap()
+}
+
+/// The observation with two timing windows of these lengths.
+fn timed(guest: &Guest, seconds: [u64; 2]) -> Observation {
+    let mut seen = guest.observe();
+    for seconds in seconds {
+        let mut window = seen.windows[0].clone();
+        window.kind = WindowKind::Timing;
+        (window.trace, window.dma) = (None, None);
+        window.report = report();
+        window.report.elapsed_ns = seconds * 1_000_000_000;
+        seen.windows.push(window);
+    }
+    seen
+}
+
+#[test]
+fn bounds_are_judged_on_their_accelerators_alone() {
+    let case = timing(
+        "  - {name: fast, bounds: [{metric: iops, min: 300, unit: 1/s, accelerators: kvm}]}\n",
+    );
+    let slow = timed(&sound(), [2, 2]);
+    assert_eq!(judge(&case, &slow).outcome, Outcome::Passed);
+    let on_kvm = |mut seen: Observation| {
+        seen.setup.accelerator = Accelerator::Kvm;
+        judge(&case, &seen)
+    };
+    assert_eq!(on_kvm(slow).reasons, ["iops: 200 1/s, expected at least 300 1/s"]);
+    assert_eq!(on_kvm(timed(&sound(), [1, 1])).outcome, Outcome::Passed);
+    assert_eq!(on_kvm(timed(&sound(), [0, 1])).outcome, Outcome::Errored);
+}
+
+#[test]
+fn ratios_compare_cells_of_one_run() {
+    let case = timing(
+        "  - {name: cost, when: {caching-mode: on, policy: lazy}, ratios: [{metric: elapsed, to: {policy: strict}, max: 1.5}]}\n",
+    );
+    let strict = timed(&guest("6.1.176", On, Strict).warned(), [1, 1]);
+    let lazy = timed(&sound(), [2, 2]);
+    let checks = judge_ratios(&case, &[lazy.clone(), strict.clone()]);
+    let [(cell, check)] = &*checks else { panic!("{checks:?}") };
+    assert_eq!(*cell, lazy.cell);
+    assert_eq!(
+        (&*check.found, &*check.expected, check.held),
+        ("2", "at most 1.5 to policy=strict", Some(false))
+    );
+    let mut verdict = judge(&case, &lazy);
+    assert_eq!(verdict.outcome, Outcome::Passed);
+    verdict.add(check.clone());
+    assert_eq!(
+        (verdict.outcome, &*verdict.reasons[0]),
+        (Outcome::Failed, "elapsed-ratio: 2, expected at most 1.5 to policy=strict")
+    );
+    // Without the other cell there is no verdict.
+    let alone = judge_ratios(&case, &[lazy]);
+    assert_eq!(
+        (alone[0].1.held, &*alone[0].1.found),
+        (None, "that cell did not complete in this run")
+    );
+}
+
+#[test]
+fn the_last_rule_decides() {
+    let text = "case: made-up\nworkload: {block: {}}\nexpect: [{name: mine, warning: absent}, {name: theirs, when: {kernel-version: '<6'}, warning: present}]\n";
+    let case = Case::parse("a.yaml", text).unwrap();
+    let verdict = judge(&case, &sound().observe());
+    assert_eq!(verdict.reasons, ["warning: present, expected absent"]);
+    let none =
+        Case::parse("a.yaml", "case: made-up\nstandard: false\nworkload: {block: {}}\n").unwrap();
+    let reverted = guest("6.1.176", On, Lazy).shows("DMA-FQ", Profile::Batched).observe();
+    assert_eq!(judge(&none, &reverted).outcome, Outcome::Passed);
+}
+
+#[test]
+fn a_stored_observation_is_judged_the_same_again() {
+    for guest in [sound(), guest("5.10.13", On, Lazy).shows("DMA", Profile::Batched)] {
+        let seen = guest.observe();
+        let stored = serde_json::to_string(&seen).unwrap();
+        let read: Observation = serde_json::from_str(&stored).unwrap();
+        let case = case_for(Device::Nvme);
+        assert_eq!(judge(&case, &read), judge(&case, &seen));
+    }
+}

@@ -1,0 +1,9 @@
+//! The model as its users see it.
+
+mod case_files;
+mod document;
+mod judge;
+mod log;
+mod matrix;
+mod proof;
+mod seen;

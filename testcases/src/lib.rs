@@ -1,0 +1,22 @@
+//! The cases that dmarig brings along, as texts.
+
+/// Each case's file name and text.
+pub const CASES: &[(&str, &str)] = &[
+    ("boot.yaml", include_str!("../boot.yaml")),
+    ("full.yaml", include_str!("../full.yaml")),
+    ("qemu-functional.yaml", include_str!("../qemu-functional.yaml")),
+    ("smoke.yaml", include_str!("../smoke.yaml")),
+    ("timing.yaml", include_str!("../timing.yaml")),
+];
+
+/// JSON Schema of case files.
+pub const CASE_SCHEMA: &str = include_str!("../schema/case.schema.json");
+
+/// JSON Schema of the document of results.
+pub const RESULT_SCHEMA: &str = include_str!("../schema/result.schema.json");
+
+/// The case file whose name is `name` or `name.yaml`: its full name, and its text.
+#[must_use]
+pub fn case(name: &str) -> Option<(&'static str, &'static str)> {
+    CASES.iter().copied().find(|(file, _)| *file == name || file.strip_suffix(".yaml") == Some(name))
+}
