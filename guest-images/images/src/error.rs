@@ -17,7 +17,7 @@ pub enum Error {
     },
     /// The file system of the cache has no room, or the user no quota.
     #[error(
-        "{}: no space left on its file system. Free some with `dmarig kernels rm NAME`, or point \
+        "{}: no space left on its file system. Free some with `dmarig images rm NAME`, or point \
          XDG_CACHE_HOME at a larger one; nothing half-written is kept",
         path.display()
     )]
@@ -175,7 +175,7 @@ pub enum Error {
         depends: String,
     },
     /// A recipe's kernel that isn't in the cache.
-    #[error("the kernel {name} isn't in the cache. Run `dmarig kernels fetch {name}`")]
+    #[error("the kernel {name} isn't in the cache. Run `dmarig images fetch {name}`")]
     NotFetched {
         /// The recipe's name.
         name: String,

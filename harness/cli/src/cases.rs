@@ -5,7 +5,7 @@ use std::{fs, io::Read, path::Path};
 use anyhow::{Context, anyhow};
 use dmarig_images::Cache;
 use dmarig_model::{
-    axes::{Accelerator, Axis},
+    axes::{Accelerator, Axis, DEFAULT_QEMU},
     case::{Case, CaseErrors, MAX_CASE_BYTES, check_names},
     conditions::AxisSets,
     matrix::{self, Cell},
@@ -16,9 +16,6 @@ use crate::{
     exit::Failure,
     options::{Places, Selection},
 };
-
-/// The QEMU that is taken where none is named.
-pub(crate) const DEFAULT_QEMU: &str = "qemu-system-x86_64";
 
 /// What a command line selects.
 #[derive(Debug)]

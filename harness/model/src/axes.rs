@@ -132,6 +132,9 @@ impl Device {
     }
 }
 
+/// The QEMU that is taken where none is named, found on the `PATH`.
+pub const DEFAULT_QEMU: &str = "qemu-system-x86_64";
+
 /// Every setting of one cell.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Axes {
@@ -174,7 +177,7 @@ impl Default for Axes {
             smp: 1,
             memory_mib: 512,
             kernel: String::new(),
-            qemu: String::new(),
+            qemu: DEFAULT_QEMU.to_owned(),
             accelerator: Accelerator::Auto,
         }
     }

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    axes::{Accelerator, Axes, Axis, Device, Policy, ScalableMode, Toggle},
+    axes::{Accelerator, Axes, Axis, DEFAULT_QEMU, Device, Policy, ScalableMode, Toggle},
     value::{AwBits, OneOrMany, Size},
     version::{Version, VersionRange},
 };
@@ -235,7 +235,8 @@ impl When {
         if axes.kernel.is_empty() {
             conditions.kernel = OneOrMany::default();
         }
-        if axes.qemu.is_empty() {
+        // A command line may name another one.
+        if axes.qemu == DEFAULT_QEMU {
             conditions.qemu = OneOrMany::default();
         }
         if axes.accelerator == Accelerator::Auto {

@@ -101,11 +101,11 @@ pub struct Counts {
     pub page_walk_entries: Option<u64>,
     /// Of them, those that had not changed.
     pub page_walk_in_vain: Option<u64>,
-    /// Maps and unmaps together.
+    /// DMA operations of the workload: its requests, or frames sent and received.
     pub dma_ops: Option<u64>,
-    /// Maps.
+    /// Maps that the guest's IOMMU layer made meanwhile; none with passthrough.
     pub maps: Option<u64>,
-    /// Unmaps.
+    /// Unmaps likewise.
     pub unmaps: Option<u64>,
     /// Where maps and unmaps come from: `tracepoints` of the guest's kernel, or `requests`.
     pub dma_source: Option<String>,
@@ -232,7 +232,7 @@ pub fn group_type(observation: &Observation) -> Option<String> {
 /// The counts of the counting window.
 #[must_use]
 pub fn counts(observation: &Observation) -> Counts {
-    let Some(Counted { trace, dma, .. }) = Counted::of(observation) else {
+    let Some(Counted { trace, dma, ops, .. }) = Counted::of(observation) else {
         return Counts::default();
     };
     let source = |source| match source {
@@ -245,7 +245,7 @@ pub fn counts(observation: &Observation) -> Counts {
         global: Some(trace.global),
         page_walk_entries: Some(trace.page_walk_entries),
         page_walk_in_vain: Some(trace.page_walk_in_vain),
-        dma_ops: dma.map(|dma| dma.total()),
+        dma_ops: Some(ops),
         maps: dma.map(|dma| dma.maps),
         unmaps: dma.map(|dma| dma.unmaps),
         dma_source: dma.map(|dma| source(dma.source)),

@@ -28,14 +28,6 @@ pub struct DmaOps {
     pub source: DmaSource,
 }
 
-impl DmaOps {
-    /// Both.
-    #[must_use]
-    pub const fn total(&self) -> u64 {
-        self.maps.saturating_add(self.unmaps)
-    }
-}
-
 /// The DMA operations of a window. `None` where it moved nothing, as a program's.
 ///
 /// Unmaps are exact: `iommu:unmap` fires once per unmap, and on kernels before 5.12 so does
@@ -77,7 +69,9 @@ pub fn dma_ops(window: &Window) -> Option<DmaOps> {
 pub struct Counted {
     /// Trace events.
     pub trace: TraceCounts,
-    /// DMA operations, if they are known.
+    /// Operations of the workload.
+    pub ops: u64,
+    /// What they made of the IOMMU layer, if that is known.
     pub dma: Option<DmaOps>,
     /// Whether page-selective invalidations belong to maps as well as to unmaps.
     pub maps_invalidate: bool,
@@ -107,7 +101,8 @@ impl Counted {
             .filter(|dma| {
                 dma.source == DmaSource::Tracepoints || observation.axes.device == Device::Nvme
             });
-        Some(Self { trace, dma, maps_invalidate: maps_invalidate(&observation.axes) })
+        let ops = windows.iter().map(|window| window.report.ops).sum();
+        Some(Self { trace, ops, dma, maps_invalidate: maps_invalidate(&observation.axes) })
     }
 
     /// The count or rate of a check. `Err` says why there is none.

@@ -145,7 +145,7 @@ fn damage_is_noticed() {
 fn names_and_paths() {
     let bench = Bench::new();
     let error = bench.cache.resolve("debian-6.1", None).unwrap_err();
-    assert!(error.to_string().contains("dmarig kernels fetch debian-6.1"), "{error}");
+    assert!(error.to_string().contains("dmarig images fetch debian-6.1"), "{error}");
     let error = bench.cache.resolve("debain-6.1", None).unwrap_err();
     assert!(matches!(&error, Error::UnknownKernel { known, .. } if known.contains("debian-7.3")));
     let error = bench.cache.resolve("/dev/null", None).unwrap_err();

@@ -18,10 +18,15 @@ pub(crate) struct Cells {
 
 impl Cells {
     pub(crate) fn execute(self) -> Result<Exit, Failure> {
-        let selected = select(&self.selection, &open_cache(&self.places)?)?;
-        for cell in &selected.cells {
-            println!("{}", cell.id);
+        for id in self.ids()? {
+            println!("{id}");
         }
         Ok(Exit::Passed)
+    }
+
+    /// Their ids, in the order of the matrix.
+    pub(crate) fn ids(&self) -> Result<Vec<String>, Failure> {
+        let selected = select(&self.selection, &open_cache(&self.places)?)?;
+        Ok(selected.cells.into_iter().map(|cell| cell.id).collect())
     }
 }

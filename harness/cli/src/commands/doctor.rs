@@ -2,13 +2,13 @@
 
 use clap::Args;
 use dmarig_model::{
-    axes::{Accelerator, Axes, Device, ScalableMode, Toggle},
+    axes::{Accelerator, Axes, DEFAULT_QEMU, Device, ScalableMode, Toggle},
     qemu::Qemu,
 };
 use tokio::sync::watch;
 
 use crate::{
-    cases::{DEFAULT_QEMU, open_cache},
+    cases::open_cache,
     exit::{Exit, Failure},
     host,
     options::{Places, Selection},

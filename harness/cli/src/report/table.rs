@@ -58,7 +58,7 @@ fn case_table(name: &str, cells: &[(&Cell, &CellResult)], footing: &Footing<'_>)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_width(footing.width);
     let heads = columns.iter().map(|axis| axis.name().to_owned());
-    let rest = ["verdict", "warning", "group", "PSI", "DSI", "unmaps", "s"].map(str::to_owned);
+    let rest = ["verdict", "warning", "group", "PSI", "DSI", "ops", "s"].map(str::to_owned);
     let header = heads.chain(rest).map(|head| bold(head, footing));
     table.set_header(header);
     for (cell, result) in cells {
@@ -128,7 +128,7 @@ fn fields(result: &CellResult, footing: &Footing<'_>) -> Vec<Field> {
         Field::new(result.group_type.as_deref().unwrap_or("-")),
         number(result.counts.psi),
         number(result.counts.dsi),
-        number(result.counts.unmaps),
+        number(result.counts.dma_ops),
         Field::new(format!("{seconds:.1}")).set_alignment(CellAlignment::Right),
     ]
 }
@@ -206,7 +206,7 @@ fn totals(cells: &[(&Cell, &CellResult)]) -> String {
             .filter(|(outcome, count)| *count > 0 || *outcome == Outcome::Passed)
             .map(|(outcome, count)| format!("{count} {}", outcome.name()))
             .collect();
-    format!("\n{} of {}: {}\n", "cells", cells.len(), parts.join(", "))
+    format!("\n{} cells: {}\n", cells.len(), parts.join(", "))
 }
 
 #[cfg(test)]

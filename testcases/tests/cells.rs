@@ -1,0 +1,45 @@
+//! Each cell as a test of its own: `smoke::` those of the smoke case, `night::` the whole matrix.
+//!
+//! A test is a `dmarig run` of one cell, so that what passes here is what a user runs. The kernels
+//! are taken from the cache; `ci/test` fetches them.
+
+use std::{ffi::OsString, process::ExitCode};
+
+use dmarig::Exit;
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// The cases whose cells are tests, the prefix of those tests, and the kernels they run on: the
+/// default one, or all that there are recipes for.
+const SUITES: &[(&str, &str, &[&str])] = &[
+    ("smoke", "smoke", &[]),
+    ("night", "smoke", ALL),
+    ("night", "full", ALL),
+    ("night", "qemu-functional", ALL),
+];
+
+const ALL: &[&str] = &["debian-5.10", "debian-6.1", "debian-6.12", "debian-7.3"];
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let mut trials = Vec::new();
+    for (prefix, case, kernels) in SUITES {
+        let kernels = kernels.iter().map(|kernel| format!("--kernel={kernel}"));
+        let options: Vec<String> = std::iter::once((*case).to_owned()).chain(kernels).collect();
+        for id in dmarig::cell_ids(&options).expect("the cases that dmarig brings along are sound") {
+            let options = options.clone();
+            let name = format!("{prefix}::{id}");
+            trials.push(Trial::test(name, move || run(&options, &id)));
+        }
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn run(options: &[String], id: &str) -> Result<(), Failed> {
+    let words = ["dmarig", "run", "--jobs=1", "--cell", id].map(OsString::from);
+    let words = words.into_iter().chain(options.iter().map(OsString::from));
+    match dmarig::run(words) {
+        // A cell that this QEMU or kernel can't run has said why; it is no failure of theirs.
+        Exit::Passed | Exit::Nothing => Ok(()),
+        exit => Err(format!("{id} ended with exit code {}", exit.code()).into()),
+    }
+}
