@@ -46,13 +46,14 @@ pub(crate) fn run(job: &NetJob, names: [&str; 2]) -> Result<Report> {
         job.frame_size
     );
     ensure!((1..=MAX_WINDOW).contains(&job.window), "window {}: 1 to {MAX_WINDOW}", job.window);
-    let [first, second] = interface::bring_up(names)?;
+    let interfaces @ [first, second] = interface::bring_up(names)?;
     let sockets = [open(first.index, job.window)?, open(second.index, job.window)?];
     let frames = Frames::new(job.seed, job.frame_size as usize, [first.address, second.address]);
     let tally = Tally::default();
     let window = Window::new(job.window as usize);
     let mut exchange = Exchange { job, names, sockets, frames, window, tally, scratch: Vec::new() };
     let elapsed = exchange.run()?;
+    interface::take_down(interfaces)?;
     exchange.tally.lost = exchange.window.lost();
     Ok(exchange.tally.report(Interface::Packet, u64::try_from(elapsed.as_nanos())?))
 }

@@ -2,12 +2,11 @@
 
 use dmarig_history::{CellRecord, RECORD_SCHEMA, Recorder};
 use dmarig_model::{
-    axes::Accelerator,
     case::Case,
     document::{CellResult, ShownCheck},
     judge::{judge, judge_ratios},
     matrix::Cell,
-    observation::{End, KernelLog, OBSERVATION_SCHEMA, Observation, Outcome, Setup, Verdict},
+    observation::{End, KernelLog, Observation, Outcome, Setup, Verdict},
 };
 use dmarig_rig::guest::{self, Stage};
 use futures_util::{StreamExt, stream};
@@ -135,35 +134,5 @@ async fn observe(
 
 /// The observation of a cell that was never launched.
 fn unlaunched(cell: &Cell, end: End) -> Observation {
-    Observation {
-        schema: OBSERVATION_SCHEMA,
-        cell: cell.id.clone(),
-        case: cell.case.clone(),
-        axes: cell.axes.clone(),
-        end,
-        setup: Setup {
-            qemu_version: String::new(),
-            qemu_path: cell.axes.qemu.clone(),
-            accelerator: Accelerator::Auto,
-            argv: Vec::new(),
-            cmdline: String::new(),
-            boot_levers: Vec::new(),
-            boot: String::new(),
-            kernel_image: cell.axes.kernel.clone(),
-            kernel_sha256: String::new(),
-            packages: Vec::new(),
-            initramfs_sha256: String::new(),
-            modules: Vec::new(),
-        },
-        release: None,
-        module_errors: Default::default(),
-        guest: None,
-        guest_after: None,
-        qom: Default::default(),
-        registers: None,
-        log: KernelLog::default(),
-        events: Vec::new(),
-        windows: Vec::new(),
-        phases: Vec::new(),
-    }
+    Observation::unseen(&cell.id, &cell.case, &cell.axes, Setup::unplanned(&cell.axes), end)
 }

@@ -269,8 +269,8 @@ fn parse<T: for<'de> Deserialize<'de>>(text: &str, path: &Path, line: usize) -> 
 #[cfg(test)]
 mod tests {
     use dmarig_model::{
-        axes::{Accelerator, Axes},
-        observation::{End, KernelLog, OBSERVATION_SCHEMA, Outcome, Setup},
+        axes::Axes,
+        observation::{End, Outcome, Setup},
     };
 
     use super::*;
@@ -290,37 +290,13 @@ mod tests {
     fn cell(id: &str) -> CellRecord {
         CellRecord {
             schema: RECORD_SCHEMA,
-            observation: Observation {
-                schema: OBSERVATION_SCHEMA,
-                cell: id.into(),
-                case: "smoke".into(),
-                axes: Axes::default(),
-                end: End::Completed,
-                setup: Setup {
-                    qemu_version: "7.2.22".into(),
-                    qemu_path: "/usr/bin/qemu".into(),
-                    accelerator: Accelerator::Tcg,
-                    argv: Vec::new(),
-                    cmdline: String::new(),
-                    boot_levers: Vec::new(),
-                    boot: "pvh".into(),
-                    kernel_image: String::new(),
-                    kernel_sha256: String::new(),
-                    packages: Vec::new(),
-                    initramfs_sha256: String::new(),
-                    modules: Vec::new(),
-                },
-                release: None,
-                module_errors: Default::default(),
-                guest: None,
-                guest_after: None,
-                qom: Default::default(),
-                registers: None,
-                log: KernelLog::default(),
-                events: Vec::new(),
-                windows: Vec::new(),
-                phases: Vec::new(),
-            },
+            observation: Observation::unseen(
+                id,
+                "smoke",
+                &Axes::default(),
+                Setup::unplanned(&Axes::default()),
+                End::Completed,
+            ),
             verdict: Verdict { outcome: Outcome::Passed, reasons: Vec::new(), checks: Vec::new() },
         }
     }

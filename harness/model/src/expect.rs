@@ -71,6 +71,9 @@ pub struct Rule {
     /// Domain-selective invalidations per thousand unmaps.
     #[serde(default, rename = "dsi-per-1000-unmaps")]
     pub dsi_per_1000_unmaps: Option<Bound>,
+    /// Device-IOTLB invalidations per unmap (with a device IOTLB).
+    #[serde(default)]
+    pub device_iotlb_per_unmap: Option<Bound>,
     /// Leaf entries visited by walks of a shadowed page table, per unmap.
     #[serde(default)]
     pub page_walk_entries_per_unmap: Option<Bound>,
@@ -148,13 +151,14 @@ pub(crate) struct CountCheck {
 }
 
 /// Every check of a count. Each is a metric of that name, too.
-pub(crate) const COUNT_CHECKS: [CountCheck; 8] = [
+pub(crate) const COUNT_CHECKS: [CountCheck; 9] = [
     CountCheck { name: "psi", bound: |rule| rule.psi },
     CountCheck { name: "dsi", bound: |rule| rule.dsi },
     CountCheck { name: "global", bound: |rule| rule.global },
     CountCheck { name: "psi-per-unmap", bound: |rule| rule.psi_per_unmap },
     CountCheck { name: "psi-per-map", bound: |rule| rule.psi_per_map },
     CountCheck { name: "dsi-per-1000-unmaps", bound: |rule| rule.dsi_per_1000_unmaps },
+    CountCheck { name: "device-iotlb-per-unmap", bound: |rule| rule.device_iotlb_per_unmap },
     CountCheck {
         name: "page-walk-entries-per-unmap",
         bound: |rule| rule.page_walk_entries_per_unmap,

@@ -24,6 +24,9 @@ pub use ratio::judge_ratios;
 /// Rule named by checks that every cell has.
 const ALWAYS: &str = "every cell";
 
+/// The check that each device under test is behind the IOMMU.
+const BEHIND: &str = "behind-iommu";
+
 /// Lines of evidence that one check shows.
 const MAX_EVIDENCE: usize = 8;
 
@@ -117,6 +120,10 @@ pub fn judge(case: &Case, observation: &Observation) -> Verdict {
     judged.extend(windows(case, observation));
     judged.extend(counts(&rules, case, observation));
     judged.extend(bounds(&rules, observation));
+    // What a missing warning or invalidation means is said of a kernel whose IOMMU is in use.
+    if judged.iter().any(|judged| judged.check.name == BEHIND && judged.held == Held::No) {
+        judged.iter_mut().for_each(|judged| judged.because = None);
+    }
     if kernel.is_none() {
         let found = "the guest never said which kernel it runs".to_owned();
         judged.push(Judged::new("kernel", ALWAYS, Held::NotSeen, "a version".to_owned(), found));
@@ -242,7 +249,7 @@ fn behind_iommu(observation: &Observation) -> Judged {
     } else {
         (Held::No, format!("{} in no IOMMU group", outside.join(", ")))
     };
-    Judged::new("behind-iommu", ALWAYS, held, expected, found)
+    Judged::new(BEHIND, ALWAYS, held, expected, found)
 }
 
 fn integrity(observation: &Observation) -> Judged {

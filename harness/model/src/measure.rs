@@ -128,6 +128,7 @@ impl Counted {
             "psi-per-map" if self.maps_invalidate => per(trace.psi_opening, maps),
             "psi-per-map" => Ok(0.0),
             "dsi-per-1000-unmaps" => per(trace.dsi * 1000, unmaps),
+            "device-iotlb-per-unmap" => per(trace.device_iotlb, unmaps),
             "page-walk-entries-per-unmap" => per(trace.page_walk_entries, unmaps),
             "page-walk-in-vain-per-unmap" => per(trace.page_walk_in_vain, unmaps),
             _ => Err(NoCount::NoData),
@@ -137,7 +138,12 @@ impl Counted {
     /// The counts in a line.
     #[must_use]
     pub fn describe(&self) -> String {
-        let TraceCounts { psi, psi_opening, psi_closing, dsi, global, .. } = &self.trace;
+        let TraceCounts { psi, psi_opening, psi_closing, dsi, global, device_iotlb, .. } =
+            &self.trace;
+        let devices = match device_iotlb {
+            0 => String::new(),
+            count => format!(", device IOTLB {count}"),
+        };
         let ops = match self.dma {
             Some(DmaOps { maps, unmaps, source: DmaSource::Tracepoints }) => {
                 format!("{maps} maps, {unmaps} unmaps (the kernel's tracepoints)")
@@ -146,7 +152,7 @@ impl Counted {
             None => "unknown numbers of maps and unmaps".to_owned(),
         };
         format!(
-            "PSI {psi} ({psi_opening} opening, {psi_closing} closing), DSI {dsi}, global {global}; {ops}"
+            "PSI {psi} ({psi_opening} opening, {psi_closing} closing), DSI {dsi}, global {global}{devices}; {ops}"
         )
     }
 }

@@ -332,3 +332,49 @@ impl Verdict {
         self.checks.push(check);
     }
 }
+
+impl Observation {
+    /// An observation of a cell of which nothing has been seen yet.
+    #[must_use]
+    pub fn unseen(cell: &str, case: &str, axes: &Axes, setup: Setup, end: End) -> Self {
+        Self {
+            schema: OBSERVATION_SCHEMA,
+            cell: cell.to_owned(),
+            case: case.to_owned(),
+            axes: axes.clone(),
+            end,
+            setup,
+            release: None,
+            module_errors: BTreeMap::new(),
+            guest: None,
+            guest_after: None,
+            qom: BTreeMap::new(),
+            registers: None,
+            log: KernelLog::default(),
+            events: Vec::new(),
+            windows: Vec::new(),
+            phases: Vec::new(),
+        }
+    }
+}
+
+impl Setup {
+    /// What is known of the setup of a cell that was never planned.
+    #[must_use]
+    pub fn unplanned(axes: &Axes) -> Self {
+        Self {
+            qemu_version: String::new(),
+            qemu_path: axes.qemu.clone(),
+            accelerator: axes.accelerator,
+            argv: Vec::new(),
+            cmdline: String::new(),
+            boot_levers: Vec::new(),
+            boot: String::new(),
+            kernel_image: axes.kernel.clone(),
+            kernel_sha256: String::new(),
+            packages: Vec::new(),
+            initramfs_sha256: String::new(),
+            modules: Vec::new(),
+        }
+    }
+}

@@ -10,6 +10,20 @@ use crate::{
 /// Words of the kernel's command line that make the boot faster and change nothing under test.
 pub const BOOT_LEVERS: &[&str] = &["cryptomgr.notests", "noreplace-smp"];
 
+/// Words without which an emulated guest on a busy host is told from a kernel that is broken by the
+/// host's mood alone: the kernel measures itself in wall-clock time, and QEMU may get none of it.
+///
+/// A kernel that knows no hypervisor counts timer ticks over a few milliseconds of its boot and
+/// panics ("timer doesn't work through Interrupt-remapped IO-APIC") where too few came; one that
+/// runs under KVM, Hyper-V or VMware does not by itself. The watchdogs are stretched as far as they
+/// go; a guest that really hangs is found by the rig's deadlines.
+pub const PATIENCE: &[&str] = &[
+    "no_timer_check",
+    "rcupdate.rcu_cpu_stall_timeout=300",
+    "watchdog_thresh=60",
+    "workqueue.watchdog_thresh=300",
+];
+
 /// Longest command line that every x86 kernel takes (`COMMAND_LINE_SIZE`), in bytes.
 const MAX_CMDLINE: usize = 2047;
 
@@ -75,7 +89,7 @@ impl LaunchPlan {
             return Err(format!("kernel {} lacks {}", kernel.name, lacks.join(", ")));
         }
         let levers = if parts.stock_boot { &[][..] } else { BOOT_LEVERS };
-        let cmdline = cmdline(axes, kernel, levers, parts.append)?;
+        let cmdline = cmdline(axes, kernel, parts.accelerator, levers, parts.append)?;
         let mut machine = machine(axes, parts);
         machine.extend(["-device".to_owned(), qemu.iommu_device(axes)?]);
         machine.extend(device(axes));
@@ -144,11 +158,15 @@ pub fn shell_words<'a>(words: impl Iterator<Item = &'a String>) -> String {
 fn cmdline(
     axes: &Axes,
     kernel: &Kernel,
+    accelerator: Accelerator,
     levers: &[&str],
     append: &[String],
 ) -> Result<String, String> {
     // `panic=-1` reboots at once, which `-no-reboot` makes QEMU's end: a panic is never waited out.
     let mut words: Vec<String> = vec!["console=ttyS0,115200".into(), "panic=-1".into()];
+    if accelerator == Accelerator::Tcg {
+        words.extend(PATIENCE.iter().map(|word| (*word).to_owned()));
+    }
     words.extend(kernel.policy_words(axes));
     words.extend(levers.iter().map(|word| (*word).to_owned()));
     words.extend(append.iter().cloned());
@@ -220,30 +238,41 @@ fn channels() -> Vec<String> {
 }
 
 fn device(axes: &Axes) -> Vec<String> {
-    let ats = if axes.device_iotlb == crate::axes::Toggle::On { ",ats=on" } else { "" };
-    // virtio stands behind the virtual IOMMU only as a modern device that is told so.
-    let virtio = format!("iommu_platform=on,disable-legacy=on{ats}");
-    let disk = |device: String| {
+    // virtio stands behind the virtual IOMMU only as a modern device that is told so. It has address
+    // translation services only as a PCIe endpoint, which it is not on the root bus.
+    let ats = axes.device_iotlb == crate::axes::Toggle::On;
+    let port = |n: u8| {
+        ats.then(|| {
+            ["-device".to_owned(), format!("pcie-root-port,id=port{n},chassis={n},slot={n}")]
+        })
+        .into_iter()
+        .flatten()
+    };
+    let virtio = |n: u8| {
+        let at = if ats { format!(",ats=on,bus=port{n}") } else { String::new() };
+        format!("iommu_platform=on,disable-legacy=on{at}")
+    };
+    let disk = |device: String| -> Vec<String> {
         let file = format!("driver=file,node-name=file,filename={DISK_FILE},cache.no-flush=on");
         let raw = "driver=raw,node-name=disk,file=file".to_owned();
         ["-blockdev".to_owned(), file, "-blockdev".into(), raw, "-device".into(), device].into()
     };
-    let pair = |device: &str| {
-        (0..2u8)
-            .flat_map(|n| {
-                // No option ROM: nobody boots from it, and not every host has the file.
-                let device =
-                    format!("{device},id=nic{n},netdev=net{n},mac=52:54:00:dd:00:0{n},romfile=");
-                let port = format!("hubport,id=net{n},hubid=0");
-                ["-netdev".to_owned(), port, "-device".to_owned(), device]
-            })
-            .collect()
+    let nic = |n: u8, device: String| {
+        // No option ROM: nobody boots from it, and not every host has the file.
+        let device = format!("{device},id=nic{n},netdev=net{n},mac=52:54:00:dd:00:0{n},romfile=");
+        let end = format!("hubport,id=net{n},hubid=0");
+        ["-netdev".to_owned(), end, "-device".to_owned(), device]
     };
     match axes.device {
         Device::Nvme => disk("nvme,id=disk0,serial=dmarig,drive=disk".to_owned()),
-        Device::VirtioBlk => disk(format!("virtio-blk-pci,id=disk0,drive=disk,{virtio}")),
-        Device::E1000e => pair("e1000e"),
-        Device::VirtioNet => pair(&format!("virtio-net-pci,{virtio}")),
+        Device::VirtioBlk => {
+            let device = format!("virtio-blk-pci,id=disk0,drive=disk,{}", virtio(0));
+            port(0).chain(disk(device)).collect()
+        }
+        Device::E1000e => (0..2).flat_map(|n| nic(n, "e1000e".to_owned())).collect(),
+        Device::VirtioNet => (0..2)
+            .flat_map(|n| port(n).chain(nic(n, format!("virtio-net-pci,{}", virtio(n)))))
+            .collect(),
     }
 }
 

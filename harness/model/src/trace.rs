@@ -3,16 +3,18 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::{
-    axes::{Axes, Toggle},
+    axes::{Axes, ScalableMode, Toggle},
     observation::TraceCounts,
 };
 
 /// The events to switch on for a counting window.
 #[must_use]
 pub fn events(axes: &Axes) -> Vec<&'static str> {
-    // Each descriptor once more by its type: the only sight of device-IOTLB invalidations, and too
-    // much of a stream to have where there are none.
-    let descriptors = (axes.device_iotlb == Toggle::On).then_some("vtd_inv_desc");
+    // Each descriptor once more by its type: the only sight of device-IOTLB invalidations and of
+    // PASID-based ones (which first-stage tables are flushed by), and too much of a stream to have
+    // where there are none. QEMU declares events of PASID-based ones and never emits them.
+    let scalable = axes.scalable_mode != ScalableMode::Off;
+    let descriptors = (scalable || axes.device_iotlb == Toggle::On).then_some("vtd_inv_desc");
     EVENTS.iter().copied().chain(descriptors).collect()
 }
 
@@ -20,8 +22,6 @@ const EVENTS: &[&str] = &[
     "vtd_inv_desc_iotlb_global",
     "vtd_inv_desc_iotlb_domain",
     "vtd_inv_desc_iotlb_pages",
-    "vtd_inv_desc_iotlb_pasid_pages",
-    "vtd_inv_desc_iotlb_pasid",
     "vtd_inv_desc_wait_sw",
     "vtd_page_walk_level",
     "vtd_page_walk_one",
@@ -33,6 +33,8 @@ const EVENTS: &[&str] = &[
 
 /// Ranges that are kept track of at once: far more than any workload maps, and a few MiB.
 const MAX_OPEN: usize = 1 << 18;
+/// Stands for a domain's ranges outside of any PASID.
+const NO_PASID: u32 = u32::MAX;
 /// A line longer than this is no trace event.
 const MAX_LINE: usize = 4096;
 /// Lines of faults that are kept.
@@ -48,7 +50,7 @@ type Open = HashSet<(u64, u8)>;
 #[derive(Debug, Default)]
 pub struct TraceCounter {
     counts: TraceCounts,
-    /// By domain and PASID (none: `u32::MAX`).
+    /// By domain and PASID (none: [`NO_PASID`]).
     open: HashMap<(u16, u32), Open>,
     open_total: usize,
     /// The beginning of a line whose end has not come yet.
@@ -115,22 +117,15 @@ impl TraceCounter {
             None => (line, &[][..]),
         };
         match name {
-            b"vtd_inv_desc_iotlb_pages" => self.page_selective(rest, false),
-            b"vtd_inv_desc_iotlb_pasid_pages" => self.page_selective(rest, true),
-            b"vtd_inv_desc_iotlb_domain" => self.domain_selective(rest, false),
-            b"vtd_inv_desc_iotlb_pasid" => self.domain_selective(rest, true),
+            b"vtd_inv_desc_iotlb_pages" => self.page_selective(rest),
+            b"vtd_inv_desc_iotlb_domain" => self.domain_selective(rest),
             b"vtd_inv_desc_iotlb_global" => {
                 counts.global += 1;
                 self.open.clear();
                 self.open_total = 0;
             }
             b"vtd_inv_desc_wait_sw" => counts.wait += 1,
-            b"vtd_inv_desc" => {
-                // Any of `device`, `device-iotlb` and `device-piotlb`, by version.
-                if rest.starts_with(b"invalidate desc type dev") {
-                    counts.device_iotlb += 1;
-                }
-            }
+            b"vtd_inv_desc" => self.descriptor(rest),
             b"vtd_page_walk_level" => counts.page_walk_levels += 1,
             b"vtd_page_walk_one" => counts.page_walk_entries += 1,
             b"vtd_page_walk_one_skip_map" | b"vtd_page_walk_one_skip_unmap" => {
@@ -147,19 +142,62 @@ impl TraceCounter {
         }
     }
 
-    /// `iotlb invalidate domain 0xD addr 0xA mask 0xM [pasid 0xP]`
-    fn page_selective(&mut self, rest: &[u8], pasid: bool) {
-        self.counts.psi += 1;
-        let mut numbers = Numbers(rest);
-        let (Some(domain), Some(addr), Some(mask)) =
-            (numbers.next(), numbers.next(), numbers.next())
-        else {
-            self.counts.psi_unattributed += 1;
+    /// `invalidate desc type T high 0xH low 0xL`, of every kind of descriptor. Most kinds have an
+    /// event of their own, too.
+    fn descriptor(&mut self, rest: &[u8]) {
+        let Some(rest) = rest.strip_prefix(b"invalidate desc type ") else {
+            self.counts.unknown += 1;
             return;
         };
-        let pasid = if pasid { numbers.next().unwrap_or(0) as u32 } else { u32::MAX };
-        let open = self.open.entry((domain as u16, pasid)).or_default();
-        let range = (addr, mask as u8);
+        // Any of `device`, `device-iotlb` and `device-piotlb`, by version.
+        if rest.starts_with(b"dev") {
+            self.counts.device_iotlb += 1;
+        } else if let Some(rest) = rest.strip_prefix(b"p-iotlb ") {
+            let mut numbers = Numbers(rest);
+            match (numbers.next(), numbers.next()) {
+                (Some(high), Some(low)) => self.pasid_based(high, low),
+                _ => self.counts.unknown += 1,
+            }
+        }
+    }
+
+    /// A PASID-based IOTLB descriptor (VT-d specification, 6.5.2.4).
+    fn pasid_based(&mut self, high: u64, low: u64) {
+        const GRANULARITY: u64 = 0x30;
+        const ALL_IN_PASID: u64 = 0x20;
+        const PAGES_IN_PASID: u64 = 0x30;
+        let domain = (low >> 16) as u16;
+        let pasid = (low >> 32) as u32 & 0xf_ffff;
+        match low & GRANULARITY {
+            PAGES_IN_PASID => self.pages((domain, pasid), (high & !0xfff, high as u8 & 0x3f)),
+            ALL_IN_PASID => self.whole((domain, pasid)),
+            _ => self.counts.unknown += 1,
+        }
+    }
+
+    /// `iotlb invalidate domain 0xD addr 0xA mask 0xM`
+    fn page_selective(&mut self, rest: &[u8]) {
+        let mut numbers = Numbers(rest);
+        match (numbers.next(), numbers.next(), numbers.next()) {
+            (Some(domain), Some(addr), Some(mask)) => {
+                self.pages((domain as u16, NO_PASID), (addr, mask as u8));
+            }
+            _ => {
+                self.counts.psi += 1;
+                self.counts.psi_unattributed += 1;
+            }
+        }
+    }
+
+    /// `iotlb invalidate whole domain 0xD`
+    fn domain_selective(&mut self, rest: &[u8]) {
+        let domain = Numbers(rest).next().unwrap_or(0) as u16;
+        self.whole((domain, NO_PASID));
+    }
+
+    fn pages(&mut self, of: (u16, u32), range: (u64, u8)) {
+        self.counts.psi += 1;
+        let open = self.open.entry(of).or_default();
         if open.remove(&range) {
             self.open_total -= 1;
             self.counts.psi_closing += 1;
@@ -172,13 +210,9 @@ impl TraceCounter {
         }
     }
 
-    /// `iotlb invalidate whole domain 0xD` or `iotlb invalidate domain 0xD pasid 0xP`
-    fn domain_selective(&mut self, rest: &[u8], pasid: bool) {
+    fn whole(&mut self, of: (u16, u32)) {
         self.counts.dsi += 1;
-        let mut numbers = Numbers(rest);
-        let domain = numbers.next().unwrap_or(0) as u16;
-        let pasid = if pasid { numbers.next().unwrap_or(0) as u32 } else { u32::MAX };
-        if let Some(open) = self.open.remove(&(domain, pasid)) {
+        if let Some(open) = self.open.remove(&of) {
             self.open_total -= open.len();
         }
     }
@@ -247,10 +281,32 @@ vtd_inv_desc_iotlb_pages iotlb invalidate domain 0x2 addr 0xfffe0000 mask 0x4
 
     #[test]
     fn pasid_based_ones_are_told_apart_by_pasid() {
-        let line = "vtd_inv_desc_iotlb_pasid_pages iotlb invalidate domain 0x2 addr 0x1000 mask 0x0 pasid 0x0\n";
-        let other = line.replace("pasid 0x0", "pasid 0x1");
+        // As QEMU 11.1 writes them: addr 0x1000 in PASID 0 of domain 2, then in PASID 1.
+        let line = "vtd_inv_desc invalidate desc type p-iotlb high 0x1000 low 0x20036\n";
+        let other = line.replace("low 0x20036", "low 0x100020036");
         let counts = count(&[line, &other, line].concat(), 4096);
         assert_eq!((counts.psi, counts.psi_opening, counts.psi_closing), (3, 2, 1));
+        assert_eq!(counts.unknown, 0);
+    }
+
+    #[test]
+    fn a_flush_of_a_pasid_is_one_of_a_domain() {
+        let line = "vtd_inv_desc invalidate desc type p-iotlb high 0x0 low 0x20026\n";
+        let counts = count(line, 4096);
+        assert_eq!((counts.dsi, counts.psi, counts.unknown), (1, 0, 0));
+    }
+
+    #[test]
+    fn descriptors_with_an_event_of_their_own_count_once() {
+        let text = "\
+vtd_inv_desc invalidate desc type iotlb high 0xfffe0004 low 0x200f2
+vtd_inv_desc_iotlb_pages iotlb invalidate domain 0x2 addr 0xfffe0000 mask 0x4
+vtd_inv_desc invalidate desc type wait high 0x1 low 0x200000025
+vtd_inv_desc_wait_sw wait invalidate status write addr 0x1 data 0x2
+vtd_inv_desc invalidate desc type device high 0x1 low 0x3
+";
+        let counts = count(text, 4096);
+        assert_eq!((counts.psi, counts.wait, counts.device_iotlb, counts.unknown), (1, 1, 1, 0));
     }
 
     #[test]

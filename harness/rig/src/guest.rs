@@ -9,7 +9,7 @@ use std::{
 
 use dmarig_model::{
     observation::{
-        End, KernelLog, LogSource, OBSERVATION_SCHEMA, Observation, Registers, Setup, Window,
+        End, KernelLog, LogSource, Observation, Registers, Setup, Window,
         WindowKind,
     },
     axes::Axes,
@@ -39,8 +39,6 @@ const ECAP: u64 = 0x10;
 const VIOMMU: &str = "/machine/peripheral/viommu";
 /// Pieces of a kernel log that are taken from an agent before it is taken for endless.
 const MAX_LOG_PIECES: usize = 64;
-/// Bytes of the console that an error shows.
-const CONSOLE_SHOWN: usize = 1500;
 
 /// Everything that one guest is run by.
 #[derive(Debug)]
@@ -98,7 +96,8 @@ pub async fn run(
     interrupt: watch::Receiver<bool>,
     progress: &dyn Fn(Stage),
 ) -> Observation {
-    let mut observation = blank(launch);
+    let (cell, case, setup) = (launch.cell, launch.case, launch.setup.clone());
+    let mut observation = Observation::unseen(cell, case, launch.axes, setup, End::Completed);
     let mut clock = PhaseClock::start(launch.planned_in);
     progress(Stage::Starting);
     let end = match Session::start(launch, interrupt).await {
@@ -115,29 +114,6 @@ pub async fn run(
     observation.end = end;
     observation.phases = clock.into_phases();
     observation
-}
-
-/// An observation of which nothing has been seen yet.
-#[must_use]
-pub fn blank(launch: &Launch<'_>) -> Observation {
-    Observation {
-        schema: OBSERVATION_SCHEMA,
-        cell: launch.cell.to_owned(),
-        case: launch.case.to_owned(),
-        axes: launch.axes.clone(),
-        end: End::Completed,
-        setup: launch.setup.clone(),
-        release: None,
-        module_errors: Default::default(),
-        guest: None,
-        guest_after: None,
-        qom: Default::default(),
-        registers: None,
-        log: KernelLog::default(),
-        events: Vec::new(),
-        windows: Vec::new(),
-        phases: Vec::new(),
-    }
 }
 
 struct Session {
@@ -468,11 +444,6 @@ fn console_log(text: &str) -> KernelLog {
         })
         .collect();
     KernelLog { source: LogSource::Console, records, lost: 0 }
-}
-
-/// The end of a console as an error shows it.
-pub(crate) fn last_words(console: &Console) -> String {
-    console.last(CONSOLE_SHOWN)
 }
 
 #[cfg(test)]

@@ -1,17 +1,16 @@
 //! What every wait is raced against: QEMU's end, a panic, an event, the user, and the clock.
 
-use std::{
-    fmt::Display,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use dmarig_model::observation::{End, Phase, QmpEvent};
 use tokio::sync::watch;
 
-use crate::{console::Console, guest::last_words, process::Process, qmp::Events};
+use crate::{console::Console, process::Process, qmp::Events};
 
 /// Events that are kept for the record.
 const MAX_EVENTS: usize = 256;
+/// Bytes of the console's end that an error shows.
+const CONSOLE_SHOWN: usize = 1500;
 /// Events of ordinary operation, not worth a record.
 const ORDINARY: &[&str] = &["RESUME", "RTC_CHANGE", "NIC_RX_FILTER_CHANGED", "DEVICE_TRAY_MOVED"];
 /// A channel that closes mostly means that QEMU is ending: how long that is waited for.
@@ -22,8 +21,8 @@ const ENDING: Duration = Duration::from_secs(5);
 pub(crate) enum Fault {
     /// For this reason.
     Known(End),
-    /// Its channel ended, which is mostly the trace of something else.
-    Ended(String),
+    /// Its channel ended, which is mostly the trace of something else; else for this reason.
+    Ended(End),
 }
 
 /// A guest's signs of life.
@@ -68,15 +67,15 @@ impl Vitals {
                 return Err(End::TimedOut {
                     waiting_for: what.to_owned(),
                     after_ms: u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
-                    last: last_words(&self.console),
+                    last: self.console.last(CONSOLE_SHOWN),
                 });
             }
         };
         match fault {
             Fault::Known(end) => Err(end),
-            Fault::Ended(why) => Err(tokio::time::timeout(ENDING, self.end())
-                .await
-                .unwrap_or_else(|_| channel_closed(what, &why))),
+            Fault::Ended(why) => {
+                Err(tokio::time::timeout(ENDING, self.end()).await.unwrap_or(why))
+            }
         }
     }
 
@@ -94,7 +93,15 @@ impl Vitals {
                             return end;
                         }
                     }
-                    None => self.events_ended = true,
+                    // A guest that nobody can command any more is of no use; QEMU is mostly about
+                    // to end, and its end says more.
+                    None => {
+                        self.events_ended = true;
+                        if tokio::time::timeout(ENDING, self.process.exited()).await.is_err() {
+                            let what = "QEMU closed its monitor and did not end".to_owned();
+                            return End::HostFault { what };
+                        }
+                    }
                 },
                 status = self.process.exited() => {
                     // An event that tells why may still be on its way here.
@@ -148,11 +155,8 @@ fn meaning(event: &QmpEvent) -> Option<End> {
     }
 }
 
-fn channel_closed(what: &str, why: &dyn Display) -> End {
-    End::ChannelBroken { what: format!("while waiting for {what}: {why}") }
-}
-
-async fn interrupted(mut interrupt: watch::Receiver<bool>) {
+/// Returns when the user stops the run.
+pub(crate) async fn interrupted(mut interrupt: watch::Receiver<bool>) {
     if interrupt.wait_for(|interrupted| *interrupted).await.is_err() {
         // Nobody is left who could interrupt.
         std::future::pending().await

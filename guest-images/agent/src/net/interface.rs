@@ -1,4 +1,4 @@
-//! Brings network interfaces up, by rtnetlink.
+//! Brings network interfaces up and takes them down, by rtnetlink.
 
 use std::{fs, os::fd::OwnedFd, time::Instant};
 
@@ -55,9 +55,9 @@ pub(crate) fn bring_up(names: [&str; 2]) -> Result<[Interface; 2]> {
     let interfaces = [Interface::named(names[0])?, Interface::named(names[1])?];
     let socket = open().context("can't talk to the kernel about links")?;
     for Interface { index, .. } in interfaces {
-        send(&socket, &message(RTM_NEWLINK, index, IFF_UP), SendFlags::empty())?;
+        send(&socket, &message(RTM_NEWLINK, index, IFF_UP, IFF_UP), SendFlags::empty())?;
         // What it is by now: where it was up before, there is nothing to announce.
-        send(&socket, &message(RTM_GETLINK, index, 0), SendFlags::empty())?;
+        send(&socket, &message(RTM_GETLINK, index, 0, 0), SendFlags::empty())?;
     }
     let deadline = Instant::now() + LIMIT;
     let mut ready = [false; 2];
@@ -88,6 +88,44 @@ pub(crate) fn bring_up(names: [&str; 2]) -> Result<[Interface; 2]> {
     Ok(interfaces)
 }
 
+/// Takes interfaces down again. The kernel's own frames (neighbour discovery, multicast reports)
+/// end with that: outside of a workload nothing is mapped or unmapped.
+///
+/// # Errors
+/// Where the kernel refuses.
+pub(crate) fn take_down(interfaces: [Interface; 2]) -> Result<()> {
+    let socket = open().context("can't talk to the kernel about links")?;
+    for Interface { index, .. } in interfaces {
+        send(&socket, &message(RTM_NEWLINK, index, 0, IFF_UP), SendFlags::empty())?;
+        send(&socket, &message(RTM_GETLINK, index, 0, 0), SendFlags::empty())?;
+    }
+    let deadline = Instant::now() + LIMIT;
+    let mut down = [false; 2];
+    let mut buffer = vec![0; 32 << 10];
+    while down != [true; 2] {
+        if !wait_until(&socket, deadline)? {
+            bail!("an interface is still up after {} s", LIMIT.as_secs());
+        }
+        let (count, _) = recv(&socket, &mut buffer, RecvFlags::empty())?;
+        for news in parse(&buffer[..count]) {
+            match news {
+                News::Link { index, flags } => {
+                    for (interface, down) in interfaces.iter().zip(&mut down) {
+                        if interface.index == index {
+                            *down = flags & IFF_UP == 0;
+                        }
+                    }
+                }
+                News::Refused(code) => {
+                    let error = std::io::Error::from_raw_os_error(code);
+                    return Err(error).context("can't take an interface down");
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 fn open() -> rustix::io::Result<OwnedFd> {
     let (family, kind) = (AddressFamily::NETLINK, SocketType::RAW);
     // NETLINK_ROUTE is protocol 0, which rustix calls none.
@@ -96,16 +134,15 @@ fn open() -> rustix::io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// A request about one link, with these flags to be set.
-fn message(kind: u16, index: u32, flags: u32) -> [u8; MESSAGE] {
+/// A request about one link: `flags`, of those in `change`.
+fn message(kind: u16, index: u32, flags: u32, change: u32) -> [u8; MESSAGE] {
     let mut message = [0; MESSAGE];
     message[0..4].copy_from_slice(&(MESSAGE as u32).to_ne_bytes());
     message[4..6].copy_from_slice(&kind.to_ne_bytes());
     message[6..8].copy_from_slice(&NLM_F_REQUEST.to_ne_bytes());
     message[20..24].copy_from_slice(&index.to_ne_bytes());
     message[24..28].copy_from_slice(&flags.to_ne_bytes());
-    // Only these are to change.
-    message[28..32].copy_from_slice(&flags.to_ne_bytes());
+    message[28..32].copy_from_slice(&change.to_ne_bytes());
     message
 }
 
@@ -149,9 +186,9 @@ mod tests {
 
     #[test]
     fn announcements_are_read_and_damaged_ones_passed_over() {
-        let mut bytes = message(RTM_NEWLINK, 2, READY | IFF_UP).to_vec();
-        bytes.extend(message(17, 3, 0));
-        bytes.extend(message(RTM_NEWLINK, 3, IFF_UP));
+        let mut bytes = message(RTM_NEWLINK, 2, READY | IFF_UP, IFF_UP).to_vec();
+        bytes.extend(message(17, 3, 0, 0));
+        bytes.extend(message(RTM_NEWLINK, 3, IFF_UP, IFF_UP));
         let news = [
             News::Link { index: 2, flags: READY | IFF_UP },
             News::Link { index: 3, flags: IFF_UP },

@@ -10,6 +10,13 @@ use dmarig_model::{
     observation::Outcome,
 };
 
+/// Cells whose checks are told though they passed; more would bury the table.
+const EXPLAINED: usize = 12;
+
+/// The checks that tell what a kernel did; the others only find what it should not have done.
+const TELLING: &[&str] =
+    &["warning", "group-type", "psi-per-unmap", "psi-per-map", "psi", "dsi-per-1000-unmaps"];
+
 /// What stands around the tables.
 pub(crate) struct Footing<'a> {
     /// How wide they may be, in columns.
@@ -67,10 +74,40 @@ fn case_table(name: &str, cells: &[(&Cell, &CellResult)], footing: &Footing<'_>)
         row.extend(fields(result, footing));
         table.add_row(row);
     }
-    let mut text = format!("\n{}\n", heading(name, cells, &columns));
+    let heading = heading(name, cells, &columns);
+    let mut text = format!("\n{}\n\n", wrapped(&heading, footing.width, "  "));
     for line in table.lines() {
         text.push_str(line.trim_end());
         text.push('\n');
+    }
+    text.push_str(&why(cells, &columns, footing));
+    text
+}
+
+/// What each cell that passed was held against, in a line or two; left away where there are many.
+fn why(cells: &[(&Cell, &CellResult)], columns: &[Axis], footing: &Footing<'_>) -> String {
+    let passed = cells.iter().filter(|(_, result)| result.outcome == Outcome::Passed);
+    let passed: Vec<_> = passed.collect();
+    if passed.is_empty() || passed.len() > EXPLAINED {
+        return String::new();
+    }
+    let mut text = String::from("\nwhy\n");
+    for (cell, result) in passed {
+        let values: Vec<String> = columns.iter().map(|axis| axis.value(&cell.axes)).collect();
+        let held = result.checks.iter().filter(|check| TELLING.contains(&check.name.as_str()));
+        let checks: Vec<String> = held
+            .map(|check| {
+                let expected = if check.expected.trim_start_matches("exactly ") == check.found {
+                    "as expected".to_owned()
+                } else {
+                    format!("expected {}", check.expected)
+                };
+                format!("{} {} ({expected})", check.name, check.found)
+            })
+            .collect();
+        let values = if values.is_empty() { cell.case.clone() } else { values.join(" ") };
+        let line = format!("{values}: {}", checks.join(", "));
+        let _ = writeln!(text, "  {}", wrapped(&line, footing.width, "      "));
     }
     text
 }

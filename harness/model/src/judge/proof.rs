@@ -178,11 +178,35 @@ fn shape(guest: &Environment, axes: &Axes, kernel: Option<Version>) -> Vec<Strin
     if !(asked / 2..=asked).contains(&guest.memory_kib) {
         wrong.push(format!("memory is {} KiB, not near {}MiB", guest.memory_kib, axes.memory_mib));
     }
+    if turned_off(&guest.cmdline) {
+        wrong.push("the IOMMU is turned off on the kernel's command line".to_owned());
+    }
     let policy = policy_of(&guest.cmdline, kernel);
     if policy != axes.policy {
         wrong.push(format!("policy on the kernel's command line is {policy}, not {}", axes.policy));
     }
     wrong
+}
+
+/// Whether a kernel command line turns the IOMMU off. What comes last goes.
+fn turned_off(cmdline: &str) -> bool {
+    let (mut driver, mut all) = (false, false);
+    for word in cmdline.split_ascii_whitespace() {
+        match word.split_once('=') {
+            Some(("intel_iommu", values)) => {
+                for value in values.split(',') {
+                    match value {
+                        "on" => driver = false,
+                        "off" => driver = true,
+                        _ => {}
+                    }
+                }
+            }
+            Some(("iommu", values)) if values.split(',').any(|value| value == "off") => all = true,
+            _ => {}
+        }
+    }
+    driver || all
 }
 
 /// The policy that a kernel command line asks for, in that kernel's words: before 5.15 the Intel

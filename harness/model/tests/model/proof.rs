@@ -52,6 +52,23 @@ fn what_was_not_asked_for_is_an_error() {
         &sound().judged(|seen| seen.guest.as_mut().unwrap().cmdline.push_str(" iommu=pt")),
         "not what you asked for: policy on the kernel's command line is passthrough, not lazy (the guest)",
     );
+    for word in ["intel_iommu=off", "intel_iommu=strict,off", "iommu=off"] {
+        let verdict = sound().judged(|seen| {
+            let cmdline = &mut seen.guest.as_mut().unwrap().cmdline;
+            cmdline.push_str(&format!(" {word}"));
+        });
+        assert_eq!(verdict.outcome, Outcome::Errored, "{word}");
+        let off = "not what you asked for: the IOMMU is turned off on the kernel's command line (the guest)";
+        assert_eq!(verdict.reasons.first().map(String::as_str), Some(off), "{word}");
+    }
+    sound()
+        .judged(|seen| {
+            let cmdline = &mut seen.guest.as_mut().unwrap().cmdline;
+            *cmdline = format!("intel_iommu=off {cmdline} intel_iommu=on");
+        })
+        .reasons
+        .iter()
+        .for_each(|reason| panic!("{reason}"));
     errors(
         &sound().with(|axes| axes.accelerator = Accelerator::Kvm).judged(|_| ()),
         "not what you asked for: accelerator is tcg, not kvm (QEMU)",

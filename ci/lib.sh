@@ -1,0 +1,173 @@
+# shellcheck shell=bash
+# Sourced by the scripts beside it: finds what the project needs, and installs what can be installed.
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+# The newest cargo-nextest that the workspace's rust-version builds.
+NEXTEST=0.9.114
+
+say() { printf '==> %s\n' "$*" >&2; }
+
+die() {
+    printf '%s: %s\n' "${0##*/}" "$1" >&2
+    shift
+    [ $# -eq 0 ] || printf '    %s\n' "$@" >&2
+    exit 1
+}
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# Whether version $1 is at least version $2.
+at_least() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]; }
+
+# A field of os-release, such as ID. A system without the file has none.
+os() {
+    local file
+    for file in /etc/os-release /usr/lib/os-release; do
+        [ -r "$file" ] || continue
+        # shellcheck disable=SC1090
+        (unset "$1"; . "$file"; printf '%s' "${!1-}")
+        return
+    done
+}
+
+# Everything a build and a guest need. Cargo comes first: without it, nothing is touched.
+set_up() {
+    need_cargo
+    need_packages
+}
+
+# The first cargo that is new enough, the one on the PATH before rustup's. A shell that was open
+# when rustup came does not have the latter on its PATH.
+need_cargo() {
+    local wanted dir version found=
+    wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$ROOT/Cargo.toml")
+    for dir in "$(dirname "$(command -v cargo || echo /none/cargo)")" "${CARGO_HOME:-${HOME:-/root}/.cargo}/bin"; do
+        [ -x "$dir/cargo" ] || continue
+        if ! version=$(PATH="$dir:$PATH" rustc --version 2>&1); then
+            found="$dir/cargo does not run: $(head -n 1 <<<"$version")"
+            continue
+        fi
+        version=$(cut -d ' ' -f 2 <<<"$version")
+        if at_least "$version" "$wanted"; then
+            export PATH="$dir:$PATH"
+            return
+        fi
+        found="the Rust of $dir is version $version"
+    done
+    rust_advice "${found:-there is no cargo}, and this project needs Rust $wanted or newer" "$wanted"
+}
+
+# Ends with the way to a Rust that is new enough, on this distribution.
+rust_advice() {
+    local sudo='' advice
+    [ "$EUID" -eq 0 ] || sudo='sudo '
+    local site='rustup, as https://rustup.rs tells, and then open a new shell'
+    case "$(os ID) $(os ID_LIKE)" in
+    debian* | ubuntu* | *debian*)
+        local since=13
+        [ "$(os ID)" != ubuntu ] || since=24.04
+        advice="$site (what this release packages is too old)"
+        # A derivative's own numbers tell nothing; testing and unstable have none.
+        case "$(os ID)" in
+        debian | ubuntu)
+            if at_least "$(os VERSION_ID || true)" "$since" || [ -z "$(os VERSION_ID)" ]; then
+                advice="${sudo}apt-get update && ${sudo}apt-get install rustup && rustup default stable"
+            fi
+            ;;
+        esac
+        ;;
+    fedora*) advice="${sudo}dnf install cargo" ;;
+    *suse*) advice="${sudo}zypper install rustup && rustup default stable" ;;
+    arch* | *arch*) advice="${sudo}pacman -S rustup && rustup default stable" ;;
+    *) advice=$site ;;
+    esac
+    have rustup && advice='rustup update stable && rustup default stable'
+    die "$1." "Install it with:  $advice" "Then run this again. Nothing was changed."
+}
+
+# What is missing, by purpose. Each is looked for as it will be used, not by a package's name.
+missing() {
+    have "${DMARIG_QEMU:-qemu-system-x86_64}" || echo qemu
+    have cc || echo cc
+    # The guest's agent is static. A compiler that is missing can't tell where libc.a is.
+    case $(cc -print-file-name=libc.a 2>/dev/null) in
+    /*) ;;
+    *) echo libc ;;
+    esac
+    # Cargo reads the system's certificates; minimal images have none.
+    [ -n "${SSL_CERT_FILE-}" ] || [ -e /etc/ssl/certs/ca-certificates.crt ] ||
+        [ -e /etc/pki/tls/certs/ca-bundle.crt ] || [ -e /etc/ssl/ca-bundle.pem ] || echo certificates
+}
+
+need_packages() {
+    local lacks manager names=() what
+    lacks=$(missing)
+    [ -n "$lacks" ] || return 0
+    for manager in apt-get dnf zypper pacman ''; do
+        have "${manager:-true}" && break
+    done
+    [ -n "$manager" ] || die "missing: ${lacks//$'\n'/, }; and no package manager that this script knows." \
+        "Install qemu-system-x86_64, a C compiler as cc, and a static C library (libc.a)."
+    for what in $lacks; do
+        case $manager:$what in
+        apt-get:qemu) names+=(qemu-system-x86) ;;
+        dnf:qemu) names+=(qemu-system-x86-core) ;;
+        zypper:qemu) names+=(qemu-x86) ;;
+        pacman:qemu) names+=(qemu-system-x86) ;;
+        apt-get:libc) names+=(libc6-dev) ;;
+        dnf:libc) names+=(glibc-static) ;;
+        zypper:libc) names+=(glibc-devel-static) ;;
+        pacman:libc) names+=(glibc) ;;
+        *:cc) names+=(gcc) ;;
+        *:certificates) names+=(ca-certificates) ;;
+        esac
+    done
+    say "missing: ${lacks//$'\n'/, }; installing ${names[*]} through $manager"
+    case $manager in
+    apt-get)
+        # Lists that one source can't renew may still be good enough.
+        as_root apt-get update || say "apt-get update failed; trying with the lists that are there"
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${names[@]}"
+        ;;
+    dnf) as_root dnf install -y "${names[@]}" ;;
+    zypper) as_root zypper --non-interactive install --no-recommends "${names[@]}" ;;
+    pacman) as_root pacman -S --needed --noconfirm "${names[@]}" ;;
+    esac || die "$manager could not install ${names[*]}: see above."
+    lacks=$(missing)
+    [ -z "$lacks" ] || die "still missing after the installation: ${lacks//$'\n'/, }."
+}
+
+# Runs a command as root, and says so. Without a terminal sudo can't ask for a password: then it
+# must not try.
+as_root() {
+    local sudo=()
+    if [ "$EUID" -ne 0 ]; then
+        have sudo || die "this needs root, and there is no sudo. As root, run:" "$*"
+        sudo=(sudo)
+        [ -t 0 ] || sudo+=(-n)
+    fi
+    say "running: ${sudo[*]}${sudo:+ }$*"
+    # What package managers print is progress, not the result of the script.
+    "${sudo[@]}" "$@" >&2
+}
+
+# Nextest is built once into ~/.cargo/bin where it is missing, without what only its self-update
+# needs, and hardly optimised: it only waits for tests.
+need_nextest() {
+    local wanted version
+    wanted=$(sed -n 's/^nextest-version = "\(.*\)"/\1/p' "$ROOT/.config/nextest.toml")
+    version=$(cd / && cargo nextest --version 2>/dev/null | sed -n '1s/^cargo-nextest \([0-9.]*\).*/\1/p') || true
+    if [ -n "$version" ] && at_least "$version" "$wanted"; then
+        return
+    fi
+    say "cargo-nextest is ${version:-missing}${version:+, too old}; building $NEXTEST (some minutes, once)"
+    (cd / && CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_DEBUG=false CARGO_PROFILE_RELEASE_LTO=off \
+        CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo install --locked --force --no-default-features "cargo-nextest@$NEXTEST") >&2
+}
+
+# Where cargo puts what it builds.
+target_dir() {
+    cargo metadata --manifest-path "$ROOT/Cargo.toml" --format-version 1 --no-deps --locked |
+        sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'
+}

@@ -1,0 +1,131 @@
+//! File systems without room, and places that can't be used.
+
+use std::{
+    fs::{self, File},
+    process::{Command, Stdio},
+};
+
+use crate::{
+    fake_qemu::Script,
+    place::{CASE, Ended, Place, came_out, exists, reasons},
+};
+
+/// Words that run one fake guest.
+fn words(place: &Place) -> Vec<String> {
+    let (case, kernel, qemu) = (place.file("case.yaml", CASE), place.kernel(), place.qemu(Script::Passes));
+    ["run", &case, "--format", "json", "--kernel", &kernel, "--qemu", &qemu].map(str::to_owned).into()
+}
+
+fn refs(words: &[String]) -> Vec<&str> {
+    words.iter().map(String::as_str).collect()
+}
+
+pub(crate) fn a_full_disk_for_the_results_is_an_error() {
+    let place = Place::new();
+    let mut all = words(&place);
+    all.extend(["--junit".to_owned(), "/dev/full".to_owned()]);
+    place.run(&refs(&all)).exits(3).says(&["can't write /dev/full", "No space left on device"]);
+    // Output that is cut short must not look like success; a reader that has gone is none of ours.
+    for (target, code) in [(Stdio::from(File::options().write(true).open("/dev/full").unwrap()), 3), (gone(), 0)] {
+        let mut command = place.dmarig(&refs(&words(&place)));
+        let output = command.stdout(target).stderr(Stdio::piped()).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{stderr}");
+        assert_eq!(stderr.contains("No space left on device"), code == 3, "{stderr}");
+    }
+    place.nothing_is_left();
+}
+
+/// A pipe that nobody reads.
+fn gone() -> Stdio {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    writer.into()
+}
+
+pub(crate) fn a_directory_that_can_not_be_made() {
+    let place = Place::new();
+    let file = place.file("file", "");
+    let run = |name: &str, value: &str| {
+        let mut command = place.dmarig(&refs(&words(&place)));
+        command.env(name, value);
+        let ended = place.start(command).wait();
+        place.nothing_is_left();
+        ended
+    };
+    let ended = run("TMPDIR", "/nowhere");
+    ended.exits(3);
+    came_out(&ended.cells()[0], "errored", "can't make a directory for a guest in /nowhere (TMPDIR names another place)");
+    run("DMARIG_RUNS", &file).exits(3).says(&["can't write the run's record in", &file]);
+    run("DMARIG_CACHE", &file).exits(3).says(&[&file]);
+}
+
+pub(crate) fn a_place_too_deep_for_sockets() {
+    let place = Place::new();
+    let deep = place.path("tmp").join("deep".repeat(30));
+    fs::create_dir(&deep).unwrap();
+    let mut command = place.dmarig(&refs(&words(&place)));
+    command.env("TMPDIR", &deep);
+    let ended = place.start(command).wait();
+    ended.exits(3);
+    came_out(&ended.cells()[0], "errored", "too long for a socket's path: name a shorter place by TMPDIR");
+    fs::remove_dir(&deep).unwrap();
+    place.nothing_is_left();
+}
+
+/// Runs dmarig with `directory` of the place on a small file system of its own, and a part of that
+/// taken; `None` where this user may not mount one.
+fn on_a_small_disk(place: &Place, directory: &str, options: &str, taken: u32, words: &[String]) -> Option<Ended> {
+    let script = r#"mount -t tmpfs -o "$1" none "$2" && head -c "$3" /dev/zero > "$2/taken"; shift 3; exec "$@""#;
+    let target = place.path(directory);
+    fs::create_dir_all(&target).unwrap();
+    let shell = |options: &str, rest: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(["--map-root-user", "--mount", "sh", "-c", script, "sh", options]);
+        command.arg(&target).arg(taken.to_string()).args(rest);
+        command
+    };
+    let mounts = exists("/usr/bin/unshare")
+        && shell("size=1m", &["grep", "-q", &target.display().to_string(), "/proc/mounts"])
+            .status()
+            .is_ok_and(|status| status.success());
+    if !mounts {
+        eprintln!("not tested: this user may not mount a file system of its own (unshare --mount)");
+        return None;
+    }
+    let mut command = shell(options, &[env!("CARGO_BIN_EXE_dmarig")]);
+    command.args(words);
+    place.settle(&mut command);
+    let ended = place.start(command).wait();
+    place.nothing_is_left();
+    Some(ended)
+}
+
+pub(crate) fn a_full_file_system() {
+    let place = Place::new();
+    let words = words(&place);
+    let Some(ended) = on_a_small_disk(&place, "runs", "size=16k", 16 << 10, &words) else { return };
+    ended.exits(3).says(&["can't write the run's record in", "No space left on device"]);
+
+    // Room for the run's beginning: its cell is judged, and its record is not kept.
+    let ended = on_a_small_disk(&place, "runs", "size=32k", 24 << 10, &words).unwrap();
+    ended.exits(3);
+    assert!(reasons(&ended.cells()[0]).contains("can't record in "), "{ended:?}");
+
+    let ended = on_a_small_disk(&place, "cache", "size=64k", 0, &words).unwrap();
+    ended.exits(3);
+    came_out(&ended.cells()[0], "errored", "no space left on its file system");
+
+    let ended = on_a_small_disk(&place, "tmp", "nr_inodes=2", 0, &words).unwrap();
+    ended.exits(3);
+    came_out(&ended.cells()[0], "errored", "can't make a directory for a guest in");
+}
+
+pub(crate) fn a_full_disk_under_test_in_a_guest() {
+    let place = Place::real();
+    let words = ["run", "smoke", "--cell", "*caching-mode=off,policy=lazy*", "--accel", "tcg", "--format", "json"];
+    let words = words.map(str::to_owned);
+    let Some(ended) = on_a_small_disk(&place, "tmp", "size=1m", 0, &words) else { return };
+    ended.exits(3);
+    came_out(&ended.cells()[0], "errored", "no space is left for the guest's disk");
+}

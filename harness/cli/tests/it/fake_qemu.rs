@@ -1,0 +1,142 @@
+//! A program that speaks as QEMU does, and behaves as a script says.
+//!
+//! It is this very test binary under another name: `fake-qemu-SCRIPT`. So it is built with the
+//! tests, ships with nothing, and one run of dmarig can have a good and a bad one side by side.
+
+mod agent;
+mod guest;
+mod monitor;
+
+use std::{ffi::OsStr, io::Write, os::unix::net::UnixStream, path::Path, process::ExitCode};
+
+use clap::ValueEnum;
+
+/// The environment variable with the path of a socket that is told when a script hangs.
+pub(crate) const NOTIFY: &str = "FAKE_QEMU_NOTIFY";
+/// What it says on standard error before it dies.
+pub(crate) const LAST_WORDS: &str = "fake-qemu: no luck today";
+/// The version that it claims.
+pub(crate) const VERSION: &str = "8.2.1";
+/// Requests that its agent claims to have done where it floods the trace: one unmap each.
+pub(crate) const TRACE_FLOOD: u64 = 300_000;
+/// How often [`Script::FloodsConsole`] prints its line.
+pub(crate) const CONSOLE_FLOOD: usize = 300_000;
+
+const PREFIX: &str = "fake-qemu-";
+
+/// What it does. All that is not said is done as by a QEMU with a guest that behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Script {
+    /// A good guest.
+    Passes,
+    /// Tells of a version from long ago.
+    IsOld,
+    /// Dies when it is asked what it can do.
+    DiesWhenAsked,
+    /// Hangs when it is asked what it can do.
+    HangsWhenAsked,
+    /// Answers with something else than QMP when it is asked what it can do.
+    BabblesWhenAsked,
+    /// Dies before it connects.
+    Dies,
+    /// As that, after much that is no reason.
+    DiesAfterManyWords,
+    /// Never connects.
+    NeverConnects,
+    /// Speaks something else than QMP.
+    Babbles,
+    /// Connects and says nothing over QMP.
+    IsMute,
+    /// Refuses to start the guest.
+    Refuses,
+    /// Closes its monitor in the workload, and lives on.
+    ClosesMonitor,
+    /// Dies in the workload.
+    DiesInWorkload,
+    /// Aborts in the workload.
+    Aborts,
+    /// Passes, but neither `quit` nor TERM ends it.
+    IsStubborn,
+    /// Its registers are others than its properties say.
+    Contradicts,
+    /// Stops the guest.
+    Stops,
+    /// Has no space for the guest's disk.
+    HasNoSpace,
+    /// The kernel panics at boot.
+    Panics,
+    /// As that, and its last words would steer a terminal.
+    PanicsInColour,
+    /// Boots, and its agent never comes up.
+    HasNoAgent,
+    /// Resets in the workload.
+    Reboots,
+    /// Never ends the workload.
+    HangsInWorkload,
+    /// As that, and TERM does not end it.
+    HangsAndIgnoresTerm,
+    /// Floods its console and passes.
+    FloodsConsole,
+    /// Floods its console with the shortest lines and panics.
+    FloodsConsoleAndPanics,
+    /// Floods the trace and passes.
+    FloodsTrace,
+    /// Sends what is no frame over the agent's UART, without end.
+    SendsGarbage,
+    /// Sends greetings without end.
+    SendsGreetings,
+    /// Sends another kind of message than was asked for.
+    SendsTheWrongKind,
+    /// Sends a log without end.
+    SendsLogs,
+    /// Sends a frame that claims to be larger than any.
+    ClaimsTooMuch,
+    /// Sends a frame that claims more than it has.
+    ClaimsMoreThanItHas,
+    /// Says that it could not do what it was asked.
+    Fails,
+}
+
+impl Script {
+    /// The name of a QEMU that plays it.
+    pub(crate) fn file_name(self) -> String {
+        let value = self.to_possible_value().expect("no script is hidden");
+        format!("{PREFIX}{}", value.get_name())
+    }
+
+    /// The script that this process is to play, if it is none of the tests.
+    pub(crate) fn of_this_process() -> Option<Self> {
+        let program = std::env::args_os().next()?;
+        let name = Path::new(&program).file_name().and_then(OsStr::to_str)?.strip_prefix(PREFIX)?;
+        Some(Self::from_str(name, false).expect("a script of that name"))
+    }
+}
+
+/// Plays a script; gives the exit code where it comes to its end.
+pub(crate) fn play(script: Script) -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    if arguments.windows(2).any(|pair| pair == ["-M", "none"]) {
+        monitor::inspected(script)
+    } else {
+        guest::play(script, &arguments)
+    }
+}
+
+/// Hangs for ever, and tells those who wait for it.
+fn hang() -> ! {
+    let told = std::env::var_os(NOTIFY).and_then(|path| {
+        let mut socket = UnixStream::connect(path).ok()?;
+        socket.write_all(b"hanging\n").ok()?;
+        // Kept open: it closes when this process dies.
+        Some(socket)
+    });
+    loop {
+        std::thread::park();
+        std::hint::black_box(&told);
+    }
+}
+
+fn die() -> ! {
+    eprintln!("{LAST_WORDS}");
+    std::process::exit(1)
+}

@@ -1,0 +1,174 @@
+//! The agent of a guest that there is none of.
+
+use std::{
+    collections::BTreeMap,
+    io::{Read, Write},
+};
+
+use dmarig_wire::{
+    Decoder, DmaCounts, Environment, Hello, Interface, IommuGroup, IommuRegisters, Job, Log,
+    LogRecord, Reply, Report, Request, Target, encode,
+};
+
+use super::{
+    Script, TRACE_FLOOD,
+    guest::{Channels, Machine, interfere},
+    hang,
+};
+
+pub(super) struct Agent {
+    pub(super) script: Script,
+    pub(super) machine: Machine,
+    pub(super) channels: Channels,
+}
+
+/// Whether the workload of this script has no end of its own.
+pub(super) fn never_answers(script: Script) -> bool {
+    matches!(
+        script,
+        Script::HangsInWorkload
+            | Script::HangsAndIgnoresTerm
+            | Script::Stops
+            | Script::HasNoSpace
+            | Script::ClosesMonitor
+    )
+}
+
+impl Agent {
+    /// Greets and answers until the rig goes.
+    pub(super) fn serve(mut self) {
+        let hello = Reply::Hello(Hello {
+            agent: "fake".into(),
+            release: "6.1.0-fake".into(),
+            uptime_us: 1,
+            modules: Vec::new(),
+        });
+        match self.script {
+            Script::SendsGarbage => while self.write(&[0x55; 4096]) {},
+            Script::ClaimsTooMuch => {
+                let mut frame = encode(&hello).unwrap();
+                frame[8..16].fill(0xff);
+                self.write(&frame);
+                hang()
+            }
+            Script::ClaimsMoreThanItHas => {
+                let frame = encode(&hello).unwrap();
+                self.write(&frame[..frame.len() - 1]);
+                hang()
+            }
+            Script::SendsGreetings => while self.send(&hello) {},
+            _ => {}
+        }
+        self.send(&hello);
+        let mut decoder = Decoder::default();
+        let mut buffer = [0; 4096];
+        let mut unmaps = 0;
+        loop {
+            while let Some(request) = decoder.next_message().expect("the rig frames its requests") {
+                let reply = self.answer(request, &mut unmaps);
+                self.send(&reply);
+            }
+            match self.channels.agent.read(&mut buffer) {
+                Ok(length @ 1..) => decoder.push(&buffer[..length]),
+                _ => return,
+            }
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> bool {
+        self.channels.agent.write_all(bytes).is_ok()
+    }
+
+    fn send(&mut self, reply: &Reply) -> bool {
+        self.write(&encode(reply).unwrap())
+    }
+
+    fn answer(&mut self, request: Request, unmaps: &mut u64) -> Reply {
+        match (request, self.script) {
+            (Request::Describe(_), Script::SendsTheWrongKind) => Reply::Bye,
+            (Request::Run(_), Script::Fails) => Reply::Failed { what: "I'd rather not".into() },
+            (Request::Describe(_), _) => Reply::Environment(Box::new(self.environment())),
+            (Request::CountDma(_), _) => {
+                let events = ["iommu:map", "iommu:unmap"].map(|name| (name.to_owned(), *unmaps));
+                Reply::DmaCounts(Some(DmaCounts { events: BTreeMap::from(events) }))
+            }
+            (Request::Run(job), script) => {
+                interfere(script, &mut self.channels);
+                let ops = match job {
+                    _ if script == Script::FloodsTrace => TRACE_FLOOD,
+                    Job::Block(job) => job.ops,
+                    _ => 0,
+                };
+                *unmaps += ops;
+                self.trace(ops);
+                Reply::Report(Box::new(report(ops)))
+            }
+            (Request::ReadLog, script) => {
+                let endless = script == Script::SendsLogs;
+                let text = if endless { "x".repeat(4 << 20) } else { "all is well".into() };
+                let record = LogRecord { level: 6, seq: 1, time_us: 1, text };
+                Reply::Log(Log { records: vec![record], lost: 0, more: endless })
+            }
+            (Request::PowerOff, _) => Reply::Bye,
+        }
+    }
+
+    /// What the hypervisor writes for as many strict unmaps.
+    fn trace(&mut self, unmaps: u64) {
+        let mut lines = String::new();
+        for number in 0..unmaps {
+            lines.push_str(&format!(
+                "vtd_inv_desc_iotlb_pages iotlb invalidate domain 0x2 addr {:#x} mask 0x4\n",
+                0xfff0_0000 - (number << 16 & 0x0fff_ffff)
+            ));
+            if lines.len() > 60 << 10 || number + 1 == unmaps {
+                self.channels.trace.write_all(lines.as_bytes()).unwrap();
+                lines.clear();
+            }
+        }
+    }
+
+    fn environment(&self) -> Environment {
+        let (cap, ecap) = self.machine.registers();
+        let registers =
+            IommuRegisters { cap: Some(format!("{cap:x}")), ecap: Some(format!("{ecap:x}")) };
+        let address = "0000:00:02.0".to_owned();
+        Environment {
+            cmdline: self.machine.cmdline.clone(),
+            version: "Linux version 6.1.0-fake (me@here)".into(),
+            cpus: self.machine.cpus,
+            memory_kib: self.machine.memory_mib * 1000,
+            iommus: [("dmar0".to_owned(), registers)].into(),
+            groups: vec![IommuGroup {
+                number: 1,
+                kind: Some("DMA".into()),
+                devices: vec![address.clone()],
+            }],
+            targets: vec![Target {
+                address,
+                driver: Some("nvme".into()),
+                group: Some(1),
+                node: Some("nvme0n1".into()),
+            }],
+        }
+    }
+}
+
+fn report(ops: u64) -> Report {
+    Report {
+        interface: Interface::IoUring,
+        ops,
+        reads: ops,
+        writes: 0,
+        bytes: ops << 16,
+        errors: 0,
+        lost: 0,
+        elapsed_ns: 1_000_000,
+        latency: None,
+        problems: Vec::new(),
+        corrupt: 0,
+        metrics: Vec::new(),
+        exit: None,
+        output: None,
+    }
+}

@@ -1,0 +1,91 @@
+//! Its monitor: QMP over a stream.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, BufRead, BufReader, Read, Write},
+    process::ExitCode,
+};
+
+use serde_json::{Value, json};
+
+use super::{LAST_WORDS, Script, VERSION, hang};
+
+/// Properties of the virtual IOMMU, with their defaults.
+pub(super) fn iommu_defaults() -> BTreeMap<String, Value> {
+    let defaults = [
+        ("aw-bits", json!(39)),
+        ("caching-mode", json!(false)),
+        ("device-iotlb", json!(false)),
+        ("intremap", json!("auto")),
+        ("pt", json!(true)),
+        ("x-scalable-mode", json!(false)),
+    ];
+    defaults.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+fn version(script: Script) -> Value {
+    let text = if script == Script::IsOld { "5.2.0" } else { VERSION };
+    let parts: Vec<u32> = text.split('.').map(|part| part.parse().unwrap()).collect();
+    json!({"qemu": {"major": parts[0], "minor": parts[1], "micro": parts[2]}, "package": ""})
+}
+
+/// Answers commands until the stream ends or `answer` breaks off.
+pub(super) fn converse(
+    script: Script,
+    input: impl Read,
+    mut output: impl Write,
+    mut answer: impl FnMut(&str, &Value) -> Option<Value>,
+) -> io::Result<()> {
+    let greeting = json!({"QMP": {"version": version(script), "capabilities": []}});
+    writeln!(output, "{greeting}\r")?;
+    for line in BufReader::new(input).lines() {
+        let command: Value = serde_json::from_str(&line?)?;
+        let name = command["execute"].as_str().unwrap_or_default();
+        let Some(answer) = answer(name, &command["arguments"]) else { return Ok(()) };
+        writeln!(output, "{answer}\r")?;
+        output.flush()?;
+    }
+    Ok(())
+}
+
+/// What it says without a machine.
+pub(super) fn inspected(script: Script) -> ExitCode {
+    match script {
+        Script::DiesWhenAsked => {
+            eprintln!("{LAST_WORDS}");
+            return ExitCode::FAILURE;
+        }
+        Script::HangsWhenAsked => hang(),
+        Script::BabblesWhenAsked => {
+            println!("SSH-2.0-OpenSSH_9.2p1");
+            hang()
+        }
+        _ => {}
+    }
+    let mut quit = false;
+    let conversation = converse(script, io::stdin(), io::stdout(), |name, arguments| {
+        let answer = match name {
+            _ if quit => return None,
+            "query-version" => version(script),
+            "qom-list-types" if arguments["implements"] == "accel" => {
+                json!([{"name": "tcg-accel"}])
+            }
+            "qom-list-types" => {
+                let names = ["nvme", "virtio-blk-pci", "e1000e", "virtio-net-pci", "intel-iommu"];
+                names.map(|name| json!({"name": name})).into()
+            }
+            "device-list-properties" => iommu_defaults()
+                .into_iter()
+                .map(|(name, value)| json!({"name": name, "default-value": value}))
+                .collect(),
+            "query-command-line-options" => json!([{"option": "sandbox", "parameters": []}]),
+            "quit" => {
+                quit = true;
+                json!({})
+            }
+            _ => json!({}),
+        };
+        Some(json!({"return": answer}))
+    });
+    conversation.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
+}

@@ -1,0 +1,130 @@
+//! Real kernels in a real QEMU, with a program in them that does what it should not.
+
+use std::{fs, path::PathBuf, process::Command, sync::OnceLock};
+
+use serde_json::Value;
+
+use crate::place::{Ended, Place, REAL_KERNEL, came_out};
+
+/// Runs in the guest; its first argument says what it does.
+const PROGRAM: &str = r#"
+use std::{fs::OpenOptions, io::Write};
+
+fn pour(path: &str, chunk: &[u8], times: usize) {
+    let mut file = OpenOptions::new().write(true).open(path).expect(path);
+    for _ in 0..times {
+        file.write_all(chunk).expect(path);
+    }
+}
+
+fn main() {
+    match std::env::args().nth(1).as_deref() {
+        Some("flood") => pour("/dev/console", &b"flood ".repeat(171), 256),
+        Some("garble") => {
+            pour("/dev/ttyS1", &[0x55; 1024], 128);
+            loop { std::thread::park() }
+        }
+        Some("reboot") => {
+            pour("/proc/sysrq-trigger", b"b", 1);
+            loop { std::thread::park() }
+        }
+        Some("fail") => std::process::exit(3),
+        Some("abort") => std::process::abort(),
+        Some("measure") => println!("starting\nanswers 42 1\nspeed 1.5e3 m/s\nnot a metric at all"),
+        _ => loop { std::thread::park() },
+    }
+}
+"#;
+
+/// The program, without need of a dynamic linker.
+fn program() -> String {
+    static PROGRAM_FILE: OnceLock<PathBuf> = OnceLock::new();
+    let file = PROGRAM_FILE.get_or_init(|| {
+        let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+        // Other test processes may be doing the same.
+        let own = tempfile::tempdir_in(&directory).unwrap();
+        let (source, built) = (own.path().join("program.rs"), own.path().join("program"));
+        fs::write(&source, PROGRAM).unwrap();
+        let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+        let output = Command::new(rustc)
+            .args(["-O", "--edition=2021", "-C", "target-feature=+crt-static", "-C", "strip=symbols", "-o"])
+            .args([&built, &source])
+            .output()
+            .expect("rustc, which has built this test");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let file = directory.join("program");
+        fs::rename(built, &file).unwrap();
+        file
+    });
+    file.display().to_string()
+}
+
+/// Runs the program in a guest, with more lines for the case file.
+#[track_caller]
+fn run(place: &Place, what: &str, more: &str) -> Ended {
+    let case = format!(
+        "case: program\nstandard: false\nworkload: {{exec: {{argv: [/add/program, {what}]}}}}\nwindows: {{count: false, time: 1}}\n{more}"
+    );
+    let case = place.file("case.yaml", case);
+    let words = ["run", &case, "--add", &program(), "--kernel", REAL_KERNEL, "--accel", "tcg"];
+    place.run(&[&words[..], &["--format", "json"]].concat())
+}
+
+/// Asserts what becomes of the guest.
+#[track_caller]
+fn check(what: &str, more: &str, outcome: &str, reason: &str, code: i32) -> Value {
+    let ended = run(&Place::real(), what, more);
+    let cell = ended.cells().remove(0);
+    came_out(&cell, outcome, reason);
+    ended.exits(code);
+    cell
+}
+
+pub(crate) fn no_init_in_a_guest() {
+    let place = Place::real();
+    let words = ["run", "boot", "--kernel", REAL_KERNEL, "--accel", "tcg", "--format", "json"];
+    let ended = place.run(&[&words[..], &["--append", "rdinit=/nonexistent"]].concat());
+    ended.exits(1);
+    came_out(&ended.cells()[0], "failed", "the guest's kernel panicked: ");
+}
+
+pub(crate) fn a_hanging_program_in_a_guest() {
+    check("hang", "time-limits: {workload: 500ms}\n", "timed-out", "no the workload after 2.000 s", 1);
+}
+
+pub(crate) fn a_flooded_console_in_a_guest() {
+    let place = Place::real();
+    let ended = run(&place, "flood", "");
+    came_out(&ended.cells()[0], "passed", "");
+    ended.exits(0);
+    let cells = fs::read_dir(place.run_directory().join("cells")).unwrap();
+    let log = cells.flatten().next().unwrap().path().join("console.log");
+    assert!(fs::metadata(log).unwrap().len() > 256 << 10);
+}
+
+pub(crate) fn garbage_on_the_agents_uart_in_a_guest() {
+    check("garble", "", "errored", "bytes on the agent's channel belong to no frame", 3);
+}
+
+pub(crate) fn a_reboot_in_a_guest() {
+    check("reboot", "", "failed", "the guest went down by itself (guest-reset)", 1);
+}
+
+pub(crate) fn a_program_that_fails_in_a_guest() {
+    check("fail", "", "failed", "exit code 3", 1);
+}
+
+pub(crate) fn a_program_that_is_killed_in_a_guest() {
+    check("abort", "", "failed", "signal 6", 1);
+}
+
+pub(crate) fn metrics_in_a_guest() {
+    let cell = check("measure", "", "passed", "", 0);
+    let metric = |name: &str| {
+        let metrics = cell["metrics"].as_array().unwrap();
+        metrics.iter().find(|metric| metric["name"] == name).cloned().unwrap_or_default()
+    };
+    assert_eq!((&metric("answers")["value"], &metric("answers")["unit"]), (&42.0.into(), &"1".into()));
+    assert_eq!((&metric("speed")["value"], &metric("speed")["unit"]), (&1500.0.into(), &"m/s".into()));
+    assert_eq!(metric("not"), Value::Null);
+}

@@ -1,0 +1,96 @@
+//! What dmarig makes of bad input, of QEMUs and guests that misbehave, and of being interrupted:
+//! one clear message, the right end state, the documented exit code, nothing left behind, and no
+//! other cell harmed.
+
+mod cases;
+mod disks;
+mod fake_qemu;
+mod guests;
+mod kernels;
+mod place;
+mod qemus;
+mod results;
+mod signals;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+macro_rules! trials {
+    ($($module:ident: $($name:ident),* $(,)?;)*) => {
+        vec![$($(
+            Trial::test(concat!(stringify!($module), "::", stringify!($name)), || {
+                $module::$name();
+                Ok(())
+            }),
+        )*)*]
+    };
+}
+
+fn main() -> ExitCode {
+    // The tests make links to this binary that QEMUs are taken from.
+    if let Some(script) = fake_qemu::Script::of_this_process() {
+        return fake_qemu::play(script);
+    }
+    let trials = trials! {
+        cases:
+            mistakes_are_told_together_with_their_places,
+            an_axis_twice_is_refused,
+            a_matrix_of_nothing_is_refused,
+            two_cases_of_one_name_are_refused,
+            a_condition_that_never_holds_is_refused,
+            a_case_file_of_ten_megabytes_is_refused,
+            bombs_are_refused,
+            words_that_are_wrong_are_refused;
+        kernels:
+            what_is_no_kernel_harms_no_other_cell,
+            what_a_kernel_lacks_is_told_by_name,
+            a_kernel_that_was_not_fetched_is_told_how_to_get;
+        qemus:
+            a_missing_one_harms_no_other_cell,
+            one_that_can_not_be_asked,
+            one_that_is_too_old,
+            one_that_dies,
+            one_that_speaks_no_qmp,
+            one_that_refuses_or_falls_silent,
+            one_that_ends_by_force_alone,
+            one_that_stops_its_guest,
+            registers_that_contradict_properties,
+            panics,
+            an_agent_that_never_comes,
+            a_reboot,
+            a_workload_without_end,
+            a_flood_on_the_console,
+            a_flood_of_short_lines_makes_no_large_record,
+            a_flood_in_the_trace_is_counted_exactly,
+            what_is_no_message,
+            messages_that_nobody_asked_for,
+            a_log_without_end;
+        disks:
+            a_full_disk_for_the_results_is_an_error,
+            a_directory_that_can_not_be_made,
+            a_place_too_deep_for_sockets,
+            a_full_file_system,
+            a_full_disk_under_test_in_a_guest;
+        guests:
+            no_init_in_a_guest,
+            a_hanging_program_in_a_guest,
+            a_flooded_console_in_a_guest,
+            garbage_on_the_agents_uart_in_a_guest,
+            a_reboot_in_a_guest,
+            a_program_that_fails_in_a_guest,
+            a_program_that_is_killed_in_a_guest,
+            metrics_in_a_guest;
+        results:
+            judging_again_gives_the_same,
+            the_plan_is_what_was_run,
+            by_hand_it_runs_in_a_guest;
+        signals:
+            the_first_ends_the_run_and_keeps_what_was_judged,
+            the_second_ends_it_at_once,
+            the_first_ends_a_qemu_that_never_connects,
+            the_first_ends_a_qemu_that_never_answers,
+            a_killed_run_leaves_no_qemu_and_a_readable_record;
+    };
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
