@@ -40,10 +40,11 @@ set_up() {
 # The first cargo that is new enough, the one on the PATH before rustup's. A shell that was open
 # when rustup came does not have the latter on its PATH.
 need_cargo() {
-    local wanted dir version found=
+    local wanted dir version found='' rustup=''
     wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$ROOT/Cargo.toml")
     for dir in "$(dirname "$(command -v cargo || echo /none/cargo)")" "${CARGO_HOME:-${HOME:-/root}/.cargo}/bin"; do
         [ -x "$dir/cargo" ] || continue
+        [ ! -x "$dir/rustup" ] || rustup=yes
         if ! version=$(PATH="$dir:$PATH" rustc --version 2>&1); then
             found="$dir/cargo does not run: $(head -n 1 <<<"$version")"
             continue
@@ -55,10 +56,10 @@ need_cargo() {
         fi
         found="the Rust of $dir is version $version"
     done
-    rust_advice "${found:-there is no cargo}, and this project needs Rust $wanted or newer" "$wanted"
+    rust_advice "${found:-there is no cargo}, and this project needs Rust $wanted or newer" "$rustup"
 }
 
-# Ends with the way to a Rust that is new enough, on this distribution.
+# Ends with the way to a Rust that is new enough, on this distribution. $2 is empty without rustup.
 rust_advice() {
     local sudo='' advice
     [ "$EUID" -eq 0 ] || sudo='sudo '
@@ -82,7 +83,7 @@ rust_advice() {
     arch* | *arch*) advice="${sudo}pacman -S rustup && rustup default stable" ;;
     *) advice=$site ;;
     esac
-    have rustup && advice='rustup update stable && rustup default stable'
+    [ -z "$2" ] || advice='rustup update stable && rustup default stable'
     die "$1." "Install it with:  $advice" "Then run this again. Nothing was changed."
 }
 

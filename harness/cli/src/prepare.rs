@@ -12,7 +12,7 @@ use std::{
 use dmarig_images::{AddedFile, Cache, ConfigValue, InitramfsSpec, KernelImage};
 use dmarig_model::{
     axes::{Accelerator, Axes, Device},
-    case::{Case, Windows},
+    case::{Case, Workload},
     kernel::{Boot, Kernel, OPTIONS, Setting},
     matrix::Cell,
     observation::{Setup, WindowKind},
@@ -146,9 +146,9 @@ impl<'a> Preparer<'a> {
         let limits = case.time_limits;
         Ok(Ready {
             setup: setup(&plan, &qemu, &kernel, &packed, finding.accelerator),
-            iommu_properties: qemu.iommu.keys().cloned().collect(),
+            iommu_properties: qemu.proving_properties(),
             job: case.job(axes.device),
-            windows: windows(case.windows),
+            windows: windows(case),
             deadlines: Deadlines::new(
                 finding.accelerator,
                 limits.boot(),
@@ -342,7 +342,12 @@ fn file_name(path: &str) -> String {
     format!("{:016x}.json", hasher.finish())
 }
 
-fn windows(windows: Windows) -> Vec<WindowKind> {
+fn windows(case: &Case) -> Vec<WindowKind> {
+    // A guest that does nothing has nothing to count or to time.
+    if case.workload == Workload::Idle {
+        return Vec::new();
+    }
+    let windows = case.windows;
     let times = |kind, count: u32| std::iter::repeat_n(kind, count as usize);
     times(WindowKind::Counting, windows.count.into())
         .chain(times(WindowKind::WarmUp, windows.warm_up))

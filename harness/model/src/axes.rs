@@ -136,7 +136,9 @@ impl Device {
 pub const DEFAULT_QEMU: &str = "qemu-system-x86_64";
 
 /// Every setting of one cell.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 pub struct Axes {
     /// Whether the virtual IOMMU reports caching mode.
     pub caching_mode: Toggle,

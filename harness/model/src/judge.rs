@@ -10,7 +10,7 @@ use crate::{
     log::{Finding, LogFacts, LogKind, read},
     measure::{Counted, NoCount, metric},
     observation::{Check, End, Observation, Outcome, Verdict, WindowKind},
-    text::shown,
+    text::{shown, shown_end},
     value::Bound,
     version::Version,
 };
@@ -187,10 +187,10 @@ fn ended(end: &End, outcome: Outcome, findings: &[&Finding]) -> Verdict {
             shown(waiting_for),
             after_ms / 1000,
             after_ms % 1000,
-            shown(last)
+            shown_end(last)
         ),
         End::QemuDied { status, stderr } => {
-            format!("QEMU ended by itself ({}): {}", shown(status), shown(stderr))
+            format!("QEMU ended by itself ({}): {}", shown(status), shown_end(stderr))
         }
         End::AgentFailed { what } => format!("the agent failed: {}", shown(what)),
         End::ChannelBroken { what } => format!("the agent's channel broke: {}", shown(what)),
@@ -259,7 +259,11 @@ fn integrity(observation: &Observation) -> Judged {
     let exits: Vec<String> = reports()
         .filter_map(|report| report.exit)
         .filter(|exit| *exit != dmarig_wire::Exit::Code(0))
-        .map(|exit| format!("the program ended with {exit:?}"))
+        .map(|exit| match exit {
+            dmarig_wire::Exit::Code(code) => format!("the program ended with exit code {code}"),
+            dmarig_wire::Exit::Signal(signal) => format!("signal {signal} ended the program"),
+            dmarig_wire::Exit::Unknown => "the program ended nobody knows how".to_owned(),
+        })
         .collect();
     let mut found = Vec::new();
     if corrupt > 0 {
@@ -426,10 +430,14 @@ fn counts(rules: &[&Rule], case: &Case, observation: &Observation) -> Vec<Judged
         .collect()
 }
 
-/// A count or rate, short.
+/// A count or rate, short; but what is no whole number never reads as one.
 fn number(value: f64) -> String {
-    let text = format!("{value:.3}");
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    let short = |places: usize| {
+        let text = format!("{value:.places$}");
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    };
+    let whole = value.fract() == 0.0;
+    (3..=9).map(short).find(|text| whole || text.contains('.')).unwrap_or_else(|| short(9))
 }
 
 fn bounds(rules: &[&Rule], observation: &Observation) -> Vec<Judged> {

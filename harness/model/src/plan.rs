@@ -15,10 +15,14 @@ pub const BOOT_LEVERS: &[&str] = &["cryptomgr.notests", "noreplace-smp"];
 ///
 /// A kernel that knows no hypervisor counts timer ticks over a few milliseconds of its boot and
 /// panics ("timer doesn't work through Interrupt-remapped IO-APIC") where too few came; one that
-/// runs under KVM, Hyper-V or VMware does not by itself. The watchdogs are stretched as far as they
-/// go; a guest that really hangs is found by the rig's deadlines.
+/// runs under KVM, Hyper-V or VMware does not by itself. It also calibrates the TSC over a few
+/// milliseconds, and was seen to be wrong by a factor of 13: each of its clocks and timeouts then
+/// runs as much too fast, until it finds out. The HPET is QEMU's own clock and always right. The
+/// watchdogs are stretched as far as they go; a guest that really hangs is found by the rig's
+/// deadlines.
 pub const PATIENCE: &[&str] = &[
     "no_timer_check",
+    "tsc=unstable",
     "rcupdate.rcu_cpu_stall_timeout=300",
     "watchdog_thresh=60",
     "workqueue.watchdog_thresh=300",
@@ -163,7 +167,12 @@ fn cmdline(
     append: &[String],
 ) -> Result<String, String> {
     // `panic=-1` reboots at once, which `-no-reboot` makes QEMU's end: a panic is never waited out.
-    let mut words: Vec<String> = vec!["console=ttyS0,115200".into(), "panic=-1".into()];
+    // `earlycon` shows what a kernel says before it has a console: that it dies there, for example.
+    let mut words: Vec<String> = vec![
+        "console=ttyS0,115200".into(),
+        "earlycon=uart8250,io,0x3f8,115200".into(),
+        "panic=-1".into(),
+    ];
     if accelerator == Accelerator::Tcg {
         words.extend(PATIENCE.iter().map(|word| (*word).to_owned()));
     }

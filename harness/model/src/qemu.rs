@@ -106,6 +106,24 @@ impl Qemu {
         Ok(device)
     }
 
+    /// The properties of `intel-iommu` that prove what a cell asked for, of those that this version
+    /// has: what is read back from a guest.
+    #[must_use]
+    pub fn proving_properties(&self) -> Vec<String> {
+        const PROVING: &[&str] = &[
+            "aw-bits",
+            "caching-mode",
+            "device-iotlb",
+            "fsts",
+            "pt",
+            "scalable-mode",
+            "x-flts",
+            "x-scalable-mode",
+        ];
+        let has = |name: &&&str| self.iommu.contains_key(**name);
+        PROVING.iter().filter(has).map(|name| (*name).to_owned()).collect()
+    }
+
     /// Why this QEMU can't run a cell with `axes` at all.
     #[must_use]
     pub fn refuses(&self, axes: &Axes) -> Option<String> {

@@ -28,6 +28,16 @@ pub fn shown(text: &str) -> String {
     out
 }
 
+/// The end of `text` as [`shown`] gives it: of what was printed until something broke down, the
+/// last words say why.
+#[must_use]
+pub fn shown_end(text: &str) -> String {
+    let text = text.trim_end();
+    let left_out = text.chars().count().saturating_sub(MAX_SHOWN);
+    let end: String = text.chars().skip(left_out).collect();
+    if left_out > 0 { format!("...{}", shown(&end)) } else { shown(&end) }
+}
+
 /// The name that `given` was probably meant to be, if one is near.
 pub(crate) fn nearest<'a>(given: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let given: Vec<char> = given.chars().take(80).collect();
@@ -69,6 +79,13 @@ mod tests {
         assert_eq!(shown("\u{202e}evil"), "\\u{202e}evil");
         assert_eq!(shown("ünïcode"), "ünïcode");
         assert_eq!(shown(&"x".repeat(1000)).len(), 300 + "... (1000 bytes)".len());
+    }
+
+    #[test]
+    fn of_long_last_words_the_end_is_shown() {
+        assert_eq!(shown_end("warning\nerror\n"), "warning\\nerror");
+        assert_eq!(shown_end(&format!("{}\nerror\n", "x".repeat(1000))).len(), 3 + 300 + 1);
+        assert!(shown_end(&format!("{}\nerror\n", "x".repeat(1000))).ends_with("xx\\nerror"));
     }
 
     #[test]

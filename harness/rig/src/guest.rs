@@ -8,14 +8,11 @@ use std::{
 };
 
 use dmarig_model::{
-    observation::{
-        End, KernelLog, LogSource, Observation, Registers, Setup, Window,
-        WindowKind,
-    },
     axes::Axes,
+    observation::{End, KernelLog, LogSource, Observation, Registers, Setup, Window, WindowKind},
     plan::LaunchPlan,
 };
-use dmarig_wire::{Hello, Job, Reply, Request};
+use dmarig_wire::{Hello, Job, LogRecord, Reply, Request};
 use tokio::{net::UnixListener, sync::watch};
 
 use crate::{
@@ -26,7 +23,7 @@ use crate::{
     process::Process,
     qmp::{self, Qmp, QmpError},
     trace::Trace,
-    vitals::{Fault, PhaseClock, Vitals},
+    vitals::{Fault, PhaseClock, Vitals, interrupted},
     workdir::Workdir,
 };
 
@@ -39,6 +36,10 @@ const ECAP: u64 = 0x10;
 const VIOMMU: &str = "/machine/peripheral/viommu";
 /// Pieces of a kernel log that are taken from an agent before it is taken for endless.
 const MAX_LOG_PIECES: usize = 64;
+/// Bytes of all pieces together: more than a kernel's buffer holds, as text and in memory.
+const MAX_LOG_BYTES: usize = 32 << 20;
+/// Records that a console's log has at each end where its middle is left out.
+const CONSOLE_RECORDS: usize = 20_000;
 
 /// Everything that one guest is run by.
 #[derive(Debug)]
@@ -134,8 +135,24 @@ struct Listeners {
 
 impl Listeners {
     fn bind(directory: &Path) -> io::Result<Self> {
-        let bind = |name: &str| UnixListener::bind(directory.join(name));
-        Ok(Self { console: bind("console.sock")?, agent: bind("agent.sock")?, qmp: bind("qmp.sock")? })
+        let bind = |name: &str| {
+            let path = directory.join(name);
+            UnixListener::bind(&path).map_err(|error| {
+                let shown = path.display();
+                let hint = match error.kind() {
+                    io::ErrorKind::InvalidInput => {
+                        " (too long for a socket's path: name a shorter place by TMPDIR)"
+                    }
+                    _ => "",
+                };
+                io::Error::new(error.kind(), format!("can't listen on {shown}: {error}{hint}"))
+            })
+        };
+        Ok(Self {
+            console: bind("console.sock")?,
+            agent: bind("agent.sock")?,
+            qmp: bind("qmp.sock")?,
+        })
     }
 }
 
@@ -143,13 +160,18 @@ fn host_fault(error: &dyn std::fmt::Display) -> End {
     End::HostFault { what: error.to_string() }
 }
 
+/// The end of a QEMU that has exited by itself.
+pub(crate) async fn died(process: &mut Process) -> End {
+    End::QemuDied { status: process.exited().await, stderr: process.stderr().await }
+}
+
 impl Session {
     async fn start(launch: &Launch<'_>, interrupt: watch::Receiver<bool>) -> Result<Self, End> {
         let log = |name: &str| {
             let path = launch.artifacts.as_ref().map(|directory| directory.join(name));
             path.map(|path| {
-                File::create(&path).map_err(|error| {
-                    End::HostFault { what: format!("can't write {}: {error}", path.display()) }
+                File::create(&path).map_err(|error| End::HostFault {
+                    what: format!("can't write {}: {error}", path.display()),
                 })
             })
             .transpose()
@@ -174,9 +196,8 @@ impl Session {
         let after = launch.deadlines.spawn;
         let (console, agent, qmp) = tokio::select! {
             accepted = accept => accepted.map_err(|error| host_fault(&error))?,
-            status = process.exited() => {
-                return Err(End::QemuDied { status, stderr: process.stderr().await });
-            }
+            _ = process.exited() => return Err(died(&mut process).await),
+            () = interrupted(interrupt.clone()) => return Err(End::Interrupted),
             () = tokio::time::sleep(after) => {
                 process.end(Duration::ZERO).await;
                 return Err(End::HostFault { what: format!(
@@ -188,9 +209,8 @@ impl Session {
         let console = Console::start(console, console_log);
         let opened = tokio::select! {
             opened = Qmp::open(qmp, qmp_log, launch.deadlines.qmp) => opened,
-            status = process.exited() => {
-                return Err(End::QemuDied { status, stderr: process.stderr().await });
-            }
+            _ = process.exited() => return Err(died(&mut process).await),
+            () = interrupted(interrupt.clone()) => return Err(End::Interrupted),
         };
         let (qmp, events) = opened.map_err(|error| host_fault(&error))?;
         let vitals = Vitals::new(process, console, events, interrupt);
@@ -228,7 +248,9 @@ impl Session {
         }
         clock.lap("workload");
         progress(Stage::Collecting);
-        observation.guest_after = Some(self.describe(launch).await?);
+        if of > 0 {
+            observation.guest_after = Some(self.describe(launch).await?);
+        }
         self.read_log(launch, &mut observation.log).await?;
         clock.lap("collect");
         Ok(())
@@ -241,21 +263,18 @@ impl Session {
     ) -> Result<C::Ok, End> {
         // The connection has a deadline of its own, which says more: this one is only a backstop.
         let after = launch.deadlines.qmp + Duration::from_secs(5);
-        self.vitals.race(C::NAME, after, self.qmp.execute(command)).await
+        let what = format!("answer to `{}`", C::NAME);
+        self.vitals.race(&what, after, self.qmp.execute(command)).await
     }
 
-    async fn ask(
-        &mut self,
-        what: &str,
-        after: Duration,
-        request: &Request,
-    ) -> Result<Reply, End> {
+    async fn ask(&mut self, what: &str, after: Duration, request: &Request) -> Result<Reply, End> {
         self.vitals.race(what, after, self.agent.ask(request)).await
     }
 
     async fn greeting(&mut self, launch: &Launch<'_>) -> Result<Hello, End> {
         let after = launch.deadlines.boot;
-        let what = "the agent's greeting (it comes over the second UART once the guest has booted)";
+        let what =
+            "greeting of the agent (it comes over the second UART once the guest has booted)";
         let reply = self.vitals.race(what, after, self.agent.receive()).await?;
         expect_reply!(reply, Reply::Hello(hello) => hello, "a greeting").map_err(broken)
     }
@@ -263,7 +282,7 @@ impl Session {
     async fn describe(&mut self, launch: &Launch<'_>) -> Result<dmarig_wire::Environment, End> {
         let request = Request::Describe(launch.axes.device.wire());
         let after = launch.deadlines.request;
-        let reply = self.ask("the agent's view of the guest", after, &request).await?;
+        let reply = self.ask("description of the guest by its agent", after, &request).await?;
         expect_reply!(reply, Reply::Environment(seen) => *seen, "its environment").map_err(broken)
     }
 
@@ -275,17 +294,40 @@ impl Session {
             self.switch_trace(launch, &launch.plan.trace_events, true).await?;
         }
         let request = Request::Run(launch.job.clone());
-        let reply = self.ask("the workload", launch.deadlines.workload, &request).await?;
+        let reply = self.ask("end of the workload", launch.deadlines.workload, &request).await?;
         let report =
             expect_reply!(reply, Reply::Report(report) => *report, "a report").map_err(broken)?;
+        if report.errors > 0 && launch.plan.disk {
+            self.disk_on_the_host(launch).await?;
+        }
         if !counting {
             return Ok(Window { kind, report, trace: None, dma: None });
         }
         self.switch_trace(launch, &launch.plan.trace_events, false).await?;
-        let taken = self.vitals.race("the trace's end", launch.deadlines.request, self.trace.take());
+        let taken =
+            self.vitals.race("end of the trace", launch.deadlines.request, self.trace.take());
         let trace = Some(taken.await?);
         let dma = self.count_dma(launch, false).await?;
         Ok(Window { kind, report, trace, dma })
+    }
+
+    /// Sees whether it was the host that failed the guest's disk. QEMU's NVMe controller stops for
+    /// nothing: it passes an error on to the guest, as if the device or its driver were to blame.
+    async fn disk_on_the_host(&mut self, launch: &Launch<'_>) -> Result<(), End> {
+        let disks = self.qmp(launch, qmp::QueryBlockstats {}).await?;
+        let kinds = ["failed_rd_operations", "failed_wr_operations", "failed_flush_operations"];
+        let failed = |disk: &serde_json::Value| -> u64 {
+            kinds.iter().filter_map(|kind| disk["stats"][kind].as_u64()).sum()
+        };
+        match disks.iter().map(failed).sum::<u64>() {
+            0 => Ok(()),
+            failed => Err(End::HostFault {
+                what: format!(
+                    "the host failed {failed} operations on the file of the guest's disk, as where no \
+                     space is left; make room or name another place by TMPDIR"
+                ),
+            }),
+        }
     }
 
     async fn count_dma(
@@ -294,7 +336,7 @@ impl Session {
         on: bool,
     ) -> Result<Option<dmarig_wire::DmaCounts>, End> {
         let after = launch.deadlines.request;
-        let reply = self.ask("the guest's DMA counters", after, &Request::CountDma(on)).await?;
+        let reply = self.ask("DMA counts of the guest", after, &Request::CountDma(on)).await?;
         expect_reply!(reply, Reply::DmaCounts(counts) => counts, "DMA counts").map_err(broken)
     }
 
@@ -339,11 +381,17 @@ impl Session {
 
     async fn read_log(&mut self, launch: &Launch<'_>, log: &mut KernelLog) -> Result<(), End> {
         log.source = LogSource::Kmsg;
+        let mut bytes = 0;
         for _ in 0..MAX_LOG_PIECES {
             let after = launch.deadlines.request;
-            let reply = self.ask("the kernel log", after, &Request::ReadLog).await?;
+            let reply = self.ask("kernel log from the agent", after, &Request::ReadLog).await?;
             let piece = expect_reply!(reply, Reply::Log(log) => log, "a piece of the log")
                 .map_err(broken)?;
+            let size = |record: &LogRecord| record.text.len() + size_of::<LogRecord>();
+            bytes += piece.records.iter().map(size).sum::<usize>();
+            if bytes > MAX_LOG_BYTES {
+                break;
+            }
             log.records.extend(piece.records);
             log.lost = log.lost.saturating_add(piece.lost);
             if !piece.more {
@@ -398,7 +446,7 @@ impl From<AgentError> for Fault {
     fn from(error: AgentError) -> Self {
         match error {
             AgentError::Failed(what) => Self::Known(End::AgentFailed { what }),
-            AgentError::Io(error) => Self::Ended(error.to_string()),
+            AgentError::Io(_) => Self::Ended(broken(error)),
             other => Self::Known(broken(other)),
         }
     }
@@ -407,7 +455,7 @@ impl From<AgentError> for Fault {
 impl From<QmpError> for Fault {
     fn from(error: QmpError) -> Self {
         match error {
-            QmpError::Closed => Self::Ended(error.to_string()),
+            QmpError::Closed => Self::Ended(host_fault(&error)),
             other => Self::Known(host_fault(&other)),
         }
     }
@@ -415,7 +463,7 @@ impl From<QmpError> for Fault {
 
 impl From<io::Error> for Fault {
     fn from(error: io::Error) -> Self {
-        Self::Ended(error.to_string())
+        Self::Ended(host_fault(&error))
     }
 }
 
@@ -425,12 +473,15 @@ fn parse_register(text: &str) -> Option<u64> {
     u64::from_str_radix(value.trim(), 16).ok()
 }
 
-/// A kernel log out of console lines, for guests whose agent can't be asked any more.
+/// A kernel log out of console lines, for guests whose agent can't be asked any more. What is left
+/// out of a flood counts as lost.
 fn console_log(text: &str) -> KernelLog {
-    let records = text
-        .lines()
-        .filter(|line| !line.trim().is_empty())
+    let lines = || text.lines().filter(|line| !line.trim().is_empty());
+    let lost = lines().count().saturating_sub(2 * CONSOLE_RECORDS) as u64;
+    let middle = CONSOLE_RECORDS as u64..CONSOLE_RECORDS as u64 + lost;
+    let records = lines()
         .zip(0..)
+        .filter(|(_, seq)| !middle.contains(seq))
         .map(|(line, seq)| {
             let line = line.trim_end();
             let stamped = line.strip_prefix('[').and_then(|rest| {
@@ -440,10 +491,10 @@ fn console_log(text: &str) -> KernelLog {
                 Some((time.checked_add(micros.parse().ok()?)?, text))
             });
             let (time_us, text) = stamped.unwrap_or((0, line));
-            dmarig_wire::LogRecord { level: u8::MAX, seq, time_us, text: text.to_owned() }
+            LogRecord { level: u8::MAX, seq, time_us, text: text.to_owned() }
         })
         .collect();
-    KernelLog { source: LogSource::Console, records, lost: 0 }
+    KernelLog { source: LogSource::Console, records, lost }
 }
 
 #[cfg(test)]
@@ -452,7 +503,10 @@ mod tests {
 
     #[test]
     fn a_register_is_read_from_the_monitors_line() {
-        assert_eq!(parse_register("00000000fed90008: 0x00d2008c22260286\r\n"), Some(0x00d2_008c_2226_0286));
+        assert_eq!(
+            parse_register("00000000fed90008: 0x00d2008c22260286\r\n"),
+            Some(0x00d2_008c_2226_0286)
+        );
         assert_eq!(parse_register("Cannot access memory\r\n"), None);
     }
 
@@ -461,5 +515,15 @@ mod tests {
         let log = console_log("SeaBIOS\r\n\r\n[    1.500000] DMAR: IOMMU enabled\r\n[oops] x\r\n");
         let seen: Vec<_> = log.records.iter().map(|r| (r.time_us, r.text.as_str())).collect();
         assert_eq!(seen, [(0, "SeaBIOS"), (1_500_000, "DMAR: IOMMU enabled"), (0, "[oops] x")]);
+    }
+
+    #[test]
+    fn a_flooded_console_keeps_both_ends_as_records() {
+        let text: String = (0..3 * CONSOLE_RECORDS).map(|number| format!("{number}\n")).collect();
+        let log = console_log(&text);
+        assert_eq!((log.records.len(), log.lost), (2 * CONSOLE_RECORDS, CONSOLE_RECORDS as u64));
+        let kept = &log.records[CONSOLE_RECORDS - 1..=CONSOLE_RECORDS];
+        let kept: Vec<_> = kept.iter().map(|record| (record.seq, record.text.as_str())).collect();
+        assert_eq!(kept, [(19_999, "19999"), (40_000, "40000")]);
     }
 }

@@ -1,15 +1,20 @@
 //! Asks a QEMU what it is and what it can do.
 
 use std::{
-    collections::BTreeSet, fs, io, os::unix::fs::MetadataExt, path::Path, process::Stdio, time::Duration,
+    collections::BTreeSet, fs, io, os::unix::fs::MetadataExt, path::Path, process::Stdio,
+    time::Duration,
 };
 
 use dmarig_model::{axes::Device, qemu::Qemu, version::Version};
 use serde_json::Value;
 use tokio::{io::AsyncReadExt, process::Command};
 
-use crate::qmp::{
-    DeviceListProperties, Qmp, QmpError, QomListTypes, QueryCommandLineOptions, QueryVersion, Quit,
+use crate::{
+    process::die_with_parent,
+    qmp::{
+        DeviceListProperties, Qmp, QmpError, QomListTypes, QueryCommandLineOptions, QueryVersion,
+        Quit,
+    },
 };
 
 /// Device types that are asked for besides those of the device axis.
@@ -50,7 +55,8 @@ pub async fn inspect_cached(
     directory: &Path,
 ) -> Result<Qemu, InspectError> {
     let stamp = stamp(path);
-    let file = directory.join(format!("{}.json", stamp.replace(|c: char| !c.is_ascii_alphanumeric(), "_")));
+    let file = directory
+        .join(format!("{}.json", stamp.replace(|c: char| !c.is_ascii_alphanumeric(), "_")));
     let known = fs::read(&file).ok().and_then(|bytes| serde_json::from_slice::<Qemu>(&bytes).ok());
     if let Some(mut qemu) = known
         && Path::new(&qemu.path) == path
@@ -86,20 +92,21 @@ pub async fn inspect(name: &str, path: &Path) -> Result<Qemu, InspectError> {
     let shown = path.display().to_string();
     let arguments =
         ["-M", "none", "-nodefaults", "-no-user-config", "-display", "none", "-qmp", "stdio"];
-    let mut child = Command::new(path)
+    let mut command = Command::new(path);
+    command
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| InspectError::Start { path: shown.clone(), error })?;
+        .kill_on_drop(true);
+    die_with_parent(&mut command);
+    let mut child =
+        command.spawn().map_err(|error| InspectError::Start { path: shown.clone(), error })?;
     let (input, output) = (child.stdin.take(), child.stdout.take());
     let mut stderr = child.stderr.take();
     let asked = async {
         let (Some(input), Some(output)) = (input, output) else { return Err(QmpError::Closed) };
-        let (mut qmp, _events) =
-            Qmp::open(tokio::io::join(output, input), None, DEADLINE).await?;
+        let (mut qmp, _events) = Qmp::open(tokio::io::join(output, input), None, DEADLINE).await?;
         let qemu = ask(&mut qmp, name, &shown).await?;
         let _ = qmp.execute(Quit {}).await;
         Ok(qemu)
@@ -114,7 +121,8 @@ pub async fn inspect(name: &str, path: &Path) -> Result<Qemu, InspectError> {
             let mut words = Vec::new();
             if let Some(stderr) = &mut stderr {
                 // A few KiB say enough.
-                let _ = tokio::time::timeout(DEADLINE, stderr.take(4096).read_to_end(&mut words)).await;
+                let _ =
+                    tokio::time::timeout(DEADLINE, stderr.take(4096).read_to_end(&mut words)).await;
             }
             let words = String::from_utf8_lossy(&words).trim().to_owned();
             let stderr = if words.is_empty() { words } else { format!("; it says: {words}") };

@@ -46,9 +46,9 @@ impl Process {
             .process_group(0)
             .kill_on_drop(true);
         die_with_parent(&mut command);
-        let mut child = command
-            .spawn()
-            .map_err(|error| io::Error::new(error.kind(), format!("can't start {program}: {error}")))?;
+        let mut child = command.spawn().map_err(|error| {
+            io::Error::new(error.kind(), format!("can't start {program}: {error}"))
+        })?;
         let stderr = Arc::new(Mutex::new(Vec::new()));
         let pipe = child.stderr.take().ok_or_else(|| io::Error::other("no standard error"))?;
         let reader = tokio::spawn(keep_tail(pipe, Arc::clone(&stderr)));
@@ -125,7 +125,7 @@ fn describe(status: ExitStatus) -> String {
 ///
 /// The signal is tied to the *thread*: the rig runs on its main thread alone.
 #[expect(unsafe_code, reason = "code between fork and exec has no safe interface")]
-fn die_with_parent(command: &mut Command) {
+pub(crate) fn die_with_parent(command: &mut Command) {
     let parent = rustix::process::getpid();
     let before_exec = move || {
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;

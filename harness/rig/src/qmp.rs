@@ -20,7 +20,9 @@ use qapi::{
 use serde::Serialize;
 use serde_json::Value;
 use tokio::{
-    io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, DuplexStream, WriteHalf},
+    io::{
+        AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, DuplexStream, WriteHalf,
+    },
     sync::mpsc,
     task::JoinHandle,
 };
@@ -114,7 +116,8 @@ impl Qmp {
     pub async fn execute<C: QmpCommand>(&mut self, command: C) -> Result<C::Ok, QmpError> {
         let service = self.service.take().ok_or(QmpError::Closed)?;
         let answer = tokio::time::timeout(self.deadline, service.execute(command)).await;
-        let answer = answer.map_err(|_| QmpError::Late { command: C::NAME, after: self.deadline })?;
+        let answer =
+            answer.map_err(|_| QmpError::Late { command: C::NAME, after: self.deadline })?;
         match answer {
             Ok(ok) => {
                 self.service = Some(service);
@@ -139,7 +142,8 @@ impl Drop for Qmp {
 
 fn write_log(log: &Log, direction: &str, line: &str) {
     let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
-    let failed = log.as_mut().is_some_and(|file| writeln!(file, "{direction} {}", line.trim_end()).is_err());
+    let failed =
+        log.as_mut().is_some_and(|file| writeln!(file, "{direction} {}", line.trim_end()).is_err());
     if failed {
         // A full disk must not end the guest; the record says elsewhere that it could not be kept.
         tracing::warn!("the QMP log can't be written any more");
@@ -176,7 +180,11 @@ async fn sort_lines(
     }
 }
 
-async fn pass_on(mut from: impl AsyncBufReadExt + Unpin, mut to: impl AsyncWrite + Unpin, log: Log) {
+async fn pass_on(
+    mut from: impl AsyncBufReadExt + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    log: Log,
+) {
     let mut line = String::new();
     loop {
         line.clear();
@@ -266,6 +274,10 @@ command! {
     QueryCommandLineOptions = "query-command-line-options" -> Vec<Value> {}
 }
 command! {
+    /// What became of each disk's operations.
+    QueryBlockstats = "query-blockstats" -> Vec<Value> {}
+}
+command! {
     /// QEMU's version.
     QueryVersion = "query-version" -> Value {}
 }
@@ -277,8 +289,10 @@ mod tests {
     /// Speaks QMP from a script: for each line that comes, the lines to send back.
     async fn talk(script: &[(&str, &str)], deadline: Duration) -> (Qmp, Events) {
         let (near, far) = tokio::io::duplex(1 << 16);
-        let script: Vec<(String, String)> =
-            script.iter().map(|(want, answer)| ((*want).to_owned(), (*answer).to_owned())).collect();
+        let script: Vec<(String, String)> = script
+            .iter()
+            .map(|(want, answer)| ((*want).to_owned(), (*answer).to_owned()))
+            .collect();
         tokio::spawn(async move {
             let (read, mut write) = tokio::io::split(far);
             let mut lines = BufReader::new(read).lines();
@@ -307,7 +321,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_leaves_the_connection_usable() {
-        let script = [("qom-get", r#"{"error":{"class":"GenericError","desc":"no such property"}}"#)];
+        let script =
+            [("qom-get", r#"{"error":{"class":"GenericError","desc":"no such property"}}"#)];
         let (mut qmp, _events) = talk(&script, Duration::from_secs(60)).await;
         let get = QomGet { path: "/machine".into(), property: "x".into() };
         let error = qmp.execute(get).await.unwrap_err();

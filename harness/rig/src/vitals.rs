@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use dmarig_model::observation::{End, Phase, QmpEvent};
 use tokio::sync::watch;
 
-use crate::{console::Console, process::Process, qmp::Events};
+use crate::{console::Console, guest::died, process::Process, qmp::Events};
 
 /// Events that are kept for the record.
 const MAX_EVENTS: usize = 256;
@@ -73,9 +73,7 @@ impl Vitals {
         };
         match fault {
             Fault::Known(end) => Err(end),
-            Fault::Ended(why) => {
-                Err(tokio::time::timeout(ENDING, self.end()).await.unwrap_or(why))
-            }
+            Fault::Ended(why) => Err(tokio::time::timeout(ENDING, self.end()).await.unwrap_or(why)),
         }
     }
 
@@ -96,14 +94,14 @@ impl Vitals {
                     // A guest that nobody can command any more is of no use; QEMU is mostly about
                     // to end, and its end says more.
                     None => {
-                        self.events_ended = true;
                         if tokio::time::timeout(ENDING, self.process.exited()).await.is_err() {
                             let what = "QEMU closed its monitor and did not end".to_owned();
                             return End::HostFault { what };
                         }
+                        self.events_ended = true;
                     }
                 },
-                status = self.process.exited() => {
+                _ = self.process.exited() => {
                     // An event that tells why may still be on its way here.
                     while let Ok(event) = self.events.try_recv() {
                         let end = meaning(&event);
@@ -112,8 +110,7 @@ impl Vitals {
                             return end;
                         }
                     }
-                    let stderr = self.process.stderr().await;
-                    return End::QemuDied { status, stderr };
+                    return died(&mut self.process).await;
                 }
             }
         }
@@ -143,7 +140,8 @@ fn meaning(event: &QmpEvent) -> Option<End> {
         }
         "SHUTDOWN" => Some(End::WentDown { reason: text("reason") }),
         "BLOCK_IO_ERROR" if event.data["nospace"] == true => Some(End::HostFault {
-            what: "no space is left for the guest's disk; make room or name another place by TMPDIR"
+            what: "no space is left for the file of the guest's disk; make room or name another place \
+                   by TMPDIR"
                 .to_owned(),
         }),
         "WATCHDOG" => Some(End::WentDown { reason: format!("watchdog: {}", text("action")) }),

@@ -68,6 +68,8 @@ impl Judge {
             let result = CellResult::new(&observation, &verdict);
             ended.push(Ended { cell, observation, verdict, result });
         }
+        // Cells are recorded as they end; people compare them in the order of the matrix.
+        ended.sort_by(|a, b| (&a.cell.case, &a.cell.axes).cmp(&(&b.cell.case, &b.cell.axes)));
         compare(&cases, &mut ended);
         let again = |cell: &Cell| format!("dmarig run {} --cell '{}'", cell.case, cell.id);
         let logs = |cell: &Cell| {

@@ -1,6 +1,10 @@
 //! `dmarig run`
 
-use std::{collections::BTreeMap, io::IsTerminal, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    io::{ErrorKind, IsTerminal, Write},
+    path::PathBuf,
+};
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
@@ -91,8 +95,13 @@ impl Run {
         let say = |text: &str| events.say(text);
         let mut preparer = Preparer::new(cache, &self.selection, interrupted.clone(), &say);
         let mut prepared = Vec::new();
+        let mut stopped = interrupted.clone();
         for cell in &selected.cells {
-            prepared.push(preparer.prepare(selected.case(cell), cell).await);
+            tokio::select! {
+                ready = preparer.prepare(selected.case(cell), cell) => prepared.push(ready),
+                // What is not prepared is not started.
+                Ok(_) = stopped.wait_for(|stopped| *stopped) => break,
+            }
         }
         let largest = selected.cells.iter().map(|cell| cell.axes.memory_mib).max().unwrap_or(0);
         let jobs = scheduler::jobs(self.jobs.map(usize::from), largest);
@@ -143,8 +152,12 @@ pub(crate) fn tell(
             report::table(&cells, &Footing { width, colour, again, logs })
         }
     };
-    // A reader that has gone, as `| head` does, is no error.
-    let _ = std::io::Write::write_all(&mut std::io::stdout().lock(), text.as_bytes());
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        // A reader that has gone, as `| head` does, is no error.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+        written => written.context("can't write the results to standard output")?,
+    }
     if let Some(path) = &output.junit {
         let xml = report::junit(&cells)?;
         std::fs::write(path, xml).with_context(|| format!("can't write {}", path.display()))?;

@@ -12,8 +12,11 @@ use crate::{
 
 /// Words that run one fake guest.
 fn words(place: &Place) -> Vec<String> {
-    let (case, kernel, qemu) = (place.file("case.yaml", CASE), place.kernel(), place.qemu(Script::Passes));
-    ["run", &case, "--format", "json", "--kernel", &kernel, "--qemu", &qemu].map(str::to_owned).into()
+    let (case, kernel, qemu) =
+        (place.file("case.yaml", CASE), place.kernel(), place.qemu(Script::Passes));
+    ["run", &case, "--format", "json", "--kernel", &kernel, "--qemu", &qemu]
+        .map(str::to_owned)
+        .into()
 }
 
 fn refs(words: &[String]) -> Vec<&str> {
@@ -26,7 +29,9 @@ pub(crate) fn a_full_disk_for_the_results_is_an_error() {
     all.extend(["--junit".to_owned(), "/dev/full".to_owned()]);
     place.run(&refs(&all)).exits(3).says(&["can't write /dev/full", "No space left on device"]);
     // Output that is cut short must not look like success; a reader that has gone is none of ours.
-    for (target, code) in [(Stdio::from(File::options().write(true).open("/dev/full").unwrap()), 3), (gone(), 0)] {
+    for (target, code) in
+        [(Stdio::from(File::options().write(true).open("/dev/full").unwrap()), 3), (gone(), 0)]
+    {
         let mut command = place.dmarig(&refs(&words(&place)));
         let output = command.stdout(target).stderr(Stdio::piped()).output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
@@ -55,7 +60,11 @@ pub(crate) fn a_directory_that_can_not_be_made() {
     };
     let ended = run("TMPDIR", "/nowhere");
     ended.exits(3);
-    came_out(&ended.cells()[0], "errored", "can't make a directory for a guest in /nowhere (TMPDIR names another place)");
+    came_out(
+        &ended.cells()[0],
+        "errored",
+        "can't make a directory for a guest in /nowhere (TMPDIR names another place)",
+    );
     run("DMARIG_RUNS", &file).exits(3).says(&["can't write the run's record in", &file]);
     run("DMARIG_CACHE", &file).exits(3).says(&[&file]);
 }
@@ -68,14 +77,24 @@ pub(crate) fn a_place_too_deep_for_sockets() {
     command.env("TMPDIR", &deep);
     let ended = place.start(command).wait();
     ended.exits(3);
-    came_out(&ended.cells()[0], "errored", "too long for a socket's path: name a shorter place by TMPDIR");
+    came_out(
+        &ended.cells()[0],
+        "errored",
+        "too long for a socket's path: name a shorter place by TMPDIR",
+    );
     fs::remove_dir(&deep).unwrap();
     place.nothing_is_left();
 }
 
 /// Runs dmarig with `directory` of the place on a small file system of its own, and a part of that
 /// taken; `None` where this user may not mount one.
-fn on_a_small_disk(place: &Place, directory: &str, options: &str, taken: u32, words: &[String]) -> Option<Ended> {
+fn on_a_small_disk(
+    place: &Place,
+    directory: &str,
+    options: &str,
+    taken: u32,
+    words: &[String],
+) -> Option<Ended> {
     let script = r#"mount -t tmpfs -o "$1" none "$2" && head -c "$3" /dev/zero > "$2/taken"; shift 3; exec "$@""#;
     let target = place.path(directory);
     fs::create_dir_all(&target).unwrap();
@@ -123,9 +142,16 @@ pub(crate) fn a_full_file_system() {
 
 pub(crate) fn a_full_disk_under_test_in_a_guest() {
     let place = Place::real();
-    let words = ["run", "smoke", "--cell", "*caching-mode=off,policy=lazy*", "--accel", "tcg", "--format", "json"];
-    let words = words.map(str::to_owned);
+    let words = ["run", "smoke", "--set", "caching-mode=off", "--set", "policy=lazy"];
+    let more = ["--set", "device=nvme,virtio-blk", "--accel", "tcg", "--format", "json"];
+    let words = [&words[..], &more[..]].concat().into_iter().map(str::to_owned);
+    let words: Vec<String> = words.collect();
     let Some(ended) = on_a_small_disk(&place, "tmp", "size=1m", 0, &words) else { return };
     ended.exits(3);
-    came_out(&ended.cells()[0], "errored", "no space is left for the guest's disk");
+    // Each of QEMU's devices has its own way to tell.
+    for device in ["nvme", "virtio-blk"] {
+        let cell = ended.cell("device", device);
+        came_out(&cell, "errored", "space is left");
+        came_out(&cell, "errored", "make room or name another place by TMPDIR");
+    }
 }

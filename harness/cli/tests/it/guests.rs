@@ -47,7 +47,15 @@ fn program() -> String {
         fs::write(&source, PROGRAM).unwrap();
         let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
         let output = Command::new(rustc)
-            .args(["-O", "--edition=2021", "-C", "target-feature=+crt-static", "-C", "strip=symbols", "-o"])
+            .args([
+                "-O",
+                "--edition=2021",
+                "-C",
+                "target-feature=+crt-static",
+                "-C",
+                "strip=symbols",
+                "-o",
+            ])
             .args([&built, &source])
             .output()
             .expect("rustc, which has built this test");
@@ -89,7 +97,13 @@ pub(crate) fn no_init_in_a_guest() {
 }
 
 pub(crate) fn a_hanging_program_in_a_guest() {
-    check("hang", "time-limits: {workload: 500ms}\n", "timed-out", "no the workload after 2.000 s", 1);
+    check(
+        "hang",
+        "time-limits: {workload: 500ms}\n",
+        "timed-out",
+        "no end of the workload after 2.000 s",
+        1,
+    );
 }
 
 pub(crate) fn a_flooded_console_in_a_guest() {
@@ -111,11 +125,11 @@ pub(crate) fn a_reboot_in_a_guest() {
 }
 
 pub(crate) fn a_program_that_fails_in_a_guest() {
-    check("fail", "", "failed", "exit code 3", 1);
+    check("fail", "", "failed", "the program ended with exit code 3", 1);
 }
 
 pub(crate) fn a_program_that_is_killed_in_a_guest() {
-    check("abort", "", "failed", "signal 6", 1);
+    check("abort", "", "failed", "signal 6 ended the program", 1);
 }
 
 pub(crate) fn metrics_in_a_guest() {
@@ -124,7 +138,13 @@ pub(crate) fn metrics_in_a_guest() {
         let metrics = cell["metrics"].as_array().unwrap();
         metrics.iter().find(|metric| metric["name"] == name).cloned().unwrap_or_default()
     };
-    assert_eq!((&metric("answers")["value"], &metric("answers")["unit"]), (&42.0.into(), &"1".into()));
-    assert_eq!((&metric("speed")["value"], &metric("speed")["unit"]), (&1500.0.into(), &"m/s".into()));
+    assert_eq!(
+        (&metric("answers")["value"], &metric("answers")["unit"]),
+        (&42.0.into(), &"1".into())
+    );
+    assert_eq!(
+        (&metric("speed")["value"], &metric("speed")["unit"]),
+        (&1500.0.into(), &"m/s".into())
+    );
     assert_eq!(metric("not"), Value::Null);
 }

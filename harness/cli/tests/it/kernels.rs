@@ -8,7 +8,8 @@ use crate::{
 /// Runs these kernels beside a good one. Each is to come out as `outcome` with its reason.
 #[track_caller]
 fn beside_a_good_one(place: &Place, bad: &[(String, &str)], outcome: &str, code: i32) {
-    let (case, qemu, good) = (place.file("case.yaml", CASE), place.qemu(Script::Passes), place.kernel());
+    let (case, qemu, good) =
+        (place.file("case.yaml", CASE), place.qemu(Script::Passes), place.kernel());
     let mut words = vec!["run", &case, "--format", "json", "--qemu", &qemu, "--kernel", &good];
     bad.iter().for_each(|(path, _)| words.extend(["--kernel", path]));
     let ended = place.run(&words);
@@ -34,7 +35,10 @@ pub(crate) fn what_is_no_kernel_harms_no_other_cell() {
         (place.file("arm64", vmlinux(EM_AARCH64)), "a kernel for ARM64"),
         (place.file("arm64-image", arm_image), "ARM64"),
         (place.file("letter", "Dear kernel,\n"), "not a kernel"),
-        (place.path("missing").display().to_string(), "neither a kernel's name nor an existing path"),
+        (
+            place.path("missing").display().to_string(),
+            "neither a kernel's name nor an existing path",
+        ),
     ];
     beside_a_good_one(&place, &bad, "errored", 3);
 }
@@ -43,7 +47,10 @@ pub(crate) fn what_a_kernel_lacks_is_told_by_name() {
     let place = Place::new();
     let without = |name: &str, option: &str| place.kernel_without(name, &[option]);
     let bad = [
-        (without("a", "CONFIG_SERIAL_8250_CONSOLE"), "a serial console (CONFIG_SERIAL_8250_CONSOLE"),
+        (
+            without("a", "CONFIG_SERIAL_8250_CONSOLE"),
+            "a serial console (CONFIG_SERIAL_8250_CONSOLE",
+        ),
         (without("b", "CONFIG_INTEL_IOMMU"), "the Intel IOMMU driver (CONFIG_INTEL_IOMMU"),
         (without("c", "CONFIG_BLK_DEV_NVME"), "NVMe (CONFIG_BLK_DEV_NVME"),
         (without("d", "CONFIG_BLK_DEV_INITRD"), "an initramfs (CONFIG_BLK_DEV_INITRD"),

@@ -25,7 +25,8 @@ const STUCK: Duration = Duration::from_secs(900);
 pub(crate) const REAL_KERNEL: &str = "debian-6.1";
 
 /// A case that a fake guest passes.
-pub(crate) const CASE: &str = "case: hostile\naxes: {policy: strict}\nworkload: {block: {ops: 64}}\n";
+pub(crate) const CASE: &str =
+    "case: hostile\naxes: {policy: strict}\nworkload: {block: {ops: 64}}\n";
 
 /// Directories of one test's own.
 pub(crate) struct Place {
@@ -63,7 +64,9 @@ impl Place {
     pub(crate) fn real() -> Self {
         let cache = dmarig_images::Cache::open(None).unwrap();
         if let Err(error) = cache.resolve(REAL_KERNEL, None) {
-            panic!("this test boots {REAL_KERNEL}: run `dmarig images fetch {REAL_KERNEL}` ({error})");
+            panic!(
+                "this test boots {REAL_KERNEL}: run `dmarig images fetch {REAL_KERNEL}` ({error})"
+            );
         }
         Self { real: true, ..Self::new() }
     }
@@ -300,7 +303,9 @@ pub(crate) fn vmlinux(machine: u16) -> Vec<u8> {
     let segments: [(u32, &[u8]); 2] = [(1, text.as_bytes()), (4, &note)];
     let mut file = b"\x7fELF\x02\x01\x01".to_vec();
     file.resize(64, 0);
-    for (at, value) in [(16, 2), (18, machine), (20, 1), (32, 64), (52, 64), (54, 56), (56, 2), (58, 64)] {
+    for (at, value) in
+        [(16, 2), (18, machine), (20, 1), (32, 64), (52, 64), (54, 56), (56, 2), (58, 64)]
+    {
         file[at..at + 2].copy_from_slice(&value.to_le_bytes());
     }
     let mut offset = 64 + 56 * segments.len() as u64;

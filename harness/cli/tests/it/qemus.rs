@@ -15,8 +15,7 @@ const SHORT_WORKLOAD: &str = "time-limits: {workload: 250ms}\n";
 #[track_caller]
 fn run(place: &Place, script: Script, more: &str, words: &[&str], code: i32) -> (Ended, Value) {
     let case = place.file("case.yaml", format!("{CASE}{more}"));
-    let (kernel, good, bad) =
-        (place.kernel(), place.qemu(Script::Passes), place.qemu(script));
+    let (kernel, good, bad) = (place.kernel(), place.qemu(Script::Passes), place.qemu(script));
     let fixed = ["run", &case, "--format", "json", "--kernel", &kernel, "--jobs", "1"];
     let mut all = fixed.to_vec();
     all.extend(["--qemu", &bad]);
@@ -56,14 +55,19 @@ const HURRY: &[&str] = &["--patience", "0.1"];
 
 pub(crate) fn a_missing_one_harms_no_other_cell() {
     let place = Place::new();
-    let (case, kernel, good) = (place.file("case.yaml", CASE), place.kernel(), place.qemu(Script::Passes));
+    let (case, kernel, good) =
+        (place.file("case.yaml", CASE), place.kernel(), place.qemu(Script::Passes));
     let text = place.file("text", "I am no program\n");
     let fixed = ["run", &case, "--format", "json", "--kernel", &kernel, "--qemu", &good];
     let ended = place.run(&[&fixed[..], &["--qemu", "/nowhere/qemu", "--qemu", &text]].concat());
     ended.exits(3);
     came_out(&ended.cell("qemu", &good), "passed", "");
     came_out(&ended.cell("qemu", "/nowhere/qemu"), "errored", "no QEMU `/nowhere/qemu`");
-    came_out(&ended.cell("qemu", &text), "errored", "install it (on Debian: apt-get install qemu-system-x86)");
+    came_out(
+        &ended.cell("qemu", &text),
+        "errored",
+        "install it (on Debian: apt-get install qemu-system-x86)",
+    );
 }
 
 pub(crate) fn one_that_can_not_be_asked() {
@@ -83,7 +87,13 @@ pub(crate) fn one_that_dies() {
 }
 
 pub(crate) fn one_that_speaks_no_qmp() {
-    check_with(Script::NeverConnects, "", HURRY, "errored", "did not connect its channels within 3s");
+    check_with(
+        Script::NeverConnects,
+        "",
+        HURRY,
+        "errored",
+        "did not connect its channels within 3s",
+    );
     check_with(Script::Babbles, "", HURRY, "errored", "no QMP greeting");
     check_with(Script::IsMute, "", HURRY, "errored", "no QMP greeting");
 }
@@ -99,11 +109,12 @@ pub(crate) fn one_that_ends_by_force_alone() {
 
 pub(crate) fn one_that_stops_its_guest() {
     check(Script::Stops, "", "errored", "QEMU has stopped the guest by itself");
-    check(Script::HasNoSpace, "", "errored", "no space is left for the guest's disk");
+    check(Script::HasNoSpace, "", "errored", "no space is left for the file of the guest's disk");
 }
 
 pub(crate) fn registers_that_contradict_properties() {
-    let what = "not what you asked for: caching-mode is on, not off (registers read by the hypervisor)";
+    let what =
+        "not what you asked for: caching-mode is on, not off (registers read by the hypervisor)";
     check(Script::Contradicts, "", "errored", what);
 }
 
@@ -118,7 +129,7 @@ pub(crate) fn panics() {
 }
 
 pub(crate) fn an_agent_that_never_comes() {
-    check(Script::HasNoAgent, SHORT_BOOT, "timed-out", "no the agent's greeting");
+    check(Script::HasNoAgent, SHORT_BOOT, "timed-out", "no greeting of the agent");
 }
 
 pub(crate) fn a_reboot() {
@@ -126,14 +137,20 @@ pub(crate) fn a_reboot() {
 }
 
 pub(crate) fn a_workload_without_end() {
-    check(Script::HangsInWorkload, SHORT_WORKLOAD, "timed-out", "no the workload after 1.000 s");
+    check(
+        Script::HangsInWorkload,
+        SHORT_WORKLOAD,
+        "timed-out",
+        "no end of the workload after 1.000 s",
+    );
 }
 
 pub(crate) fn a_flood_on_the_console() {
     let place = Place::new();
     let (_, cell) = run(&place, Script::FloodsConsole, "", &[], 0);
     came_out(&cell, "passed", "");
-    let log = place.run_directory().join("cells").join(cell["id"].as_str().unwrap().replace('/', "_"));
+    let log =
+        place.run_directory().join("cells").join(cell["id"].as_str().unwrap().replace('/', "_"));
     let log = std::fs::read(log.join("console.log")).unwrap();
     assert!(log.len() < 5 << 20 && CONSOLE_FLOOD > 100_000, "{} bytes of log", log.len());
     let text = String::from_utf8_lossy(&log);
@@ -160,12 +177,22 @@ pub(crate) fn a_flood_in_the_trace_is_counted_exactly() {
 pub(crate) fn what_is_no_message() {
     check(Script::SendsGarbage, "", "errored", "the agent's channel broke: ");
     check(Script::ClaimsTooMuch, "", "errored", "over the limit");
-    check(Script::ClaimsMoreThanItHas, SHORT_BOOT, "timed-out", "no the agent's greeting");
+    check(Script::ClaimsMoreThanItHas, SHORT_BOOT, "timed-out", "no greeting of the agent");
 }
 
 pub(crate) fn messages_that_nobody_asked_for() {
-    check(Script::SendsGreetings, "", "errored", "the agent sent a greeting where its environment was due");
-    check(Script::SendsTheWrongKind, "", "errored", "the agent sent a farewell where its environment was due");
+    check(
+        Script::SendsGreetings,
+        "",
+        "errored",
+        "the agent sent a greeting where its environment was due",
+    );
+    check(
+        Script::SendsTheWrongKind,
+        "",
+        "errored",
+        "the agent sent a farewell where its environment was due",
+    );
     check(Script::Fails, "", "errored", "the agent failed: I'd rather not");
 }
 

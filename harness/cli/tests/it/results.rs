@@ -12,7 +12,8 @@ use crate::{
 
 pub(crate) fn judging_again_gives_the_same() {
     let place = Place::new();
-    let (case, kernel, junit) = (place.file("case.yaml", CASE), place.kernel(), place.path("junit.xml"));
+    let (case, kernel, junit) =
+        (place.file("case.yaml", CASE), place.kernel(), place.path("junit.xml"));
     let junit = junit.display().to_string();
     let old = place.qemu(Script::IsOld);
     let scripts = [Script::Passes, Script::Dies, Script::PanicsInColour, Script::IsOld];
@@ -33,7 +34,10 @@ pub(crate) fn judging_again_gives_the_same() {
     assert_eq!(again.document()["run"], ended.document()["run"]);
     let table = place.run(&["judge"]);
     table.exits(1);
-    assert!(table.stdout.contains("4 cells: 1 passed, 1 failed, 1 errored, 1 skipped"), "{table:?}");
+    assert!(
+        table.stdout.contains("4 cells: 1 passed, 1 failed, 1 errored, 1 skipped"),
+        "{table:?}"
+    );
 
     // The published schema is that of this type: `schema.rs` of the model sees to that.
     let document: Document = serde_json::from_value(ended.document()).unwrap();
@@ -42,7 +46,8 @@ pub(crate) fn judging_again_gives_the_same() {
     assert_eq!(ended.cell("qemu", &old)["outcome"], "skipped");
 
     let report = std::fs::read_to_string(&junit).unwrap();
-    let report = Report::deserialize_from_str(&report).unwrap_or_else(|error| panic!("{error}\n{report}"));
+    let report =
+        Report::deserialize_from_str(&report).unwrap_or_else(|error| panic!("{error}\n{report}"));
     assert_eq!((report.tests, report.failures, report.errors), (4, 1, 1));
 }
 
@@ -55,7 +60,8 @@ fn command_below<'a>(plan: &'a str, comment: &str) -> &'a str {
 
 pub(crate) fn the_plan_is_what_was_run() {
     let place = Place::new();
-    let (case, kernel, qemu) = (place.file("case.yaml", CASE), place.kernel(), place.qemu(Script::Passes));
+    let (case, kernel, qemu) =
+        (place.file("case.yaml", CASE), place.kernel(), place.qemu(Script::Passes));
     let options = ["--kernel", &kernel, "--qemu", &qemu, "--append", "quiet x='a b'"];
     let ended = place.run(&[&["run", &case, "--format", "json"], &options[..]].concat());
     ended.exits(0);
@@ -63,9 +69,11 @@ pub(crate) fn the_plan_is_what_was_run() {
     let plan = place.run(&[&["plan", &id, "--case", &case], &options[..]].concat());
     plan.exits(0);
     // The shell itself is to find the words again.
-    let words = format!("printf '%s\\n' {}", command_below(&plan.stdout, "# what `dmarig run` starts"));
+    let words =
+        format!("printf '%s\\n' {}", command_below(&plan.stdout, "# what `dmarig run` starts"));
     let output = Command::new("sh").args(["-c", &words]).output().unwrap();
-    let planned: Vec<String> = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
+    let planned: Vec<String> =
+        String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
     let argv = place.record()[0]["observation"]["setup"]["argv"].clone();
     assert_eq!(serde_json::to_value(planned).unwrap(), argv);
 }
@@ -83,7 +91,9 @@ pub(crate) fn by_hand_it_runs_in_a_guest() {
     command.current_dir(place.path("by-hand"));
     let ended = place.start(command).wait();
     ended.exits(0);
-    for text in ["command line: ", "iommu.strict=1", "400 operations", "0 errors, 0 lost, 0 corrupt"] {
+    for text in
+        ["command line: ", "iommu.strict=1", "400 operations", "0 errors, 0 lost, 0 corrupt"]
+    {
         assert!(ended.stdout.contains(text), "no `{text}` in\n{}", ended.stdout);
     }
     place.nothing_is_left();

@@ -67,6 +67,8 @@ fn scalable_mode_passes_as_it_should() {
         mode(guest(kernel, On, Strict), first).passes();
     }
     mode(guest("5.10.262", On, Lazy).warned(), first).passes();
+    mode(guest("5.10.262", On, Lazy).warned().shows("DMA", Profile::Batched), first)
+        .fails(&["dsi", "psi-per-unmap"]);
     // Stable kernels differ here.
     mode(guest("6.1.176", On, Lazy).warned(), first).passes();
     mode(guest("6.1.176", On, Lazy).shows("DMA-FQ", Profile::Batched), first).passes();
@@ -324,16 +326,72 @@ fn each_end_has_its_outcome() {
 }
 
 #[test]
-fn network_interfaces_may_unmap_nothing() {
+fn network_interfaces_are_judged_by_their_unmaps() {
     let nic = |policy| {
         guest("6.12.107", On, policy).warned().with(|axes| axes.device = Device::VirtioNet)
     };
-    nic(Strict).passes();
-    let verdict = nic(Lazy).judged(|seen| {
-        seen.windows[0].dma.as_mut().unwrap().events.clear();
-        seen.windows[0].report.interface = Interface::Packet;
+    for policy in [Strict, Lazy] {
+        nic(policy).passes();
+        // Buffers that stay mapped.
+        let verdict = nic(policy).judged(|seen| {
+            let trace = seen.windows[0].trace.as_mut().unwrap();
+            (trace.psi, trace.psi_opening) = (trace.psi + 512, trace.psi_opening + 512);
+        });
+        assert_eq!(verdict.outcome, Outcome::Passed, "{:?}", verdict.reasons);
+        let verdict = nic(policy).judged(|seen| {
+            seen.windows[0].dma.as_mut().unwrap().events.clear();
+            seen.windows[0].report.interface = Interface::Packet;
+        });
+        assert_eq!(
+            verdict.reasons,
+            ["psi-per-unmap: could not be judged: nothing was unmapped, expected exactly 1"]
+        );
+    }
+}
+
+#[test]
+fn a_device_iotlb_that_is_not_invalidated_fails() {
+    let ats = |policy, caching_mode| {
+        guest("6.1.176", caching_mode, policy).with(|axes| {
+            axes.device = Device::VirtioBlk;
+            axes.device_iotlb = On;
+        })
+    };
+    let strict = ats(Strict, On).warned();
+    strict.passes();
+    ats(Lazy, On).warned().passes();
+    let batched = ats(Lazy, Off).shows("DMA-FQ", Profile::Batched);
+    batched.passes();
+    let forgets = |count| {
+        move |seen: &mut Observation| {
+            seen.windows[0].trace.as_mut().unwrap().device_iotlb = count;
+        }
+    };
+    for verdict in [
+        strict.judged(forgets(OPS - 1)),
+        strict.judged(forgets(0)),
+        ats(Lazy, On).warned().judged(forgets(9)),
+        batched.judged(forgets(0)),
+    ] {
+        assert_eq!(verdict.outcome, Outcome::Failed);
+        assert_eq!(verdict.reasons.len(), 1, "{:?}", verdict.reasons);
+        assert!(verdict.reasons[0].starts_with("device-iotlb-per-unmap: "));
+    }
+}
+
+#[test]
+fn a_rate_that_is_no_whole_number_does_not_read_as_one() {
+    let verdict = guest("6.1.176", Off, Strict).judged(|seen| {
+        seen.windows[0].trace.as_mut().unwrap().psi = 9_999;
+        let counted = &mut seen.windows[0].dma.as_mut().unwrap().events;
+        counted.values_mut().for_each(|count| *count = 10_000);
     });
-    assert_eq!(verdict.outcome, Outcome::Passed, "{:?}", verdict.reasons);
+    assert_eq!(
+        verdict.reasons,
+        [
+            "psi-per-unmap: 0.9999, expected exactly 1: a strict unmap is one page-selective invalidation, no more and no fewer"
+        ]
+    );
 }
 
 #[test]

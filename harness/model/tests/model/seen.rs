@@ -266,6 +266,7 @@ fn window(guest: &Guest) -> Window {
         Profile::Nothing => (0, 0),
     };
     let ops = if guest.profile == Profile::Nothing { 0 } else { OPS };
+    let device_iotlb = if guest.axes.device_iotlb == Toggle::On { closing + dsi } else { 0 };
     let events = [("iommu:map", ops), ("iommu:unmap", ops)];
     Window {
         kind: WindowKind::Counting,
@@ -275,6 +276,7 @@ fn window(guest: &Guest) -> Window {
             psi_opening: opening,
             psi_closing: closing,
             dsi,
+            device_iotlb,
             ..TraceCounts::default()
         }),
         dma: Some(DmaCounts {

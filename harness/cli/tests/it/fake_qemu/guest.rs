@@ -82,7 +82,8 @@ impl Channels {
     }
 
     pub(super) fn event(&self, name: &str, data: &Value) {
-        let event = json!({"timestamp": {"seconds": 1, "microseconds": 0}, "event": name, "data": data});
+        let event =
+            json!({"timestamp": {"seconds": 1, "microseconds": 0}, "event": name, "data": data});
         let _ = writeln!(self.qmp.lock().unwrap(), "{event}\r");
     }
 
@@ -137,20 +138,18 @@ pub(super) fn play(script: Script, arguments: &[String]) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let _guard = runtime.enter();
     if matches!(script, Script::IsStubborn | Script::HangsAndIgnoresTerm) {
-        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap();
+        let _ = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap();
     }
     let input = channels.qmp.lock().unwrap().try_clone().unwrap();
     let output = Shared(Arc::clone(&channels.qmp), Vec::new());
-    let mut quit = false;
     let mut waiting = Some((machine.clone(), channels));
     let conversation = converse(script, input, output, |name, arguments| {
         let answer = match name {
-            _ if quit => return None,
             "qom-get" => machine.iommu[arguments["property"].as_str().unwrap()].clone(),
             "human-monitor-command" => register(script, &machine, arguments),
             "cont" if script == Script::Refuses => {
                 let error = json!({"class": "GenericError", "desc": "the guest is not at home"});
-                return Some(json!({"error": error}));
+                return json!({"error": error});
             }
             "cont" => {
                 let (machine, channels) = waiting.take().expect("one cont");
@@ -158,13 +157,9 @@ pub(super) fn play(script: Script, arguments: &[String]) -> ExitCode {
                 json!({})
             }
             "quit" if script == Script::IsStubborn => hang(),
-            "quit" => {
-                quit = true;
-                json!({})
-            }
             _ => json!({}),
         };
-        Some(json!({"return": answer}))
+        json!({"return": answer})
     });
     if script == Script::ClosesMonitor {
         hang()

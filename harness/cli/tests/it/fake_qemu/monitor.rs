@@ -29,21 +29,23 @@ fn version(script: Script) -> Value {
     json!({"qemu": {"major": parts[0], "minor": parts[1], "micro": parts[2]}, "package": ""})
 }
 
-/// Answers commands until the stream ends or `answer` breaks off.
+/// Answers commands until `quit` or the stream's end.
 pub(super) fn converse(
     script: Script,
     input: impl Read,
     mut output: impl Write,
-    mut answer: impl FnMut(&str, &Value) -> Option<Value>,
+    mut answer: impl FnMut(&str, &Value) -> Value,
 ) -> io::Result<()> {
     let greeting = json!({"QMP": {"version": version(script), "capabilities": []}});
     writeln!(output, "{greeting}\r")?;
     for line in BufReader::new(input).lines() {
         let command: Value = serde_json::from_str(&line?)?;
         let name = command["execute"].as_str().unwrap_or_default();
-        let Some(answer) = answer(name, &command["arguments"]) else { return Ok(()) };
-        writeln!(output, "{answer}\r")?;
+        writeln!(output, "{}\r", answer(name, &command["arguments"]))?;
         output.flush()?;
+        if name == "quit" {
+            break;
+        }
     }
     Ok(())
 }
@@ -62,10 +64,8 @@ pub(super) fn inspected(script: Script) -> ExitCode {
         }
         _ => {}
     }
-    let mut quit = false;
     let conversation = converse(script, io::stdin(), io::stdout(), |name, arguments| {
         let answer = match name {
-            _ if quit => return None,
             "query-version" => version(script),
             "qom-list-types" if arguments["implements"] == "accel" => {
                 json!([{"name": "tcg-accel"}])
@@ -79,13 +79,9 @@ pub(super) fn inspected(script: Script) -> ExitCode {
                 .map(|(name, value)| json!({"name": name, "default-value": value}))
                 .collect(),
             "query-command-line-options" => json!([{"option": "sandbox", "parameters": []}]),
-            "quit" => {
-                quit = true;
-                json!({})
-            }
             _ => json!({}),
         };
-        Some(json!({"return": answer}))
+        json!({"return": answer})
     });
     conversation.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
 }
