@@ -18,5 +18,8 @@ pub const RESULT_SCHEMA: &str = include_str!("../schema/result.schema.json");
 /// The case file whose name is `name` or `name.yaml`: its full name, and its text.
 #[must_use]
 pub fn case(name: &str) -> Option<(&'static str, &'static str)> {
-    CASES.iter().copied().find(|(file, _)| *file == name || file.strip_suffix(".yaml") == Some(name))
+    CASES
+        .iter()
+        .copied()
+        .find(|(file, _)| *file == name || file.strip_suffix(".yaml") == Some(name))
 }

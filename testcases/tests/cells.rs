@@ -25,7 +25,8 @@ fn main() -> ExitCode {
     for (prefix, case, kernels) in SUITES {
         let kernels = kernels.iter().map(|kernel| format!("--kernel={kernel}"));
         let options: Vec<String> = std::iter::once((*case).to_owned()).chain(kernels).collect();
-        for id in dmarig::cell_ids(&options).expect("the cases that dmarig brings along are sound") {
+        for id in dmarig::cell_ids(&options).expect("the cases that dmarig brings along are sound")
+        {
             let options = options.clone();
             let name = format!("{prefix}::{id}");
             trials.push(Trial::test(name, move || run(&options, &id)));

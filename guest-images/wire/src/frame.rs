@@ -34,7 +34,9 @@ pub enum FrameError {
     #[error("the other end speaks protocol version {0}, this end {VERSION}")]
     Version(u8),
     /// A header names a size beyond the limits.
-    #[error("a frame claims {payload} bytes of payload for {message} bytes of message, over the limit")]
+    #[error(
+        "a frame claims {payload} bytes of payload for {message} bytes of message, over the limit"
+    )]
     TooLarge {
         /// Claimed payload length, in bytes.
         payload: usize,

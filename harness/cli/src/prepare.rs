@@ -232,7 +232,11 @@ impl<'a> Preparer<'a> {
         packed
     }
 
-    fn pack(&mut self, kernel: &Kernel, device: Device) -> Result<dmarig_images::Initramfs, String> {
+    fn pack(
+        &mut self,
+        kernel: &Kernel,
+        device: Device,
+    ) -> Result<dmarig_images::Initramfs, String> {
         let wanted = kernel.modules(device);
         let directory = self.kernel(&kernel.name)?.image.modules.clone();
         let modules = match (wanted.is_empty(), directory) {
@@ -252,8 +256,7 @@ impl<'a> Preparer<'a> {
             }
         };
         let files = added(&self.selection.adds)?;
-        let spec =
-            InitramfsSpec { agent: dmarig_images::AGENT, modules: &modules, files: &files };
+        let spec = InitramfsSpec { agent: dmarig_images::AGENT, modules: &modules, files: &files };
         self.cache.pack(&spec).map_err(|error| error.to_string())
     }
 
@@ -420,7 +423,8 @@ fn added(paths: &[PathBuf]) -> Result<Vec<AddedFile>, String> {
         .iter()
         .map(|path| {
             let name = path.file_name().and_then(|name| name.to_str());
-            let name = name.ok_or_else(|| format!("--add {}: it has no plain name", path.display()))?;
+            let name =
+                name.ok_or_else(|| format!("--add {}: it has no plain name", path.display()))?;
             if !Path::new(path).is_file() {
                 return Err(format!("--add {}: there is no such file", path.display()));
             }

@@ -8,7 +8,11 @@ use dmarig_history::CellRecord;
 use dmarig_model::{matrix::Cell, text::shown};
 use dmarig_rig::guest::Stage;
 
-pub(crate) use self::{junit::junit, live::{Lines, Live}, table::{Footing, table}};
+pub(crate) use self::{
+    junit::junit,
+    live::{Lines, Live},
+    table::{Footing, table},
+};
 
 /// What happens while a run goes on.
 pub(crate) trait Events {

@@ -3,5 +3,6 @@
 mod record;
 
 pub use record::{
-    CaseText, CellRecord, HostFacts, LoadError, RECORD_SCHEMA, Recorder, RunMeta, StoredRun, runs_directory,
+    CaseText, CellRecord, HostFacts, LoadError, RECORD_SCHEMA, Recorder, RunMeta, StoredRun,
+    runs_directory,
 };

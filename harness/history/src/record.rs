@@ -71,7 +71,8 @@ pub struct CellRecord {
 /// Where runs are kept: `$XDG_STATE_HOME/dmarig/runs` or `~/.local/state/dmarig/runs`.
 #[must_use]
 pub fn runs_directory() -> Option<PathBuf> {
-    let given = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let given =
+        |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let state = given("XDG_STATE_HOME").or_else(|| Some(given("HOME")?.join(".local/state")))?;
     Some(state.join("dmarig/runs"))
 }
@@ -96,10 +97,14 @@ impl Recorder {
         let directory = runs.join(&meta.id);
         let told = |error: io::Error| {
             let place = directory.display();
-            io::Error::new(error.kind(), format!("can't write the run's record in {place}: {error}"))
+            io::Error::new(
+                error.kind(),
+                format!("can't write the run's record in {place}: {error}"),
+            )
         };
         fs::create_dir_all(directory.join("cells")).map_err(told)?;
-        write_synced(&directory.join("run.json"), &serde_json::to_vec_pretty(meta)?).map_err(told)?;
+        write_synced(&directory.join("run.json"), &serde_json::to_vec_pretty(meta)?)
+            .map_err(told)?;
         let cells = OpenOptions::new()
             .append(true)
             .create_new(true)
@@ -187,7 +192,9 @@ pub enum LoadError {
         error: String,
     },
     /// Written by a newer dmarig.
-    #[error("{path} has record version {found}, this dmarig reads up to {RECORD_SCHEMA}: use a newer dmarig")]
+    #[error(
+        "{path} has record version {found}, this dmarig reads up to {RECORD_SCHEMA}: use a newer dmarig"
+    )]
     Newer {
         /// The file.
         path: String,
@@ -254,7 +261,11 @@ fn read(path: &Path) -> Result<String, LoadError> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn parse<T: for<'de> Deserialize<'de>>(text: &str, path: &Path, line: usize) -> Result<T, LoadError> {
+fn parse<T: for<'de> Deserialize<'de>>(
+    text: &str,
+    path: &Path,
+    line: usize,
+) -> Result<T, LoadError> {
     let path = path.display().to_string();
     // Asked first, since a newer layout may well not parse.
     if let Ok(JustSchema { schema: found @ RECORD_SCHEMA.. }) = serde_json::from_str(text)
@@ -262,8 +273,11 @@ fn parse<T: for<'de> Deserialize<'de>>(text: &str, path: &Path, line: usize) -> 
     {
         return Err(LoadError::Newer { path, found });
     }
-    serde_json::from_str(text)
-        .map_err(|error| LoadError::Damaged { path, line, error: error.to_string() })
+    serde_json::from_str(text).map_err(|error| LoadError::Damaged {
+        path,
+        line,
+        error: error.to_string(),
+    })
 }
 
 #[cfg(test)]
@@ -335,7 +349,8 @@ mod tests {
     fn a_newer_record_is_refused_by_name() {
         let runs = tempfile::tempdir().unwrap();
         let recorder = Recorder::create(runs.path(), &mut meta()).unwrap();
-        fs::write(recorder.directory().join("cells.jsonl"), "{\"schema\":99,\"news\":1}\n").unwrap();
+        fs::write(recorder.directory().join("cells.jsonl"), "{\"schema\":99,\"news\":1}\n")
+            .unwrap();
         let error = StoredRun::load("last", runs.path()).unwrap_err();
         assert!(error.to_string().contains("record version 99"), "{error}");
     }

@@ -110,7 +110,7 @@ pub fn cells(case: &Case, given: &AxisSets) -> Result<Vec<Cell>, MatrixError> {
             why = format!("it has no workload for {}", axes.device);
             continue;
         }
-        let varied = named_axes(case, &own, &axes);
+        let varied = named_axes(case, &sets, &own, &axes);
         let id = id(&case.name, &varied, &axes);
         if !seen.insert(id.clone()) {
             return Err(MatrixError::Twice { id });
@@ -131,13 +131,17 @@ fn own_values(case: &Case) -> Axes {
 
 /// The axes that tell this cell from the case's others: those that the case varies, and those
 /// where the command line asked for something that the case would not have.
-fn named_axes(case: &Case, own: &Axes, axes: &Axes) -> Vec<Axis> {
+fn named_axes(case: &Case, sets: &AxisSets, own: &Axes, axes: &Axes) -> Vec<Axis> {
     Axis::ALL
         .into_iter()
         .filter(|axis| {
             *axis == Axis::Kernel
                 || case.axes.count(*axis) > 1
-                || axis.value(axes) != axis.value(own)
+                || match axis {
+                    // What runs a guest's instructions is no part of what is tested, unless it is varied.
+                    Axis::Accelerator => sets.count(*axis) > 1,
+                    _ => axis.value(axes) != axis.value(own),
+                }
         })
         .collect()
 }

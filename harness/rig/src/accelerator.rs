@@ -86,10 +86,9 @@ fn obstacle_at(device: &Path, qemu: &Qemu) -> Option<String> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Some(format!("this host has no {}", device.display()))
         }
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Some(format!(
-            "no permission on {} (the group `kvm` mostly has it)",
-            device.display()
-        )),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Some(format!("no permission on {} (the group `kvm` mostly has it)", device.display()))
+        }
         Err(error) => Some(format!("{} does not open: {error}", device.display())),
     }
 }

@@ -144,7 +144,8 @@ async fn read(
     if let (Some(log), false) = (&mut log, kept.tail.is_empty()) {
         let (front, back) = kept.tail.as_slices();
         let note = left_out(&kept).unwrap_or_default();
-        let written = [note.as_bytes(), front, back].iter().try_for_each(|part| log.write_all(part));
+        let written =
+            [note.as_bytes(), front, back].iter().try_for_each(|part| log.write_all(part));
         if written.is_err() {
             tracing::warn!("the end of the console's log could not be written");
         }
@@ -197,7 +198,9 @@ mod tests {
     async fn a_panic_is_known_when_its_line_ends() {
         let (near, mut far) = UnixStream::pair().unwrap();
         let mut console = Console::start(near, None);
-        far.write_all(b"[    1.0] Run /init as init process\r\n[ 2.0] Kernel panic - not ").await.unwrap();
+        far.write_all(b"[    1.0] Run /init as init process\r\n[ 2.0] Kernel panic - not ")
+            .await
+            .unwrap();
         far.write_all(b"syncing: Attempted to kill init!\r\n").await.unwrap();
         let line = tokio::time::timeout(Duration::from_secs(60), console.panicked()).await.unwrap();
         assert_eq!(line, "[ 2.0] Kernel panic - not syncing: Attempted to kill init!");

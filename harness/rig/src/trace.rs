@@ -43,9 +43,8 @@ impl Trace {
         // A host may allow less; then it is smaller.
         let _ = rustix::pipe::fcntl_setpipe_size(&fifo, CHUNK);
         let (sender, windows) = mpsc::unbounded_channel();
-        let reader = std::thread::Builder::new()
-            .name("trace".into())
-            .spawn(move || count(fifo, &sender))?;
+        let reader =
+            std::thread::Builder::new().name("trace".into()).spawn(move || count(fifo, &sender))?;
         Ok(Self { marks, next_mark: 1, windows, reader: Some(reader) })
     }
 
@@ -101,7 +100,8 @@ mod tests {
     async fn windows_hold_exactly_what_was_written_between_them() {
         let directory = tempfile::tempdir().unwrap();
         let mut trace = Trace::start(directory.path()).unwrap();
-        let mut qemu = OpenOptions::new().write(true).open(directory.path().join(TRACE_FIFO)).unwrap();
+        let mut qemu =
+            OpenOptions::new().write(true).open(directory.path().join(TRACE_FIFO)).unwrap();
         let line = b"vtd_inv_desc_iotlb_domain iotlb invalidate whole domain 0x2\n";
         for expected in [0, 5, 70_000] {
             for _ in 0..expected {

@@ -102,8 +102,11 @@ impl Vitals {
                     }
                 },
                 _ = self.process.exited() => {
-                    // An event that tells why may still be on its way here.
-                    while let Ok(event) = self.events.try_recv() {
+                    // An event that tells why may still be on its way here: the last one has come
+                    // when the connection's end has.
+                    while let Ok(Some(event)) =
+                        tokio::time::timeout(ENDING, self.events.recv()).await
+                    {
                         let end = meaning(&event);
                         self.keep(event);
                         if let Some(end) = end {

@@ -92,7 +92,8 @@ mod tests {
     fn what_a_dead_rig_left_is_swept_and_a_live_one_is_not() {
         let live = Workdir::new().unwrap();
         // No process has this number: the kernel's limit is 2^22.
-        let dead = std::env::temp_dir().join(format!("{PREFIX}99999999-test{}", std::process::id()));
+        let dead =
+            std::env::temp_dir().join(format!("{PREFIX}99999999-test{}", std::process::id()));
         fs::create_dir_all(&dead).unwrap();
         sweep();
         assert!(!dead.exists());

@@ -9,13 +9,17 @@ use std::{path::PathBuf, process::Command, time::Instant};
 
 use serde_json::Value;
 
-use crate::{bare::Bare, report::{median, show}};
+use crate::{
+    bare::Bare,
+    report::{median, show},
+};
 
 /// Pairs of each comparison; the first of each side warms up and is not counted.
 const PAIRS: usize = 10;
 
 fn main() {
-    let asked: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
+    let asked: Vec<String> =
+        std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
     let wanted = |name: &str| asked.is_empty() || asked.iter().any(|word| word == name);
     let rig = Rig::new();
     if wanted("trace") {
@@ -47,7 +51,10 @@ impl Rig {
 
     fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dmarig"));
-        command.args(words).args(["--accel", "tcg", "--format", "json", "--runs"]).arg(self.runs.path());
+        command
+            .args(words)
+            .args(["--accel", "tcg", "--format", "json", "--runs"])
+            .arg(self.runs.path());
         command
     }
 
@@ -63,9 +70,11 @@ impl Rig {
 
     /// The observation of the only cell of a run.
     fn observation(&self, run: &Value) -> Value {
-        let path: PathBuf = self.runs.path().join(run["run"].as_str().expect("an id")).join("cells.jsonl");
+        let path: PathBuf =
+            self.runs.path().join(run["run"].as_str().expect("an id")).join("cells.jsonl");
         let text = std::fs::read_to_string(path).expect("a record");
-        let record: Value = serde_json::from_str(text.lines().next().expect("a cell")).expect("a record");
+        let record: Value =
+            serde_json::from_str(text.lines().next().expect("a cell")).expect("a record");
         record["observation"].clone()
     }
 }
@@ -105,7 +114,8 @@ fn overhead(rig: &Rig) {
     println!("  where a cell's time goes (median share; command: outside of the guest's phases)");
     let names: Vec<String> = phases[0].iter().map(|(name, _)| name.clone()).collect();
     for name in names {
-        let shares = phases.iter().filter_map(|run| Some(run.iter().find(|(phase, _)| *phase == name)?.1));
+        let shares =
+            phases.iter().filter_map(|run| Some(run.iter().find(|(phase, _)| *phase == name)?.1));
         println!("    {name:10} {:5.1} %", 100.0 * median(&shares.collect::<Vec<_>>()));
     }
 }

@@ -10,7 +10,8 @@ const EVENTS: usize = 5_000_000;
 /// Writes lines like QEMU's into the FIFO and waits until all are counted.
 pub(crate) fn bench() {
     let directory = tempfile::tempdir().expect("a directory");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let _inside = runtime.enter();
     let mut trace = dmarig_rig::trace::Trace::start(directory.path()).expect("a trace");
     let path = directory.path().join(TRACE_FIFO);
@@ -22,8 +23,11 @@ pub(crate) fn bench() {
         for n in 0..EVENTS {
             // 60,000 ranges that are mapped and unmapped in turn, as a busy guest's.
             let iova = 0xf000_0000u64 + ((n / 2 % 60_000) as u64) * 0x1000;
-            writeln!(chunk, "vtd_inv_desc_iotlb_pages iotlb invalidate domain 0x2 addr {iova:#x} mask 0x0")
-                .expect("room");
+            writeln!(
+                chunk,
+                "vtd_inv_desc_iotlb_pages iotlb invalidate domain 0x2 addr {iova:#x} mask 0x0"
+            )
+            .expect("room");
             if chunk.len() > (1 << 20) - 128 || n + 1 == EVENTS {
                 fifo.write_all(&chunk).expect("the FIFO takes it");
                 chunk.clear();

@@ -28,7 +28,12 @@ impl Doctor {
     pub(crate) fn execute(self) -> Result<Exit, Failure> {
         let cache = open_cache(&self.places)?;
         let facts = host::facts();
-        println!("host      Linux {}, {} CPUs, {} MiB", facts.kernel, facts.cpus, facts.memory_kib >> 10);
+        println!(
+            "host      Linux {}, {} CPUs, {} MiB",
+            facts.kernel,
+            facts.cpus,
+            facts.memory_kib >> 10
+        );
         println!("          {}", facts.cpu);
         println!("iommu     {}", host::iommu());
         println!("vfio      {}", host::vfio());
@@ -41,11 +46,14 @@ impl Doctor {
         println!("cache     {}", cache.dir().display());
         println!("records   {}", super::runs(&self.places)?.display());
         let usable = !kernels.is_empty() && ready;
-        println!("\n{}", if usable {
-            "ready: `dmarig run` boots the smoke case"
-        } else {
-            "not ready: see the lines marked with ! above"
-        });
+        println!(
+            "\n{}",
+            if usable {
+                "ready: `dmarig run` boots the smoke case"
+            } else {
+                "not ready: see the lines marked with ! above"
+            }
+        );
         Ok(if usable { Exit::Passed } else { Exit::Errored })
     }
 
@@ -82,7 +90,10 @@ impl Doctor {
                 Ok(facts) => {
                     println!(
                         "kernel    {} {} ({}), boots by {}",
-                        kernel.name, kernel.version, kernel.release, facts.boot.name()
+                        kernel.name,
+                        kernel.version,
+                        kernel.release,
+                        facts.boot.name()
                     );
                     for device in Device::ALL {
                         let lacks = facts.lacks(*device);
@@ -141,8 +152,14 @@ fn skips(qemu: &Qemu) -> Vec<String> {
     let base = Axes::default();
     let settings = [
         ("pt=off", Axes { pt: Toggle::Off, ..base.clone() }),
-        ("scalable-mode=second-stage", Axes { scalable_mode: ScalableMode::SecondStage, ..base.clone() }),
-        ("scalable-mode=first-stage", Axes { scalable_mode: ScalableMode::FirstStage, ..base.clone() }),
+        (
+            "scalable-mode=second-stage",
+            Axes { scalable_mode: ScalableMode::SecondStage, ..base.clone() },
+        ),
+        (
+            "scalable-mode=first-stage",
+            Axes { scalable_mode: ScalableMode::FirstStage, ..base.clone() },
+        ),
         ("device-iotlb=on", Axes { device_iotlb: Toggle::On, ..base.clone() }),
     ];
     let devices = Device::ALL.iter().filter_map(|device| {

@@ -95,7 +95,8 @@ impl Fetch {
         let options = FetchOptions { mirrors, refresh: self.refresh };
         for recipe in wanted {
             let fetched = cache.fetch(recipe, &options, &Bars::default())?;
-            let how = if fetched.already_cached { "is here already" } else { "fetched and verified" };
+            let how =
+                if fetched.already_cached { "is here already" } else { "fetched and verified" };
             eprintln!("{} {} ({}) {how}", fetched.name, fetched.version, fetched.release);
         }
         Ok(Exit::Passed)
@@ -105,7 +106,9 @@ impl Fetch {
 fn list(cache: &Cache) -> Result<Exit, Failure> {
     let cached = cache.list()?;
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(["name", "version", "release", "size", "fetched"]);
+    table
+        .load_style(presets::NOTHING)
+        .set_header(["name", "version", "release", "size", "fetched"]);
     for recipe in cache.recipes().iter() {
         let mark = if recipe.default { " (default)" } else { "" };
         let name = format!("{}{mark}", recipe.name);

@@ -2,13 +2,7 @@
 
 use clap::Args;
 use dmarig_history::StoredRun;
-use dmarig_model::{
-    axes::Axis,
-    case::Case,
-    document::CellResult,
-    judge::judge,
-    matrix::Cell,
-};
+use dmarig_model::{axes::Axis, case::Case, document::CellResult, judge::judge, matrix::Cell};
 
 use crate::{
     commands::run::{Output, exit, tell},
@@ -56,7 +50,10 @@ impl Judge {
             let observation = record.observation;
             let case = cases.iter().find(|case| case.name == observation.case);
             let case = case.ok_or_else(|| {
-                anyhow::anyhow!("the record has a cell of case {} and not that case", observation.case)
+                anyhow::anyhow!(
+                    "the record has a cell of case {} and not that case",
+                    observation.case
+                )
             })?;
             let verdict = judge(case, &observation);
             let cell = Cell {
@@ -73,7 +70,11 @@ impl Judge {
         compare(&cases, &mut ended);
         let again = |cell: &Cell| format!("dmarig run {} --cell '{}'", cell.case, cell.id);
         let logs = |cell: &Cell| {
-            runs.join(&run.meta.id).join("cells").join(cell.id.replace('/', "_")).display().to_string()
+            runs.join(&run.meta.id)
+                .join("cells")
+                .join(cell.id.replace('/', "_"))
+                .display()
+                .to_string()
         };
         tell(&self.output, &run.meta.id, &ended, &again, &logs)?;
         Ok(exit(&ended))

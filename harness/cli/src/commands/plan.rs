@@ -123,13 +123,23 @@ fn solo(job: &Job) -> String {
         Job::Block(job) => write!(
             text,
             "block,device={},ops={},block-size={},queue-depth={},read-percent={},threads={},span={},seed={}",
-            device(job.device), job.ops, job.block_size, job.queue_depth, job.read_percent,
-            job.threads, job.span, job.seed
+            device(job.device),
+            job.ops,
+            job.block_size,
+            job.queue_depth,
+            job.read_percent,
+            job.threads,
+            job.span,
+            job.seed
         ),
         Job::Net(job) => write!(
             text,
             "net,device={},frames={},frame-size={},window={},seed={}",
-            device(job.device), job.frames, job.frame_size, job.window, job.seed
+            device(job.device),
+            job.frames,
+            job.frame_size,
+            job.window,
+            job.seed
         ),
         Job::Exec(job) => write!(text, "exec,{}", job.argv.join(",")),
     };

@@ -205,7 +205,12 @@ fn meta(selected: &Selected, command: Vec<String>) -> RunMeta {
 fn again(selection: &Selection, selected: &Selected, cell: &Cell) -> String {
     let mut words = vec!["dmarig".to_owned(), "run".into()];
     let file = &selected.case(cell).file;
-    words.push(file.strip_suffix(".yaml").filter(|name| dmarig_testcases::case(name).is_some()).unwrap_or(file).to_owned());
+    words.push(
+        file.strip_suffix(".yaml")
+            .filter(|name| dmarig_testcases::case(name).is_some())
+            .unwrap_or(file)
+            .to_owned(),
+    );
     let mut option = |name: &str, value: &str| words.extend([name.to_owned(), value.to_owned()]);
     option("--cell", &cell.id);
     if !selection.kernels.is_empty() {

@@ -20,10 +20,13 @@ enum Which {
 
 impl Schema {
     pub(crate) fn execute(self) -> Result<Exit, Failure> {
-        print!("{}", match self.of {
-            Which::Case => dmarig_testcases::CASE_SCHEMA,
-            Which::Result => dmarig_testcases::RESULT_SCHEMA,
-        });
+        print!(
+            "{}",
+            match self.of {
+                Which::Case => dmarig_testcases::CASE_SCHEMA,
+                Which::Result => dmarig_testcases::RESULT_SCHEMA,
+            }
+        );
         Ok(Exit::Passed)
     }
 }

@@ -2,13 +2,10 @@
 
 use std::{collections::BTreeMap, fmt::Write};
 
-use comfy_table::{Attribute, Cell as Field, CellAlignment, Color, ContentArrangement, Table, presets};
-use dmarig_model::{
-    axes::Axis,
-    document::CellResult,
-    matrix::Cell,
-    observation::Outcome,
+use comfy_table::{
+    Attribute, Cell as Field, CellAlignment, Color, ContentArrangement, Table, presets,
 };
+use dmarig_model::{axes::Axis, document::CellResult, matrix::Cell, observation::Outcome};
 
 /// Cells whose checks are told though they passed; more would bury the table.
 const EXPLAINED: usize = 12;
@@ -91,18 +88,17 @@ fn why(cells: &[(&Cell, &CellResult)], columns: &[Axis], footing: &Footing<'_>) 
     if passed.is_empty() || passed.len() > EXPLAINED {
         return String::new();
     }
-    let mut text = String::from("\nwhy\n");
+    let mut text = String::from("\nas expected of each\n");
     for (cell, result) in passed {
         let values: Vec<String> = columns.iter().map(|axis| axis.value(&cell.axes)).collect();
         let held = result.checks.iter().filter(|check| TELLING.contains(&check.name.as_str()));
         let checks: Vec<String> = held
             .map(|check| {
-                let expected = if check.expected.trim_start_matches("exactly ") == check.found {
-                    "as expected".to_owned()
+                if check.expected.trim_start_matches("exactly ") == check.found {
+                    format!("{} {}", check.name, check.found)
                 } else {
-                    format!("expected {}", check.expected)
-                };
-                format!("{} {} ({expected})", check.name, check.found)
+                    format!("{} {} (of {})", check.name, check.found, check.expected)
+                }
             })
             .collect();
         let values = if values.is_empty() { cell.case.clone() } else { values.join(" ") };
@@ -130,7 +126,8 @@ fn heading(name: &str, cells: &[(&Cell, &CellResult)], columns: &[Axis]) -> Stri
             let _ = write!(text, " ({release})");
         }
     }
-    if let Some(result) = cells.iter().map(|(_, result)| result).find(|result| result.qemu_version.is_some())
+    if let Some(result) =
+        cells.iter().map(|(_, result)| result).find(|result| result.qemu_version.is_some())
         && !columns.contains(&Axis::Qemu)
     {
         let version = result.qemu_version.as_deref().unwrap_or_default();
