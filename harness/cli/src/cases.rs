@@ -83,13 +83,16 @@ fn overrides(selection: &Selection, case: &Case, cache: &Cache) -> Result<AxisSe
     let mut fill = |axis: Axis, names: &[String], default: &str| {
         let own = case.axes.count(axis) > 0;
         match (names.is_empty(), here(&given, axis)) {
-            (false, true) => Err(Failure::usage(anyhow!(
-                "{axis} is given both by --set and by --{axis}: give it once"
-            ))),
-            (false, false) => Ok(set(&mut given, axis, names.to_vec())),
-            (true, false) if !own => Ok(set(&mut given, axis, vec![default.to_owned()])),
-            (true, _) => Ok(()),
+            (false, true) => {
+                return Err(Failure::usage(anyhow!(
+                    "{axis} is given both by --set and by --{axis}: give it once"
+                )));
+            }
+            (false, false) => set(&mut given, axis, names.to_vec()),
+            (true, false) if !own => set(&mut given, axis, vec![default.to_owned()]),
+            (true, _) => {}
         }
+        Ok(())
     };
     fill(Axis::Kernel, &selection.kernels, &cache.recipes().default_recipe().name)?;
     fill(Axis::Qemu, &selection.qemus, DEFAULT_QEMU)?;

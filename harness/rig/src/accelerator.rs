@@ -148,7 +148,7 @@ mod tests {
         let missing = obstacle_at(Path::new("/nonexistent/kvm"), &qemu(&["kvm"])).unwrap();
         assert!(missing.contains("has no /nonexistent/kvm"), "{missing}");
         assert!(obstacle_at(device.path(), &qemu(&["tcg"])).unwrap().contains("built without KVM"));
-        fs::set_permissions(device.path(), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(device.path(), fs::Permissions::from_mode(0o000)).unwrap();
         // Root may open anything: only an ordinary user can be refused.
         if !rustix::process::geteuid().is_root() {
             let refused = obstacle_at(device.path(), &qemu(&["kvm"])).unwrap();

@@ -7,6 +7,9 @@ use comfy_table::{
 };
 use dmarig_model::{axes::Axis, document::CellResult, matrix::Cell, observation::Outcome};
 
+/// A cell with its result.
+type Row<'a> = (&'a Cell, &'a CellResult);
+
 /// Cells whose checks are told though they passed; more would bury the table.
 const EXPLAINED: usize = 12;
 
@@ -27,7 +30,7 @@ pub(crate) struct Footing<'a> {
 }
 
 /// All cells in one table a case, then those that need a look.
-pub(crate) fn table(cells: &[(&Cell, &CellResult)], footing: &Footing<'_>) -> String {
+pub(crate) fn table(cells: &[Row<'_>], footing: &Footing<'_>) -> String {
     let mut text = String::new();
     let mut names: Vec<&str> = Vec::new();
     for (cell, _) in cells {
@@ -45,7 +48,7 @@ pub(crate) fn table(cells: &[(&Cell, &CellResult)], footing: &Footing<'_>) -> St
 }
 
 /// Axes whose values differ within these cells.
-fn columns(cells: &[(&Cell, &CellResult)]) -> Vec<Axis> {
+fn columns(cells: &[Row<'_>]) -> Vec<Axis> {
     let differs = |axis: &Axis| {
         let mut values = cells.iter().map(|(cell, _)| axis.value(&cell.axes));
         let first = values.next();
@@ -54,7 +57,7 @@ fn columns(cells: &[(&Cell, &CellResult)]) -> Vec<Axis> {
     Axis::ALL.into_iter().filter(differs).collect()
 }
 
-fn case_table(name: &str, cells: &[(&Cell, &CellResult)], footing: &Footing<'_>) -> String {
+fn case_table(name: &str, cells: &[Row<'_>], footing: &Footing<'_>) -> String {
     let columns = columns(cells);
     let mut table = Table::new();
     table
@@ -82,7 +85,7 @@ fn case_table(name: &str, cells: &[(&Cell, &CellResult)], footing: &Footing<'_>)
 }
 
 /// What each cell that passed was held against, in a line or two; left away where there are many.
-fn why(cells: &[(&Cell, &CellResult)], columns: &[Axis], footing: &Footing<'_>) -> String {
+fn why(cells: &[Row<'_>], columns: &[Axis], footing: &Footing<'_>) -> String {
     let passed = cells.iter().filter(|(_, result)| result.outcome == Outcome::Passed);
     let passed: Vec<_> = passed.collect();
     if passed.is_empty() || passed.len() > EXPLAINED {
@@ -114,7 +117,7 @@ fn bold(text: String, footing: &Footing<'_>) -> Field {
 }
 
 /// The case, and the values that all of its cells share.
-fn heading(name: &str, cells: &[(&Cell, &CellResult)], columns: &[Axis]) -> String {
+fn heading(name: &str, cells: &[Row<'_>], columns: &[Axis]) -> String {
     let mut text = format!("case {name}");
     let Some((cell, _)) = cells.first() else { return text };
     if !columns.contains(&Axis::Device) {
@@ -168,9 +171,9 @@ fn fields(result: &CellResult, footing: &Footing<'_>) -> Vec<Field> {
 }
 
 /// Cells that did not pass; those with the same reasons are told once.
-fn problems(cells: &[(&Cell, &CellResult)], footing: &Footing<'_>) -> String {
+fn problems(cells: &[Row<'_>], footing: &Footing<'_>) -> String {
     let mut text = String::new();
-    let mut groups: BTreeMap<(Outcome, &[String]), Vec<(&Cell, &CellResult)>> = BTreeMap::new();
+    let mut groups: BTreeMap<(Outcome, &[String]), Vec<Row<'_>>> = BTreeMap::new();
     for (cell, result) in cells {
         if result.outcome != Outcome::Passed {
             groups.entry((result.outcome, &result.reasons)).or_default().push((cell, result));
@@ -231,7 +234,7 @@ fn wrapped(line: &str, width: u16, indent: &str) -> String {
     text
 }
 
-fn totals(cells: &[(&Cell, &CellResult)]) -> String {
+fn totals(cells: &[Row<'_>]) -> String {
     let count = |outcome| cells.iter().filter(|(_, result)| result.outcome == outcome).count();
     let parts: Vec<String> =
         [Outcome::Passed, Outcome::Failed, Outcome::TimedOut, Outcome::Errored, Outcome::Skipped]
