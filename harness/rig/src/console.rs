@@ -5,7 +5,7 @@ use std::{
     fs::File,
     io::Write,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use tokio::{io::AsyncReadExt, net::UnixStream, sync::watch, task::JoinHandle};
@@ -14,8 +14,6 @@ use tokio::{io::AsyncReadExt, net::UnixStream, sync::watch, task::JoinHandle};
 pub const HEAD_KEPT: usize = 4 << 20;
 /// Bytes that are kept from its end where it is longer.
 pub const TAIL_KEPT: usize = 256 << 10;
-/// How long bytes gather before they are taken.
-const GATHER: Duration = Duration::from_millis(2);
 /// A longer line is taken in pieces.
 const MAX_LINE: usize = 8 << 10;
 
@@ -127,8 +125,6 @@ async fn read(
 ) {
     let mut buffer = vec![0; 16 << 10];
     while let Ok(length @ 1..) = socket.read(&mut buffer).await {
-        // QEMU hands over each byte by itself, and to be woken for each costs the guest its core.
-        tokio::time::sleep(GATHER).await;
         let bytes = &buffer[..length];
         let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
         let logged = kept.add(bytes);

@@ -348,8 +348,9 @@ impl Session {
     ) -> Result<(), End> {
         for name in names {
             let name = (*name).to_owned();
-            // Names differ little by version; one that is missing counts nothing.
-            let command = qmp::TraceEventSetState { name, enable, ignore_unavailable: true };
+            // An event that this QEMU has not, or can't trace, would count nothing and look like
+            // peace: that must not be passed over.
+            let command = qmp::TraceEventSetState { name, enable, ignore_unavailable: !enable };
             self.qmp(launch, command).await?;
         }
         Ok(())
