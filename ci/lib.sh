@@ -3,7 +3,7 @@
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
-# The newest cargo-nextest that the workspace's rust-version builds.
+# A cargo-nextest that the workspace's rust-version builds: its newest ones ask for more.
 NEXTEST=0.9.114
 
 say() { printf '==> %s\n' "$*" >&2; }
