@@ -140,11 +140,25 @@ impl Recorder {
     pub fn add(&mut self, cell: &CellRecord) -> io::Result<()> {
         let mut line = serde_json::to_vec(cell)?;
         line.push(b'\n');
-        self.cells.write_all(&line).and_then(|()| self.cells.sync_data()).map_err(|error| {
+        let write = |file: &mut File| file.write_all(&line).and_then(|()| file.sync_data());
+        whole_or_nothing(&mut self.cells, write).map_err(|error| {
             let place = self.directory.join("cells.jsonl");
             io::Error::new(error.kind(), format!("can't record in {}: {error}", place.display()))
         })
     }
+}
+
+/// Takes back what a failed write left: on a full disk that is half a line, which the next one would
+/// be glued to.
+fn whole_or_nothing(
+    file: &mut File,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
+    let before = file.metadata()?.len();
+    write(file).inspect_err(|_| {
+        // Where even this fails, the line stays torn, as a killed run may leave it.
+        let _ = file.set_len(before);
+    })
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -343,6 +357,21 @@ mod tests {
             let run = StoredRun::load("last", runs.path()).unwrap();
             assert!(run.torn && run.cells.len() == 1, "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn half_a_line_of_a_full_disk_is_taken_back() {
+        let runs = tempfile::tempdir().unwrap();
+        let mut recorder = Recorder::create(runs.path(), &mut meta()).unwrap();
+        recorder.add(&cell("smoke/a")).unwrap();
+        let full = whole_or_nothing(&mut recorder.cells, |file| {
+            file.write_all(b"{\"schema\":1,\"obs")?;
+            Err(io::ErrorKind::StorageFull.into())
+        });
+        assert_eq!(full.unwrap_err().kind(), io::ErrorKind::StorageFull);
+        recorder.add(&cell("smoke/b")).unwrap();
+        let run = StoredRun::load("last", runs.path()).unwrap();
+        assert_eq!((run.cells.len(), run.torn), (2, false));
     }
 
     #[test]
