@@ -182,8 +182,9 @@ impl<'a> Preparer<'a> {
     pub(crate) async fn qemu(&mut self, name: &str) -> Result<Qemu, String> {
         if !self.qemus.contains_key(name) {
             let directory = self.cache.dir().join("qemu");
+            let deadline = Deadlines::answer(self.selection.patience);
             let found = match which::which(name) {
-                Ok(path) => inspect::inspect_cached(name, &path, &directory)
+                Ok(path) => inspect::inspect_cached(name, &path, &directory, deadline)
                     .await
                     .map_err(|error| error.to_string()),
                 Err(error) => Err(format!(

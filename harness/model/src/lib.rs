@@ -14,6 +14,7 @@ pub mod matrix;
 pub mod measure;
 pub mod observation;
 pub mod plan;
+pub mod probe;
 pub mod qemu;
 pub mod text;
 pub mod trace;

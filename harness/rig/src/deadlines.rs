@@ -23,6 +23,13 @@ pub struct Deadlines {
 }
 
 impl Deadlines {
+    /// One answer of QEMU's monitor on a machine that is `factor` times slower than usual. QEMU
+    /// answers in milliseconds; the rest is for a machine that does a hundred other things.
+    #[must_use]
+    pub fn answer(factor: f64) -> Duration {
+        Duration::from_secs(60).mul_f64(factor.max(0.1))
+    }
+
     /// Deadlines for an accelerator. `boot` and `workload` are what a case allows on real hardware;
     /// all are stretched where instructions are emulated, and by `factor` (2 for a machine half as
     /// fast).
@@ -38,7 +45,7 @@ impl Deadlines {
         Self {
             spawn: seconds(30),
             boot: stretch(boot, emulated),
-            qmp: seconds(60),
+            qmp: Self::answer(factor),
             request: seconds(120),
             workload: stretch(workload, emulated),
             end: seconds(10),

@@ -6,21 +6,23 @@ use std::{
 };
 
 use dmarig_model::{axes::Device, qemu::Qemu, version::Version};
-use serde_json::Value;
 use tokio::{io::AsyncReadExt, process::Command};
 
 use crate::{
     process::die_with_parent,
     qmp::{
-        DeviceListProperties, Qmp, QmpError, QomListTypes, QueryCommandLineOptions, QueryVersion,
-        Quit,
+        DeviceListProperties, Qmp, QmpError, QomListProperties, QueryCommandLineOptions,
+        QueryVersion, Quit,
     },
 };
 
-/// Device types that are asked for besides those of the device axis.
-const MORE_DEVICES: &[&str] = &["intel-iommu", "vfio-pci", "vfio-user-pci", "iommufd"];
-/// QEMU starts in well under a second; this is for a machine that does a hundred other things.
-const DEADLINE: Duration = Duration::from_secs(60);
+/// Types that are asked for besides those of the device axis.
+const MORE_TYPES: &[&str] = &["intel-iommu", "vfio-pci", "vfio-user-pci", "iommufd"];
+/// Which questions these are: to be raised with every change of them, so that no answer to older
+/// ones is taken for an answer.
+const QUESTIONS: u32 = 2;
+/// Accelerators that a cell may want.
+const ACCELERATORS: &[&str] = &["kvm", "tcg"];
 
 /// Why a QEMU could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +55,7 @@ pub async fn inspect_cached(
     name: &str,
     path: &Path,
     directory: &Path,
+    deadline: Duration,
 ) -> Result<Qemu, InspectError> {
     let stamp = stamp(path);
     let file = directory
@@ -64,7 +67,7 @@ pub async fn inspect_cached(
         name.clone_into(&mut qemu.name);
         return Ok(qemu);
     }
-    let qemu = inspect(name, path).await?;
+    let qemu = inspect(name, path, deadline).await?;
     let kept = fs::create_dir_all(directory).and_then(|()| {
         let new = tempfile::NamedTempFile::new_in(directory)?;
         serde_json::to_writer(&new, &qemu)?;
@@ -80,15 +83,18 @@ pub async fn inspect_cached(
 /// Changes when the binary is replaced.
 fn stamp(path: &Path) -> String {
     fs::metadata(path)
-        .map(|meta| format!("{}-{}-{}-{}", meta.dev(), meta.ino(), meta.size(), meta.mtime()))
+        .map(|meta| {
+            let (file, size) = ((meta.dev(), meta.ino()), (meta.size(), meta.mtime()));
+            format!("{QUESTIONS}-{}-{}-{}-{}", file.0, file.1, size.0, size.1)
+        })
         .unwrap_or_default()
 }
 
-/// Starts the binary without a machine and asks.
+/// Starts the binary without a machine and asks; `deadline` is for one answer.
 ///
 /// # Errors
 /// [`InspectError`]
-pub async fn inspect(name: &str, path: &Path) -> Result<Qemu, InspectError> {
+pub async fn inspect(name: &str, path: &Path, deadline: Duration) -> Result<Qemu, InspectError> {
     let shown = path.display().to_string();
     let arguments =
         ["-M", "none", "-nodefaults", "-no-user-config", "-display", "none", "-qmp", "stdio"];
@@ -106,14 +112,14 @@ pub async fn inspect(name: &str, path: &Path) -> Result<Qemu, InspectError> {
     let mut stderr = child.stderr.take();
     let asked = async {
         let (Some(input), Some(output)) = (input, output) else { return Err(QmpError::Closed) };
-        let (mut qmp, _events) = Qmp::open(tokio::io::join(output, input), None, DEADLINE).await?;
+        let (mut qmp, _events) = Qmp::open(tokio::io::join(output, input), None, deadline).await?;
         let qemu = ask(&mut qmp, name, &shown).await?;
         let _ = qmp.execute(Quit {}).await;
         Ok(qemu)
     };
     match asked.await {
         Ok(qemu) => {
-            let _ = tokio::time::timeout(DEADLINE, child.wait()).await;
+            let _ = tokio::time::timeout(deadline, child.wait()).await;
             Ok(qemu)
         }
         Err(error) => {
@@ -122,7 +128,7 @@ pub async fn inspect(name: &str, path: &Path) -> Result<Qemu, InspectError> {
             if let Some(stderr) = &mut stderr {
                 // A few KiB say enough.
                 let _ =
-                    tokio::time::timeout(DEADLINE, stderr.take(4096).read_to_end(&mut words)).await;
+                    tokio::time::timeout(deadline, stderr.take(4096).read_to_end(&mut words)).await;
             }
             let words = String::from_utf8_lossy(&words).trim().to_owned();
             let stderr = if words.is_empty() { words } else { format!("; it says: {words}") };
@@ -138,20 +144,25 @@ async fn ask(qmp: &mut Qmp, name: &str, path: &str) -> Result<Qemu, QmpError> {
     };
     let parts = Version::new(number("major"), number("minor"), number("micro"));
     let package = version["package"].as_str().unwrap_or_default();
-    let types = names(&qmp.execute(QomListTypes { implements: "device".into() }).await?);
+    let mut devices = BTreeSet::new();
     let wanted = Device::ALL.iter().map(|device| Qemu::device_type(*device));
-    let devices = wanted
-        .chain(MORE_DEVICES.iter().copied())
-        .filter(|device| types.contains(*device))
-        .map(str::to_owned)
-        .collect::<BTreeSet<_>>();
+    for name in wanted.chain(MORE_TYPES.iter().copied()) {
+        if has(qmp, name).await? {
+            devices.insert(name.to_owned());
+        }
+    }
+    let mut accelerators = BTreeSet::new();
+    for name in ACCELERATORS {
+        if has(qmp, &format!("{name}-accel")).await? {
+            accelerators.insert((*name).to_owned());
+        }
+    }
     let iommu = if devices.contains("intel-iommu") {
         let list = DeviceListProperties { typename: "intel-iommu".into() };
         qmp.execute(list).await?
     } else {
         Vec::new()
     };
-    let accelerators = names(&qmp.execute(QomListTypes { implements: "accel".into() }).await?);
     let options = qmp.execute(QueryCommandLineOptions {}).await?;
     Ok(Qemu {
         name: name.to_owned(),
@@ -166,15 +177,17 @@ async fn ask(qmp: &mut Qmp, name: &str, path: &str) -> Result<Qemu, QmpError> {
                 Some((property["name"].as_str()?.to_owned(), default))
             })
             .collect(),
-        accelerators: accelerators
-            .iter()
-            .filter_map(|name| name.strip_suffix("-accel"))
-            .map(str::to_owned)
-            .collect(),
+        accelerators,
         sandbox: options.iter().any(|option| option["option"] == "sandbox"),
     })
 }
 
-fn names(list: &[Value]) -> BTreeSet<String> {
-    list.iter().filter_map(|entry| entry["name"].as_str()).map(str::to_owned).collect()
+/// Whether QEMU has this type. Asked by its name, since to list them all QEMU loads every module it
+/// finds, and it aborts on one that was built for another QEMU.
+async fn has(qmp: &mut Qmp, typename: &str) -> Result<bool, QmpError> {
+    match qmp.execute(QomListProperties { typename: typename.to_owned() }).await {
+        Ok(_) => Ok(true),
+        Err(QmpError::Refused { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
 }

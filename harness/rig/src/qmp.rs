@@ -263,10 +263,10 @@ command! {
     }
 }
 command! {
-    /// Types of objects.
-    QomListTypes = "qom-list-types" -> Vec<Value> {
-        /// Only those that implement this one.
-        implements: String,
+    /// Properties of a type of object, which may live in a module that is loaded for it.
+    QomListProperties = "qom-list-properties" -> Vec<Value> {
+        /// The type.
+        typename: String,
     }
 }
 command! {

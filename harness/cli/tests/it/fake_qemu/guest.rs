@@ -210,7 +210,7 @@ fn run(script: Script, machine: Machine, mut channels: Channels) {
         _ => {}
     }
     print("[    2.000000] Run /init as init process\r\n");
-    Agent { script, machine, channels }.serve();
+    Agent { script, machine, channels, log_pieces: 0 }.serve();
 }
 
 /// What a script does in the workload instead of doing it.

@@ -67,12 +67,17 @@ pub(super) fn inspected(script: Script) -> ExitCode {
     let conversation = converse(script, io::stdin(), io::stdout(), |name, arguments| {
         let answer = match name {
             "query-version" => version(script),
-            "qom-list-types" if arguments["implements"] == "accel" => {
-                json!([{"name": "tcg-accel"}])
-            }
-            "qom-list-types" => {
-                let names = ["nvme", "virtio-blk-pci", "e1000e", "virtio-net-pci", "intel-iommu"];
-                names.map(|name| json!({"name": name})).into()
+            // QEMU loads every module for this one, and may abort on one of them.
+            "qom-list-types" => std::process::abort(),
+            "qom-list-properties" => {
+                let known =
+                    ["nvme", "virtio-blk-pci", "e1000e", "virtio-net-pci", "intel-iommu", "tcg-accel"];
+                let name = arguments["typename"].as_str().unwrap_or_default();
+                if !known.contains(&name) {
+                    let desc = format!("Class '{name}' not found");
+                    return json!({"error": {"class": "DeviceNotFound", "desc": desc}});
+                }
+                json!([{"name": "type", "type": "string"}])
             }
             "device-list-properties" => iommu_defaults()
                 .into_iter()

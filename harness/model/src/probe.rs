@@ -1,0 +1,224 @@
+//! The probe: a software NVMe controller that is passed through to the guest over vfio-user. What
+//! it is told, and what it tells: one JSON document a line on its standard input and output.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Pages of memory that the probe counts in, in bytes: the controller's page size.
+pub const PAGE_BYTES: u64 = 4096;
+
+/// How a probe behaves; set before the guest starts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Size of the namespace, in bytes.
+    pub disk_bytes: u64,
+    /// Most pairs of I/O queues that the driver gets.
+    pub queues: u16,
+    /// MSI-X vectors.
+    pub vectors: u16,
+    /// Least time between a command's arrival and its completion, in microseconds.
+    pub latency_us: u64,
+    /// Completions of I/O commands are held back until there are as many; they all go when nothing
+    /// else is under way. 0 for none.
+    pub hold_back: u32,
+    /// Size of the host memory buffer that the controller asks for, in bytes; 0 for none.
+    pub host_memory_bytes: u64,
+    /// Whether the buffers of finished requests are followed until their mappings are gone.
+    pub follow: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            disk_bytes: crate::plan::DISK_BYTES,
+            queues: 4,
+            vectors: 5,
+            latency_us: 0,
+            hold_back: 0,
+            host_memory_bytes: 0,
+            follow: true,
+        }
+    }
+}
+
+/// What a probe is asked, a line each. Each is answered by one [`Reply`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "do", deny_unknown_fields)]
+pub enum Request {
+    /// Begin to count from zero.
+    Begin,
+    /// Say what was counted since [`Request::Begin`].
+    End,
+    /// Say what is mapped now.
+    Shadow,
+    /// Do DMA that must fault. Only with a controller that the guest has enabled.
+    Attack {
+        /// Which one.
+        kind: Attack,
+    },
+    /// End.
+    Quit,
+}
+
+/// DMA that must fault.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Attack {
+    /// A read of an address that was never mapped.
+    Unmapped,
+    /// A write to a buffer that is mapped for reading alone.
+    ReadOnly,
+    /// A read that begins in a mapping and goes on past its end.
+    PastTheEnd,
+    /// A read of a buffer whose request was finished and whose mapping is gone.
+    AfterUnmap,
+}
+
+/// What a probe says, a line each.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "is", deny_unknown_fields)]
+pub enum Reply {
+    /// The first line: the socket is there.
+    Listening,
+    /// Counting has begun.
+    Begun,
+    /// What was counted.
+    Counted {
+        /// It.
+        counts: Box<ProbeCounts>,
+    },
+    /// What is mapped, in order of address; neighbours are not merged.
+    Shadow {
+        /// The mappings.
+        mappings: Vec<Mapping>,
+    },
+    /// What became of an attack.
+    Attacked {
+        /// It.
+        outcome: AttackOutcome,
+    },
+    /// The request could not be done.
+    Failed {
+        /// Why.
+        what: String,
+    },
+    /// The last line of a probe that was asked to quit.
+    Bye,
+}
+
+/// A live mapping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Mapping {
+    /// First I/O virtual address.
+    pub iova: u64,
+    /// Size, in bytes.
+    pub size: u64,
+    /// Offset of the memory in the guest's RAM file, in bytes.
+    pub offset: u64,
+    /// Whether the device may read.
+    pub read: bool,
+    /// Whether the device may write.
+    pub write: bool,
+}
+
+/// What became of DMA that must fault.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttackOutcome {
+    /// Which one.
+    pub kind: Attack,
+    /// The address; `None` where there was no mapping of the kind that it needs.
+    pub iova: Option<u64>,
+    /// Bytes that it tried for.
+    pub size: u64,
+    /// Whether the probe's shadow of the mappings let it through (a physical device's IOMMU would).
+    pub shadow_let_through: bool,
+    /// What the hypervisor's virtual IOMMU did with it: `None` where it could not be asked,
+    /// otherwise whether it let it through.
+    pub hypervisor_let_through: Option<bool>,
+}
+
+/// What a probe saw of mappings and commands between two points in time.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProbeCounts {
+    /// Mappings made.
+    pub maps: u64,
+    /// Mappings taken away.
+    pub unmaps: u64,
+    /// Bytes of them.
+    pub mapped_bytes: u64,
+    /// Bytes of them.
+    pub unmapped_bytes: u64,
+    /// Ranges to be unmapped in which nothing was mapped.
+    pub unmaps_in_vain: u64,
+    /// Live mappings at the beginning.
+    pub live_before: u64,
+    /// Live mappings at the end.
+    pub live_after: u64,
+    /// Most live mappings at any time.
+    pub peak: u64,
+    /// Live mappings, averaged over time.
+    pub mean_live: f64,
+    /// Length of the window, in nanoseconds.
+    pub elapsed_ns: u64,
+    /// Time spent on mappings and unmappings, in nanoseconds.
+    pub shadow_ns: u64,
+    /// I/O commands by name: read, write, flush, write-zeroes, dataset-management.
+    pub commands: BTreeMap<String, u64>,
+    /// Statuses other than success, by `type/code` in hexadecimal.
+    pub failed: BTreeMap<String, u64>,
+    /// Bytes written to memory of the guest for its commands.
+    pub to_guest_bytes: u64,
+    /// Bytes read from memory of the guest for its commands.
+    pub from_guest_bytes: u64,
+    /// Sectors that arrived with a stamp of the workload's and contents that do not fit it.
+    pub corrupt: u64,
+    /// The first few of them, each in a line.
+    pub corrupt_lines: Vec<String>,
+    /// Accesses for commands that a mapping did not allow.
+    pub faults: u64,
+    /// The first few of them, each in a line.
+    pub fault_lines: Vec<String>,
+    /// What became of the buffers of finished requests; `None` where they were not followed.
+    pub stale: Option<Stale>,
+}
+
+/// How long buffers stayed within reach of the device after their request was finished.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Stale {
+    /// Requests that were followed.
+    pub requests: u64,
+    /// Of them, those of which a buffer was still mapped when the kernel had certainly given the
+    /// request back, because it used its identifier again.
+    pub stale: u64,
+    /// Of those, the ones whose memory could still be read at that moment.
+    pub reachable: u64,
+    /// Of those followed, the ones that were still mapped at the end.
+    pub never: u64,
+    /// The first few of those, each in a line.
+    pub never_lines: Vec<String>,
+    /// Time from a request's completion until the last of its mappings was gone, in nanoseconds:
+    /// median, 99th percentile and longest. `None` where none went.
+    pub ns: Option<Spread>,
+    /// The same time in requests that were submitted meanwhile.
+    pub later_requests: Option<Spread>,
+    /// Most bytes of finished requests that were mapped at one time.
+    pub most_bytes: u64,
+}
+
+/// A distribution in short.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spread {
+    /// Median.
+    pub p50: u64,
+    /// 99th percentile.
+    pub p99: u64,
+    /// Greatest.
+    pub max: u64,
+}
