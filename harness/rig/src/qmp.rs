@@ -162,22 +162,22 @@ async fn sort_lines(
     loop {
         line.clear();
         match tokio::io::AsyncReadExt::take(&mut from, MAX_LINE as u64).read_line(&mut line).await {
-            Ok(0) | Err(_) => return,
+            Ok(0) | Err(_) => break,
             Ok(_) => write_log(&log, "<", &line),
         }
-        let event = serde_json::from_str::<Value>(&line)
-            .ok()
-            .and_then(|message| Some((message.get("event")?.as_str()?.to_owned(), message)));
-        match event {
-            Some((name, mut message)) => {
-                let data = message.get_mut("data").map(Value::take).unwrap_or_default();
-                let at_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-                let _ = events.send(QmpEvent { name, data, at_ms });
-            }
-            None if answers.write_all(line.as_bytes()).await.is_err() => return,
-            None => {}
+        // What is no JSON comes from no QEMU: nothing after it can be trusted to be an answer.
+        let Ok(mut message) = serde_json::from_str::<Value>(&line) else { break };
+        if let Some(name) = message.get("event").and_then(Value::as_str).map(str::to_owned) {
+            let data = message.get_mut("data").map(Value::take).unwrap_or_default();
+            let at_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let _ = events.send(QmpEvent { name, data, at_ms });
+        } else if answers.write_all(line.as_bytes()).await.is_err() {
+            break;
         }
     }
+    // Whoever waits for an answer learns now that none will come: the other half of this pipe keeps
+    // it open otherwise.
+    let _ = answers.shutdown().await;
 }
 
 async fn pass_on(

@@ -71,8 +71,15 @@ pub(crate) fn a_missing_one_harms_no_other_cell() {
 }
 
 pub(crate) fn one_that_can_not_be_asked() {
-    check(Script::DiesWhenAsked, "", "errored", LAST_WORDS);
-    check_with(Script::BabblesWhenAsked, "", HURRY, "errored", "does not answer as QEMU does");
+    // The end of the stream tells, not the end of the patience.
+    for (script, words) in [
+        (Script::DiesWhenAsked, LAST_WORDS),
+        (Script::BabblesWhenAsked, "does not answer as QEMU does"),
+    ] {
+        let (_, cell) = run(&Place::new(), script, "", &[], 3);
+        came_out(&cell, "errored", words);
+        assert!(!reasons(&cell).contains("elapsed"), "{}", reasons(&cell));
+    }
 }
 
 pub(crate) fn one_that_is_too_old() {

@@ -70,8 +70,14 @@ pub(super) fn inspected(script: Script) -> ExitCode {
             // QEMU loads every module for this one, and may abort on one of them.
             "qom-list-types" => std::process::abort(),
             "qom-list-properties" => {
-                let known =
-                    ["nvme", "virtio-blk-pci", "e1000e", "virtio-net-pci", "intel-iommu", "tcg-accel"];
+                let known = [
+                    "nvme",
+                    "virtio-blk-pci",
+                    "e1000e",
+                    "virtio-net-pci",
+                    "intel-iommu",
+                    "tcg-accel",
+                ];
                 let name = arguments["typename"].as_str().unwrap_or_default();
                 if !known.contains(&name) {
                     let desc = format!("Class '{name}' not found");
