@@ -17,6 +17,7 @@ use dmarig_model::{
     matrix::Cell,
     observation::{Setup, WindowKind},
     plan::{LaunchPlan, Parts},
+    probe::Knobs,
     qemu::Qemu,
 };
 use dmarig_rig::{
@@ -24,6 +25,7 @@ use dmarig_rig::{
     deadlines::Deadlines,
     guest::{self, Launch},
     inspect,
+    probe::ProbeLaunch,
 };
 use dmarig_wire::Job;
 use tokio::sync::watch;
@@ -57,6 +59,7 @@ pub(crate) struct Ready {
     pub(crate) job: Job,
     pub(crate) windows: Vec<WindowKind>,
     pub(crate) deadlines: Deadlines,
+    pub(crate) probe: Option<ProbeLaunch>,
 }
 
 impl Ready {
@@ -77,6 +80,7 @@ impl Ready {
             job: self.job.clone(),
             windows: self.windows.clone(),
             deadlines: self.deadlines,
+            probe: self.probe.clone(),
             artifacts,
             planned_in,
         }
@@ -135,13 +139,14 @@ impl<'a> Preparer<'a> {
         let qemu = self.qemu(&axes.qemu).await.map_err(Obstacle::Fault)?;
         let kernel = self.kernel(&axes.kernel).map_err(Obstacle::Fault)?.kernel.clone();
         // What can't be planned needs neither an accelerator nor an initramfs.
-        self.plan(axes, &qemu, &kernel, "", Accelerator::Tcg).map_err(Obstacle::Skip)?;
+        self.plan(axes, &case.probe, &qemu, &kernel, "", Accelerator::Tcg)
+            .map_err(Obstacle::Skip)?;
         let packed = self.initramfs(&kernel, axes.device).map_err(Obstacle::Fault)?;
         let finding =
             self.accelerator(&qemu, axes.accelerator, &kernel).await.map_err(Obstacle::Fault)?;
         let initramfs = packed.path.display().to_string();
         let plan = self
-            .plan(axes, &qemu, &kernel, &initramfs, finding.accelerator)
+            .plan(axes, &case.probe, &qemu, &kernel, &initramfs, finding.accelerator)
             .map_err(Obstacle::Skip)?;
         let limits = case.time_limits;
         Ok(Ready {
@@ -155,6 +160,7 @@ impl<'a> Preparer<'a> {
                 limits.workload(),
                 self.selection.patience,
             ),
+            probe: probe(&plan)?,
             plan,
         })
     }
@@ -162,6 +168,7 @@ impl<'a> Preparer<'a> {
     fn plan(
         &self,
         axes: &Axes,
+        probe: &Knobs,
         qemu: &Qemu,
         kernel: &Kernel,
         initramfs: &str,
@@ -174,6 +181,7 @@ impl<'a> Preparer<'a> {
             accelerator,
             stock_boot: self.selection.stock_boot,
             append: &self.selection.append,
+            probe,
         };
         LaunchPlan::new(axes, &parts)
     }
@@ -315,7 +323,7 @@ impl<'a> Preparer<'a> {
         let axes = Axes::default();
         let packed = self.initramfs(kernel, axes.device)?;
         let initramfs = packed.path.display().to_string();
-        let plan = self.plan(&axes, qemu, kernel, &initramfs, Accelerator::Kvm)?;
+        let plan = self.plan(&axes, &Knobs::default(), qemu, kernel, &initramfs, Accelerator::Kvm)?;
         let launch = Launch {
             cell: "kvm-proof",
             case: "kvm-proof",
@@ -326,6 +334,7 @@ impl<'a> Preparer<'a> {
             job: Job::Idle,
             windows: Vec::new(),
             deadlines: accelerator::proof_deadlines(),
+            probe: None,
             artifacts: None,
             planned_in: Duration::ZERO,
         };
@@ -337,6 +346,14 @@ impl<'a> Preparer<'a> {
     pub(crate) fn kernel_facts(&mut self, name: &str) -> Result<Kernel, String> {
         self.kernel(name).map(|found| found.kernel.clone())
     }
+}
+
+/// The probe of a plan: this very program.
+fn probe(plan: &LaunchPlan) -> Result<Option<ProbeLaunch>, Obstacle> {
+    let Some(settings) = plan.probe.clone() else { return Ok(None) };
+    let program = std::env::current_exe()
+        .map_err(|error| Obstacle::Fault(format!("this program's own file is not known: {error}")))?;
+    Ok(Some(ProbeLaunch { program, settings }))
 }
 
 /// A name for a file about `path`.

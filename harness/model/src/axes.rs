@@ -92,6 +92,19 @@ axis_values! {
 }
 
 axis_values! {
+    /// What passes the device through to the guest, so that a hypervisor shadows its page tables.
+    Passthrough, "passthrough":
+    /// Nothing: QEMU emulates the device, and keeps no shadow.
+    #[default] None = "none",
+    /// A software NVMe controller over vfio-user, which sees each mapping come and go.
+    Probe = "probe",
+    /// The kernel's VFIO in an outer guest, with that guest's emulated device.
+    Nested = "nested",
+    /// The kernel's VFIO on this host, with a device of its own.
+    Host = "host",
+}
+
+axis_values! {
     /// VT-d scalable mode and the kind of page table that it offers.
     ScalableMode, "scalable-mode":
     /// Legacy mode.
@@ -146,6 +159,12 @@ pub struct Axes {
     pub policy: Policy,
     /// The device that does the DMA.
     pub device: Device,
+    /// What passes it through.
+    #[serde(default)]
+    pub passthrough: Passthrough,
+    /// Mappings of a page each that the device's driver keeps for as long as it runs.
+    #[serde(default)]
+    pub live_mappings: u32,
     /// Whether the virtual IOMMU offers pass-through translation (ECAP.PT).
     pub pt: Toggle,
     /// Scalable mode.
@@ -172,6 +191,8 @@ impl Default for Axes {
             caching_mode: Toggle::Off,
             policy: Policy::Lazy,
             device: Device::Nvme,
+            passthrough: Passthrough::None,
+            live_mappings: 0,
             pt: Toggle::On,
             scalable_mode: ScalableMode::Off,
             device_iotlb: Toggle::Off,
@@ -197,6 +218,10 @@ pub enum Axis {
     Policy,
     /// [`Axes::device`]
     Device,
+    /// [`Axes::passthrough`]
+    Passthrough,
+    /// [`Axes::live_mappings`]
+    LiveMappings,
     /// [`Axes::pt`]
     Pt,
     /// [`Axes::scalable_mode`]
@@ -219,10 +244,12 @@ pub enum Axis {
 
 impl Axis {
     /// Every axis, in the order in which a cell's id names them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::CachingMode,
         Self::Policy,
         Self::Device,
+        Self::Passthrough,
+        Self::LiveMappings,
         Self::Pt,
         Self::ScalableMode,
         Self::DeviceIotlb,
@@ -241,6 +268,8 @@ impl Axis {
             Self::CachingMode => "caching-mode",
             Self::Policy => "policy",
             Self::Device => "device",
+            Self::Passthrough => "passthrough",
+            Self::LiveMappings => "live-mappings",
             Self::Pt => "pt",
             Self::ScalableMode => "scalable-mode",
             Self::DeviceIotlb => "device-iotlb",
@@ -260,6 +289,8 @@ impl Axis {
             Self::CachingMode => axes.caching_mode.to_string(),
             Self::Policy => axes.policy.to_string(),
             Self::Device => axes.device.to_string(),
+            Self::Passthrough => axes.passthrough.to_string(),
+            Self::LiveMappings => axes.live_mappings.to_string(),
             Self::Pt => axes.pt.to_string(),
             Self::ScalableMode => axes.scalable_mode.to_string(),
             Self::DeviceIotlb => axes.device_iotlb.to_string(),

@@ -11,6 +11,7 @@ use crate::{
     conditions::{AxisSets, When},
     expect::Rule,
     log::LogKind,
+    probe::Knobs,
     text::shown,
     tree::{Part, path_text, read},
     tree_de::Mistake,
@@ -45,6 +46,8 @@ pub struct Case {
     pub quiet: bool,
     /// Deadlines, where they are not the usual ones.
     pub time_limits: TimeLimits,
+    /// How its probes behave.
+    pub probe: Knobs,
     /// Whether the standard expectations apply.
     pub standard: bool,
     /// Its own expectations, which go before the standard ones.
@@ -80,6 +83,9 @@ pub struct CaseFile {
     /// Deadlines on a real accelerator; they are scaled where instructions are emulated.
     #[serde(default)]
     time_limits: TimeLimits,
+    /// How probes behave, for cells whose device is passed through by one.
+    #[serde(default)]
+    probe: Knobs,
     /// Whether the standard expectations apply.
     #[serde(default = "yes")]
     standard: bool,
@@ -381,6 +387,7 @@ impl Case {
             windows: parsed.windows,
             quiet: parsed.quiet,
             time_limits: parsed.time_limits,
+            probe: parsed.probe,
             standard: parsed.standard,
             expect: parsed.expect,
             allow: parsed.allow,

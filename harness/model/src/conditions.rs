@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    axes::{Accelerator, Axes, Axis, DEFAULT_QEMU, Device, Policy, ScalableMode, Toggle},
+    axes::{Accelerator, Axes, Axis, DEFAULT_QEMU, Device, Passthrough, Policy, ScalableMode, Toggle},
     value::{AwBits, OneOrMany, Size},
     version::{Version, VersionRange},
 };
@@ -23,6 +23,10 @@ macro_rules! per_axis {
             pub policy: OneOrMany<Policy>,
             /// The device that does the DMA.
             pub device: OneOrMany<Device>,
+            /// What passes the device through to the guest, so that a hypervisor shadows its page tables.
+            pub passthrough: OneOrMany<Passthrough>,
+            /// Mappings of a page each that the device's driver keeps for as long as it runs.
+            pub live_mappings: OneOrMany<u32>,
             /// Whether the virtual IOMMU offers pass-through translation; QEMU 11 can't do without.
             pub pt: OneOrMany<Toggle>,
             /// VT-d scalable mode.
@@ -76,6 +80,8 @@ impl AxisSets {
             Axis::CachingMode => self.caching_mode.len(),
             Axis::Policy => self.policy.len(),
             Axis::Device => self.device.len(),
+            Axis::Passthrough => self.passthrough.len(),
+            Axis::LiveMappings => self.live_mappings.len(),
             Axis::Pt => self.pt.len(),
             Axis::ScalableMode => self.scalable_mode.len(),
             Axis::DeviceIotlb => self.device_iotlb.len(),
@@ -97,6 +103,8 @@ impl AxisSets {
         among(&self.caching_mode, &axes.caching_mode)
             && among(&self.policy, &axes.policy)
             && among(&self.device, &axes.device)
+            && among(&self.passthrough, &axes.passthrough)
+            && among(&self.live_mappings, &axes.live_mappings)
             && among(&self.pt, &axes.pt)
             && among(&self.scalable_mode, &axes.scalable_mode)
             && among(&self.device_iotlb, &axes.device_iotlb)
@@ -130,6 +138,8 @@ impl AxisSets {
         let cells = by(cells, &self.caching_mode, |axes, value| axes.caching_mode = value);
         let cells = by(cells, &self.policy, |axes, value| axes.policy = value);
         let cells = by(cells, &self.device, |axes, value| axes.device = value);
+        let cells = by(cells, &self.passthrough, |axes, value| axes.passthrough = value);
+        let cells = by(cells, &self.live_mappings, |axes, value| axes.live_mappings = value);
         let cells = by(cells, &self.pt, |axes, value| axes.pt = value);
         let cells = by(cells, &self.scalable_mode, |axes, value| axes.scalable_mode = value);
         let cells = by(cells, &self.device_iotlb, |axes, value| axes.device_iotlb = value);
@@ -159,6 +169,8 @@ impl AxisSets {
             caching_mode: pick(&self.caching_mode, &other.caching_mode),
             policy: pick(&self.policy, &other.policy),
             device: pick(&self.device, &other.device),
+            passthrough: pick(&self.passthrough, &other.passthrough),
+            live_mappings: pick(&self.live_mappings, &other.live_mappings),
             pt: pick(&self.pt, &other.pt),
             scalable_mode: pick(&self.scalable_mode, &other.scalable_mode),
             device_iotlb: pick(&self.device_iotlb, &other.device_iotlb),
@@ -181,6 +193,8 @@ impl AxisSets {
             (Axis::CachingMode, at(&self.caching_mode)),
             (Axis::Policy, at(&self.policy)),
             (Axis::Device, at(&self.device)),
+            (Axis::Passthrough, at(&self.passthrough)),
+            (Axis::LiveMappings, at(&self.live_mappings)),
             (Axis::Pt, at(&self.pt)),
             (Axis::ScalableMode, at(&self.scalable_mode)),
             (Axis::DeviceIotlb, at(&self.device_iotlb)),
@@ -203,6 +217,8 @@ impl When {
             caching_mode: self.caching_mode.clone(),
             policy: self.policy.clone(),
             device: self.device.clone(),
+            passthrough: self.passthrough.clone(),
+            live_mappings: self.live_mappings.clone(),
             pt: self.pt.clone(),
             scalable_mode: self.scalable_mode.clone(),
             device_iotlb: self.device_iotlb.clone(),
@@ -255,6 +271,8 @@ impl From<&Axes> for AxisSets {
             caching_mode: OneOrMany(vec![axes.caching_mode]),
             policy: OneOrMany(vec![axes.policy]),
             device: OneOrMany(vec![axes.device]),
+            passthrough: OneOrMany(vec![axes.passthrough]),
+            live_mappings: OneOrMany(vec![axes.live_mappings]),
             pt: OneOrMany(vec![axes.pt]),
             scalable_mode: OneOrMany(vec![axes.scalable_mode]),
             device_iotlb: OneOrMany(vec![axes.device_iotlb]),

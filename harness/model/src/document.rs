@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    axes::{Accelerator, Axes, Axis, Device, Policy, ScalableMode, Toggle},
+    axes::{Accelerator, Axes, Axis, Device, Passthrough, Policy, ScalableMode, Toggle},
     judge::group_types,
     log::read,
     measure::{Counted, DmaSource, times},
@@ -66,6 +66,12 @@ pub struct ShownAxes {
     pub policy: Policy,
     /// The device that did the DMA.
     pub device: Device,
+    /// What passed the device through.
+    #[serde(default)]
+    pub passthrough: Passthrough,
+    /// Mappings of a page each that the device's driver was made to keep.
+    #[serde(default)]
+    pub live_mappings: u32,
     /// Whether the virtual IOMMU offers pass-through translation.
     pub pt: Toggle,
     /// Scalable mode.
@@ -199,6 +205,8 @@ fn shown_axes(observation: &Observation) -> ShownAxes {
         caching_mode,
         policy,
         device,
+        passthrough: axes.passthrough,
+        live_mappings: axes.live_mappings,
         pt,
         scalable_mode,
         device_iotlb,

@@ -80,6 +80,20 @@ pub struct Rule {
     /// Of them, those that had not changed.
     #[serde(default)]
     pub page_walk_in_vain_per_unmap: Option<Bound>,
+    /// Requests of which the device still reached a buffer when the kernel had certainly given them
+    /// back (with a probe).
+    #[serde(default)]
+    pub stale_requests: Option<Bound>,
+    /// Requests of which a buffer was never unmapped at all (with a probe).
+    #[serde(default)]
+    pub leaked_requests: Option<Bound>,
+    /// Most requests that were submitted between one's completion and its last unmapping (with a
+    /// probe).
+    #[serde(default)]
+    pub stale_for_requests: Option<Bound>,
+    /// Mappings that the device was told of, per operation (with a probe).
+    #[serde(default)]
+    pub mappings_per_op: Option<Bound>,
     /// Fewest unmaps in a window for which this rule's rates are judged.
     #[serde(default)]
     pub needs_unmaps: Option<u64>,
@@ -151,7 +165,7 @@ pub(crate) struct CountCheck {
 }
 
 /// Every check of a count. Each is a metric of that name, too.
-pub(crate) const COUNT_CHECKS: [CountCheck; 9] = [
+pub(crate) const COUNT_CHECKS: [CountCheck; 13] = [
     CountCheck { name: "psi", bound: |rule| rule.psi },
     CountCheck { name: "dsi", bound: |rule| rule.dsi },
     CountCheck { name: "global", bound: |rule| rule.global },
@@ -167,6 +181,10 @@ pub(crate) const COUNT_CHECKS: [CountCheck; 9] = [
         name: "page-walk-in-vain-per-unmap",
         bound: |rule| rule.page_walk_in_vain_per_unmap,
     },
+    CountCheck { name: "stale-requests", bound: |rule| rule.stale_requests },
+    CountCheck { name: "leaked-requests", bound: |rule| rule.leaked_requests },
+    CountCheck { name: "stale-for-requests", bound: |rule| rule.stale_for_requests },
+    CountCheck { name: "mappings-per-op", bound: |rule| rule.mappings_per_op },
 ];
 
 /// Metrics of a timing window, with their units.

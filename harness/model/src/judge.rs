@@ -15,6 +15,7 @@ use crate::{
     version::Version,
 };
 
+mod passed_through;
 mod proof;
 mod ratio;
 
@@ -102,11 +103,15 @@ pub fn judge(case: &Case, observation: &Observation) -> Verdict {
     let facts = read(&observation.log.records);
     let findings: Vec<&Finding> =
         facts.findings.iter().filter(|finding| !allowed(case, finding)).collect();
+    if let Some(verdict) = passed_through::refusal(observation) {
+        return verdict;
+    }
     if let Some(outcome) = outcome_of_end(&observation.end, &findings) {
         return ended(&observation.end, outcome, &findings);
     }
     let wrong = proof::mismatches(observation, &facts);
     let mut judged = vec![log_check(&findings), behind_iommu(observation), integrity(observation)];
+    judged.extend(passed_through::device(observation));
     let kernel = kernel_version(observation);
     let mut axes = observation.axes.clone();
     // Conditions speak of what the guest ran on.

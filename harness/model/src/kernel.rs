@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     axes::{Axes, Device, Policy, ScalableMode},
+    probe::PAGE_BYTES,
     version::Version,
 };
 
@@ -130,24 +131,30 @@ impl Kernel {
         // A kernel that does not tell its version is taken for a recent one.
         let recent = self.version.is_none_or(|version| version >= HEEDS_IOMMU_STRICT);
         let mut driver = vec!["intel_iommu=on"];
-        let mut words = Vec::new();
+        let mut words: Vec<String> = Vec::new();
         match axes.policy {
-            Policy::Strict if recent => words.push("iommu.strict=1"),
+            Policy::Strict if recent => words.push("iommu.strict=1".to_owned()),
             Policy::Strict => driver.push("strict"),
             // The default of nearly all kernels: said only where it is not this one's.
             Policy::Lazy if self.is_set("CONFIG_IOMMU_DEFAULT_DMA_STRICT") => {
-                words.push("iommu.strict=0");
+                words.push("iommu.strict=0".to_owned());
             }
-            Policy::Passthrough => words.push("iommu=pt"),
+            Policy::Passthrough => words.push("iommu=pt".to_owned()),
             Policy::Lazy => {}
         }
         if axes.policy != Policy::Passthrough && self.is_set("CONFIG_IOMMU_DEFAULT_PASSTHROUGH") {
-            words.push("iommu.passthrough=0");
+            words.push("iommu.passthrough=0".to_owned());
         }
         if axes.scalable_mode != ScalableMode::Off {
             driver.push("sm_on");
         }
-        std::iter::once(driver.join(",")).chain(words.into_iter().map(str::to_owned)).collect()
+        if axes.live_mappings > 0 {
+            // Without superpages each page of a large buffer is a mapping of its own.
+            driver.push("sp_off");
+            let mib = (u64::from(axes.live_mappings) * PAGE_BYTES).div_ceil(1 << 20);
+            words.push(format!("nvme.max_host_mem_size_mb={mib}"));
+        }
+        std::iter::once(driver.join(",")).chain(words).collect()
     }
 }
 

@@ -6,6 +6,7 @@ use crate::{
     axes::{Axes, Device, ScalableMode, Toggle},
     expect::{COUNT_CHECKS, TIMES},
     observation::{Observation, TraceCounts, Window, WindowKind},
+    probe::{ProbeCounts, Spread, Stale},
 };
 
 /// Where a number of DMA operations comes from.
@@ -73,6 +74,8 @@ pub struct Counted {
     pub ops: u64,
     /// What they made of the IOMMU layer, if that is known.
     pub dma: Option<DmaOps>,
+    /// What the probe saw, where there is one.
+    pub probe: Option<ProbeCounts>,
     /// Whether page-selective invalidations belong to maps as well as to unmaps.
     pub maps_invalidate: bool,
 }
@@ -102,7 +105,9 @@ impl Counted {
                 dma.source == DmaSource::Tracepoints || observation.axes.device == Device::Nvme
             });
         let ops = windows.iter().map(|window| window.report.ops).sum();
-        Some(Self { trace, ops, dma, maps_invalidate: maps_invalidate(&observation.axes) })
+        let probe = windows.iter().filter_map(|window| window.probe.clone()).reduce(together);
+        let maps_invalidate = maps_invalidate(&observation.axes);
+        Some(Self { trace, ops, dma, probe, maps_invalidate })
     }
 
     /// The count or rate of a check. `Err` says why there is none.
@@ -118,6 +123,8 @@ impl Counted {
             Some(0) => Err(NoCount::NoDenominator),
             Some(ops) => Ok(count as f64 / ops as f64),
         };
+        let probe = self.probe.as_ref().ok_or(NoCount::NoData);
+        let stale = probe.and_then(|probe| probe.stale.as_ref().ok_or(NoCount::NoData));
         let (maps, unmaps) = (self.dma.map(|dma| dma.maps), self.dma.map(|dma| dma.unmaps));
         match check {
             "psi" => Ok(trace.psi as f64),
@@ -131,6 +138,13 @@ impl Counted {
             "device-iotlb-per-unmap" => per(trace.device_iotlb, unmaps),
             "page-walk-entries-per-unmap" => per(trace.page_walk_entries, unmaps),
             "page-walk-in-vain-per-unmap" => per(trace.page_walk_in_vain, unmaps),
+            "stale-requests" => Ok(stale?.stale as f64),
+            "leaked-requests" => Ok(stale?.never as f64),
+            "stale-for-requests" => {
+                let spread = stale?.later_requests.ok_or(NoCount::NoDenominator)?;
+                Ok(spread.max as f64)
+            }
+            "mappings-per-op" => per(probe?.maps, Some(self.ops)),
             _ => Err(NoCount::NoData),
         }
     }
@@ -151,8 +165,15 @@ impl Counted {
             Some(DmaOps { unmaps, .. }) => format!("{unmaps} requests (no tracepoints)"),
             None => "unknown numbers of maps and unmaps".to_owned(),
         };
+        let device = self.probe.as_ref().map_or_else(String::new, |probe| {
+            let (entries, vain) = (self.trace.page_walk_entries, self.trace.page_walk_in_vain);
+            format!(
+                "; the device saw {} maps, {} unmaps, at most {} live; {entries} entries walked, {vain} in vain",
+                probe.maps, probe.unmaps, probe.peak
+            )
+        });
         format!(
-            "PSI {psi} ({psi_opening} opening, {psi_closing} closing), DSI {dsi}, global {global}{devices}; {ops}"
+            "PSI {psi} ({psi_opening} opening, {psi_closing} closing), DSI {dsi}, global {global}{devices}; {ops}{device}"
         )
     }
 }
@@ -189,6 +210,33 @@ fn add(mut a: TraceCounts, b: TraceCounts) -> TraceCounts {
     a.unknown += b.unknown;
     a.lines += b.lines;
     a
+}
+
+/// Of two windows the sums, and of distributions the worse.
+fn together(mut a: ProbeCounts, b: ProbeCounts) -> ProbeCounts {
+    a.maps += b.maps;
+    a.unmaps += b.unmaps;
+    a.unmaps_in_vain += b.unmaps_in_vain;
+    a.peak = a.peak.max(b.peak);
+    a.live_after = b.live_after;
+    a.stale = match (a.stale, b.stale) {
+        (Some(a), Some(b)) => Some(Stale {
+            requests: a.requests + b.requests,
+            stale: a.stale + b.stale,
+            reachable: a.reachable + b.reachable,
+            never: a.never + b.never,
+            never_lines: [a.never_lines, b.never_lines].concat(),
+            ns: worse(a.ns, b.ns),
+            later_requests: worse(a.later_requests, b.later_requests),
+            most_bytes: a.most_bytes.max(b.most_bytes),
+        }),
+        (a, b) => a.or(b),
+    };
+    a
+}
+
+fn worse(a: Option<Spread>, b: Option<Spread>) -> Option<Spread> {
+    a.into_iter().chain(b).max_by_key(|spread| spread.max)
 }
 
 /// A metric with one sample per repetition.

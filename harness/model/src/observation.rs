@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use dmarig_wire::{DmaCounts, Environment, LogRecord, Report};
 use serde::{Deserialize, Serialize};
 
-use crate::axes::{Accelerator, Axes};
+use crate::{
+    axes::{Accelerator, Axes},
+    probe::{AttackOutcome, ProbeCounts},
+};
 
 /// Version of the [`Observation`]'s layout.
 pub const OBSERVATION_SCHEMA: u32 = 1;
@@ -39,10 +42,16 @@ pub struct Observation {
     pub registers: Option<Registers>,
     /// The kernel log.
     pub log: KernelLog,
+    /// The end of what QEMU said on its standard error.
+    #[serde(default)]
+    pub qemu_stderr: String,
     /// QMP events other than those of ordinary operation, in order.
     pub events: Vec<QmpEvent>,
     /// What the workload did, window by window.
     pub windows: Vec<Window>,
+    /// What became of DMA that must fault.
+    #[serde(default)]
+    pub attacks: Vec<AttackOutcome>,
     /// Wall-clock time of each phase, in order.
     pub phases: Vec<Phase>,
 }
@@ -199,6 +208,9 @@ pub struct Window {
     pub trace: Option<TraceCounts>,
     /// What the guest's kernel counted meanwhile (source: tracepoints); none in a timing window.
     pub dma: Option<DmaCounts>,
+    /// What the probe saw meanwhile; none in a cell without one, or in a window for warming up.
+    #[serde(default)]
+    pub probe: Option<ProbeCounts>,
 }
 
 /// Trace events of the hypervisor, counted.
@@ -351,8 +363,10 @@ impl Observation {
             qom: BTreeMap::new(),
             registers: None,
             log: KernelLog::default(),
+            qemu_stderr: String::new(),
             events: Vec::new(),
             windows: Vec::new(),
+            attacks: Vec::new(),
             phases: Vec::new(),
         }
     }

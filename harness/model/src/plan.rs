@@ -1,9 +1,10 @@
 //! The plan to launch one guest: every argument and every word, before anything is started.
 
 use crate::{
-    axes::{Accelerator, Axes, Device},
+    axes::{Accelerator, Axes, Device, Passthrough},
     kernel::Kernel,
-    qemu::Qemu,
+    probe::{self, PAGE_BYTES},
+    qemu::{Qemu, VFIO_USER},
     trace,
 };
 
@@ -40,6 +41,12 @@ pub const DISK_FILE: &str = "disk.img";
 /// The trace FIFO's name in the guest's directory.
 pub const TRACE_FIFO: &str = "trace.fifo";
 
+/// The probe's socket in the guest's directory.
+pub const PROBE_SOCKET: &str = "probe.sock";
+
+/// Memory that a guest needs beside the mappings that its driver keeps, in bytes.
+const BESIDE_LIVE_MAPPINGS: u64 = 256 << 20;
+
 /// What a plan is made of besides the cell's axes.
 #[derive(Debug, Clone, Copy)]
 pub struct Parts<'a> {
@@ -55,6 +62,8 @@ pub struct Parts<'a> {
     pub stock_boot: bool,
     /// More words for the kernel's command line.
     pub append: &'a [String],
+    /// How the case wants its probe.
+    pub probe: &'a probe::Knobs,
 }
 
 /// The plan to launch one guest. Paths of channels are relative to the guest's own directory.
@@ -74,6 +83,8 @@ pub struct LaunchPlan {
     pub levers: Vec<String>,
     /// Whether there is a disk to make, of [`DISK_BYTES`].
     pub disk: bool,
+    /// The probe that serves the device, where one does.
+    pub probe: Option<probe::Settings>,
     /// Trace events of a counting window.
     pub trace_events: Vec<&'static str>,
 }
@@ -92,11 +103,12 @@ impl LaunchPlan {
         if !lacks.is_empty() {
             return Err(format!("kernel {} lacks {}", kernel.name, lacks.join(", ")));
         }
+        let probe = probe(axes, parts.probe)?;
         let levers = if parts.stock_boot { &[][..] } else { BOOT_LEVERS };
         let cmdline = cmdline(axes, kernel, parts.accelerator, levers, parts.append)?;
         let mut machine = machine(axes, parts);
         machine.extend(["-device".to_owned(), qemu.iommu_device(axes)?]);
-        machine.extend(device(axes));
+        machine.extend(device(axes)?);
         if qemu.sandbox {
             let denied = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
             machine.extend(["-sandbox".to_owned(), denied.to_owned()]);
@@ -109,7 +121,8 @@ impl LaunchPlan {
             boot: boot.map(str::to_owned).into(),
             cmdline,
             levers: levers.iter().map(|word| (*word).to_owned()).collect(),
-            disk: !axes.device.is_network(),
+            disk: !axes.device.is_network() && axes.passthrough == Passthrough::None,
+            probe,
             trace_events: trace::events(axes),
         })
     }
@@ -132,6 +145,12 @@ impl LaunchPlan {
         let mut lines = Vec::new();
         if self.disk {
             lines.push(format!("truncate -s {DISK_BYTES} {DISK_FILE}"));
+        }
+        if let Some(settings) = &self.probe {
+            // Plain numbers and booleans: that can't fail.
+            let settings = serde_json::to_string(settings).unwrap_or_default();
+            let words = ["dmarig", "probe", PROBE_SOCKET, "--alone", "--settings", &settings];
+            lines.push(shell_words(words.map(str::to_owned).iter()));
         }
         let serial = ["-serial", "stdio", "-serial", "null"].map(str::to_owned);
         let words = std::iter::once(&self.program).chain(&self.machine).chain(&boot).chain(&serial);
@@ -191,6 +210,8 @@ fn cmdline(
 
 fn machine(axes: &Axes, parts: &Parts<'_>) -> Vec<String> {
     let accelerator = parts.accelerator.name();
+    // A device in another process gets at the guest's memory by a file that both have open.
+    let shared = axes.passthrough == Passthrough::Probe;
     // Interrupt remapping under KVM needs the split interrupt controller; TCG has no other way.
     let mut words: Vec<String> = [
         "-name",
@@ -201,7 +222,7 @@ fn machine(axes: &Axes, parts: &Parts<'_>) -> Vec<String> {
         "none",
         "-no-reboot",
         "-M",
-        "q35,kernel-irqchip=split",
+        if shared { "q35,kernel-irqchip=split,memory-backend=ram" } else { "q35,kernel-irqchip=split" },
         "-accel",
         accelerator,
     ]
@@ -216,6 +237,10 @@ fn machine(axes: &Axes, parts: &Parts<'_>) -> Vec<String> {
         "-m".into(),
         format!("{}M", axes.memory_mib),
     ]);
+    if shared {
+        let memory = format!("memory-backend-memfd,id=ram,size={}M,share=on", axes.memory_mib);
+        words.extend(["-object".to_owned(), memory]);
+    }
     words
 }
 
@@ -246,7 +271,52 @@ fn channels() -> Vec<String> {
     .into()
 }
 
-fn device(axes: &Axes) -> Vec<String> {
+/// The probe that a cell needs.
+fn probe(axes: &Axes, knobs: &probe::Knobs) -> Result<Option<probe::Settings>, String> {
+    if axes.passthrough != Passthrough::Probe {
+        return match axes.live_mappings {
+            0 => Ok(None),
+            _ => Err("live mappings are held by a probe alone (passthrough=probe)".to_owned()),
+        };
+    }
+    let needs = u64::from(axes.live_mappings) * PAGE_BYTES + BESIDE_LIVE_MAPPINGS;
+    if needs > u64::from(axes.memory_mib) << 20 && axes.live_mappings > 0 {
+        return Err(format!(
+            "{} live mappings need {} MiB of guest memory, not {}",
+            axes.live_mappings,
+            needs >> 20,
+            axes.memory_mib
+        ));
+    }
+    Ok(Some(knobs.settings(axes.live_mappings)))
+}
+
+fn passed_through(axes: &Axes) -> Result<Vec<String>, String> {
+    match axes.passthrough {
+        Passthrough::Probe => {
+            let socket = serde_json::json!({
+                "driver": VFIO_USER,
+                "id": "disk0",
+                "socket": {"type": "unix", "path": PROBE_SOCKET},
+            });
+            Ok(vec!["-device".to_owned(), socket.to_string()])
+        }
+        Passthrough::Host => Err("no device of the host's is named: --device host=0000:BB:DD.F".to_owned()),
+        Passthrough::Nested | Passthrough::None => Err(format!(
+            "passthrough={} has no device in this guest",
+            axes.passthrough
+        )),
+    }
+}
+
+fn device(axes: &Axes) -> Result<Vec<String>, String> {
+    if axes.passthrough != Passthrough::None {
+        return passed_through(axes);
+    }
+    Ok(emulated(axes))
+}
+
+fn emulated(axes: &Axes) -> Vec<String> {
     // virtio stands behind the virtual IOMMU only as a modern device that is told so. It has address
     // translation services only as a PCIe endpoint, which it is not on the root bus.
     let ats = axes.device_iotlb == crate::axes::Toggle::On;
@@ -304,8 +374,35 @@ mod tests {
                 accelerator: Accelerator::Tcg,
                 stock_boot: false,
                 append: &[],
+                probe: &probe::Knobs::default(),
             },
         )
+    }
+
+    #[test]
+    fn a_plan_with_a_probe() {
+        let axes = Axes {
+            caching_mode: Toggle::On,
+            passthrough: Passthrough::Probe,
+            live_mappings: 1000,
+            ..Axes::default()
+        };
+        let plan = plan(&axes).unwrap();
+        insta::assert_snapshot!(shell_words(plan.argv().iter()));
+        insta::assert_snapshot!(plan.by_hand("idle"));
+        assert_eq!(plan.probe.unwrap().host_memory_bytes, 1000 * PAGE_BYTES);
+        assert!(!plan.disk);
+    }
+
+    #[test]
+    fn live_mappings_need_a_probe_and_memory() {
+        let axes = Axes { live_mappings: 100_000, ..Axes::default() };
+        assert!(plan(&axes).unwrap_err().contains("by a probe alone"));
+        let axes = Axes { passthrough: Passthrough::Probe, ..axes };
+        assert_eq!(
+            plan(&axes).unwrap_err(),
+            "100000 live mappings need 646 MiB of guest memory, not 512"
+        );
     }
 
     #[test]
@@ -339,6 +436,7 @@ mod tests {
                 accelerator: Accelerator::Tcg,
                 stock_boot: true,
                 append: &append,
+                probe: &probe::Knobs::default(),
             },
         )
         .unwrap_err();
@@ -356,6 +454,7 @@ mod tests {
             accelerator: Accelerator::Tcg,
             stock_boot: false,
             append: &[],
+            probe: &probe::Knobs::default(),
         };
         assert_eq!(
             LaunchPlan::new(&Axes::default(), &parts).unwrap_err(),

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::value::Limit;
+
 /// Pages of memory that the probe counts in, in bytes: the controller's page size.
 pub const PAGE_BYTES: u64 = 4096;
 
@@ -40,6 +42,48 @@ impl Default for Settings {
             hold_back: 0,
             host_memory_bytes: 0,
             follow: true,
+        }
+    }
+}
+
+/// How a case wants its probes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Knobs {
+    /// Least time between a command's arrival and its completion; with it a queue depth becomes a
+    /// number of live mappings.
+    pub latency: Option<Limit>,
+    /// Completions are held back until there are as many; all go when nothing else is under way.
+    #[schemars(range(max = 1024))]
+    pub hold_back: u32,
+    /// Pairs of I/O queues [default: 4].
+    #[schemars(range(min = 1, max = 64))]
+    pub queues: Option<u16>,
+    /// MSI-X vectors [default: one more than queues].
+    #[schemars(range(min = 1, max = 65))]
+    pub vectors: Option<u16>,
+    /// DMA that must fault, tried when the workload is done.
+    pub attacks: Vec<Attack>,
+}
+
+/// Most pairs of I/O queues that a case can ask for.
+pub(crate) const MAX_QUEUES: u16 = 64;
+
+impl Knobs {
+    /// The settings of a probe whose driver is made to keep `live_mappings` pages mapped.
+    #[must_use]
+    pub fn settings(&self, live_mappings: u32) -> Settings {
+        let usual = Settings::default();
+        let queues = self.queues.unwrap_or(usual.queues);
+        Settings {
+            queues,
+            vectors: self.vectors.unwrap_or(queues + 1),
+            latency_us: self
+                .latency
+                .map_or(0, |limit| u64::try_from(limit.0.as_micros()).unwrap_or(u64::MAX)),
+            hold_back: self.hold_back,
+            host_memory_bytes: u64::from(live_mappings) * PAGE_BYTES,
+            ..usual
         }
     }
 }

@@ -5,12 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    axes::{Axes, Device, ScalableMode, Toggle},
+    axes::{Axes, Device, Passthrough, ScalableMode, Toggle},
     version::Version,
 };
 
 /// Versions before this one lack something that every cell needs.
 pub const OLDEST: Version = Version::new(6, 2, 0);
+
+/// QEMU's client of a device in another process.
+pub(crate) const VFIO_USER: &str = "vfio-user-pci";
 
 /// A QEMU binary and what it told of itself over QMP.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,8 +136,21 @@ impl Qemu {
                 self.version
             ));
         }
-        let device = Self::device_type(axes.device);
-        (!self.devices.contains(device)).then(|| self.lacks(&format!("the device {device}")))
+        if axes.passthrough != Passthrough::None && axes.device != Device::Nvme {
+            return Some(format!("only an NVMe controller is passed through, not {}", axes.device));
+        }
+        let device = match axes.passthrough {
+            // What runs in an outer guest is not this QEMU's to have.
+            Passthrough::None | Passthrough::Nested => Self::device_type(axes.device),
+            Passthrough::Probe => VFIO_USER,
+            Passthrough::Host => "vfio-pci",
+        };
+        let hint = match axes.passthrough {
+            Passthrough::Probe => "; QEMU 10.2 and later have it: `dmarig images fetch qemu` brings one",
+            _ => "",
+        };
+        let lacks = || format!("{}{hint}", self.lacks(&format!("the device {device}")));
+        (!self.devices.contains(device)).then(lacks)
     }
 
     fn lacks(&self, what: &str) -> String {
@@ -152,7 +168,12 @@ pub(crate) mod tests {
             path: "/usr/bin/qemu-system-x86_64".into(),
             version: version.parse().unwrap(),
             full_version: version.into(),
-            devices: Device::ALL.iter().map(|device| Qemu::device_type(*device).into()).collect(),
+            devices: Device::ALL
+                .iter()
+                .map(|device| Qemu::device_type(*device))
+                .chain([VFIO_USER, "vfio-pci"])
+                .map(str::to_owned)
+                .collect(),
             iommu: properties.iter().map(|name| ((*name).into(), true.into())).collect(),
             accelerators: ["kvm".into(), "tcg".into()].into(),
             sandbox: true,

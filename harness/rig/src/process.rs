@@ -1,7 +1,8 @@
 //! A QEMU process: started so that it can't outlive its parent, ended for sure.
 
 use std::{
-    io,
+    fs::File,
+    io::{self, Write},
     os::unix::process::ExitStatusExt,
     path::Path,
     process::{ExitStatus, Stdio},
@@ -11,7 +12,7 @@ use std::{
 
 use tokio::{
     io::AsyncReadExt,
-    process::{Child, Command},
+    process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
     task::JoinHandle,
 };
 
@@ -36,23 +37,35 @@ impl Process {
         let (program, arguments) =
             argv.split_first().ok_or_else(|| io::Error::other("an empty command"))?;
         let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
+        Self::start(command, directory, None).map_err(|error| {
+            io::Error::new(error.kind(), format!("can't start {program}: {error}"))
+        })
+    }
+
+    /// Starts a command in `directory`, in a process group of its own. Its standard error is kept,
+    /// and goes to `log` as well; what its other ends are is the command's to say.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn start(mut command: Command, directory: &Path, log: Option<File>) -> io::Result<Self> {
         command
-            .args(arguments)
             .current_dir(directory)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
             .stderr(Stdio::piped())
             // Ctrl-C on the terminal is for the rig, which then ends its guests in order.
             .process_group(0)
             .kill_on_drop(true);
         die_with_parent(&mut command);
-        let mut child = command.spawn().map_err(|error| {
-            io::Error::new(error.kind(), format!("can't start {program}: {error}"))
-        })?;
+        let mut child = command.spawn()?;
         let stderr = Arc::new(Mutex::new(Vec::new()));
         let pipe = child.stderr.take().ok_or_else(|| io::Error::other("no standard error"))?;
-        let reader = tokio::spawn(keep_tail(pipe, Arc::clone(&stderr)));
+        let reader = tokio::spawn(keep_tail(pipe, Arc::clone(&stderr), log));
         Ok(Self { child, status: None, stderr, reader })
+    }
+
+    /// Its standard input and output, where they are pipes; once.
+    pub fn take_pipes(&mut self) -> (Option<ChildStdin>, Option<ChildStdout>) {
+        (self.child.stdin.take(), self.child.stdout.take())
     }
 
     /// The process' number while it lives.
@@ -100,11 +113,17 @@ impl Process {
     }
 }
 
-async fn keep_tail(mut pipe: tokio::process::ChildStderr, kept: Arc<Mutex<Vec<u8>>>) {
+async fn keep_tail(mut pipe: ChildStderr, kept: Arc<Mutex<Vec<u8>>>, mut log: Option<File>) {
     let mut buffer = vec![0; 4096];
     while let Ok(length) = pipe.read(&mut buffer).await {
         if length == 0 {
             break;
+        }
+        // A log that can't be written any more is left where it is: the tail still tells.
+        if let Some(file) = &mut log
+            && file.write_all(&buffer[..length]).is_err()
+        {
+            log = None;
         }
         let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.extend_from_slice(&buffer[..length]);

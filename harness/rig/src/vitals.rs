@@ -5,7 +5,12 @@ use std::time::{Duration, Instant};
 use dmarig_model::observation::{End, Phase, QmpEvent};
 use tokio::sync::watch;
 
-use crate::{console::Console, guest::died, process::Process, qmp::Events};
+use crate::{
+    console::Console,
+    process::Process,
+    qmp::Events,
+    session::{died, probe_died},
+};
 
 /// Events that are kept for the record.
 const MAX_EVENTS: usize = 256;
@@ -29,6 +34,7 @@ pub(crate) enum Fault {
 #[derive(Debug)]
 pub(crate) struct Vitals {
     pub(crate) process: Process,
+    pub(crate) probe: Option<Process>,
     pub(crate) console: Console,
     events: Events,
     events_ended: bool,
@@ -39,11 +45,12 @@ pub(crate) struct Vitals {
 impl Vitals {
     pub(crate) fn new(
         process: Process,
+        probe: Option<Process>,
         console: Console,
         events: Events,
         interrupt: watch::Receiver<bool>,
     ) -> Self {
-        Self { process, console, events, events_ended: false, seen: Vec::new(), interrupt }
+        Self { process, probe, console, events, events_ended: false, seen: Vec::new(), interrupt }
     }
 
     /// Waits for `future`, for the guest's end, for the user's interrupt or for the deadline,
@@ -113,7 +120,12 @@ impl Vitals {
                             return end;
                         }
                     }
-                    return died(&mut self.process).await;
+                    return died(&mut self.process, self.probe.as_mut()).await;
+                }
+                _ = exited(self.probe.as_mut()) => {
+                    if let Some(probe) = &mut self.probe {
+                        return probe_died(probe).await;
+                    }
                 }
             }
         }
@@ -131,6 +143,14 @@ impl Vitals {
             self.keep(event);
         }
         std::mem::take(&mut self.seen)
+    }
+}
+
+/// The end of a probe; never where there is none.
+async fn exited(probe: Option<&mut Process>) -> String {
+    match probe {
+        Some(probe) => probe.exited().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -5,6 +5,7 @@ use crate::{
     axes::{Axes, Axis, Device},
     conditions::AxisSets,
     expect::{Rule, metric_names, unit_of},
+    probe::{Knobs, MAX_QUEUES},
     text::{nearest, shown},
     tree::Step,
     tree_de::Mistake,
@@ -57,6 +58,9 @@ pub(super) fn check(file: &CaseFile, unread: &[Mistake], into: &mut Vec<Mistake>
     }
     if whole("windows") && (file.windows.time > 1000 || file.windows.warm_up > 1000) {
         at.key("windows").wrong("more than 1000 repetitions");
+    }
+    if whole("probe") {
+        probe(&file.probe, &mut at.key("probe"));
     }
     if whole("axes") {
         axes(&file.axes, &mut at.key("axes"));
@@ -123,6 +127,13 @@ fn workload(workload: &WorkloadFile, at: &mut At<'_>) {
             at.key("argv").wrong("its first word must be the program's path in the guest: /...");
         }
     }
+}
+
+fn probe(probe: &Knobs, at: &mut At<'_>) {
+    let most = u64::from(MAX_QUEUES);
+    between(probe.hold_back.into(), 0, 1024, at, "hold-back");
+    between(probe.queues.unwrap_or(1).into(), 1, most, at, "queues");
+    between(probe.vectors.unwrap_or(1).into(), 1, most + 1, at, "vectors");
 }
 
 fn between(value: u64, min: u64, max: u64, at: &mut At<'_>, key: &str) {

@@ -92,7 +92,7 @@ fn unknown_keys_are_named_with_the_right_ones() {
     check_line(
         "policy:",
         "polcy:",
-        "a.yaml:4:3: axes.polcy: unknown key `polcy`; did you mean `policy`? (there are caching-mode, policy, device, pt, scalable-mode, device-iotlb, aw-bits, smp, memory, accelerator, qemu, kernel)",
+        "a.yaml:4:3: axes.polcy: unknown key `polcy`; did you mean `policy`? (there are caching-mode, policy, device, passthrough, live-mappings, pt, scalable-mode, device-iotlb, aw-bits, smp, memory, accelerator, qemu, kernel)",
     );
     check_line(
         "{ops: 400}",
@@ -102,7 +102,7 @@ fn unknown_keys_are_named_with_the_right_ones() {
     check_line(
         "case: sound\n",
         "case: sound\nbananas: 1\n",
-        "a.yaml:2:1: bananas: unknown key `bananas`; there are case, description, axes, exclude, workload, windows, quiet, time-limits, standard, expect, allow",
+        "a.yaml:2:1: bananas: unknown key `bananas`; there are case, description, axes, exclude, workload, windows, quiet, time-limits, probe, standard, expect, allow",
     );
 }
 
@@ -326,7 +326,7 @@ fn rules_are_checked() {
     check(
         &rule("ratios: [{metric: latency-p5, to: {policy: strict}, max: 1}]"),
         &[
-            "a.yaml:9:15: expect[0].ratios[0].metric: unknown metric `latency-p5`; did you mean `latency-p50`? (there are throughput, iops, elapsed, latency-mean, latency-p50, latency-p90, latency-p99, latency-p999, latency-max, psi, dsi, global, psi-per-unmap, psi-per-map, dsi-per-1000-unmaps, device-iotlb-per-unmap, page-walk-entries-per-unmap, page-walk-in-vain-per-unmap)",
+            "a.yaml:9:15: expect[0].ratios[0].metric: unknown metric `latency-p5`; did you mean `latency-p50`? (there are throughput, iops, elapsed, latency-mean, latency-p50, latency-p90, latency-p99, latency-p999, latency-max, psi, dsi, global, psi-per-unmap, psi-per-map, dsi-per-1000-unmaps, device-iotlb-per-unmap, page-walk-entries-per-unmap, page-walk-in-vain-per-unmap, stale-requests, leaked-requests, stale-for-requests, mappings-per-op)",
         ],
     );
     check(
@@ -362,7 +362,7 @@ windows: {time: -1}
 ",
         &[
             "a.yaml:1:1: case: `a b` is no name: up to 64 letters, digits, dots, dashes and underscores, a letter or digit first",
-            "a.yaml:3:3: axes.polcy: unknown key `polcy`; did you mean `policy`? (there are caching-mode, policy, device, pt, scalable-mode, device-iotlb, aw-bits, smp, memory, accelerator, qemu, kernel)",
+            "a.yaml:3:3: axes.polcy: unknown key `polcy`; did you mean `policy`? (there are caching-mode, policy, device, passthrough, live-mappings, pt, scalable-mode, device-iotlb, aw-bits, smp, memory, accelerator, qemu, kernel)",
             "a.yaml:4:22: axes.caching-mode[1]: unknown value `maybe`; there are off, on",
             "a.yaml:4:34: axes.caching-mode[3]: unknown value `perhaps`; there are off, on",
             "a.yaml:6:32: workload.block.queue-depth: found string \"lots\", expected a whole number",
@@ -394,7 +394,7 @@ fn bombs_are_refused() {
     check(laughs, &["a.yaml:1:7: a: an anchor (`&...`): write the value out where it is used"]);
     check("case: *x\n", &["a.yaml:1:7: not YAML: while parsing node, found unknown anchor"]);
     check("case: !!str a\n", &["a.yaml:1:13: case: a tag (`!...`): write plain values"]);
-    let unknown = "a.yaml:1:1: <<: unknown key `<<`; there are case, description, axes, exclude, workload, windows, quiet, time-limits, standard, expect, allow";
+    let unknown = "a.yaml:1:1: <<: unknown key `<<`; there are case, description, axes, exclude, workload, windows, quiet, time-limits, probe, standard, expect, allow";
     check("<<: {case: a}\n", &[unknown, "a.yaml:1:1: `case` is missing"]);
 
     let deep = format!("case: {}{}\n", "[".repeat(200), "]".repeat(200));

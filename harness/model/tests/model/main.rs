@@ -5,5 +5,6 @@ mod document;
 mod judge;
 mod log;
 mod matrix;
+mod passed_through;
 mod proof;
 mod seen;

@@ -85,7 +85,7 @@ fn bad_overrides_say_what_would_be_right() {
         (&["caching-mode"][..], "`caching-mode`: write axis=value or axis=value,value"),
         (
             &["polcy=lazy"],
-            "`polcy=lazy`: unknown key `polcy`; did you mean `policy`? (there are caching-mode, policy, device, pt, scalable-mode, device-iotlb, aw-bits, smp, memory, accelerator, qemu, kernel)",
+            "`polcy=lazy`: unknown key `polcy`; did you mean `policy`? (there are caching-mode, policy, device, passthrough, live-mappings, pt, scalable-mode, device-iotlb, aw-bits, smp, memory, accelerator, qemu, kernel)",
         ),
         (
             &["policy=layz"],

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use dmarig_model::{
-    axes::{Accelerator, Axes, Device, Policy, ScalableMode, Toggle},
+    axes::{Accelerator, Axes, Device, Passthrough, Policy, ScalableMode, Toggle},
     case::Case,
     judge::judge,
     observation::{
         End, KernelLog, LogSource, OBSERVATION_SCHEMA, Observation, Outcome, Phase, Registers,
         Setup, TraceCounts, Verdict, Window, WindowKind,
     },
+    probe::{ProbeCounts, Spread, Stale},
 };
 use dmarig_wire::{
     DmaCounts, Environment, Interface, IommuGroup, IommuRegisters, Latency, LogRecord, Report,
@@ -83,7 +84,9 @@ impl Guest {
             qom: qom(axes),
             registers: Some(Registers { cap, ecap }),
             log: KernelLog { source: LogSource::Kmsg, records: records(&log(self)), lost: 0 },
+            qemu_stderr: String::new(),
             events: Vec::new(),
+            attacks: Vec::new(),
             windows: vec![window(self)],
             phases: vec![Phase { name: "kernel".to_owned(), us: 1_000_000 }],
         }
@@ -282,5 +285,19 @@ fn window(guest: &Guest) -> Window {
         dma: Some(DmaCounts {
             events: events.map(|(name, count)| (name.to_owned(), count)).into(),
         }),
+        probe: (guest.axes.passthrough == Passthrough::Probe).then(|| probe_counts(ops)),
+    }
+}
+
+/// What a probe sees of requests whose buffers are a page each and go when they should.
+fn probe_counts(requests: u64) -> ProbeCounts {
+    let gone = Spread { p50: 0, p99: 1, max: 3 };
+    ProbeCounts {
+        maps: requests,
+        unmaps: requests,
+        peak: 30,
+        commands: [("read".to_owned(), requests)].into(),
+        stale: Some(Stale { requests, later_requests: Some(gone), ..Stale::default() }),
+        ..ProbeCounts::default()
     }
 }

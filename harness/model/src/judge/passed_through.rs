@@ -1,0 +1,76 @@
+//! What is judged of cells whose device is passed through.
+
+use crate::{
+    axes::{Passthrough, Toggle},
+    judge::{ALWAYS, Held, Judged},
+    observation::{End, Observation, Outcome, Verdict},
+    text::{shown, shown_end},
+};
+
+/// How QEMU refuses a device that would need a shadow of page tables which it can't follow without
+/// caching mode: before 10.1, from then on, and for a device in another process, where it ends only
+/// when the guest turns translation on.
+const REFUSALS: &[&str] = &[
+    "We need to set caching-mode=on for intel-iommu to enable device assignment",
+    "Device assignment is not allowed without enabling caching-mode=on",
+    "requires caching mode",
+];
+
+/// The verdict on a device that is passed through although caching mode is off: QEMU has to refuse
+/// it. `None` where that is not asked, or something else is in the way.
+pub(super) fn refusal(observation: &Observation) -> Option<Verdict> {
+    let axes = &observation.axes;
+    // A device that is mapped one to one has no page table of its own to be shadowed.
+    if axes.passthrough == Passthrough::None || axes.caching_mode == Toggle::On {
+        return None;
+    }
+    let expected = "QEMU's refusal of a passed-through device without caching mode".to_owned();
+    let (held, found) = match &observation.end {
+        End::QemuDied { status, stderr } => {
+            let line = stderr.lines().find(|line| REFUSALS.iter().any(|words| line.contains(words)));
+            (Held::Yes, format!("{} ({})", shown(line?), shown(status)))
+        }
+        End::Completed => {
+            let words = shown_end(&observation.qemu_stderr);
+            let words = if words.is_empty() { "nothing".to_owned() } else { words };
+            (Held::No, format!("it ran; QEMU said {words}"))
+        }
+        _ => return None,
+    };
+    let judged = Judged::new("refusal", ALWAYS, held, expected, found);
+    Some(Verdict {
+        outcome: if held == Held::Yes { Outcome::Passed } else { Outcome::Failed },
+        reasons: judged.reason().into_iter().collect(),
+        checks: vec![judged.check],
+    })
+}
+
+/// What the device itself saw: data that arrived as it was sent, and mappings for all it touched.
+pub(super) fn device(observation: &Observation) -> Option<Judged> {
+    let counts = || observation.windows.iter().filter_map(|window| window.probe.as_ref());
+    if observation.axes.passthrough != Passthrough::Probe || observation.windows.is_empty() {
+        return None;
+    }
+    let expected = "all as the workload sent it, within mappings".to_owned();
+    if counts().next().is_none() {
+        let found = "the probe was never asked".to_owned();
+        return Some(Judged::new("device", ALWAYS, Held::NotSeen, expected, found));
+    }
+    let mut found = Vec::new();
+    let (corrupt, faults) = counts().fold((0, 0), |sum, counts| {
+        (sum.0 + counts.corrupt, sum.1 + counts.faults)
+    });
+    if corrupt > 0 {
+        found.push(format!("{corrupt} corrupt sectors"));
+    }
+    if faults > 0 {
+        found.push(format!("{faults} accesses outside of mappings"));
+    }
+    for (status, count) in counts().flat_map(|counts| &counts.failed) {
+        found.push(format!("{count} commands failed with {}", shown(status)));
+    }
+    let lines = counts().flat_map(|counts| counts.corrupt_lines.iter().chain(&counts.fault_lines));
+    let held = if found.is_empty() { Held::Yes } else { Held::No };
+    let found = if found.is_empty() { "so it was".to_owned() } else { found.join(", ") };
+    Some(Judged::new("device", ALWAYS, held, expected, found).with(lines.map(|line| shown(line))))
+}

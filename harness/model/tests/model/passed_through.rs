@@ -1,0 +1,73 @@
+//! Verdicts on devices that are passed through.
+
+use dmarig_model::{
+    axes::{
+        Passthrough::{Host, Probe},
+        Policy::{Lazy, Passthrough as Identity, Strict},
+        Toggle::{Off, On},
+    },
+    observation::{End, Observation, Outcome},
+    probe::ProbeCounts,
+};
+
+use crate::seen::{Guest, Profile};
+
+fn probed() -> Guest {
+    Guest::new("6.1.176", On, Lazy).warned().with(|axes| axes.passthrough = Probe)
+}
+
+fn counts(observation: &mut Observation) -> &mut ProbeCounts {
+    observation.windows[0].probe.as_mut().unwrap()
+}
+
+/// The check of that name does not hold, and the cell comes out so.
+#[track_caller]
+fn spoilt(outcome: Outcome, check: &str, spoil: impl FnOnce(&mut Observation)) {
+    let verdict = probed().judged(spoil);
+    assert_eq!(verdict.outcome, outcome, "{:?}", verdict.reasons);
+    let found = verdict.checks.iter().find(|found| found.name == check).expect(check);
+    assert_ne!(found.held, Some(true), "{found:?}");
+}
+
+#[test]
+fn a_sound_kernel_passes() {
+    probed().passes();
+    probed().with(|axes| axes.policy = Strict).passes();
+    let identity = Guest::new("6.1.176", On, Identity).warned().shows("identity", Profile::Nothing);
+    identity.with(|axes| axes.passthrough = Probe).passes();
+}
+
+#[test]
+fn what_the_device_saw_is_judged() {
+    use Outcome::{Errored, Failed};
+    spoilt(Failed, "device", |seen| counts(seen).corrupt = 1);
+    spoilt(Failed, "device", |seen| counts(seen).faults = 1);
+    spoilt(Failed, "device", |seen| {
+        counts(seen).failed.insert("0/2".into(), 1);
+    });
+    spoilt(Failed, "stale-requests", |seen| counts(seen).stale.as_mut().unwrap().stale = 1);
+    spoilt(Failed, "leaked-requests", |seen| counts(seen).stale.as_mut().unwrap().never = 1);
+    spoilt(Failed, "page-walk-in-vain-per-unmap", |seen| {
+        seen.windows[0].trace.as_mut().unwrap().page_walk_in_vain = 100_000;
+    });
+    spoilt(Errored, "device", |seen| seen.windows[0].probe = None);
+    spoilt(Errored, "stale-requests", |seen| counts(seen).stale = None);
+}
+
+#[test]
+fn without_caching_mode_qemu_has_to_refuse() {
+    let died = |stderr: &str| End::QemuDied { status: "exit code 1".into(), stderr: stderr.into() };
+    let refused = |end: End| {
+        let guest = Guest::new("6.1.176", Off, Lazy).with(|axes| axes.passthrough = Host);
+        guest.judged(|seen| seen.end = end).outcome
+    };
+    for words in [
+        "qemu: -device vfio-pci: We need to set caching-mode=on for intel-iommu to enable device assignment with IOMMU protection.",
+        "Device assignment is not allowed without enabling caching-mode=on for Intel IOMMU.",
+        "qemu: device 01.01.0 requires caching mode",
+    ] {
+        assert_eq!(refused(died(words)), Outcome::Passed, "{words}");
+    }
+    assert_eq!(refused(died("qemu: no such device")), Outcome::Errored);
+    assert_eq!(refused(End::Completed), Outcome::Failed);
+}

@@ -1,0 +1,93 @@
+//! One run of the workload, with what is counted around it.
+
+use dmarig_model::observation::{End, Window, WindowKind};
+use dmarig_wire::{Reply, Request};
+
+use std::time::Duration;
+
+use super::{Session, broken, host_fault};
+use crate::{expect_reply, guest::Launch, qmp};
+
+/// The line to the probe has a deadline of its own, which says more: this one is only a backstop.
+const PROBE_BACKSTOP: Duration = Duration::from_secs(3600);
+
+impl Session {
+    pub(super) async fn window(&mut self, launch: &Launch<'_>, kind: WindowKind) -> Result<Window, End> {
+        let counting = kind == WindowKind::Counting;
+        if counting {
+            self.count_dma(launch, true).await?;
+            self.trace.take().await.map_err(|error| host_fault(&error))?;
+            self.switch_trace(launch, &launch.plan.trace_events, true).await?;
+        }
+        if let Some(probe) = &mut self.probe {
+            self.vitals.race("the probe", PROBE_BACKSTOP, probe.begin()).await?;
+        }
+        let request = Request::Run(launch.job.clone());
+        let reply = self.ask("end of the workload", launch.deadlines.workload, &request).await?;
+        let report =
+            expect_reply!(reply, Reply::Report(report) => *report, "a report").map_err(broken)?;
+        if report.errors > 0 && launch.plan.disk {
+            self.disk_on_the_host(launch).await?;
+        }
+        let probe = match &mut self.probe {
+            Some(probe) => {
+                Some(self.vitals.race("the probe", PROBE_BACKSTOP, probe.counts()).await?)
+            }
+            None => None,
+        };
+        if !counting {
+            return Ok(Window { kind, report, trace: None, dma: None, probe });
+        }
+        self.switch_trace(launch, &launch.plan.trace_events, false).await?;
+        let taken =
+            self.vitals.race("end of the trace", launch.deadlines.request, self.trace.take());
+        let trace = Some(taken.await?);
+        let dma = self.count_dma(launch, false).await?;
+        Ok(Window { kind, report, trace, dma, probe })
+    }
+
+    /// Sees whether it was the host that failed the guest's disk. QEMU's NVMe controller stops for
+    /// nothing: it passes an error on to the guest, as if the device or its driver were to blame.
+    async fn disk_on_the_host(&mut self, launch: &Launch<'_>) -> Result<(), End> {
+        let disks = self.qmp(launch, qmp::QueryBlockstats {}).await?;
+        let kinds = ["failed_rd_operations", "failed_wr_operations", "failed_flush_operations"];
+        let failed = |disk: &serde_json::Value| -> u64 {
+            kinds.iter().filter_map(|kind| disk["stats"][kind].as_u64()).sum()
+        };
+        match disks.iter().map(failed).sum::<u64>() {
+            0 => Ok(()),
+            failed => Err(End::HostFault {
+                what: format!(
+                    "the host failed {failed} operations on the file of the guest's disk, as where no \
+                     space is left; make room or name another place by TMPDIR"
+                ),
+            }),
+        }
+    }
+
+    async fn count_dma(
+        &mut self,
+        launch: &Launch<'_>,
+        on: bool,
+    ) -> Result<Option<dmarig_wire::DmaCounts>, End> {
+        let after = launch.deadlines.request;
+        let reply = self.ask("DMA counts of the guest", after, &Request::CountDma(on)).await?;
+        expect_reply!(reply, Reply::DmaCounts(counts) => counts, "DMA counts").map_err(broken)
+    }
+
+    pub(super) async fn switch_trace(
+        &mut self,
+        launch: &Launch<'_>,
+        names: &[&str],
+        enable: bool,
+    ) -> Result<(), End> {
+        for name in names {
+            let name = (*name).to_owned();
+            // An event that this QEMU has not, or can't trace, would count nothing and look like
+            // peace: that must not be passed over.
+            let command = qmp::TraceEventSetState { name, enable, ignore_unavailable: !enable };
+            self.qmp(launch, command).await?;
+        }
+        Ok(())
+    }
+}
