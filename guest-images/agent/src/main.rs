@@ -12,6 +12,7 @@ mod counters;
 mod device;
 mod environment;
 mod exec;
+mod group;
 mod kmsg;
 mod link;
 mod mix;

@@ -1,15 +1,15 @@
 //! Answers the rig's requests, one reply each.
 
-use std::{collections::BTreeMap, fs::File};
+use std::{collections::BTreeMap, fs::File, path::Path};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use dmarig_wire::{Device, Interface, Job, Reply, Report, Request, Target};
 use rustix::process::WaitOptions;
 
 use crate::{
     block::{self, Disk},
     counters::Counters,
-    device, environment, exec,
+    device, environment, exec, group,
     kmsg::Kmsg,
     link::Link,
     net,
@@ -71,6 +71,17 @@ impl Agent {
                 let counters = self.counters.take().context("nothing is being counted")?;
                 Reply::DmaCounts(counters.read()?)
             }
+            Request::SetGroupType { device, kind } => {
+                let targets = self.targets(device)?;
+                let rebound = group::switch(Path::new("/sys"), &targets, &kind)?;
+                // The driver may have to find its device again.
+                let found = self.targets(device)?;
+                let nodes = |targets: &[Target]| -> Vec<Option<String>> {
+                    targets.iter().map(|target| target.node.clone()).collect()
+                };
+                ensure!(nodes(&found) == nodes(&targets), "the device came back as another node");
+                Reply::GroupType { rebound }
+            }
             Request::PowerOff => Reply::Bye,
         })
     }
@@ -116,6 +127,7 @@ fn name(request: &Request) -> &'static str {
         Request::Run(_) => "Run",
         Request::ReadLog => "ReadLog",
         Request::CountDma(_) => "CountDma",
+        Request::SetGroupType { .. } => "SetGroupType",
         Request::PowerOff => "PowerOff",
     }
 }

@@ -16,6 +16,14 @@ pub enum Request {
     /// Start or stop counting the IOMMU's map and unmap operations in the kernel: answered with
     /// [`Reply::DmaCounts`], whose numbers are those since the counters were started.
     CountDma(bool),
+    /// Give the groups of this device another `type`, with its driver unbound meanwhile where the
+    /// kernel wants that: answered with [`Reply::GroupType`].
+    SetGroupType {
+        /// The device under test.
+        device: Device,
+        /// The type, in the kernel's words: `DMA`, `DMA-FQ`, `identity`.
+        kind: String,
+    },
     /// Power the guest off: answered with [`Reply::Bye`], then the guest is gone.
     PowerOff,
 }
@@ -33,6 +41,11 @@ pub enum Reply {
     Log(Log),
     /// To [`Request::CountDma`]; `None` where the kernel has no tracepoint to count by.
     DmaCounts(Option<DmaCounts>),
+    /// To [`Request::SetGroupType`]: done, and read back.
+    GroupType {
+        /// Whether the driver had to be unbound for it.
+        rebound: bool,
+    },
     /// To [`Request::PowerOff`].
     Bye,
     /// The request could not be done.

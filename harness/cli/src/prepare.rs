@@ -12,13 +12,14 @@ use std::{
 use dmarig_images::{AddedFile, Cache, ConfigValue, InitramfsSpec, KernelImage};
 use dmarig_model::{
     axes::{Accelerator, Axes, Device},
-    case::{Case, Workload},
+    case::Case,
     kernel::{Boot, Kernel, OPTIONS, Setting},
     matrix::Cell,
-    observation::{Setup, WindowKind},
+    observation::{PlannedWindow, Setup},
     plan::{LaunchPlan, Parts},
     probe::Knobs,
     qemu::Qemu,
+    windows,
 };
 use dmarig_rig::{
     accelerator::{self, Finding},
@@ -57,7 +58,7 @@ pub(crate) struct Ready {
     pub(crate) setup: Setup,
     pub(crate) iommu_properties: Vec<String>,
     pub(crate) job: Job,
-    pub(crate) windows: Vec<WindowKind>,
+    pub(crate) windows: Vec<PlannedWindow>,
     pub(crate) deadlines: Deadlines,
     pub(crate) probe: Option<ProbeLaunch>,
 }
@@ -153,7 +154,7 @@ impl<'a> Preparer<'a> {
             setup: setup(&plan, &qemu, &kernel, &packed, finding.accelerator),
             iommu_properties: qemu.proving_properties(),
             job: case.job(axes.device),
-            windows: windows(case),
+            windows: windows::planned(case, axes, kernel.version),
             deadlines: Deadlines::new(
                 finding.accelerator,
                 limits.boot(),
@@ -361,19 +362,6 @@ fn file_name(path: &str) -> String {
     let mut hasher = DefaultHasher::new();
     path.hash(&mut hasher);
     format!("{:016x}.json", hasher.finish())
-}
-
-fn windows(case: &Case) -> Vec<WindowKind> {
-    // A guest that does nothing has nothing to count or to time.
-    if case.workload == Workload::Idle {
-        return Vec::new();
-    }
-    let windows = case.windows;
-    let times = |kind, count: u32| std::iter::repeat_n(kind, count as usize);
-    times(WindowKind::Counting, windows.count.into())
-        .chain(times(WindowKind::WarmUp, windows.warm_up))
-        .chain(times(WindowKind::Timing, windows.time))
-        .collect()
 }
 
 fn facts(name: &str, image: &KernelImage, stock_boot: bool) -> Kernel {

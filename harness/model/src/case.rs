@@ -16,6 +16,7 @@ use crate::{
     tree::{Part, path_text, read},
     tree_de::Mistake,
     value::{Limit, Size},
+    windows::Windows,
 };
 
 mod check;
@@ -211,26 +212,6 @@ pub struct ExecWorkload {
     /// Path in the guest, then arguments.
     #[schemars(length(min = 1))]
     pub argv: Vec<String>,
-}
-
-/// The windows in which a workload runs. Counting and timing never share one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct Windows {
-    /// Whether it runs once with the hypervisor's trace on.
-    pub count: bool,
-    /// How often it runs against the clock.
-    #[schemars(range(max = 1000))]
-    pub time: u32,
-    /// How often it runs before that, for nothing.
-    #[schemars(range(max = 1000))]
-    pub warm_up: u32,
-}
-
-impl Default for Windows {
-    fn default() -> Self {
-        Self { count: true, time: 0, warm_up: 0 }
-    }
 }
 
 /// Deadlines.

@@ -7,13 +7,27 @@ use crate::{
     axes::{Accelerator, Axes, Axis, Device, Passthrough, Policy, ScalableMode, Toggle},
     judge::group_types,
     log::read,
-    measure::{Counted, DmaSource, times},
+    measure::{Counted, DmaSource, metric, times},
     observation::{Check, End, Observation, Outcome, Verdict},
     text::shown,
+    windows::Side,
 };
 
 /// Version of [`Document`].
 pub const DOCUMENT_SCHEMA: u32 = 1;
+
+/// Stands before the name of a metric that was measured with the kernel made to batch.
+pub const CONTROL_PREFIX: &str = "control/";
+
+/// Counts of passed-through devices that are shown among the metrics.
+const PROBE_METRICS: &[&str] = &[
+    "page-walk-entries-per-unmap",
+    "page-walk-in-vain-per-unmap",
+    "mappings-per-op",
+    "stale-requests",
+    "leaked-requests",
+    "stale-for-requests",
+];
 
 /// The results of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -240,7 +254,7 @@ pub fn group_type(observation: &Observation) -> Option<String> {
 /// The counts of the counting window.
 #[must_use]
 pub fn counts(observation: &Observation) -> Counts {
-    let Some(Counted { trace, dma, ops, .. }) = Counted::of(observation) else {
+    let Some(Counted { trace, dma, ops, .. }) = Counted::of(observation, Side::Own) else {
         return Counts::default();
     };
     let source = |source| match source {
@@ -264,11 +278,19 @@ pub fn counts(observation: &Observation) -> Counts {
 /// What was measured in timing windows.
 #[must_use]
 pub fn metrics(observation: &Observation) -> Vec<Metric> {
-    times(observation)
-        .into_iter()
-        .map(|measured| Metric {
+    let all = |side| {
+        let shadowed = observation.axes.passthrough != Passthrough::None;
+        let names = if shadowed { PROBE_METRICS } else { &[] };
+        let counts = names.iter().filter_map(move |name| metric(observation, side, name));
+        times(observation, side).into_iter().chain(counts)
+    };
+    let own = all(Side::Own).map(|measured| (measured.name.clone(), measured));
+    let control = all(Side::Control)
+        .map(|measured| (format!("{CONTROL_PREFIX}{}", measured.name), measured));
+    own.chain(control)
+        .map(|(name, measured)| Metric {
             value: measured.median(),
-            name: shown(&measured.name),
+            name: shown(&name),
             unit: shown(&measured.unit),
             samples: measured.samples,
         })

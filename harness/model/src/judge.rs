@@ -5,7 +5,7 @@
 //! were overwritten, no counts), the cell is an error, and nothing is said of the kernel.
 
 use crate::{
-    case::{Case, Windows, Workload},
+    case::{Case, Workload},
     expect::{COUNT_CHECKS, Presence, Rule, applying, decide},
     log::{Finding, LogFacts, LogKind, read},
     measure::{Counted, NoCount, metric},
@@ -13,6 +13,7 @@ use crate::{
     text::{shown, shown_end},
     value::Bound,
     version::Version,
+    windows::{Side, Windows},
 };
 
 mod passed_through;
@@ -402,7 +403,7 @@ fn counts(rules: &[&Rule], case: &Case, observation: &Observation) -> Vec<Judged
     if !case.windows.count || case.workload == Workload::Idle {
         return Vec::new();
     }
-    let counted = Counted::of(observation);
+    let counted = Counted::of(observation, Side::Own);
     let unmaps = counted.as_ref().and_then(|counted| counted.dma).map(|dma| dma.unmaps);
     let check = |name: &str, rule: &Rule, bound: Bound| {
         let rate = name.contains("-per-");
@@ -449,7 +450,7 @@ fn bounds(rules: &[&Rule], observation: &Observation) -> Vec<Judged> {
     let all = rules.iter().flat_map(|rule| rule.bounds.iter().map(move |bound| (rule, bound)));
     all.map(|(rule, wanted)| {
         let bound = Bound { min: wanted.min, max: wanted.max };
-        let measured = metric(observation, &wanted.metric);
+        let measured = metric(observation, Side::Own, &wanted.metric);
         let unit = measured.as_ref().map_or("", |measured| &measured.unit);
         let expected = format!("{bound} {}", shown(unit));
         let same_unit = wanted.unit.as_ref().is_none_or(|given| given == unit);

@@ -22,3 +22,4 @@ mod tree;
 mod tree_de;
 pub mod value;
 pub mod version;
+pub mod windows;

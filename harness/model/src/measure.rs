@@ -7,6 +7,7 @@ use crate::{
     expect::{COUNT_CHECKS, TIMES},
     observation::{Observation, TraceCounts, Window, WindowKind},
     probe::{ProbeCounts, Spread, Stale},
+    windows::Side,
 };
 
 /// Where a number of DMA operations comes from.
@@ -81,13 +82,11 @@ pub struct Counted {
 }
 
 impl Counted {
-    /// The counts of an observation; `None` where nothing was counted.
+    /// The counts of one side of an observation; `None` where nothing was counted.
     #[must_use]
-    pub fn of(observation: &Observation) -> Option<Self> {
-        let windows: Vec<&Window> = observation
-            .windows
-            .iter()
-            .filter(|window| window.kind == WindowKind::Counting && window.trace.is_some())
+    pub fn of(observation: &Observation, side: Side) -> Option<Self> {
+        let windows: Vec<&Window> = of_kind(observation, side, WindowKind::Counting)
+            .filter(|window| window.trace.is_some())
             .collect();
         let trace =
             windows.iter().filter_map(|window| window.trace.as_ref()).cloned().reduce(add)?;
@@ -176,6 +175,14 @@ impl Counted {
             "PSI {psi} ({psi_opening} opening, {psi_closing} closing), DSI {dsi}, global {global}{devices}; {ops}{device}"
         )
     }
+}
+
+fn of_kind(
+    observation: &Observation,
+    side: Side,
+    kind: WindowKind,
+) -> impl Iterator<Item = &Window> {
+    observation.windows.iter().filter(move |window| window.kind == kind && window.side() == side)
 }
 
 /// Why there is no number.
@@ -268,9 +275,8 @@ impl Measured {
 /// What was measured in timing windows: our own metrics, then a program's, by name. A window that
 /// lacks one (an error in it) leaves that metric out.
 #[must_use]
-pub fn times(observation: &Observation) -> Vec<Measured> {
-    let windows: Vec<&Window> =
-        observation.windows.iter().filter(|window| window.kind == WindowKind::Timing).collect();
+pub fn times(observation: &Observation, side: Side) -> Vec<Measured> {
+    let windows: Vec<&Window> = of_kind(observation, side, WindowKind::Timing).collect();
     let mut all = Vec::new();
     for (name, unit) in TIMES {
         let samples: Option<Vec<f64>> = windows.iter().map(|window| sample(window, name)).collect();
@@ -297,16 +303,16 @@ pub fn times(observation: &Observation) -> Vec<Measured> {
 
 /// One metric by name, a time or a count.
 #[must_use]
-pub fn metric(observation: &Observation, name: &str) -> Option<Measured> {
+pub fn metric(observation: &Observation, side: Side, name: &str) -> Option<Measured> {
     if COUNT_CHECKS.iter().any(|check| check.name == name) {
-        let value = Counted::of(observation)?.value(name).ok()?;
+        let value = Counted::of(observation, side)?.value(name).ok()?;
         return Some(Measured {
             name: name.to_owned(),
             unit: "1".to_owned(),
             samples: vec![value],
         });
     }
-    times(observation).into_iter().find(|measured| measured.name == name)
+    times(observation, side).into_iter().find(|measured| measured.name == name)
 }
 
 fn sample(window: &Window, name: &str) -> Option<f64> {

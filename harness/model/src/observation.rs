@@ -197,11 +197,23 @@ pub enum WindowKind {
     WarmUp,
 }
 
+/// A window that is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedWindow {
+    /// What it is for.
+    pub kind: WindowKind,
+    /// The type that the groups of the device are given first; `None` for what they booted with.
+    pub group_type: Option<String>,
+}
+
 /// One run of the workload.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Window {
     /// What it is for.
     pub kind: WindowKind,
+    /// The type that the groups of the device had been given for it, where they had.
+    #[serde(default)]
+    pub group_type: Option<String>,
     /// What the agent says of it.
     pub report: Report,
     /// What the hypervisor saw meanwhile (source: trace events); none in a timing window.

@@ -82,6 +82,7 @@ pub fn reply_name(reply: &Reply) -> &'static str {
         Reply::Report(_) => "a report",
         Reply::Log(_) => "a piece of the log",
         Reply::DmaCounts(_) => "DMA counts",
+        Reply::GroupType { .. } => "a group's type",
         Reply::Bye => "a farewell",
         Reply::Failed { .. } => "a failure",
     }

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use dmarig_model::{
     axes::Axes,
-    observation::{End, Observation, Setup, WindowKind},
+    observation::{End, Observation, PlannedWindow, Setup, WindowKind},
     plan::LaunchPlan,
 };
 use dmarig_wire::Job;
@@ -30,7 +30,7 @@ pub struct Launch<'a> {
     /// The work.
     pub job: Job,
     /// The windows, in order, in each of which the work is done once.
-    pub windows: Vec<WindowKind>,
+    pub windows: Vec<PlannedWindow>,
     /// How long to wait for what.
     pub deadlines: Deadlines,
     /// The probe that serves the device, where one does.

@@ -178,9 +178,9 @@ impl Session {
         observation.guest = Some(self.describe(launch).await?);
         clock.lap("agent");
         let of = launch.windows.len();
-        for (index, kind) in launch.windows.iter().enumerate() {
-            progress(Stage::Working { kind: *kind, number: index + 1, of });
-            let window = self.window(launch, *kind).await?;
+        for (index, planned) in launch.windows.iter().enumerate() {
+            progress(Stage::Working { kind: planned.kind, number: index + 1, of });
+            let window = self.window(launch, planned).await?;
             observation.windows.push(window);
         }
         clock.lap("workload");

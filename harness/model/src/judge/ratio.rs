@@ -9,6 +9,7 @@ use crate::{
     measure::metric,
     observation::{Check, End, Observation},
     value::Bound,
+    windows::Side,
 };
 
 /// Judges the ratios that a case asks for, over the observations of its cells in one run: each
@@ -53,7 +54,7 @@ fn one(rule: &Rule, ratio: &Ratio, ours: &Observation, observations: &[Observati
     }) else {
         return unseen("that cell did not complete in this run".to_owned());
     };
-    let value = |observation| metric(observation, &ratio.metric).map(|metric| metric.median());
+    let value = |observation| metric(observation, Side::Own, &ratio.metric).map(|metric| metric.median());
     let (Some(own), Some(theirs)) = (value(ours), value(other)) else {
         return unseen("not measured in both cells".to_owned());
     };

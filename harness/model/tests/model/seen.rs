@@ -273,6 +273,7 @@ fn window(guest: &Guest) -> Window {
     let events = [("iommu:map", ops), ("iommu:unmap", ops)];
     Window {
         kind: WindowKind::Counting,
+        group_type: None,
         report: report(),
         trace: Some(TraceCounts {
             psi: opening + closing,

@@ -1,6 +1,6 @@
 //! One run of the workload, with what is counted around it.
 
-use dmarig_model::observation::{End, Window, WindowKind};
+use dmarig_model::observation::{End, PlannedWindow, Window, WindowKind};
 use dmarig_wire::{Reply, Request};
 
 use std::time::Duration;
@@ -12,7 +12,16 @@ use crate::{expect_reply, guest::Launch, qmp};
 const PROBE_BACKSTOP: Duration = Duration::from_secs(3600);
 
 impl Session {
-    pub(super) async fn window(&mut self, launch: &Launch<'_>, kind: WindowKind) -> Result<Window, End> {
+    /// Runs the workload once, in a window of this kind, under this type of group.
+    pub(super) async fn window(
+        &mut self,
+        launch: &Launch<'_>,
+        planned: &PlannedWindow,
+    ) -> Result<Window, End> {
+        let kind = planned.kind;
+        if let Some(group_type) = &planned.group_type {
+            self.set_group_type(launch, group_type).await?;
+        }
         let counting = kind == WindowKind::Counting;
         if counting {
             self.count_dma(launch, true).await?;
@@ -36,14 +45,24 @@ impl Session {
             None => None,
         };
         if !counting {
-            return Ok(Window { kind, report, trace: None, dma: None, probe });
+            let group_type = planned.group_type.clone();
+            return Ok(Window { kind, group_type, report, trace: None, dma: None, probe });
         }
         self.switch_trace(launch, &launch.plan.trace_events, false).await?;
         let taken =
             self.vitals.race("end of the trace", launch.deadlines.request, self.trace.take());
         let trace = Some(taken.await?);
         let dma = self.count_dma(launch, false).await?;
-        Ok(Window { kind, report, trace, dma, probe })
+        let group_type = planned.group_type.clone();
+        Ok(Window { kind, group_type, report, trace, dma, probe })
+    }
+
+    async fn set_group_type(&mut self, launch: &Launch<'_>, kind: &str) -> Result<(), End> {
+        let device = launch.axes.device.wire();
+        let request = Request::SetGroupType { device, kind: kind.to_owned() };
+        let what = "answer of the agent that the group has another type";
+        let reply = self.ask(what, launch.deadlines.request, &request).await?;
+        expect_reply!(reply, Reply::GroupType { .. } => (), "a group's type").map_err(broken)
     }
 
     /// Sees whether it was the host that failed the guest's disk. QEMU's NVMe controller stops for

@@ -112,6 +112,7 @@ impl Agent {
                 let record = LogRecord { level: 6, seq: 1, time_us: 1, text };
                 Reply::Log(Log { records: vec![record], lost: 0, more: endless })
             }
+            (Request::SetGroupType { .. }, _) => Reply::GroupType { rebound: false },
             (Request::PowerOff, _) => Reply::Bye,
         }
     }

@@ -1,0 +1,124 @@
+//! The windows of a cell: how often its workload runs, and in what kind of window.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::{
+    axes::{Axes, Policy, Toggle},
+    case::{Case, Workload},
+    observation::{PlannedWindow, Window, WindowKind},
+    version::Version,
+};
+
+/// The type of a group whose unmaps are batched.
+const BATCHED: &str = "DMA-FQ";
+/// The type of a group whose unmaps are not.
+const STRICT: &str = "DMA";
+/// The first kernels that let a group be batched while its driver is bound.
+const CAN_BATCH: Version = Version::new(6, 1, 0);
+
+/// The windows in which a workload runs. Counting and timing never share one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Windows {
+    /// Whether it runs once with the hypervisor's trace on.
+    pub count: bool,
+    /// How often it runs against the clock.
+    #[schemars(range(max = 1000))]
+    pub time: u32,
+    /// How often it runs before that, for nothing.
+    #[schemars(range(max = 1000))]
+    pub warm_up: u32,
+    /// Whether each window has a twin in which unmaps are batched although caching mode is on: what
+    /// a kernel without commit 29b32839725f does, in the same boot. For kernels from 6.1 on, in
+    /// cells with caching mode on and the policy lazy; others have no twins.
+    pub control: bool,
+}
+
+impl Default for Windows {
+    fn default() -> Self {
+        Self { count: true, time: 0, warm_up: 0, control: false }
+    }
+}
+
+/// Which of two twins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The kernel as it is.
+    Own,
+    /// The kernel made to batch.
+    Control,
+}
+
+impl Window {
+    /// Which twin it is.
+    #[must_use]
+    pub fn side(&self) -> Side {
+        match self.group_type.as_deref() {
+            Some(BATCHED) => Side::Control,
+            _ => Side::Own,
+        }
+    }
+}
+
+/// The windows of a cell, in their order.
+#[must_use]
+pub fn planned(case: &Case, axes: &Axes, kernel: Option<Version>) -> Vec<PlannedWindow> {
+    // A guest that does nothing has nothing to count or to time.
+    if case.workload == Workload::Idle {
+        return Vec::new();
+    }
+    let Windows { count, time, warm_up, control } = case.windows;
+    let kinds = std::iter::repeat_n(WindowKind::Counting, count.into())
+        .chain(std::iter::repeat_n(WindowKind::WarmUp, warm_up as usize))
+        .chain(std::iter::repeat_n(WindowKind::Timing, time as usize));
+    let twins = control
+        && axes.caching_mode == Toggle::On
+        && axes.policy == Policy::Lazy
+        && kernel.is_some_and(|kernel| kernel >= CAN_BATCH);
+    if !twins {
+        return kinds.map(|kind| PlannedWindow { kind, group_type: None }).collect();
+    }
+    // Each pair the other way round than the last: a drift of the machine then favours no side, and
+    // the driver is unbound half as often.
+    let sides = [[STRICT, BATCHED], [BATCHED, STRICT]];
+    kinds
+        .zip(sides.iter().cycle())
+        .flat_map(|(kind, pair)| pair.map(|side| (kind, side)))
+        .map(|(kind, side)| PlannedWindow { kind, group_type: Some(side.to_owned()) })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(kernel: &str, axes: &Axes, expected: &[(WindowKind, Option<&str>)]) {
+        let text = "case: a\nworkload: {block: {}}\nwindows: {time: 2, control: true}\n";
+        let case = Case::parse("a.yaml", text).unwrap();
+        let found = planned(&case, axes, kernel.parse().ok());
+        let found: Vec<_> =
+            found.iter().map(|window| (window.kind, window.group_type.as_deref())).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn twins_come_in_turned_pairs_where_the_kernel_can_have_them() {
+        use WindowKind::{Counting, Timing};
+        let on = Axes { caching_mode: Toggle::On, ..Axes::default() };
+        let (own, control) = (Some("DMA"), Some("DMA-FQ"));
+        check("6.1.176", &on, &[
+            (Counting, own),
+            (Counting, control),
+            (Timing, control),
+            (Timing, own),
+            (Timing, own),
+            (Timing, control),
+        ]);
+        let plain = [(Counting, None), (Timing, None), (Timing, None)];
+        check("5.10.262", &on, &plain);
+        check("", &on, &plain);
+        check("6.1.176", &Axes::default(), &plain);
+        check("6.1.176", &Axes { policy: Policy::Strict, ..on }, &plain);
+    }
+}
