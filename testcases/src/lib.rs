@@ -4,8 +4,10 @@
 pub const CASES: &[(&str, &str)] = &[
     ("boot.yaml", include_str!("../boot.yaml")),
     ("full.yaml", include_str!("../full.yaml")),
+    ("passthrough.yaml", include_str!("../passthrough.yaml")),
     ("qemu-functional.yaml", include_str!("../qemu-functional.yaml")),
     ("smoke.yaml", include_str!("../smoke.yaml")),
+    ("sweep.yaml", include_str!("../sweep.yaml")),
     ("timing.yaml", include_str!("../timing.yaml")),
 ];
 

@@ -2,6 +2,7 @@
 
 mod junit;
 mod live;
+mod sweep;
 mod table;
 
 use dmarig_history::CellRecord;
@@ -11,6 +12,7 @@ use dmarig_rig::guest::Stage;
 pub(crate) use self::{
     junit::junit,
     live::{Lines, Live},
+    sweep::{sweep_lines, sweep_picture},
     table::{Footing, table},
 };
 

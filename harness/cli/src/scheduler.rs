@@ -7,6 +7,7 @@ use dmarig_model::{
     judge::{judge, judge_ratios},
     matrix::Cell,
     observation::{End, KernelLog, Observation, Outcome, Setup, Verdict},
+    sweep::{Sweep, sweeps},
 };
 use dmarig_rig::guest::{self, Stage};
 use futures_util::{StreamExt, stream};
@@ -31,14 +32,17 @@ pub(crate) struct Ended {
     pub(crate) result: CellResult,
 }
 
-/// Judges what compares cells of the run with each other, and adds it to their results.
-pub(crate) fn compare(cases: &[Case], ended: &mut [Ended]) {
+/// Judges what compares cells of the run with each other, and adds it to their results; gives the
+/// sweeps over live mappings that the run has.
+pub(crate) fn compare(cases: &[Case], ended: &mut [Ended]) -> Vec<Sweep> {
+    let mut found = Vec::new();
     for case in cases {
         let of_case: Vec<Observation> = ended
             .iter()
             .filter(|ended| ended.cell.case == case.name)
             .map(|ended| ended.observation.clone())
             .collect();
+        found.extend(sweeps(case, &of_case));
         for (id, check) in judge_ratios(case, &of_case) {
             let Some(ended) = ended.iter_mut().find(|ended| ended.cell.id == id) else { continue };
             ended.verdict.add(check);
@@ -47,6 +51,7 @@ pub(crate) fn compare(cases: &[Case], ended: &mut [Ended]) {
             ended.result.checks.extend(ended.verdict.checks.last().map(ShownCheck::from));
         }
     }
+    found
 }
 
 /// How many guests run at once: by cores and free memory where the user does not say.

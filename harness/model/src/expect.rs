@@ -106,6 +106,27 @@ pub struct Rule {
     /// Comparisons with another cell of the same run.
     #[serde(default)]
     pub ratios: Vec<Ratio>,
+    /// Growth with live mappings, over cells of the same run.
+    #[serde(default)]
+    pub growth: Vec<Growth>,
+}
+
+/// A bound on how a metric grows with the mappings that live beside the workload, over the cells of
+/// one run that differ in nothing but `live-mappings`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Growth {
+    /// The metric's name.
+    pub metric: String,
+    /// Least growth per thousand live mappings.
+    #[serde(default)]
+    pub min: Option<f64>,
+    /// Greatest growth per thousand live mappings.
+    #[serde(default)]
+    pub max: Option<f64>,
+    /// Whether it is of the windows in which the kernel was made to batch.
+    #[serde(default)]
+    pub control: bool,
 }
 
 /// An absolute bound on a metric.
@@ -155,6 +176,7 @@ impl Rule {
             && COUNT_CHECKS.iter().all(|check| (check.bound)(self).is_none())
             && self.bounds.is_empty()
             && self.ratios.is_empty()
+            && self.growth.is_empty()
     }
 }
 

@@ -16,6 +16,7 @@ pub mod observation;
 pub mod plan;
 pub mod probe;
 pub mod qemu;
+pub mod sweep;
 pub mod text;
 pub mod trace;
 mod tree;

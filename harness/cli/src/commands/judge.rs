@@ -67,7 +67,7 @@ impl Judge {
         }
         // Cells are recorded as they end; people compare them in the order of the matrix.
         ended.sort_by(|a, b| (&a.cell.case, &a.cell.axes).cmp(&(&b.cell.case, &b.cell.axes)));
-        compare(&cases, &mut ended);
+        let sweeps = compare(&cases, &mut ended);
         let again = |cell: &Cell| format!("dmarig run {} --cell '{}'", cell.case, cell.id);
         let logs = |cell: &Cell| {
             runs.join(&run.meta.id)
@@ -76,7 +76,7 @@ impl Judge {
                 .display()
                 .to_string()
         };
-        tell(&self.output, &run.meta.id, &ended, &again, &logs)?;
+        tell(&self.output, &run.meta.id, &ended, &sweeps, &again, &logs)?;
         Ok(exit(&ended))
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io::{ErrorKind, IsTerminal, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use anyhow::Context;
@@ -13,6 +13,7 @@ use dmarig_model::{
     document::{DOCUMENT_SCHEMA, Document},
     matrix::Cell,
     plan::shell_words,
+    sweep::Sweep,
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -84,7 +85,7 @@ impl Run {
         cache: &dmarig_images::Cache,
         selected: &Selected,
         words: Vec<String>,
-        runs: &std::path::Path,
+        runs: &Path,
         interrupted: watch::Receiver<bool>,
     ) -> Result<Exit, Failure> {
         let mut meta = meta(selected, words);
@@ -107,7 +108,7 @@ impl Run {
         let jobs = scheduler::jobs(self.jobs.map(usize::from), largest);
         let mut ended =
             scheduler::run(selected, prepared, jobs, &mut recorder, &interrupted, events).await;
-        compare(&selected.cases, &mut ended);
+        let sweeps = compare(&selected.cases, &mut ended);
         if let Some(live) = &live {
             live.clear();
         }
@@ -116,7 +117,10 @@ impl Run {
             let directory = recorder.directory().join("cells").join(cell.id.replace('/', "_"));
             directory.display().to_string()
         };
-        tell(&self.output, &meta.id, &ended, &again, &logs)?;
+        tell(&self.output, &meta.id, &ended, &sweeps, &again, &logs)?;
+        for sweep in &sweeps {
+            picture(sweep, recorder.directory())?;
+        }
         eprintln!("record: {}", recorder.directory().display());
         let interrupted = *interrupted.borrow();
         Ok(if interrupted { Exit::Interrupted } else { exit(&ended) })
@@ -133,6 +137,7 @@ pub(crate) fn tell(
     output: &Output,
     run: &str,
     ended: &[Ended],
+    sweeps: &[Sweep],
     again: &dyn Fn(&Cell) -> String,
     logs: &dyn Fn(&Cell) -> String,
 ) -> Result<(), Failure> {
@@ -149,7 +154,8 @@ pub(crate) fn tell(
             let width = rustix::termios::tcgetwinsize(std::io::stdout())
                 .map_or(80, |size| size.ws_col.max(60));
             let colour = terminal && std::env::var_os("NO_COLOR").is_none();
-            report::table(&cells, &Footing { width, colour, again, logs })
+            let sweeps: String = sweeps.iter().map(report::sweep_lines).collect();
+            report::table(&cells, &Footing { width, colour, again, logs, sweeps: &sweeps })
         }
     };
     let mut stdout = std::io::stdout().lock();
@@ -162,6 +168,17 @@ pub(crate) fn tell(
         let xml = report::junit(&cells)?;
         std::fs::write(path, xml).with_context(|| format!("can't write {}", path.display()))?;
     }
+    Ok(())
+}
+
+/// Draws a sweep into the run's directory.
+fn picture(sweep: &Sweep, directory: &Path) -> Result<(), Failure> {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "=.-".contains(c) { c } else { '_' };
+    let name: String = format!("sweep-{}-{}", sweep.case, sweep.label).chars().map(plain).collect();
+    let path = directory.join(format!("{name}.svg"));
+    std::fs::write(&path, report::sweep_picture(sweep)?)
+        .with_context(|| format!("can't write {}", path.display()))?;
+    eprintln!("picture: {}", path.display());
     Ok(())
 }
 

@@ -27,6 +27,8 @@ pub(crate) struct Footing<'a> {
     pub(crate) again: &'a dyn Fn(&Cell) -> String,
     /// Where the logs of guests are.
     pub(crate) logs: &'a dyn Fn(&Cell) -> String,
+    /// What stands below the tables.
+    pub(crate) sweeps: &'a str,
 }
 
 /// All cells in one table a case, then those that need a look.
@@ -42,6 +44,7 @@ pub(crate) fn table(cells: &[Row<'_>], footing: &Footing<'_>) -> String {
         let of_case: Vec<_> = cells.iter().filter(|(cell, _)| cell.case == name).copied().collect();
         text.push_str(&case_table(name, &of_case, footing));
     }
+    text.push_str(footing.sweeps);
     text.push_str(&problems(cells, footing));
     text.push_str(&totals(cells));
     text

@@ -6,6 +6,7 @@ use crate::{
     conditions::AxisSets,
     expect::{Rule, metric_names, unit_of},
     probe::{Knobs, MAX_QUEUES},
+    sweep::{METRICS, MIN_POINTS},
     text::{nearest, shown},
     tree::Step,
     tree_de::Mistake,
@@ -230,6 +231,7 @@ fn rules(file: &CaseFile, cells: &[Axes], at: &mut At<'_>) {
         }
         metrics(file, rule, &mut at);
         targets(rule, cells, &mut at.key("ratios"));
+        growths(file, rule, &mut at.key("growth"));
     }
 }
 
@@ -265,10 +267,6 @@ fn metrics(file: &CaseFile, rule: &Rule, at: &mut At<'_>) {
             None => format!("unknown metric `{}`; there are {all}", shown(name)),
         })
     };
-    let empty = |min: Option<f64>, max: Option<f64>| match (min, max) {
-        (None, None) => Some("neither `min` nor `max` is given"),
-        _ => Bound { min, max }.is_empty().then_some("`min` is above `max`: nothing fits"),
-    };
     for (index, bound) in rule.bounds.iter().enumerate() {
         let mut at = at.key("bounds");
         let mut at = at.index(index);
@@ -280,7 +278,7 @@ fn metrics(file: &CaseFile, rule: &Rule, at: &mut At<'_>) {
         {
             at.key("unit").wrong(format!("{} is measured in {unit}", bound.metric));
         }
-        if let Some(what) = empty(bound.min, bound.max) {
+        if let Some(what) = no_bound(bound.min, bound.max) {
             at.wrong(what);
         }
     }
@@ -290,9 +288,39 @@ fn metrics(file: &CaseFile, rule: &Rule, at: &mut At<'_>) {
         if let Some(what) = unknown(&ratio.metric) {
             at.key("metric").wrong(what);
         }
-        if let Some(what) = empty(ratio.min, ratio.max) {
+        if let Some(what) = no_bound(ratio.min, ratio.max) {
             at.wrong(what);
         }
+    }
+}
+
+/// A growth needs a metric that is followed, and cells to follow it over.
+fn growths(file: &CaseFile, rule: &Rule, at: &mut At<'_>) {
+    for (index, growth) in rule.growth.iter().enumerate() {
+        let mut at = at.index(index);
+        let followed = || METRICS.iter().map(|(name, _)| *name);
+        if !followed().any(|name| name == growth.metric) {
+            let all = followed().collect::<Vec<_>>().join(", ");
+            let what = format!("no growth of `{}` is known; there are {all}", shown(&growth.metric));
+            at.key("metric").wrong(what);
+        }
+        if let Some(what) = no_bound(growth.min, growth.max) {
+            at.wrong(what);
+        }
+        if growth.control && !file.windows.control {
+            at.key("control").wrong("the case has no such windows: `windows: {control: true}`");
+        }
+        if file.axes.live_mappings.len() < MIN_POINTS {
+            at.wrong(format!("the case has not {MIN_POINTS} values of `live-mappings` to follow it over"));
+        }
+    }
+}
+
+/// What is wrong with the two ends of a bound.
+fn no_bound(min: Option<f64>, max: Option<f64>) -> Option<&'static str> {
+    match (min, max) {
+        (None, None) => Some("neither `min` nor `max` is given"),
+        _ => Bound { min, max }.is_empty().then_some("`min` is above `max`: nothing fits"),
     }
 }
 

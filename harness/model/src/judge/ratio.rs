@@ -1,13 +1,17 @@
 //! Comparisons between cells of one run, once all of them are there.
 
+use std::collections::BTreeSet;
+
 use super::{Held, Judged, kernel_version, number};
 use crate::{
     axes::Axes,
     case::Case,
     conditions::AxisSets,
-    expect::{Ratio, Rule, applying},
+    document::CONTROL_PREFIX,
+    expect::{Growth, Ratio, Rule, applying},
     measure::metric,
     observation::{Check, End, Observation},
+    sweep::{Sweep, sweeps},
     value::Bound,
     windows::Side,
 };
@@ -17,21 +21,73 @@ use crate::{
 /// was measured, the check is there and did not hold nor fail: never compared is no pass.
 #[must_use]
 pub fn judge_ratios(case: &Case, observations: &[Observation]) -> Vec<(String, Check)> {
-    all(case, observations).map(|(id, judged)| (id, judged.check)).collect()
+    let ratios = all(case, observations);
+    ratios.chain(growths(case, observations)).map(|(id, judged)| (id, judged.check)).collect()
+}
+
+/// The growths that a case asks for, each with the id of the cell with the most live mappings.
+fn growths(case: &Case, observations: &[Observation]) -> Vec<(String, Judged)> {
+    let sweeps = sweeps(case, observations);
+    let mut seen = BTreeSet::new();
+    let mut judged = Vec::new();
+    for observation in observations.iter().filter(|seen| done(case, seen)) {
+        for rule in rules(case, observation).into_iter().filter(|rule| !rule.growth.is_empty()) {
+            let sweep = sweeps
+                .iter()
+                .find(|sweep| sweep.points.iter().any(|point| point.cell == observation.cell));
+            let last = sweep.and_then(|sweep| sweep.points.last());
+            let id = last.map_or(&observation.cell, |point| &point.cell);
+            if seen.insert((id.clone(), &rule.name)) {
+                let growth = rule.growth.iter().map(|growth| one_growth(rule, growth, sweep));
+                judged.extend(growth.map(|growth| (id.clone(), growth)));
+            }
+        }
+    }
+    judged
+}
+
+fn one_growth(rule: &Rule, growth: &Growth, sweep: Option<&Sweep>) -> Judged {
+    let side = if growth.control { Side::Control } else { Side::Own };
+    let prefix = if growth.control { CONTROL_PREFIX } else { "" };
+    let name = format!("{prefix}{}-growth", growth.metric);
+    let bound = Bound { min: growth.min, max: growth.max };
+    let expected = format!("{bound} per 1,000 live mappings");
+    let Some(sweep) = sweep else {
+        let found = "fewer than three cells that differ in live mappings alone".to_owned();
+        return Judged::by(rule, &name, Held::NotSeen, expected, found);
+    };
+    let points = sweep.points.iter().filter_map(|point| {
+        let value = point.value(&growth.metric, side)?;
+        Some(format!("{} live: {}", point.live, number(value)))
+    });
+    match sweep.growth(&growth.metric, side) {
+        None => {
+            Judged::by(rule, &name, Held::NotSeen, expected, "not measured in three cells".into())
+        }
+        Some(found) => {
+            let held = if bound.holds(found) { Held::Yes } else { Held::No };
+            Judged::by(rule, &name, held, expected, number(found)).with(points)
+        }
+    }
+}
+
+fn done(case: &Case, observation: &Observation) -> bool {
+    observation.case == case.name && observation.end == End::Completed
+}
+
+fn rules<'a>(case: &'a Case, observation: &Observation) -> Vec<&'a Rule> {
+    let mut axes = observation.axes.clone();
+    axes.accelerator = observation.setup.accelerator;
+    let qemu = observation.setup.qemu_version.parse().ok();
+    applying(case, &axes, kernel_version(observation), qemu)
 }
 
 fn all<'a>(
     case: &'a Case,
     observations: &'a [Observation],
 ) -> impl Iterator<Item = (String, Judged)> + 'a {
-    let done = |observation: &&Observation| {
-        observation.case == case.name && observation.end == End::Completed
-    };
-    observations.iter().filter(done).flat_map(move |observation| {
-        let mut axes = observation.axes.clone();
-        axes.accelerator = observation.setup.accelerator;
-        let qemu = observation.setup.qemu_version.parse().ok();
-        applying(case, &axes, kernel_version(observation), qemu)
+    observations.iter().filter(|seen| done(case, seen)).flat_map(move |observation| {
+        rules(case, observation)
             .into_iter()
             .flat_map(|rule| rule.ratios.iter().map(move |ratio| (rule, ratio)))
             // A cell is not compared with itself.
