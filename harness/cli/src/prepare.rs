@@ -13,11 +13,12 @@ use dmarig_images::{AddedFile, Cache, ConfigValue, InitramfsSpec, KernelImage};
 use dmarig_model::{
     axes::{Accelerator, Axes, Device},
     case::Case,
+    judge::attacks_of,
     kernel::{Boot, Kernel, OPTIONS, Setting},
     matrix::Cell,
     observation::{PlannedWindow, Setup},
     plan::{LaunchPlan, Parts},
-    probe::Knobs,
+    probe::{Attack, Knobs},
     qemu::Qemu,
     windows,
 };
@@ -61,6 +62,7 @@ pub(crate) struct Ready {
     pub(crate) windows: Vec<PlannedWindow>,
     pub(crate) deadlines: Deadlines,
     pub(crate) probe: Option<ProbeLaunch>,
+    pub(crate) attacks: Vec<Attack>,
 }
 
 impl Ready {
@@ -82,6 +84,7 @@ impl Ready {
             windows: self.windows.clone(),
             deadlines: self.deadlines,
             probe: self.probe.clone(),
+            attacks: self.attacks.clone(),
             artifacts,
             planned_in,
         }
@@ -162,6 +165,7 @@ impl<'a> Preparer<'a> {
                 self.selection.patience,
             ),
             probe: probe(&plan)?,
+            attacks: attacks_of(case, axes),
             plan,
         })
     }
@@ -324,7 +328,8 @@ impl<'a> Preparer<'a> {
         let axes = Axes::default();
         let packed = self.initramfs(kernel, axes.device)?;
         let initramfs = packed.path.display().to_string();
-        let plan = self.plan(&axes, &Knobs::default(), qemu, kernel, &initramfs, Accelerator::Kvm)?;
+        let plan =
+            self.plan(&axes, &Knobs::default(), qemu, kernel, &initramfs, Accelerator::Kvm)?;
         let launch = Launch {
             cell: "kvm-proof",
             case: "kvm-proof",
@@ -336,6 +341,7 @@ impl<'a> Preparer<'a> {
             windows: Vec::new(),
             deadlines: accelerator::proof_deadlines(),
             probe: None,
+            attacks: Vec::new(),
             artifacts: None,
             planned_in: Duration::ZERO,
         };
@@ -352,8 +358,9 @@ impl<'a> Preparer<'a> {
 /// The probe of a plan: this very program.
 fn probe(plan: &LaunchPlan) -> Result<Option<ProbeLaunch>, Obstacle> {
     let Some(settings) = plan.probe.clone() else { return Ok(None) };
-    let program = std::env::current_exe()
-        .map_err(|error| Obstacle::Fault(format!("this program's own file is not known: {error}")))?;
+    let program = std::env::current_exe().map_err(|error| {
+        Obstacle::Fault(format!("this program's own file is not known: {error}"))
+    })?;
     Ok(Some(ProbeLaunch { program, settings }))
 }
 

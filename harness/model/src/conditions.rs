@@ -5,7 +5,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    axes::{Accelerator, Axes, Axis, DEFAULT_QEMU, Device, Passthrough, Policy, ScalableMode, Toggle},
+    axes::{
+        Accelerator, Axes, Axis, DEFAULT_QEMU, Device, Passthrough, Policy, ScalableMode, Toggle,
+    },
     value::{AwBits, OneOrMany, Size},
     version::{Version, VersionRange},
 };

@@ -285,8 +285,8 @@ pub fn metrics(observation: &Observation) -> Vec<Metric> {
         times(observation, side).into_iter().chain(counts)
     };
     let own = all(Side::Own).map(|measured| (measured.name.clone(), measured));
-    let control = all(Side::Control)
-        .map(|measured| (format!("{CONTROL_PREFIX}{}", measured.name), measured));
+    let control =
+        all(Side::Control).map(|measured| (format!("{CONTROL_PREFIX}{}", measured.name), measured));
     own.chain(control)
         .map(|(name, measured)| Metric {
             value: measured.median(),

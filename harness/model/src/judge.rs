@@ -20,6 +20,7 @@ mod passed_through;
 mod proof;
 mod ratio;
 
+pub use passed_through::attacks_of;
 pub(crate) use proof::group_types;
 pub use ratio::judge_ratios;
 
@@ -113,6 +114,7 @@ pub fn judge(case: &Case, observation: &Observation) -> Verdict {
     let wrong = proof::mismatches(observation, &facts);
     let mut judged = vec![log_check(&findings), behind_iommu(observation), integrity(observation)];
     judged.extend(passed_through::device(observation));
+    judged.extend(passed_through::attacks(case, observation));
     let kernel = kernel_version(observation);
     let mut axes = observation.axes.clone();
     // Conditions speak of what the guest ran on.
@@ -364,7 +366,8 @@ fn faults(rules: &[&Rule], observation: &Observation, facts: &LogFacts) -> Judge
     // only its interrupt's line is left, that was one fault at least.
     let is_fault = |finding: &&Finding| finding.kind == LogKind::DmaFault;
     let handled = u64::from(facts.findings.iter().any(|finding| is_fault(&finding)));
-    let in_log = (facts.faults.len() as u64).max(handled);
+    let provoked: u64 = observation.attacks.iter().map(|attacked| attacked.guest_faults).sum();
+    let in_log = (facts.faults.len() as u64).max(handled).saturating_sub(provoked);
     let count = in_trace.max(in_log);
     let held = if bound.holds(count as f64) { Held::Yes } else { Held::No };
     let found = match facts.faults.first() {

@@ -49,9 +49,9 @@ pub struct Observation {
     pub events: Vec<QmpEvent>,
     /// What the workload did, window by window.
     pub windows: Vec<Window>,
-    /// What became of DMA that must fault.
+    /// What became of DMA that must fault, after the windows.
     #[serde(default)]
-    pub attacks: Vec<AttackOutcome>,
+    pub attacks: Vec<Attacked>,
     /// Wall-clock time of each phase, in order.
     pub phases: Vec<Phase>,
 }
@@ -223,6 +223,17 @@ pub struct Window {
     /// What the probe saw meanwhile; none in a cell without one, or in a window for warming up.
     #[serde(default)]
     pub probe: Option<ProbeCounts>,
+}
+
+/// What became of DMA that must fault, from three sides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attacked {
+    /// The device's (source: probe).
+    pub outcome: AttackOutcome,
+    /// Faults that the hypervisor reported meanwhile (source: trace events).
+    pub hypervisor_faults: u64,
+    /// Faults that the guest's kernel logged meanwhile (source: kernel log).
+    pub guest_faults: u64,
 }
 
 /// Trace events of the hypervisor, counted.

@@ -222,7 +222,11 @@ fn machine(axes: &Axes, parts: &Parts<'_>) -> Vec<String> {
         "none",
         "-no-reboot",
         "-M",
-        if shared { "q35,kernel-irqchip=split,memory-backend=ram" } else { "q35,kernel-irqchip=split" },
+        if shared {
+            "q35,kernel-irqchip=split,memory-backend=ram"
+        } else {
+            "q35,kernel-irqchip=split"
+        },
         "-accel",
         accelerator,
     ]
@@ -301,11 +305,12 @@ fn passed_through(axes: &Axes) -> Result<Vec<String>, String> {
             });
             Ok(vec!["-device".to_owned(), socket.to_string()])
         }
-        Passthrough::Host => Err("no device of the host's is named: --device host=0000:BB:DD.F".to_owned()),
-        Passthrough::Nested | Passthrough::None => Err(format!(
-            "passthrough={} has no device in this guest",
-            axes.passthrough
-        )),
+        Passthrough::Host => {
+            Err("no device of the host's is named: --device host=0000:BB:DD.F".to_owned())
+        }
+        Passthrough::Nested | Passthrough::None => {
+            Err(format!("passthrough={} has no device in this guest", axes.passthrough))
+        }
     }
 }
 

@@ -123,6 +123,19 @@ pub enum Attack {
     AfterUnmap,
 }
 
+impl Attack {
+    /// Its name in cases and reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unmapped => "unmapped",
+            Self::ReadOnly => "read-only",
+            Self::PastTheEnd => "past-the-end",
+            Self::AfterUnmap => "after-unmap",
+        }
+    }
+}
+
 /// What a probe says, a line each.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "is", deny_unknown_fields)]

@@ -146,7 +146,9 @@ impl Qemu {
             Passthrough::Host => "vfio-pci",
         };
         let hint = match axes.passthrough {
-            Passthrough::Probe => "; QEMU 10.2 and later have it: `dmarig images fetch qemu` brings one",
+            Passthrough::Probe => {
+                "; QEMU 10.2 and later have it: `dmarig images fetch qemu` brings one"
+            }
             _ => "",
         };
         let lacks = || format!("{}{hint}", self.lacks(&format!("the device {device}")));

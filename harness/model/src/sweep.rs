@@ -143,8 +143,7 @@ pub fn sweeps(case: &Case, observations: &[Observation]) -> Vec<Sweep> {
 }
 
 fn point(seen: &Observation) -> Point {
-    let value =
-        |name: &str, side| metric(seen, side, name).map(|measured| measured.median());
+    let value = |name: &str, side| metric(seen, side, name).map(|measured| measured.median());
     Point {
         cell: seen.cell.clone(),
         live: seen.axes.live_mappings,

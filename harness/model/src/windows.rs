@@ -107,14 +107,18 @@ mod tests {
         use WindowKind::{Counting, Timing};
         let on = Axes { caching_mode: Toggle::On, ..Axes::default() };
         let (own, control) = (Some("DMA"), Some("DMA-FQ"));
-        check("6.1.176", &on, &[
-            (Counting, own),
-            (Counting, control),
-            (Timing, control),
-            (Timing, own),
-            (Timing, own),
-            (Timing, control),
-        ]);
+        check(
+            "6.1.176",
+            &on,
+            &[
+                (Counting, own),
+                (Counting, control),
+                (Timing, control),
+                (Timing, own),
+                (Timing, own),
+                (Timing, control),
+            ],
+        );
         let plain = [(Counting, None), (Timing, None), (Timing, None)];
         check("5.10.262", &on, &plain);
         check("", &on, &plain);

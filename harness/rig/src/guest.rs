@@ -6,6 +6,7 @@ use dmarig_model::{
     axes::Axes,
     observation::{End, Observation, PlannedWindow, Setup, WindowKind},
     plan::LaunchPlan,
+    probe::Attack,
 };
 use dmarig_wire::Job;
 use tokio::sync::watch;
@@ -31,6 +32,8 @@ pub struct Launch<'a> {
     pub job: Job,
     /// The windows, in order, in each of which the work is done once.
     pub windows: Vec<PlannedWindow>,
+    /// DMA that must fault, tried after the windows; only with a probe.
+    pub attacks: Vec<Attack>,
     /// How long to wait for what.
     pub deadlines: Deadlines,
     /// The probe that serves the device, where one does.

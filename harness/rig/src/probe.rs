@@ -167,6 +167,7 @@ impl ProbeLink {
     }
 }
 
-fn unexpected(reply: &Reply) -> ProbeError {
+/// The error of a reply that is none to what was asked.
+pub(crate) fn unexpected(reply: &Reply) -> ProbeError {
     ProbeError::Garbage { what: format!("{reply:?}").chars().take(200).collect() }
 }

@@ -22,6 +22,7 @@ use crate::{
     workdir::Workdir,
 };
 
+mod attack;
 mod look;
 mod window;
 
@@ -86,12 +87,17 @@ pub(crate) async fn died(process: &mut Process, probe: Option<&mut Process>) -> 
 /// The end of a probe that has exited by itself.
 pub(crate) async fn probe_died(probe: &mut Process) -> End {
     let (status, words) = (probe.exited().await, probe.stderr().await);
-    End::HostFault { what: format!("the probe ended by itself ({status}); its last words: {words}") }
+    End::HostFault {
+        what: format!("the probe ended by itself ({status}); its last words: {words}"),
+    }
 }
 
 impl Session {
     /// Starts QEMU, stopped, and its probe.
-    pub(crate) async fn start(launch: &Launch<'_>, interrupt: watch::Receiver<bool>) -> Result<Self, End> {
+    pub(crate) async fn start(
+        launch: &Launch<'_>,
+        interrupt: watch::Receiver<bool>,
+    ) -> Result<Self, End> {
         let log = |name: &str| {
             let path = launch.artifacts.as_ref().map(|directory| directory.join(name));
             path.map(|path| {
@@ -102,7 +108,8 @@ impl Session {
             .transpose()
         };
         let (console_log, qmp_log) = (log("console.log")?, log("qmp.log")?);
-        let probe_log = launch.probe.as_ref().and_then(|_| log("probe.log").transpose()).transpose()?;
+        let probe_log =
+            launch.probe.as_ref().and_then(|_| log("probe.log").transpose()).transpose()?;
         let workdir = Workdir::new().map_err(|error| host_fault(&error))?;
         if launch.plan.disk {
             workdir.make_disk().map_err(|error| host_fault(&error))?;
@@ -183,6 +190,10 @@ impl Session {
             let window = self.window(launch, planned).await?;
             observation.windows.push(window);
         }
+        for kind in &launch.attacks {
+            let attacked = self.attack(launch, *kind, &mut observation.log).await?;
+            observation.attacks.push(attacked);
+        }
         clock.lap("workload");
         progress(Stage::Collecting);
         if of > 0 {
@@ -204,7 +215,12 @@ impl Session {
         self.vitals.race(&what, after, self.qmp.execute(command)).await
     }
 
-    async fn ask(&mut self, what: &str, after: Duration, request: &AgentRequest) -> Result<Reply, End> {
+    async fn ask(
+        &mut self,
+        what: &str,
+        after: Duration,
+        request: &AgentRequest,
+    ) -> Result<Reply, End> {
         self.vitals.race(what, after, self.agent.ask(request)).await
     }
 

@@ -40,7 +40,9 @@ pub(crate) fn sweep_lines(sweep: &Sweep) -> String {
         }
         text.push('\n');
     }
-    for (name, what) in [("elapsed", "time"), ("throughput", "throughput"), ("latency-p50", "latency")] {
+    for (name, what) in
+        [("elapsed", "time"), ("throughput", "throughput"), ("latency-p50", "latency")]
+    {
         let Some(crossover) = sweep.crossover(name) else { continue };
         let from = match crossover {
             Crossover::Always => "loses everywhere".to_owned(),
@@ -76,7 +78,10 @@ pub(crate) fn sweep_picture(sweep: &Sweep) -> anyhow::Result<String> {
     Ok(svg)
 }
 
-type Drawn<'a> = Result<(), DrawingAreaErrorKind<<SVGBackend<'a> as plotters::backend::DrawingBackend>::ErrorType>>;
+type Drawn<'a> = Result<
+    (),
+    DrawingAreaErrorKind<<SVGBackend<'a> as plotters::backend::DrawingBackend>::ErrorType>,
+>;
 
 fn draw<'a>(sweep: &Sweep, root: &DrawingArea<SVGBackend<'a>, Shift>) -> Drawn<'a> {
     root.fill(&WHITE)?;
@@ -87,9 +92,13 @@ fn draw<'a>(sweep: &Sweep, root: &DrawingArea<SVGBackend<'a>, Shift>) -> Drawn<'
                 .filter_map(|point| Some((f64::from(point.live), point.value(name, side)? * scale)))
                 .collect()
         };
-        let sides = [(line(Side::Own), OWN, "the kernel as it is"), (line(Side::Control), CONTROL, "made to batch")];
+        let sides = [
+            (line(Side::Own), OWN, "the kernel as it is"),
+            (line(Side::Control), CONTROL, "made to batch"),
+        ];
         let of_all = sides.iter().flat_map(|(points, ..)| points);
-        let (x, y) = of_all.fold((1.0_f64, 0.0_f64), |top, point| (top.0.max(point.0), top.1.max(point.1)));
+        let (x, y) =
+            of_all.fold((1.0_f64, 0.0_f64), |top, point| (top.0.max(point.0), top.1.max(point.1)));
         let y = if y > 0.0 { y * 1.08 } else { 1.0 };
         let mut chart = ChartBuilder::on(area)
             .caption(format!("{title} ({})", sweep.label), ("sans-serif", 15))
@@ -111,7 +120,8 @@ fn draw<'a>(sweep: &Sweep, root: &DrawingArea<SVGBackend<'a>, Shift>) -> Drawn<'
                 .legend(move |(x, y)| {
                     PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2))
                 });
-            chart.draw_series(points.iter().map(|point| Circle::new(*point, 4, colour.filled())))?;
+            chart
+                .draw_series(points.iter().map(|point| Circle::new(*point, 4, colour.filled())))?;
         }
         chart.configure_series_labels().background_style(WHITE).border_style(BLACK).draw()?;
     }

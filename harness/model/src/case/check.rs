@@ -301,7 +301,8 @@ fn growths(file: &CaseFile, rule: &Rule, at: &mut At<'_>) {
         let followed = || METRICS.iter().map(|(name, _)| *name);
         if !followed().any(|name| name == growth.metric) {
             let all = followed().collect::<Vec<_>>().join(", ");
-            let what = format!("no growth of `{}` is known; there are {all}", shown(&growth.metric));
+            let what =
+                format!("no growth of `{}` is known; there are {all}", shown(&growth.metric));
             at.key("metric").wrong(what);
         }
         if let Some(what) = no_bound(growth.min, growth.max) {
@@ -311,7 +312,9 @@ fn growths(file: &CaseFile, rule: &Rule, at: &mut At<'_>) {
             at.key("control").wrong("the case has no such windows: `windows: {control: true}`");
         }
         if file.axes.live_mappings.len() < MIN_POINTS {
-            at.wrong(format!("the case has not {MIN_POINTS} values of `live-mappings` to follow it over"));
+            at.wrong(format!(
+                "the case has not {MIN_POINTS} values of `live-mappings` to follow it over"
+            ));
         }
     }
 }

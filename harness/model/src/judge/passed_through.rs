@@ -1,9 +1,11 @@
 //! What is judged of cells whose device is passed through.
 
 use crate::{
-    axes::{Passthrough, Toggle},
+    axes::{Axes, Passthrough, Policy, Toggle},
+    case::Case,
     judge::{ALWAYS, Held, Judged},
     observation::{End, Observation, Outcome, Verdict},
+    probe::Attack,
     text::{shown, shown_end},
 };
 
@@ -27,7 +29,8 @@ pub(super) fn refusal(observation: &Observation) -> Option<Verdict> {
     let expected = "QEMU's refusal of a passed-through device without caching mode".to_owned();
     let (held, found) = match &observation.end {
         End::QemuDied { status, stderr } => {
-            let line = stderr.lines().find(|line| REFUSALS.iter().any(|words| line.contains(words)));
+            let line =
+                stderr.lines().find(|line| REFUSALS.iter().any(|words| line.contains(words)));
             (Held::Yes, format!("{} ({})", shown(line?), shown(status)))
         }
         End::Completed => {
@@ -57,9 +60,8 @@ pub(super) fn device(observation: &Observation) -> Option<Judged> {
         return Some(Judged::new("device", ALWAYS, Held::NotSeen, expected, found));
     }
     let mut found = Vec::new();
-    let (corrupt, faults) = counts().fold((0, 0), |sum, counts| {
-        (sum.0 + counts.corrupt, sum.1 + counts.faults)
-    });
+    let (corrupt, faults) =
+        counts().fold((0, 0), |sum, counts| (sum.0 + counts.corrupt, sum.1 + counts.faults));
     if corrupt > 0 {
         found.push(format!("{corrupt} corrupt sectors"));
     }
@@ -73,4 +75,51 @@ pub(super) fn device(observation: &Observation) -> Option<Judged> {
     let held = if found.is_empty() { Held::Yes } else { Held::No };
     let found = if found.is_empty() { "so it was".to_owned() } else { found.join(", ") };
     Some(Judged::new("device", ALWAYS, held, expected, found).with(lines.map(|line| shown(line))))
+}
+
+/// That DMA which must fault did, on each side: in what the device knows of its mappings, in the
+/// hypervisor, and in the guest's log.
+pub(super) fn attacks(case: &Case, observation: &Observation) -> Vec<Judged> {
+    let wanted = attacks_of(case, &observation.axes);
+    let one = |kind: &Attack| {
+        let name = format!("attack-{}", kind.name());
+        let expected = "a fault for the device, the hypervisor and the guest".to_owned();
+        let Some(attacked) = observation.attacks.iter().find(|seen| seen.outcome.kind == *kind)
+        else {
+            return Judged::new(&name, ALWAYS, Held::NotSeen, expected, "not tried".to_owned());
+        };
+        let outcome = &attacked.outcome;
+        let Some(iova) = outcome.iova else {
+            let found = "there was nothing to try it on".to_owned();
+            return Judged::new(&name, ALWAYS, Held::NotSeen, expected, found);
+        };
+        let mut wrong = Vec::new();
+        if outcome.shadow_let_through {
+            wrong.push("the mappings that the device was told of allow it");
+        }
+        match outcome.hypervisor_let_through {
+            Some(true) => wrong.push("the hypervisor let it through"),
+            Some(false) if attacked.hypervisor_faults == 0 => {
+                wrong.push("the hypervisor reported no fault");
+            }
+            Some(false) if attacked.guest_faults == 0 => wrong.push("the guest logged no fault"),
+            Some(false) => {}
+            None => wrong.push("the hypervisor could not be asked"),
+        }
+        let held = if wrong.is_empty() { Held::Yes } else { Held::No };
+        let what = if wrong.is_empty() { "so it was".to_owned() } else { wrong.join(", ") };
+        let found = format!("{} bytes at {iova:#x}: {what}", outcome.size);
+        Judged::new(&name, ALWAYS, held, expected, found)
+    };
+    wanted.iter().map(one).collect()
+}
+
+/// The attacks that a cell is to have: a device that is mapped one to one reaches everything.
+#[must_use]
+pub fn attacks_of(case: &Case, axes: &Axes) -> Vec<Attack> {
+    if axes.passthrough == Passthrough::Probe && axes.policy != Policy::Passthrough {
+        case.probe.attacks.clone()
+    } else {
+        Vec::new()
+    }
 }

@@ -110,7 +110,8 @@ fn one(rule: &Rule, ratio: &Ratio, ours: &Observation, observations: &[Observati
     }) else {
         return unseen("that cell did not complete in this run".to_owned());
     };
-    let value = |observation| metric(observation, Side::Own, &ratio.metric).map(|metric| metric.median());
+    let value =
+        |observation| metric(observation, Side::Own, &ratio.metric).map(|metric| metric.median());
     let (Some(own), Some(theirs)) = (value(ours), value(other)) else {
         return unseen("not measured in both cells".to_owned());
     };

@@ -51,14 +51,21 @@ impl Session {
         expect_reply!(reply, Reply::Hello(hello) => hello, "a greeting").map_err(broken)
     }
 
-    pub(super) async fn describe(&mut self, launch: &Launch<'_>) -> Result<dmarig_wire::Environment, End> {
+    pub(super) async fn describe(
+        &mut self,
+        launch: &Launch<'_>,
+    ) -> Result<dmarig_wire::Environment, End> {
         let request = Request::Describe(launch.axes.device.wire());
         let after = launch.deadlines.request;
         let reply = self.ask("description of the guest by its agent", after, &request).await?;
         expect_reply!(reply, Reply::Environment(seen) => *seen, "its environment").map_err(broken)
     }
 
-    pub(super) async fn read_log(&mut self, launch: &Launch<'_>, log: &mut KernelLog) -> Result<(), End> {
+    pub(super) async fn read_log(
+        &mut self,
+        launch: &Launch<'_>,
+        log: &mut KernelLog,
+    ) -> Result<(), End> {
         log.source = LogSource::Kmsg;
         let mut bytes = 0;
         for _ in 0..MAX_LOG_PIECES {
