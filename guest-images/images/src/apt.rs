@@ -36,11 +36,12 @@ pub(crate) fn require() -> Result<()> {
     missing.map_or(Ok(()), |program| Err(Error::NoApt { program: program.to_owned() }))
 }
 
-/// An apt root for one suite of one mirror.
+/// An apt root for one suite of one mirror, and for the one that it is an addition to.
 pub(crate) struct AptRoot<'a> {
     dir: PathBuf,
     suite: &'a str,
     keyring: &'a Path,
+    has_base: bool,
     work: ScratchDir,
 }
 
@@ -51,25 +52,27 @@ impl<'a> AptRoot<'a> {
         if !keyring.exists() {
             return Err(Error::NoKeyring { path: keyring.clone() });
         }
-        let line = format!(
-            "deb [arch=amd64 signed-by={}] {mirror} {} main\n",
-            keyring.display(),
-            recipe.suite
-        );
-        let key = &store::sha256(line.as_bytes())[..12];
+        let suites = std::iter::once(&recipe.suite).chain(&recipe.base);
+        let lines: String = suites
+            .map(|suite| {
+                format!("deb [arch=amd64 signed-by={}] {mirror} {suite} main\n", keyring.display())
+            })
+            .collect();
+        let key = &store::sha256(lines.as_bytes())[..12];
         let dir = cache.dir().join("apt").join(format!("{}-{key}", recipe.suite));
         for part in ["etc/parts", "state/lists/partial", "archives/partial"] {
             store::create_dir(&dir.join(part))?;
         }
         let conf = configuration(&dir)?;
-        let files = [("status", ""), ("etc/sources.list", &line), ("apt.conf", &conf)];
+        let files = [("status", ""), ("etc/sources.list", &lines), ("apt.conf", &conf)];
         for (name, text) in files {
             // apt parses the index again when one of these is newer, which takes a second.
             if fs::read_to_string(dir.join(name)).ok().as_deref() != Some(text) {
                 cache.scratch.write(&dir.join(name), text.as_bytes())?;
             }
         }
-        Ok(AptRoot { dir, suite: &recipe.suite, keyring, work: cache.scratch.dir()? })
+        let (suite, has_base) = (recipe.suite.as_str(), recipe.base.is_some());
+        Ok(AptRoot { dir, suite, keyring, has_base, work: cache.scratch.dir()? })
     }
 
     /// Fetches the suite's index, unless there is one that isn't old.
@@ -100,18 +103,54 @@ impl<'a> AptRoot<'a> {
             }
             result => result?,
         };
-        let lines: Vec<_> = text.lines().take_while(|line| !line.is_empty()).collect();
-        Ok(listed(&lines))
+        Ok(paragraphs(&text).next().and_then(|lines| listed(&lines)))
     }
 
-    /// Downloads packages into a directory that lives as long as this.
-    pub(crate) fn download(&self, packages: &[Listed], progress: &dyn Progress) -> Result<&Path> {
+    /// A package and everything that it depends on, in the versions that apt would install on a
+    /// system that has nothing; `None` when the suite has no such package.
+    pub(crate) fn with_dependencies(&self, package: &str) -> Result<Option<Vec<Listed>>> {
+        let mut args = vec!["install", "--simulate", "-q", "--no-install-recommends", package];
+        if self.has_base {
+            // apt would take from backports only what the base has not at all.
+            args.extend(["-t", self.suite]);
+        }
+        let text = match self.run("apt-get", &args, |_| ()) {
+            Err(Error::Apt { output, .. }) if output.contains("Unable to locate package") => {
+                return Ok(None);
+            }
+            result => result?,
+        };
+        let wanted: Vec<_> = text.lines().filter_map(installed).collect();
+        let names: Vec<_> =
+            wanted.iter().map(|(name, version)| format!("{name}={version}")).collect();
+        let mut args = vec!["show", "--no-all-versions"];
+        args.extend(names.iter().map(String::as_str));
+        let text = self.run("apt-cache", &args, |_| ())?;
+        let shown: Vec<_> = paragraphs(&text).filter_map(|lines| listed(&lines)).collect();
+        let find = |(name, version): &(&str, &str)| {
+            let same = |listed: &&Listed| listed.name == *name && listed.version == *version;
+            shown.iter().find(same).cloned().ok_or_else(|| Error::Apt {
+                command: "apt-cache show".to_owned(),
+                status: "no such package in its answer".to_owned(),
+                suite: self.suite.to_owned(),
+                output: format!("{name}={version}"),
+            })
+        };
+        wanted.iter().map(find).collect::<Result<_>>().map(Some)
+    }
+
+    /// Downloads packages into a directory that lives as long as this; `what` is shown meanwhile.
+    pub(crate) fn download(
+        &self,
+        what: &str,
+        packages: &[Listed],
+        progress: &dyn Progress,
+    ) -> Result<&Path> {
         let names: Vec<_> = packages.iter().map(|p| format!("{}={}", p.name, p.version)).collect();
         let archives = format!("Dir::Cache::archives={}", self.work.path().display());
         let mut args = vec!["download", "-q", "-o", &archives];
         args.extend(names.iter().map(String::as_str));
         let total = packages.iter().map(|p| p.size).sum();
-        let what = packages.first().map_or("packages", |p| p.name.as_str());
         let mut seen = 0;
         step(progress, what, Some(total), || {
             self.run("apt-get", &args, |dir| {
@@ -271,6 +310,22 @@ fn transport(dump: &str) -> String {
     defaults.into_iter().chain(kept).map(|line| format!("{line}\n")).collect()
 }
 
+/// What apt shows of several packages, with empty lines between them.
+fn paragraphs(text: &str) -> impl Iterator<Item = Vec<&str>> {
+    let lines: Vec<_> = text.lines().collect();
+    let paragraphs: Vec<_> =
+        lines.split(|line| line.trim().is_empty()).map(<[_]>::to_vec).collect();
+    paragraphs.into_iter().filter(|lines| !lines.is_empty())
+}
+
+/// Name and version from a line of a simulation, `Inst libc6 (2.41-12 Debian:13.5/stable [amd64])`.
+fn installed(line: &str) -> Option<(&str, &str)> {
+    let mut words = line.strip_prefix("Inst ")?.split_whitespace();
+    // A foreign architecture would be behind a colon.
+    let name = words.next()?.split(':').next()?;
+    Some((name, words.find_map(|word| word.strip_prefix('('))?))
+}
+
 fn listed(lines: &[&str]) -> Option<Listed> {
     let field = |key| deb822::field(lines, key);
     let (name, version) = (field("Package")?, field("Version")?);
@@ -302,6 +357,26 @@ mod tests {
         assert!(kept.contains("m.test \"DIRECT\";\n"));
         assert!(kept.contains("Valid-Until"));
         assert!(!kept.contains("Languages") && !kept.contains("Dir") && !kept.contains("User"));
+    }
+
+    #[test]
+    fn simulations_are_read() {
+        let line = "Inst libgcc-s1 (12.2.0-14+deb12u1 Debian:12.15/oldstable [amd64]) []";
+        assert_eq!(installed(line), Some(("libgcc-s1", "12.2.0-14+deb12u1")));
+        let line = "Inst a:amd64 [1:1-1] (1:2~b1 D [all])";
+        assert_eq!(installed(line), Some(("a", "1:2~b1")));
+        for line in ["Conf a (1 D [all])", "Inst a", "Inst ", "NOTE: This is only a simulation!"] {
+            assert_eq!(installed(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn paragraphs_are_parted() {
+        let text = "Package: a\nVersion: 1\nSize: 5\nSHA256: x\n\n\nPackage: b\nSize: no\n";
+        let shown: Vec<_> = paragraphs(text).collect();
+        assert_eq!(shown.len(), 2);
+        assert_eq!(listed(&shown[0]).unwrap().version, "1");
+        assert!(listed(&shown[1]).is_none());
     }
 
     #[test]

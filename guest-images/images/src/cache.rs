@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::PackageId;
@@ -14,15 +15,18 @@ use crate::{Error, Result};
 /// Derived entries beyond these counts are dropped, oldest first, when unused for a day.
 const KEEP_OBJECTS: usize = 2;
 const KEEP_IMAGES: usize = 8;
+const KEEP_TREES: usize = 0;
 const KEEP_SMALL: usize = 256;
 
-/// A directory with kernels and what was made from them. Several runs may share it, also at once:
+/// A directory with kernels, QEMUs and what was made from them. Several runs may share it, also at once:
 /// whatever appears in it is whole.
 ///
 /// ```text
 /// kernels/NAME.json     what is cached under a recipe's name, and which object has it
+/// qemus/NAME.json       the same of QEMUs, and which tree has it
 /// known/NAME.json       the newest version that the archive was seen to have
 /// objects/ID/           bzImage, config, modules/: unpacked packages, ID from their sha256s
+/// trees/ID/             a QEMU: unpacked packages, and what starts it (launcher.rs)
 /// images/SHA256/        vmlinux, config: what was unpacked from the bzImage of that hash
 /// paths/ modules/       what was learnt of files outside: hashes, names of modules
 /// initramfs/            packed images
@@ -89,7 +93,8 @@ impl Cache {
     /// `~/.cache/dmarig`, and removes what killed runs left there.
     pub fn open(dir: Option<&Path>) -> Result<Cache> {
         let dir = dir.map_or_else(default_dir, |dir| Ok(dir.to_owned()))?;
-        for part in ["kernels", "known", "objects", "images", "paths", "modules", "initramfs"] {
+        let parts = ["kernels", "qemus", "known", "objects", "trees", "images", "paths", "modules"];
+        for part in parts.into_iter().chain(["initramfs"]) {
             store::create_dir(&dir.join(part))?;
         }
         store::create_dir(&dir.join("locks"))?;
@@ -136,12 +141,12 @@ impl Cache {
         })
     }
 
-    /// Drops a kernel, and what no other kernel shares with it. Returns the bytes freed. Guests
-    /// that run keep the files they have open.
+    /// Drops a kernel or a QEMU, and what nothing else shares with it. Returns the bytes freed.
+    /// Guests that run keep the files they have open.
     pub fn rm(&self, name: &str) -> Result<u64> {
         let _lock = self.commit_lock()?;
         let Some(gone) = self.manifest(name)? else {
-            return Err(Error::NotFetched { name: name.to_owned() });
+            return self.rm_qemu(name);
         };
         store::remove_file(&self.manifest_file(name))?;
         let rest = self.manifests()?;
@@ -165,10 +170,12 @@ impl Cache {
             store::create_dir(&self.dir.join(part))?;
         }
         let kept = self.referenced()?;
-        let objects = self.dir.join("objects");
-        let entries = fs::read_dir(&objects).map_err(|e| Error::io("read", &objects, e))?;
-        for path in entries.flatten().map(|e| e.path()).filter(|path| !kept.contains(path)) {
-            freed += remove(&path)?;
+        for part in ["objects", "trees"] {
+            let dir = self.dir.join(part);
+            let entries = fs::read_dir(&dir).map_err(|e| Error::io("read", &dir, e))?;
+            for path in entries.flatten().map(|e| e.path()).filter(|path| !kept.contains(path)) {
+                freed += remove(&path)?;
+            }
         }
         Ok(freed)
     }
@@ -197,20 +204,28 @@ impl Cache {
         let kept = self.referenced()?;
         store::prune(&self.dir.join("objects"), KEEP_OBJECTS, &kept)?;
         store::prune(&self.dir.join("images"), KEEP_IMAGES, &kept)?;
+        store::prune(&self.dir.join("trees"), KEEP_TREES, &kept)?;
         for part in ["paths", "modules", "initramfs"] {
             store::prune(&self.dir.join(part), KEEP_SMALL, &kept)?;
         }
         Ok(())
     }
 
-    /// The objects and images that belong to a name.
+    /// The objects, images and trees that belong to a name.
     fn referenced(&self) -> Result<BTreeSet<PathBuf>> {
         let both = |m: &Manifest| [self.object_dir(&m.object), self.image_dir(&m.bzimage_sha256)];
-        Ok(self.manifests()?.iter().flat_map(both).collect())
+        let mut kept: BTreeSet<_> = self.manifests()?.iter().flat_map(both).collect();
+        kept.extend(self.qemu_manifests()?.iter().map(|m| self.tree_dir(&m.tree)));
+        Ok(kept)
     }
 
     fn manifests(&self) -> Result<Vec<Manifest>> {
-        let dir = self.dir.join("kernels");
+        self.read_all("kernels")
+    }
+
+    /// All manifests of a kind, by name.
+    pub(crate) fn read_all<T: DeserializeOwned>(&self, part: &str) -> Result<Vec<T>> {
+        let dir = self.dir.join(part);
         let entries = fs::read_dir(&dir).map_err(|e| Error::io("read", &dir, e))?;
         let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
         paths.sort();
@@ -250,6 +265,10 @@ impl Cache {
         self.dir.join("objects").join(id)
     }
 
+    pub(crate) fn tree_dir(&self, id: &str) -> PathBuf {
+        self.dir.join("trees").join(id)
+    }
+
     pub(crate) fn image_dir(&self, sha256: &str) -> PathBuf {
         self.dir.join("images").join(sha256)
     }
@@ -275,7 +294,7 @@ fn default_dir() -> Result<PathBuf> {
     Ok(cache.ok_or(Error::NoHome)?.join("dmarig"))
 }
 
-fn remove(tree: &Path) -> Result<u64> {
+pub(crate) fn remove(tree: &Path) -> Result<u64> {
     let size = store::disk_usage(tree);
     store::remove_tree(tree)?;
     Ok(size)

@@ -1,4 +1,4 @@
-//! Unpacks what a kernel needs from a .deb, without dpkg and without trust in it.
+//! Reads a .deb, and unpacks what a kernel needs from it, without dpkg and without trust in it.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek};
@@ -38,6 +38,11 @@ impl Control {
 /// Unpacks the image, its configuration and its modules into `dir`, as `bzImage`, `config` and
 /// `modules/`, whichever of them the package has.
 pub(crate) fn unpack(path: &Path, dir: &Path) -> Result<Control> {
+    read(path, |tar| unpack_data(path, tar, dir))
+}
+
+/// Reads a package; `data` gets its files, as a tar.
+pub(crate) fn read(path: &Path, data: impl FnOnce(&mut dyn Read) -> Result<()>) -> Result<Control> {
     let file = File::open(path).map_err(|e| Error::io("read", path, e))?;
     let mut archive = ar::Archive::new(file);
     let mut control = None;
@@ -48,7 +53,7 @@ pub(crate) fn unpack(path: &Path, dir: &Path) -> Result<Control> {
             control = Some(read_control(path, tar_reader(path, entry)?)?);
         } else if name.starts_with("data.tar") {
             let control = control.ok_or_else(|| Error::bad_deb(path, "data before control"))?;
-            unpack_data(path, tar_reader(path, entry)?, dir)?;
+            data(&mut *tar_reader(path, entry)?)?;
             return Ok(control);
         }
     }
@@ -133,7 +138,7 @@ fn unpack_data(path: &Path, tar: impl Read, dir: &Path) -> Result<()> {
 }
 
 /// The components of a path, or `None` when it is absolute or climbs.
-fn relative_parts(name: &Path) -> Option<Vec<&str>> {
+pub(crate) fn relative_parts(name: &Path) -> Option<Vec<&str>> {
     let parts = name.components().filter(|c| *c != Component::CurDir);
     parts
         .map(|part| match part {
@@ -176,7 +181,12 @@ fn write_entry(path: &Path, entry: &mut impl Read, target: &Path) -> Result<()> 
 }
 
 /// Copies, and tells errors of the source from those of the target.
-fn copy(from: &mut impl Read, to: &mut File, source: &Path, target: &Path) -> Result<()> {
+pub(crate) fn copy(
+    from: &mut impl Read,
+    to: &mut File,
+    source: &Path,
+    target: &Path,
+) -> Result<()> {
     let mut buffer = vec![0; 1 << 16];
     loop {
         match from.read(&mut buffer).map_err(|e| Error::bad_deb(source, e))? {

@@ -1,7 +1,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why a kernel or an initramfs can't be had. The text says where, what, and what to do about it.
+/// Why a kernel, a QEMU or an initramfs can't be had. The text says where, what, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -43,7 +43,7 @@ pub enum Error {
     )]
     NoHome,
     /// A file of recipes doesn't parse or contradicts itself.
-    #[error("{}: not a valid list of kernel recipes: {reason}", path.display())]
+    #[error("{}: not a valid list of recipes: {reason}", path.display())]
     Recipes {
         /// The file.
         path: PathBuf,
@@ -52,8 +52,9 @@ pub enum Error {
     },
     /// The host has no apt.
     #[error(
-        "`{program}` isn't installed, and kernels are fetched with it. On Debian or Ubuntu install the \
-         package apt; elsewhere give a kernel by path: a bzImage, vmlinux, .deb or build directory"
+        "`{program}` isn't installed, and kernels and QEMUs are fetched with it. On Debian or Ubuntu \
+         install the package apt; elsewhere give a kernel by path (a bzImage, vmlinux, .deb or build \
+         directory) and a QEMU by --qemu"
     )]
     NoApt {
         /// The program that isn't there.
@@ -95,7 +96,7 @@ pub enum Error {
     /// apt said no: no network, a package that has just been replaced.
     #[error(
         "`{command}` failed ({status}) for the suite {suite}:\n{output}\n\
-         Kernels that are already in the cache stay usable; try again with a refresh when the mirror answers"
+         What is already in the cache stays usable; try again with a refresh when the mirror answers"
     )]
     Apt {
         /// What was run, without the path of the configuration.
@@ -155,7 +156,7 @@ pub enum Error {
         reason: String,
     },
     /// A .deb that would write where it must not, or without end.
-    #[error("{}: refused, its entry `{entry}` {reason}. A kernel's package never has this: don't trust it", path.display())]
+    #[error("{}: refused, its entry `{entry}` {reason}. No package of the archive has this: don't trust it", path.display())]
     UnsafeDeb {
         /// The package.
         path: PathBuf,
@@ -174,11 +175,32 @@ pub enum Error {
         /// What it depends on, where a kernel might be.
         depends: String,
     },
-    /// A recipe's kernel that isn't in the cache.
-    #[error("the kernel {name} isn't in the cache. Run `dmarig images fetch {name}`")]
+    /// A recipe's kernel or QEMU that isn't in the cache.
+    #[error("{name} isn't in the cache. Run `dmarig images fetch {name}`")]
     NotFetched {
         /// The recipe's name.
         name: String,
+    },
+    /// Packages that make no QEMU that could run.
+    #[error(
+        "{recipe}: its packages make no QEMU that runs: {reason}. Check `suite`, `base` and `package` of \
+         the recipe"
+    )]
+    NoQemu {
+        /// The recipe's name.
+        recipe: String,
+        /// What is missing.
+        reason: String,
+    },
+    /// A cache at a path that a QEMU can't be run from.
+    #[error(
+        "{}: a fetched QEMU can't run from a path with `:`, `;` or `$` in it, which the dynamic loader \
+         reads as signs of its own. Name another cache by --cache",
+        path.display()
+    )]
+    BadCachePath {
+        /// The cache.
+        path: PathBuf,
     },
     /// Neither a name nor a path.
     #[error("`{spec}` is neither a kernel's name nor an existing path. Names: {known}")]

@@ -1,4 +1,4 @@
-//! Fetches a recipe's kernel: the only part that uses the network.
+//! Fetches a recipe's kernel or QEMU: the only part that uses the network.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,9 @@ use crate::cache::{Known, Manifest};
 use crate::image::{Object, object_id};
 use crate::kernel::PackageId;
 use crate::progress::{Progress, step};
+use crate::recipe::Kind;
 use crate::store::{self, Lock};
-use crate::{Cache, Error, Mirrors, Recipe, Result, deb822};
+use crate::{Cache, Error, Mirrors, Recipe, Result, deb822, tree};
 
 const ETC_APT: &str = "/etc/apt";
 
@@ -23,13 +24,13 @@ pub struct FetchOptions {
     pub refresh: bool,
 }
 
-/// A kernel that is in the cache now.
+/// A kernel or a QEMU that is in the cache now.
 #[derive(Clone, Debug)]
 pub struct Fetched {
     /// The recipe's name.
     pub name: String,
-    /// As `uname -r` will say.
-    pub release: String,
+    /// As `uname -r` will say in a guest with this kernel; `None` for a QEMU.
+    pub release: Option<String>,
     /// The package's version.
     pub version: String,
     /// Whether there was nothing to do.
@@ -40,15 +41,19 @@ pub struct Fetched {
     pub bytes: u64,
 }
 
-/// What to download for a kernel.
-struct Plan {
-    version: String,
-    packages: Vec<Listed>,
+/// What to download.
+pub(crate) struct Plan {
+    pub(crate) version: String,
+    /// The first is the one after which the version is.
+    pub(crate) packages: Vec<Listed>,
 }
 
+/// Downloaded packages, each with its sha256.
+pub(crate) type Debs = Vec<(PathBuf, String)>;
+
 impl Cache {
-    /// Fetches the newest version of a recipe's kernel, verifies, unpacks and remembers it under
-    /// the recipe's name. The version that was there before loses the name; its files stay for a day
+    /// Fetches the newest version of a recipe's kernel or QEMU, verifies, unpacks and remembers it
+    /// under the recipe's name. The version that was there before loses the name; its files stay for a day
     /// at least, since a run may be using them.
     pub fn fetch(
         &self,
@@ -56,12 +61,15 @@ impl Cache {
         options: &FetchOptions,
         progress: &dyn Progress,
     ) -> Result<Fetched> {
+        if recipe.kind == Kind::Qemu {
+            tree::check_path(self.dir())?;
+        }
         let _lock = self.fetch_lock(recipe, progress)?;
         let (root, plan) = self.ask(recipe, options, options.refresh, progress)?;
         if let Some(fetched) = self.already_cached(recipe, &plan)? {
             return Ok(fetched);
         }
-        let debs = match download(&root, &plan, progress) {
+        let debs = match download(&root, recipe, &plan, progress) {
             Ok(debs) => debs,
             // The index may be hours old and its version gone from the mirror.
             Err(Error::Apt { .. }) if !is_new(&root) => {
@@ -84,11 +92,11 @@ impl Cache {
         if let Some(fetched) = self.already_cached(recipe, &plan)? {
             return Ok(fetched);
         }
-        let debs = download(&root, &plan, progress)?;
+        let debs = download(&root, recipe, &plan, progress)?;
         self.install(recipe, &plan, &debs, progress)
     }
 
-    /// Asks the archive for the newest version of a recipe's kernel, and downloads none.
+    /// Asks the archive for the newest version of a recipe's kernel or QEMU, and downloads none.
     pub fn newest(
         &self,
         recipe: &Recipe,
@@ -117,13 +125,19 @@ impl Cache {
         let mirror = options.mirrors.url(recipe.archive, Path::new(ETC_APT))?;
         let root = AptRoot::open(self, recipe, &mirror)?;
         root.update(refresh, progress)?;
-        let plan = plan(&root, recipe)?;
+        let plan = match recipe.kind {
+            Kind::Kernel => kernel_plan(&root, recipe)?,
+            Kind::Qemu => qemu_plan(&root, recipe)?,
+        };
         let known = Known { version: plan.version.clone() };
         self.scratch.write_json(&self.known_file(&recipe.name), &known)?;
         Ok((root, plan))
     }
 
     fn already_cached(&self, recipe: &Recipe, plan: &Plan) -> Result<Option<Fetched>> {
+        if recipe.kind == Kind::Qemu {
+            return self.known_qemu(recipe, plan);
+        }
         let id = object_id(plan.packages.iter().map(|p| p.sha256.as_str()));
         let Some(object) = self.known_object(&id)? else { return Ok(None) };
         let manifest = self.manifest(&recipe.name)?.filter(|m| m.object == id);
@@ -139,15 +153,20 @@ impl Cache {
         &self,
         recipe: &Recipe,
         plan: &Plan,
-        debs: &[(PathBuf, String)],
+        debs: &Debs,
         progress: &dyn Progress,
     ) -> Result<Fetched> {
         let what = format!("unpacking {}", recipe.name);
+        let bytes = plan.packages.iter().map(|p| p.size).sum();
+        if recipe.kind == Kind::Qemu {
+            let install = || self.install_qemu(recipe, plan, debs, progress);
+            return step(progress, &what, Some(bytes), install);
+        }
         let manifest = step(progress, &what, None, || {
             let object = self.object(debs)?;
             self.commit(recipe, plan, &object)
         })?;
-        Ok(fetched(manifest, false, plan.packages.iter().map(|p| p.size).sum()))
+        Ok(fetched(manifest, false, bytes))
     }
 
     /// Puts an object under the recipe's name, once its kernel has proved to be usable.
@@ -176,6 +195,7 @@ impl Cache {
 
 fn fetched(manifest: Manifest, already_cached: bool, bytes: u64) -> Fetched {
     let Manifest { name, release, version, packages, .. } = manifest;
+    let release = Some(release);
     Fetched { name, release, version, already_cached, packages, bytes }
 }
 
@@ -187,7 +207,7 @@ fn is_new(root: &AptRoot<'_>) -> bool {
 /// Follows the meta package to the packages that make up a kernel. Up to Debian 13 that is one;
 /// from 7.3 on the image package is a small one beside linux-binary (the kernel), linux-modules
 /// and linux-base (the configuration).
-fn plan(root: &AptRoot<'_>, recipe: &Recipe) -> Result<Plan> {
+fn kernel_plan(root: &AptRoot<'_>, recipe: &Recipe) -> Result<Plan> {
     const IMAGE: &str = "linux-image-";
     let show = |name: &str| {
         root.show(name)?.ok_or_else(|| no_package(recipe, name, "there is no such package"))
@@ -214,6 +234,15 @@ fn plan(root: &AptRoot<'_>, recipe: &Recipe) -> Result<Plan> {
     Ok(Plan { version, packages })
 }
 
+/// The package with the QEMU, and all that it depends on.
+fn qemu_plan(root: &AptRoot<'_>, recipe: &Recipe) -> Result<Plan> {
+    let no_package = || no_package(recipe, &recipe.package, "there is no such package");
+    let mut packages = root.with_dependencies(&recipe.package)?.ok_or_else(no_package)?;
+    let named = packages.iter().position(|p| p.name == recipe.package).ok_or_else(no_package)?;
+    packages.swap(0, named);
+    Ok(Plan { version: packages[0].version.clone(), packages })
+}
+
 fn no_package(recipe: &Recipe, package: &str, reason: &str) -> Error {
     Error::NoPackage {
         recipe: recipe.name.clone(),
@@ -227,10 +256,15 @@ fn no_package(recipe: &Recipe, package: &str, reason: &str) -> Error {
 /// was signed, whatever apt's settings are.
 fn download(
     root: &AptRoot<'_>,
+    recipe: &Recipe,
     plan: &Plan,
     progress: &dyn Progress,
-) -> Result<Vec<(PathBuf, String)>> {
-    let dir = root.download(&plan.packages, progress)?;
+) -> Result<Debs> {
+    let what = match recipe.kind {
+        Kind::Kernel => &plan.packages[0].name,
+        Kind::Qemu => &recipe.name,
+    };
+    let dir = root.download(what, &plan.packages, progress)?;
     let entries = fs::read_dir(dir).map_err(|e| Error::io("read", dir, e))?;
     let files: Vec<_> = entries.flatten().map(|e| e.path()).filter(|p| apt::is_deb(p)).collect();
     plan.packages.iter().map(|package| find_download(&files, package)).collect()

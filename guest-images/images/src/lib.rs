@@ -1,4 +1,5 @@
-#![doc = "Kernels for the guest, fetched, verified, unpacked and cached, and initramfs images packed."]
+#![doc = "Kernels for the guest, and QEMUs that run it, fetched, verified, unpacked and cached; \
+          initramfs images packed."]
 //!
 //! Everything goes through a [`Cache`], a directory that several runs may share:
 //!
@@ -6,6 +7,7 @@
 //!   private apt root, so signatures are verified by apt and no privilege is needed.
 //! - [`Cache::resolve`] turns a name or a path into a [`KernelImage`] that QEMU can boot. It never
 //!   goes to the network, and takes a few milliseconds once a kernel has been seen.
+//! - [`Cache::qemu`] finds a fetched QEMU, which runs with its own libraries on any distribution.
 //! - [`Cache::closure`] orders modules by their dependencies, and [`Cache::pack`] puts them with
 //!   the agent into an initramfs.
 
@@ -21,12 +23,15 @@ mod fetch;
 mod image;
 mod initramfs;
 mod kernel;
+mod launcher;
 mod mirror;
 mod payload;
 mod progress;
+mod qemu;
 mod recipe;
 mod resolve;
 mod store;
+mod tree;
 
 pub use cache::{Cache, CachedKernel};
 pub use closure::ModuleFile;
@@ -36,7 +41,8 @@ pub use initramfs::{AddedFile, Initramfs, InitramfsSpec};
 pub use kernel::{Boot, ConfigValue, KernelConfig, KernelImage, PackageId};
 pub use mirror::Mirrors;
 pub use progress::{Progress, Silent};
-pub use recipe::{Archive, Recipe, Recipes};
+pub use qemu::{CachedQemu, QemuTree};
+pub use recipe::{Archive, Kind, Recipe, Recipes};
 
 /// What every function here returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -9,21 +9,39 @@ use crate::{Error, Result};
 const BUILTIN: &str = include_str!("../../recipes.yaml");
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// How to get one kernel from a Debian archive.
+/// The name by which the default QEMU can be called.
+pub(crate) const QEMU_ALIAS: &str = "qemu";
+
+/// How to get one kernel or QEMU from a Debian archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipe {
     /// What the user calls it, as in `debian-6.1`.
     pub name: String,
+    /// What it gives.
+    pub kind: Kind,
     /// The suite of the archive, as in `trixie-backports`.
     pub suite: String,
+    /// The suite of the same archive that `suite` is an addition to, as `trixie` is for its
+    /// backports; it has the libraries that a QEMU needs besides.
+    pub base: Option<String>,
     /// The archive that has the suite.
     pub archive: Archive,
-    /// The meta package whose dependencies lead to the newest image.
+    /// The meta package whose dependencies lead to the newest image, or the package with the
+    /// QEMU.
     pub package: String,
     /// Whether it is taken when the user names none.
     pub default: bool,
     /// The keyring that the suite's signature must be from.
     pub keyring: PathBuf,
+}
+
+/// What a recipe gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A kernel, with its modules.
+    Kernel,
+    /// A QEMU, with all that it needs to run.
+    Qemu,
 }
 
 /// Which of Debian's archives has a suite.
@@ -36,24 +54,43 @@ pub enum Archive {
     DebianSecurity,
 }
 
-/// A list of recipes with unique names, of which one is the default.
+/// Recipes with unique names: one of the kernels is the default, and one of the QEMUs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipes {
-    list: Vec<Recipe>,
-    default: usize,
+    kernels: Vec<Recipe>,
+    qemus: Vec<Recipe>,
 }
 
+/// What a list leaves out is as it is built in.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawFile {
-    kernels: Vec<RawRecipe>,
+    #[serde(default)]
+    kernels: Option<Vec<RawKernel>>,
+    #[serde(default)]
+    qemus: Option<Vec<RawQemu>>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawRecipe {
+struct RawKernel {
     name: String,
     suite: String,
+    archive: Archive,
+    package: String,
+    #[serde(default)]
+    default: bool,
+    #[serde(default)]
+    keyring: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawQemu {
+    name: String,
+    suite: String,
+    #[serde(default)]
+    base: Option<String>,
     archive: Archive,
     package: String,
     #[serde(default)]
@@ -68,53 +105,91 @@ impl Recipes {
     /// # Panics
     /// Never: a test parses them.
     pub fn builtin() -> Recipes {
-        Recipes::parse(BUILTIN, Path::new("recipes.yaml")).expect("the embedded recipes are tested")
+        Recipes::parse(BUILTIN, Path::new("recipes.yaml"), None)
+            .expect("the embedded recipes are tested")
     }
 
-    /// Reads a user's own list.
+    /// Reads a user's own file. Its list of kernels replaces the built-in one, and so does its list
+    /// of QEMUs.
     pub fn load(path: &Path) -> Result<Recipes> {
         let text = fs::read_to_string(path).map_err(|e| Error::io("read recipes", path, e))?;
-        Recipes::parse(&text, path)
+        Recipes::parse(&text, path, Some(Recipes::builtin()))
     }
 
-    fn parse(text: &str, path: &Path) -> Result<Recipes> {
+    fn parse(text: &str, path: &Path, else_take: Option<Recipes>) -> Result<Recipes> {
         let fail = |reason: String| Error::Recipes { path: path.to_owned(), reason };
         let raw: RawFile = serde_yaml::from_str(text).map_err(|e| fail(e.to_string()))?;
-        let list: Vec<Recipe> = raw.kernels.into_iter().map(Recipe::from).collect();
-        let problems = problems(&list);
-        if !problems.is_empty() {
-            return Err(fail(problems.join("; ")));
+        if raw.kernels.is_none() && raw.qemus.is_none() {
+            return Err(fail("there is neither `kernels` nor `qemus` in it".to_owned()));
         }
-        let default = list.iter().position(|r| r.default).unwrap_or(0);
-        Ok(Recipes { list, default })
+        let kernels = raw.kernels.map(|list| list.into_iter().map(Recipe::from).collect());
+        let qemus = raw.qemus.map(|list| list.into_iter().map(Recipe::from).collect());
+        let other = else_take.unwrap_or(Recipes { kernels: Vec::new(), qemus: Vec::new() });
+        let recipes = Recipes {
+            kernels: kernels.unwrap_or(other.kernels),
+            qemus: qemus.unwrap_or(other.qemus),
+        };
+        let problems = problems(&recipes);
+        if problems.is_empty() { Ok(recipes) } else { Err(fail(problems.join("; "))) }
     }
 
-    /// The recipe of that name.
+    /// The kernel's recipe of that name.
     pub fn get(&self, name: &str) -> Option<&Recipe> {
-        self.list.iter().find(|r| r.name == name)
+        self.kernels.iter().find(|r| r.name == name)
     }
 
-    /// The recipe to take when none is named: the one marked `default`, else the first.
+    /// The QEMU's recipe of that name; `qemu` is the default one.
+    pub fn qemu(&self, name: &str) -> Option<&Recipe> {
+        if name == QEMU_ALIAS {
+            return Some(self.default_qemu());
+        }
+        self.qemus.iter().find(|r| r.name == name)
+    }
+
+    /// The kernel to take when none is named: the one marked `default`, else the first.
     pub fn default_recipe(&self) -> &Recipe {
-        &self.list[self.default]
+        default_of(&self.kernels)
     }
 
-    /// All, in the file's order.
+    /// The QEMU that is called `qemu`: the one marked `default`, else the first.
+    pub fn default_qemu(&self) -> &Recipe {
+        default_of(&self.qemus)
+    }
+
+    /// All kernels, in the file's order.
     pub fn iter(&self) -> impl Iterator<Item = &Recipe> {
-        self.list.iter()
+        self.kernels.iter()
     }
 
-    /// All names, in the file's order.
+    /// All QEMUs, in the file's order.
+    pub fn qemus(&self) -> impl Iterator<Item = &Recipe> {
+        self.qemus.iter()
+    }
+
+    /// All names of kernels, in the file's order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.list.iter().map(|r| r.name.as_str())
+        self.kernels.iter().map(|r| r.name.as_str())
     }
 }
 
-impl From<RawRecipe> for Recipe {
-    fn from(raw: RawRecipe) -> Recipe {
-        let RawRecipe { name, suite, archive, package, default, keyring } = raw;
+/// No list is empty: that is a problem of its own.
+fn default_of(list: &[Recipe]) -> &Recipe {
+    list.iter().find(|r| r.default).unwrap_or(&list[0])
+}
+
+impl From<RawKernel> for Recipe {
+    fn from(raw: RawKernel) -> Recipe {
+        let RawKernel { name, suite, archive, package, default, keyring } = raw;
         let keyring = keyring.unwrap_or_else(|| KEYRING.into());
-        Recipe { name, suite, archive, package, default, keyring }
+        Recipe { name, kind: Kind::Kernel, suite, base: None, archive, package, default, keyring }
+    }
+}
+
+impl From<RawQemu> for Recipe {
+    fn from(raw: RawQemu) -> Recipe {
+        let RawQemu { name, suite, base, archive, package, default, keyring } = raw;
+        let keyring = keyring.unwrap_or_else(|| KEYRING.into());
+        Recipe { name, kind: Kind::Qemu, suite, base, archive, package, default, keyring }
     }
 }
 
@@ -137,39 +212,52 @@ impl Archive {
 }
 
 /// Everything that is wrong with the values, together.
-fn problems(list: &[Recipe]) -> Vec<String> {
+fn problems(recipes: &Recipes) -> Vec<String> {
     let mut found = Vec::new();
-    if list.is_empty() {
-        found.push("`kernels` is empty: give at least one".to_owned());
-    }
-    let mut names = BTreeSet::new();
-    for recipe in list {
-        let name = &recipe.name;
-        if !names.insert(name) {
-            found.push(format!("the name `{name}` is there twice"));
+    let mut names = BTreeSet::from([QEMU_ALIAS]);
+    for (key, list) in [("kernels", &recipes.kernels), ("qemus", &recipes.qemus)] {
+        if list.is_empty() {
+            found.push(format!("`{key}` is empty: give at least one"));
         }
-        // Names become file names, and all three become arguments of apt or a line it reads.
-        for (key, value) in [("name", name), ("suite", &recipe.suite), ("package", &recipe.package)]
-        {
-            if !is_word(value) {
-                found.push(format!(
-                    "{key} `{}` of `{}`: letters, digits and `.+-_` only, starting with a letter or digit",
-                    value.escape_default(),
-                    name.escape_default()
-                ));
+        for recipe in list {
+            match recipe.name.as_str() {
+                QEMU_ALIAS => found.push(format!("the name `{QEMU_ALIAS}` means the default QEMU")),
+                name if !names.insert(name) => {
+                    found.push(format!("the name `{}` is there twice", name.escape_default()));
+                }
+                _ => {}
             }
+            found.extend(bad_values(recipe));
         }
-        let keyring = recipe.keyring.to_string_lossy();
-        if !recipe.keyring.is_absolute() || keyring.contains([' ', ']', '"', '\n']) {
-            found.push(format!(
-                "keyring `{}` of `{name}`: an absolute path without blanks or brackets",
-                keyring.escape_default()
-            ));
+        let defaults: Vec<_> = list.iter().filter(|r| r.default).map(|r| r.name.as_str()).collect();
+        if defaults.len() > 1 {
+            let names = defaults.join(", ");
+            found.push(format!("more than one `default: true` in `{key}` ({names}): keep one"));
         }
     }
-    let defaults: Vec<_> = list.iter().filter(|r| r.default).map(|r| r.name.as_str()).collect();
-    if defaults.len() > 1 {
-        found.push(format!("more than one `default: true` ({}): keep one", defaults.join(", ")));
+    found
+}
+
+fn bad_values(recipe: &Recipe) -> Vec<String> {
+    let (name, mut found) = (recipe.name.escape_default(), Vec::new());
+    // Names become file names, and all become arguments of apt or a line it reads.
+    let words = [("name", &recipe.name), ("suite", &recipe.suite), ("package", &recipe.package)];
+    let base = recipe.base.iter().map(|base| ("base", base));
+    for (key, value) in words.into_iter().chain(base).filter(|(_, value)| !is_word(value)) {
+        found.push(format!(
+            "{key} `{}` of `{name}`: letters, digits and `.+-_` only, starting with a letter or digit",
+            value.escape_default(),
+        ));
+    }
+    if recipe.base.as_ref() == Some(&recipe.suite) {
+        found.push(format!("base of `{name}` is its suite: leave it out"));
+    }
+    let keyring = recipe.keyring.to_string_lossy();
+    if !recipe.keyring.is_absolute() || keyring.contains([' ', ']', '"', '\n']) {
+        found.push(format!(
+            "keyring `{}` of `{name}`: an absolute path without blanks or brackets",
+            keyring.escape_default()
+        ));
     }
     found
 }
@@ -183,9 +271,13 @@ pub(crate) fn is_word(text: &str) -> bool {
 mod tests {
     use super::*;
 
+    fn parse(text: &str) -> Result<Recipes> {
+        Recipes::parse(text, Path::new("mine.yaml"), Some(Recipes::builtin()))
+    }
+
     #[track_caller]
     fn check_refused(text: &str, expected: &[&str]) {
-        let error = Recipes::parse(text, Path::new("mine.yaml")).unwrap_err().to_string();
+        let error = parse(text).unwrap_err().to_string();
         for part in expected.iter().chain(&["mine.yaml"]) {
             assert!(error.contains(part), "`{part}` isn't in: {error}");
         }
@@ -198,19 +290,55 @@ mod tests {
         assert_eq!(names, ["debian-5.10", "debian-6.1", "debian-6.12", "debian-7.3"]);
         assert_eq!(recipes.default_recipe().name, "debian-6.1");
         assert_eq!(recipes.get("debian-5.10").unwrap().archive, Archive::DebianSecurity);
+        let names: Vec<_> = recipes.qemus().map(|r| r.name.as_str()).collect();
+        assert_eq!(names, ["qemu-7.2", "qemu-10.0", "qemu-11.1"]);
+        assert_eq!(recipes.qemu("qemu").unwrap().name, "qemu-11.1");
+        assert_eq!(recipes.qemu("qemu-11.1").unwrap().base.as_deref(), Some("trixie"));
+        assert!(recipes.qemu("debian-6.1").is_none() && recipes.get("qemu-7.2").is_none());
+        assert!(recipes.iter().all(|r| r.kind == Kind::Kernel));
+        assert!(recipes.qemus().all(|r| r.kind == Kind::Qemu));
+    }
+
+    const KERNELS: &str = "kernels:\n  - {name: a, suite: s, archive: debian, package: p}\n";
+    const QEMUS: &str = "qemus:\n  - {name: q, suite: t, base: s, archive: debian, package: p}\n";
+
+    #[test]
+    fn a_list_replaces_the_built_in_one_of_its_kind() {
+        let recipes = parse(KERNELS).unwrap();
+        assert_eq!(recipes.names().collect::<Vec<_>>(), ["a"]);
+        assert_eq!(recipes.qemus, Recipes::builtin().qemus);
+        let recipes = parse(QEMUS).unwrap();
+        assert_eq!(recipes.kernels, Recipes::builtin().kernels);
+        assert_eq!(recipes.qemu("qemu"), recipes.qemu("q"));
+        check_refused("{}", &["neither `kernels` nor `qemus`"]);
     }
 
     #[test]
     fn mistakes_are_named() {
-        check_refused("kernels: []", &["at least one"]);
-        let good = "kernels:\n  - {name: a, suite: s, archive: debian, package: p}\n";
-        check_refused(&good.replace("suite:", "sweet:"), &["sweet", "2"]);
-        check_refused(&good.replace("debian", "fedora"), &["fedora", "debian-security"]);
+        check_refused("kernels: []", &["`kernels` is empty: give at least one"]);
+        check_refused(&KERNELS.replace("suite:", "sweet:"), &["sweet", "2"]);
+        check_refused(&KERNELS.replace("debian", "fedora"), &["fedora", "debian-security"]);
         check_refused(
-            &good.replace("name: a", "name: ../a").replace("suite: s", "suite: 's main [x]'"),
+            &KERNELS.replace("name: a", "name: ../a").replace("suite: s", "suite: 's main [x]'"),
             &["name `../a`", "suite `s main [x]`"],
         );
-        check_refused(&format!("{good}{}", good.lines().nth(1).unwrap()), &["`a` is there twice"]);
-        check_refused(&good.replace("package: p", "package: p, keyring: k.gpg"), &["absolute"]);
+        let twice = format!("{KERNELS}{}", KERNELS.lines().nth(1).unwrap());
+        check_refused(&twice, &["`a` is there twice"]);
+        check_refused(&KERNELS.replace("package: p", "package: p, keyring: k.gpg"), &["absolute"]);
+        check_refused(&KERNELS.replace("suite: s", "suite: s, base: t"), &["base"]);
+    }
+
+    #[test]
+    fn mistakes_in_qemus_are_named() {
+        check_refused("qemus: []", &["`qemus` is empty: give at least one"]);
+        check_refused(&QEMUS.replace("base: s", "base: '-s'"), &["base `-s` of `q`"]);
+        check_refused(&QEMUS.replace("base: s", "base: t"), &["base of `q` is its suite"]);
+        check_refused(&QEMUS.replace("base:", "bass:"), &["bass", "2"]);
+        check_refused(&QEMUS.replace("name: q", "name: qemu"), &["means the default QEMU"]);
+        let both = format!("{KERNELS}{}", QEMUS.replace("name: q", "name: a"));
+        check_refused(&both, &["`a` is there twice"]);
+        let two = QEMUS.lines().nth(1).unwrap().replace("archive", "default: true, archive");
+        let two = format!("qemus:\n{two}\n{}\n", two.replace("name: q", "name: r"));
+        check_refused(&two, &["more than one `default: true` in `qemus` (q, r)"]);
     }
 }

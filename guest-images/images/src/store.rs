@@ -78,6 +78,13 @@ pub(crate) fn remove_file(path: &Path) -> Result<()> {
     }
 }
 
+/// Has everything that was written so far to the file system of `path` on the disk. For a tree of
+/// many files this is faster than file by file.
+pub(crate) fn sync_all(path: &Path) -> Result<()> {
+    let dir = File::open(path).map_err(|e| Error::io("read", path, e))?;
+    rustix::fs::syncfs(&dir).map_err(|e| Error::io("write", path, e.into()))
+}
+
 /// Bytes that a tree takes, as allocated.
 pub(crate) fn disk_usage(path: &Path) -> u64 {
     let entries = walkdir::WalkDir::new(path).into_iter().flatten();

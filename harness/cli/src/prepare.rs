@@ -196,18 +196,29 @@ impl<'a> Preparer<'a> {
         if !self.qemus.contains_key(name) {
             let directory = self.cache.dir().join("qemu");
             let deadline = Deadlines::answer(self.selection.patience);
-            let found = match which::which(name) {
+            let found = match self.qemu_program(name) {
                 Ok(path) => inspect::inspect_cached(name, &path, &directory, deadline)
                     .await
                     .map_err(|error| error.to_string()),
-                Err(error) => Err(format!(
-                    "no QEMU `{name}`: {error}; install it (on Debian: apt-get install \
-                     qemu-system-x86) or name another binary with --qemu"
-                )),
+                Err(error) => Err(error),
             };
             self.qemus.insert(name.to_owned(), found);
         }
         self.qemus[name].clone()
+    }
+
+    /// The file to run for a fetched QEMU's name, or for a binary.
+    fn qemu_program(&self, name: &str) -> Result<PathBuf, String> {
+        if let Some(tree) = self.cache.qemu(name).map_err(|error| error.to_string())? {
+            return Ok(tree.program);
+        }
+        which::which(name).map_err(|error| {
+            format!(
+                "no QEMU `{name}`: {error}; install it (on Debian: apt-get install \
+                 qemu-system-x86), fetch one (`dmarig images fetch qemu`, then --qemu \
+                 qemu), or name another binary with --qemu"
+            )
+        })
     }
 
     fn kernel(&mut self, name: &str) -> Result<&Found, String> {

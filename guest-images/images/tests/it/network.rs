@@ -69,7 +69,7 @@ fn check_recipe(cache: &Cache, recipe: &Recipe) {
     );
     assert_eq!(image.boot, Boot::Pvh);
     assert!(image.config.unwrap().is_on("CONFIG_INTEL_IOMMU"));
-    assert_eq!(image.release, fetched.release);
+    assert_eq!(Some(image.release), fetched.release);
     assert!(!image.packages.is_empty());
 }
 

@@ -1,6 +1,7 @@
 //! `dmarig doctor`
 
 use clap::Args;
+use dmarig_images::CachedQemu;
 use dmarig_model::{
     axes::{Accelerator, Axes, DEFAULT_QEMU, Device, ScalableMode, Toggle},
     qemu::Qemu,
@@ -15,12 +16,16 @@ use crate::{
     prepare::Preparer,
 };
 
+/// The device by which another process can be a guest's hardware.
+const VFIO_USER: &str = "vfio-user-pci";
+
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {
     #[command(flatten)]
     places: Places,
-    /// QEMU binaries to ask besides the one on the PATH (may be repeated)
-    #[arg(long = "qemu", value_name = "PATH", env = "DMARIG_QEMU", hide_env = true)]
+    /// QEMU binaries to ask besides the one on the PATH and those that were fetched (may be
+    /// repeated)
+    #[arg(long = "qemu", value_name = "NAME|PATH", env = "DMARIG_QEMU", hide_env = true)]
     qemus: Vec<String>,
 }
 
@@ -42,19 +47,17 @@ impl Doctor {
         let say = |text: &str| eprintln!("{text}");
         let mut preparer = Preparer::new(&cache, &selection, interrupted, &say);
         let kernels = self.kernels(&cache, &mut preparer)?;
-        let ready = super::runtime()?.block_on(self.qemus(&mut preparer, &kernels));
+        let fetched = cache.qemus()?;
+        let ready = super::runtime()?.block_on(self.qemus(&mut preparer, &fetched, &kernels));
         println!("cache     {}", cache.dir().display());
         println!("records   {}", super::runs(&self.places)?.display());
-        let usable = !kernels.is_empty() && ready;
-        println!(
-            "\n{}",
-            if usable {
-                "ready: `dmarig run` boots the smoke case"
-            } else {
-                "not ready: see the lines marked with ! above"
-            }
-        );
-        Ok(if usable { Exit::Passed } else { Exit::Errored })
+        let Some(qemu) = ready.filter(|_| !kernels.is_empty()) else {
+            println!("\nnot ready: see the lines marked with ! above");
+            return Ok(Exit::Errored);
+        };
+        let named = if qemu == DEFAULT_QEMU { String::new() } else { format!(" --qemu {qemu}") };
+        println!("\nready: `dmarig run{named}` boots the smoke case");
+        Ok(Exit::Passed)
     }
 
     fn selection(&self) -> Selection {
@@ -109,25 +112,42 @@ impl Doctor {
         Ok(names)
     }
 
-    /// Prints each QEMU; gives whether one is usable.
-    async fn qemus(&self, preparer: &mut Preparer<'_>, kernels: &[String]) -> bool {
-        let mut usable = false;
-        let mut names = vec![DEFAULT_QEMU.to_owned()];
-        names.extend(self.qemus.iter().filter(|name| *name != DEFAULT_QEMU).cloned());
+    /// Prints each QEMU; gives the first that is usable.
+    async fn qemus(
+        &self,
+        preparer: &mut Preparer<'_>,
+        fetched: &[CachedQemu],
+        kernels: &[String],
+    ) -> Option<String> {
+        let mut usable = None;
+        let mut names = vec![DEFAULT_QEMU];
+        let more = fetched.iter().map(|qemu| qemu.tree.name.as_str());
+        for name in self.qemus.iter().map(String::as_str).chain(more) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        let mut passthrough = false;
         for name in names {
-            let qemu = match preparer.qemu(&name).await {
+            let qemu = match preparer.qemu(name).await {
                 Ok(qemu) => qemu,
                 Err(error) => {
                     println!("qemu     !{error}");
                     continue;
                 }
             };
-            println!("qemu      {} is {}", qemu.path, qemu.full_version);
+            passthrough |= qemu.devices.contains(VFIO_USER);
+            match fetched.iter().find(|fetched| fetched.tree.name == name) {
+                Some(_) => println!("qemu      {name} is {}, fetched", qemu.full_version),
+                None => println!("qemu      {} is {}", qemu.path, qemu.full_version),
+            }
             println!("          sandbox {}", if qemu.sandbox { "yes" } else { "no" });
             for line in skips(&qemu) {
                 println!("          skips {line}");
             }
-            usable |= qemu.refuses(&Axes::default()).is_none();
+            if usable.is_none() && qemu.refuses(&Axes::default()).is_none() {
+                usable = Some(name.to_owned());
+            }
             let Some(kernel) = kernels.first() else {
                 println!("          accelerator unknown: there is no kernel to try");
                 continue;
@@ -142,6 +162,11 @@ impl Doctor {
                 }
                 Err(error) => println!("         !accelerator: {error}"),
             }
+        }
+        if !passthrough {
+            println!(
+                "          none has {VFIO_USER}: `dmarig images fetch qemu` brings one that has"
+            );
         }
         usable
     }

@@ -1,11 +1,15 @@
 //! `dmarig images`
 
-use std::{cell::RefCell, sync::Mutex, time::Duration};
+use std::{
+    cell::RefCell,
+    sync::Mutex,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
-use dmarig_images::{Cache, FetchOptions, Mirrors, Progress};
+use dmarig_images::{Cache, FetchOptions, Mirrors, Progress, Recipe};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
 use crate::{
@@ -24,11 +28,11 @@ pub(crate) struct Images {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Fetch kernels, verified by their distribution's signed index
+    /// Fetch kernels and QEMUs, verified by their distribution's signed index
     Fetch(Fetch),
-    /// List the kernels there are recipes for, and which are in the cache
+    /// List the kernels and QEMUs there are recipes for, and which are in the cache
     List,
-    /// Remove kernels from the cache
+    /// Remove kernels and QEMUs from the cache
     Rm {
         /// Names, as `list` shows them
         #[arg(required = true, value_name = "NAME")]
@@ -38,10 +42,10 @@ enum Action {
 
 #[derive(Debug, Args)]
 struct Fetch {
-    /// Names, as `list` shows them [default: the default kernel]
+    /// Names, as `list` shows them; `qemu` is the default QEMU [default: the default kernel]
     #[arg(value_name = "NAME")]
     names: Vec<String>,
-    /// All that there are recipes for
+    /// All that there are recipes for, kernels and QEMUs
     #[arg(long, conflicts_with = "names")]
     all: bool,
     /// Ask the archive for news even where its index was read in the last hours
@@ -77,8 +81,8 @@ impl Fetch {
         let recipes = cache.recipes();
         let mut wanted = Vec::new();
         for name in &self.names {
-            let recipe = recipes.get(name).ok_or_else(|| {
-                let names: Vec<&str> = recipes.names().collect();
+            let recipe = recipes.get(name).or_else(|| recipes.qemu(name)).ok_or_else(|| {
+                let names: Vec<&str> = all(cache).map(|recipe| recipe.name.as_str()).collect();
                 Failure::usage(anyhow!(
                     "there is no recipe for `{name}`; there are {}",
                     names.join(", ")
@@ -87,7 +91,7 @@ impl Fetch {
             wanted.push(recipe);
         }
         if self.all {
-            wanted = recipes.iter().collect();
+            wanted = all(cache).collect();
         } else if wanted.is_empty() {
             wanted.push(recipes.default_recipe());
         }
@@ -97,31 +101,65 @@ impl Fetch {
             let fetched = cache.fetch(recipe, &options, &Bars::default())?;
             let how =
                 if fetched.already_cached { "is here already" } else { "fetched and verified" };
-            eprintln!("{} {} ({}) {how}", fetched.name, fetched.version, fetched.release);
+            let release = fetched.release.map(|release| format!(" ({release})"));
+            let release = release.unwrap_or_default();
+            eprintln!("{} {}{release} {how}", fetched.name, fetched.version);
         }
         Ok(Exit::Passed)
     }
 }
 
+/// Kernels first.
+fn all(cache: &Cache) -> impl Iterator<Item = &Recipe> {
+    cache.recipes().iter().chain(cache.recipes().qemus())
+}
+
+/// What the list tells of something that is in the cache.
+struct Row {
+    name: String,
+    version: String,
+    newest: Option<String>,
+    release: String,
+    size: u64,
+    fetched: SystemTime,
+}
+
 fn list(cache: &Cache) -> Result<Exit, Failure> {
-    let cached = cache.list()?;
+    let mut rows: Vec<Row> = Vec::new();
+    rows.extend(cache.list()?.into_iter().map(|kernel| Row {
+        name: kernel.name,
+        version: kernel.version,
+        newest: kernel.newest,
+        release: kernel.release,
+        size: kernel.size,
+        fetched: kernel.fetched,
+    }));
+    rows.extend(cache.qemus()?.into_iter().map(|qemu| Row {
+        name: qemu.tree.name,
+        version: qemu.tree.version,
+        newest: qemu.newest,
+        release: "-".to_owned(),
+        size: qemu.size,
+        fetched: qemu.fetched,
+    }));
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)
         .set_header(["name", "version", "release", "size", "fetched"]);
-    for recipe in cache.recipes().iter() {
-        let mark = if recipe.default { " (default)" } else { "" };
+    let defaults = [cache.recipes().default_recipe(), cache.recipes().default_qemu()];
+    for recipe in all(cache) {
+        let mark = if defaults.contains(&recipe) { " (default)" } else { "" };
         let name = format!("{}{mark}", recipe.name);
-        match cached.iter().find(|kernel| kernel.name == recipe.name) {
-            Some(kernel) => {
-                let age = kernel.fetched.elapsed().unwrap_or(Duration::ZERO);
-                let newest = kernel.newest.as_ref().filter(|newest| **newest != kernel.version);
+        match rows.iter().find(|row| row.name == recipe.name) {
+            Some(row) => {
+                let age = row.fetched.elapsed().unwrap_or(Duration::ZERO);
+                let newest = row.newest.as_ref().filter(|newest| **newest != row.version);
                 let news = newest.map(|newest| format!(" ({newest} is out)")).unwrap_or_default();
                 table.add_row([
                     name,
-                    format!("{}{news}", kernel.version),
-                    kernel.release.clone(),
-                    HumanBytes(kernel.size).to_string(),
+                    format!("{}{news}", row.version),
+                    row.release.clone(),
+                    HumanBytes(row.size).to_string(),
                     format!("{} ago", indicatif::HumanDuration(age)),
                 ]);
             }

@@ -1,0 +1,164 @@
+//! Makes a tree's QEMU start by a file that behaves like a QEMU of the system.
+//!
+//! ```text
+//! qemu-system-x86_64          a script: the file to run
+//! loader/qemu-system-x86_64   a copy of the tree's dynamic loader
+//! loader/qemu-bundle          a link to root
+//! root/                       the unpacked packages
+//! ```
+//!
+//! The loader is run rather than the QEMU, since the latter names a loader of the system by its
+//! absolute path. QEMU takes the directory of the program that runs, `/proc/self/exe`, for its own
+//! and looks for `qemu-bundle` there, which its build makes to run it uninstalled (QEMU:
+//! util/cutils.c, `get_relocated_path`, since 7.1). All paths that are compiled in then start there:
+//! firmware, configuration and modules. So a module of the system's QEMU, on which another build
+//! aborts, is not seen; and no namespace and no privilege is needed.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use object::Endianness;
+use object::elf::{DT_NEEDED, DT_RPATH, DT_RUNPATH, FileHeader64};
+use object::read::elf::{Dynamic, FileHeader};
+
+use crate::{Error, Result, store, tree};
+
+/// The file to run, and the name of the program in the tree.
+pub(crate) const PROGRAM: &str = "qemu-system-x86_64";
+/// The unpacked packages.
+pub(crate) const ROOT: &str = "root";
+const LOADER: &str = "loader";
+/// As the psABI has it, and where Debian's architecture has its libraries.
+const INTERPRETER: &str = "usr/lib64/ld-linux-x86-64.so.2";
+const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
+const MODULES: &str = "usr/lib/x86_64-linux-gnu/qemu";
+
+/// Adds what starts the QEMU of the tree in `dir`, once everything that it is linked with has been
+/// found there; else says what is missing.
+pub(crate) fn add(dir: &Path) -> Result<Result<(), String>> {
+    let root = dir.join(ROOT);
+    let program = root.join("usr/bin").join(PROGRAM);
+    let interpreter = root.join(INTERPRETER);
+    for path in [&program, &interpreter] {
+        if !path.is_file() {
+            return Ok(Err(format!("there is no {}", within(&root, path))));
+        }
+    }
+    let libraries = match library_path(&root, program) {
+        Ok(libraries) => libraries,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let loader = dir.join(LOADER);
+    store::create_dir(&loader)?;
+    // Processes are listed under its name.
+    let copy = loader.join(PROGRAM);
+    fs::copy(&interpreter, &copy).map_err(|e| Error::io("write", &copy, e))?;
+    let bundle = loader.join("qemu-bundle");
+    symlink(Path::new("..").join(ROOT), &bundle).map_err(|e| Error::io("create", &bundle, e))?;
+    let launcher = dir.join(PROGRAM);
+    fs::write(&launcher, script(&libraries)).map_err(|e| Error::io("write", &launcher, e))?;
+    for path in [&copy, &launcher] {
+        let mode = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(path, mode).map_err(|e| Error::io("write", path, e))?;
+    }
+    Ok(Ok(()))
+}
+
+/// Whether the tree in `dir` has all that starts it.
+pub(crate) fn is_whole(dir: &Path) -> bool {
+    let program = Path::new(ROOT).join("usr/bin").join(PROGRAM);
+    [PROGRAM.into(), Path::new(LOADER).join(PROGRAM), program]
+        .iter()
+        .all(|path: &PathBuf| fs::metadata(dir.join(path)).is_ok_and(|meta| meta.len() > 0))
+}
+
+/// The script. It finds the tree by its own name, so a cache can be moved, and links to it work.
+fn script(libraries: &[String]) -> String {
+    let libraries: Vec<_> = libraries.iter().map(|dir| format!("$root/{dir}")).collect();
+    let libraries = libraries.join(":");
+    format!(
+        r#"#!/bin/sh
+# Made by dmarig: runs the QEMU beside it with its own loader, libraries, modules and firmware.
+self=$0
+if [ -L "$self" ]; then self=$(readlink -f -- "$self") || exit 127; fi
+case $self in */*) ;; *) self=./$self ;; esac
+here=$(CDPATH='' cd -- "${{self%/*}}" && pwd -P) || exit 127
+root=$here/{ROOT}
+# These are for the programs of the system, and so is any other place for modules.
+unset LD_AUDIT LD_LIBRARY_PATH LD_PRELOAD
+export QEMU_MODULE_DIR="$root/{MODULES}"
+exec "$here/{LOADER}/{PROGRAM}" --inhibit-cache --library-path "{libraries}" \
+    "$root/usr/bin/{PROGRAM}" "$@"
+"#
+    )
+}
+
+/// The directories below `root` that have the libraries of a program and of QEMU's modules; fails
+/// where one is nowhere. Some libraries name the directory of others by its absolute path, which
+/// would be a directory of the system.
+fn library_path(root: &Path, program: PathBuf) -> Result<Vec<String>, String> {
+    let mut dirs = vec![LIBRARIES.to_owned()];
+    let mut files = vec![program];
+    let modules = fs::read_dir(root.join(MODULES)).into_iter().flatten().flatten();
+    files.extend(modules.map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "so")));
+    let mut seen = BTreeSet::new();
+    while let Some(file) = files.pop() {
+        let linked = linked(root, &file)?;
+        for dir in linked.dirs {
+            if !dirs.contains(&dir) && root.join(&dir).is_dir() {
+                dirs.push(dir);
+            }
+        }
+        for name in linked.needed {
+            if !seen.insert(name.clone()) {
+                continue;
+            }
+            let found = dirs.iter().map(|dir| root.join(dir).join(&name)).find(|p| p.is_file());
+            files.push(found.ok_or_else(|| {
+                format!("{} is linked with {name}, which isn't there", within(root, &file))
+            })?);
+        }
+    }
+    Ok(dirs)
+}
+
+/// What an ELF file is linked with, and where it says that this is, below the root.
+struct Linked {
+    needed: Vec<String>,
+    dirs: Vec<String>,
+}
+
+fn linked(root: &Path, file: &Path) -> Result<Linked, String> {
+    let fail = |reason: String| format!("{}: {reason}", within(root, file));
+    let data = fs::read(file).map_err(|e| fail(e.to_string()))?;
+    let broken = |e: object::read::Error| fail(format!("a broken ELF file ({e})"));
+    let header = FileHeader64::<Endianness>::parse(&*data).map_err(broken)?;
+    let endian = header.endian().map_err(broken)?;
+    let sections = header.sections(endian, &*data).map_err(broken)?;
+    let dynamic = sections.dynamic_table(endian, &*data).map_err(broken)?;
+    let mut linked = Linked { needed: Vec::new(), dirs: Vec::new() };
+    for entry in dynamic.iter().filter(Dynamic::is_string) {
+        let text = dynamic.string(entry).map_err(broken)?;
+        let text = std::str::from_utf8(text).map_err(|e| fail(e.to_string()))?;
+        match entry.tag {
+            DT_NEEDED => linked.needed.push(text.to_owned()),
+            DT_RPATH | DT_RUNPATH => linked.dirs.extend(text.split(':').filter_map(below_root)),
+            _ => {}
+        }
+    }
+    Ok(linked)
+}
+
+/// An absolute directory of a system as one of the tree, if it could stand in the script.
+fn below_root(dir: &str) -> Option<String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._+-".contains(c);
+    let rest = dir.strip_prefix('/').filter(|rest| rest.chars().all(plain))?;
+    let parts: Vec<_> = rest.split('/').filter(|part| !part.is_empty()).collect();
+    (!parts.contains(&"..")).then(|| tree::merged(&parts).join("/"))
+}
+
+fn within(root: &Path, path: &Path) -> String {
+    path.strip_prefix(root).unwrap_or(path).display().to_string()
+}

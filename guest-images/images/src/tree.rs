@@ -1,0 +1,258 @@
+//! Unpacks whole packages into one tree that can be the root of a system, without dpkg and without
+//! trust in them.
+//!
+//! The tree has a merged /usr, whatever the packages have. No entry is written through a link, and
+//! no link leads out of the tree, so nothing outside can be read or written by way of it.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Component, Path, PathBuf};
+
+use crate::deb::{self, Control};
+use crate::{Error, Result, store};
+
+/// What all packages of a tree may unpack to. A QEMU with its libraries takes 0.2 GiB.
+const MAX_TOTAL: u64 = 4 << 30;
+const MAX_ENTRIES: usize = 200_000;
+/// Directories that are below /usr in a merged tree, and links to there at its top.
+const MERGED: [&str; 6] = ["bin", "lib", "lib32", "lib64", "libx32", "sbin"];
+/// Parts of /usr/share for people to read.
+const LEFT_OUT: [&str; 7] = ["bug", "doc", "doc-base", "info", "lintian", "locale", "man"];
+
+/// A tree that packages are unpacked into.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    root: PathBuf,
+    bytes_left: u64,
+    entries_left: usize,
+}
+
+/// The dynamic loader of a QEMU takes these in a path for separators and variables.
+pub(crate) fn check_path(cache: &Path) -> Result<()> {
+    match cache.as_os_str().as_encoded_bytes().iter().any(|b| b":;$".contains(b)) {
+        true => Err(Error::BadCachePath { path: cache.to_owned() }),
+        false => Ok(()),
+    }
+}
+
+impl Tree {
+    /// Starts an empty tree in a directory that isn't there yet.
+    pub(crate) fn new(root: &Path) -> Result<Tree> {
+        store::create_dir(root)?;
+        Ok(Tree { root: root.to_owned(), bytes_left: MAX_TOTAL, entries_left: MAX_ENTRIES })
+    }
+
+    /// Adds a package's files.
+    pub(crate) fn unpack(&mut self, deb: &Path) -> Result<Control> {
+        deb::read(deb, |tar| self.unpack_data(deb, tar))
+    }
+
+    /// Adds the links at the top, such as `lib64`: programs name their loader by them.
+    pub(crate) fn finish(self) -> Result<()> {
+        for name in MERGED.iter().filter(|name| self.root.join("usr").join(name).is_dir()) {
+            let link = self.root.join(name);
+            symlink(Path::new("usr").join(name), &link)
+                .map_err(|e| Error::io("create", &link, e))?;
+        }
+        Ok(())
+    }
+
+    fn unpack_data(&mut self, deb: &Path, tar: &mut dyn Read) -> Result<()> {
+        let mut tar = tar::Archive::new(tar.take(self.bytes_left));
+        for entry in tar.entries().map_err(|e| Error::bad_deb(deb, e))? {
+            let mut entry = entry.map_err(|e| Error::bad_deb(deb, e))?;
+            let name = entry.path().map_err(|e| Error::bad_deb(deb, e))?.into_owned();
+            match self.entries_left.checked_sub(1) {
+                Some(left) => self.entries_left = left,
+                None => return Err(refusal(deb, &name, "is one of too many")),
+            }
+            if let Some(reason) = self.add(deb, &name, &mut entry)? {
+                return Err(refusal(deb, &name, reason));
+            }
+        }
+        self.bytes_left = tar.into_inner().limit();
+        Ok(())
+    }
+
+    /// Adds an entry, or says why it is refused.
+    fn add(
+        &self,
+        deb: &Path,
+        name: &Path,
+        entry: &mut tar::Entry<'_, impl Read>,
+    ) -> Result<Option<&'static str>> {
+        let Some(parts) = deb::relative_parts(name) else {
+            return Ok(Some("leaves the directory it is unpacked into"));
+        };
+        let place = merged(&parts);
+        let kind = entry.header().entry_type();
+        // A link from `lib` to `usr/lib` comes with `finish`.
+        let made_later = kind.is_symlink() && matches!(&parts[..], [top] if MERGED.contains(top));
+        let Some((_, parents)) = place.split_last().filter(|_| !made_later) else {
+            return Ok(None);
+        };
+        if matches!(&place[..], ["usr", "share", part, ..] if LEFT_OUT.contains(part)) {
+            return Ok(None);
+        }
+        if !self.make_dirs(if kind.is_dir() { &place } else { parents })? {
+            return Ok(Some("lies below a link or a file"));
+        }
+        let target = self.path(&place);
+        if kind.is_file() {
+            self.write(deb, entry, &target)?;
+        } else if kind.is_symlink() || kind.is_hard_link() {
+            let to = entry.link_name().map_err(|e| Error::bad_deb(deb, e))?;
+            let to = to.ok_or_else(|| Error::bad_deb(deb, "a link without a target"))?;
+            if kind.is_symlink() {
+                let above = &parts[..parts.len() - 1];
+                let Some(to) = link_target(above, &to) else {
+                    return Ok(Some("is a link out of the directory it is unpacked into"));
+                };
+                make(deb, &target, symlink(relative(parents, &merged(&to)), &target))?;
+            } else {
+                let Some(source) = deb::relative_parts(&to).and_then(|to| self.file(&merged(&to)))
+                else {
+                    return Ok(Some("is a second name of no file of the package"));
+                };
+                make(deb, &target, fs::hard_link(source, &target))?;
+            }
+        } else if !kind.is_dir() {
+            return Ok(Some("is neither a file, a directory nor a link"));
+        }
+        Ok(None)
+    }
+
+    fn path(&self, parts: &[&str]) -> PathBuf {
+        parts.iter().fold(self.root.clone(), |path, part| path.join(part))
+    }
+
+    /// Makes the directories that aren't there; false where one is something else.
+    fn make_dirs(&self, parts: &[&str]) -> Result<bool> {
+        let mut path = self.root.clone();
+        for part in parts {
+            path.push(part);
+            match fs::symlink_metadata(&path) {
+                Ok(meta) if meta.is_dir() => {}
+                Ok(_) => return Ok(false),
+                Err(_) => {
+                    fs::create_dir(&path)
+                        .map_err(|e| Error::io("create the directory", &path, e))?;
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// The path of a file of the tree that is reached without a link.
+    fn file(&self, parts: &[&str]) -> Option<PathBuf> {
+        let (_, parents) = parts.split_last()?;
+        let is_dir = |count| {
+            let meta = fs::symlink_metadata(self.path(&parents[..count]));
+            meta.is_ok_and(|meta| meta.is_dir())
+        };
+        let path = self.path(parts);
+        let is_file = fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file());
+        ((1..=parents.len()).all(is_dir) && is_file).then_some(path)
+    }
+
+    /// Writes a file that whoever may enter the cache may read or run. It gets no other rights:
+    /// what is set-user-ID in a package is not here.
+    fn write(
+        &self,
+        deb: &Path,
+        entry: &mut tar::Entry<'_, impl Read>,
+        target: &Path,
+    ) -> Result<()> {
+        let runs = entry.header().mode().map_err(|e| Error::bad_deb(deb, e))? & 0o111 != 0;
+        let mut file = make(deb, target, File::create_new(target))?;
+        deb::copy(entry, &mut file, deb, target)?;
+        let mode = fs::Permissions::from_mode(if runs { 0o755 } else { 0o644 });
+        file.set_permissions(mode).map_err(|e| Error::io("write", target, e))
+    }
+}
+
+/// Tells a second entry of the same name from what the system may have against the first.
+fn make<T>(deb: &Path, target: &Path, made: io::Result<T>) -> Result<T> {
+    made.map_err(|e| match e.kind() {
+        io::ErrorKind::AlreadyExists => {
+            Error::bad_deb(deb, format!("a second file for {}", target.display()))
+        }
+        _ => Error::io("create", target, e),
+    })
+}
+
+fn refusal(deb: &Path, name: &Path, reason: &'static str) -> Error {
+    let entry = name.to_string_lossy().escape_default().to_string();
+    Error::UnsafeDeb { path: deb.to_owned(), entry, reason }
+}
+
+/// Where a path is in a tree with a merged /usr.
+pub(crate) fn merged<'a>(parts: &[&'a str]) -> Vec<&'a str> {
+    let below_usr = parts.first().is_some_and(|top| MERGED.contains(top));
+    below_usr.then_some("usr").into_iter().chain(parts.iter().copied()).collect()
+}
+
+/// What a link in the directory `above` leads to, seen from the root; `None` when it climbs over
+/// the root.
+fn link_target<'a>(above: &[&'a str], to: &'a Path) -> Option<Vec<&'a str>> {
+    let mut at = if to.is_absolute() { Vec::new() } else { above.to_vec() };
+    for part in to.components() {
+        match part {
+            Component::Normal(part) => at.push(part.to_str()?),
+            Component::ParentDir => {
+                at.pop()?;
+            }
+            Component::CurDir | Component::RootDir => {}
+            Component::Prefix(_) => return None,
+        }
+    }
+    Some(at)
+}
+
+/// The way from a directory to a place, both seen from the root. It climbs no higher than the root,
+/// as all directories above a link are real ones.
+fn relative(from: &[&str], to: &[&str]) -> PathBuf {
+    let common = from.iter().zip(to).take_while(|(a, b)| a == b).count();
+    let up = from[common..].iter().map(|_| "..");
+    let way: PathBuf = up.chain(to[common..].iter().copied()).collect();
+    if way.as_os_str().is_empty() { ".".into() } else { way }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check_link(at: &str, to: &str, expected: Option<&str>) {
+        let parts: Vec<_> = at.split('/').collect();
+        let above = &parts[..parts.len() - 1];
+        let place = merged(&parts);
+        let found = link_target(above, Path::new(to))
+            .map(|to| relative(&place[..place.len() - 1], &merged(&to)));
+        assert_eq!(found.as_deref(), expected.map(Path::new), "{at} -> {to}");
+    }
+
+    #[test]
+    fn links_stay_inside() {
+        check_link("lib64/ld.so", "/lib/x/ld.so", Some("../lib/x/ld.so"));
+        check_link("usr/lib64/ld.so", "../lib/x/ld.so", Some("../lib/x/ld.so"));
+        check_link("lib/x/liba.so", "../../usr/lib/x/liba.so.1", Some("liba.so.1"));
+        check_link("usr/share/qemu/a.rom", "/usr/lib/ipxe/a.rom", Some("../../lib/ipxe/a.rom"));
+        check_link("etc/a", "b/../../usr/./c", Some("../usr/c"));
+        check_link("etc/self", ".", Some("."));
+        check_link("usr/a/top", "/", Some("../.."));
+        check_link("usr/a", "../../etc/passwd", None);
+        check_link("usr/a", "/../etc/passwd", None);
+        check_link("usr/a", "x/../../../b", None);
+    }
+
+    #[test]
+    fn a_cache_that_the_loader_would_misread_is_refused() {
+        assert!(check_path(Path::new("/home/a b/'c'")).is_ok());
+        for path in ["/a:b", "/a;b", "/$ORIGIN/b"] {
+            let error = check_path(Path::new(path)).unwrap_err();
+            assert!(error.to_string().contains(path), "{error}");
+        }
+    }
+}
