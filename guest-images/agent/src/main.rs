@@ -14,7 +14,6 @@ mod environment;
 mod exec;
 mod kmsg;
 mod link;
-mod mix;
 mod net;
 mod serve;
 mod solo;
