@@ -13,7 +13,13 @@ fn main() {
     let here = PathBuf::from(variable("CARGO_MANIFEST_DIR"));
     let out = PathBuf::from(variable("OUT_DIR"));
     let workspace = here.join("../..");
-    for path in ["guest-images/agent", "guest-images/wire", "Cargo.toml", "Cargo.lock"] {
+    for path in [
+        "guest-images/agent",
+        "guest-images/pattern",
+        "guest-images/wire",
+        "Cargo.toml",
+        "Cargo.lock",
+    ] {
         println!("cargo::rerun-if-changed={}", workspace.join(path).display());
     }
     println!("cargo::rerun-if-env-changed=DMARIG_AGENT_TARGET");

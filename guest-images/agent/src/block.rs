@@ -2,7 +2,6 @@
 
 mod contents;
 mod order;
-mod pattern;
 mod worker;
 
 use std::{

@@ -15,7 +15,6 @@ mod exec;
 mod group;
 mod kmsg;
 mod link;
-mod mix;
 mod net;
 mod serve;
 mod solo;

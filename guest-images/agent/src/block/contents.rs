@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ops::Range};
 
-use super::pattern::{self, Stamp, Wrong};
+use dmarig_pattern::{self as pattern, Stamp, Wrong};
 
 /// Contents are known by pages of this many bytes, so that a job with another block size can
 /// check what an earlier one wrote.

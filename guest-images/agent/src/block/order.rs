@@ -1,6 +1,6 @@
 //! Which operation comes when: a function of the seed alone.
 
-use crate::mix::{mix, mix_all};
+use dmarig_pattern::{mix, mix_all};
 
 const ROUNDS: usize = 4;
 

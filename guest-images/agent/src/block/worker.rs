@@ -3,13 +3,10 @@
 use std::{ops::Range, time::Instant};
 
 use anyhow::{Context, Result};
+use dmarig_pattern::{Stamp, Wrong};
 use dmarig_wire::BlockJob;
 
-use super::{
-    contents::Contents,
-    order::Order,
-    pattern::{Stamp, Wrong},
-};
+use super::{contents::Contents, order::Order};
 use crate::{
     sys::{Completion, DirectQueue},
     tally::Tally,

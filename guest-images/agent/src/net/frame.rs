@@ -1,6 +1,6 @@
 //! What a frame holds, and whether one that arrived still does.
 
-use crate::mix::{Words, mix_all};
+use dmarig_pattern::{Words, mix_all};
 
 /// Local Experimental EtherType 1 (IEEE 802): nothing else in a guest speaks it.
 pub(crate) const ETHERTYPE: u16 = 0x88b5;

@@ -3,19 +3,19 @@
 use crate::mix::{Words, mix_all};
 
 /// Words of one sector.
-pub(crate) const SECTOR_WORDS: usize = SECTOR as usize / 8;
+pub const SECTOR_WORDS: usize = SECTOR as usize / 8;
 /// Bytes of one sector.
-const SECTOR: u64 = 512;
+pub const SECTOR: u64 = 512;
 /// `DMARIGSC` in the order of bytes on the disk.
 const MAGIC: u64 = u64::from_le_bytes(*b"DMARIGSC");
 
 /// The write that data comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stamp {
+pub struct Stamp {
     /// Seed of the job that wrote.
-    pub(crate) seed: u64,
+    pub seed: u64,
     /// Number of the write: later writes have larger ones.
-    pub(crate) generation: u64,
+    pub generation: u64,
 }
 
 impl Stamp {
@@ -27,7 +27,7 @@ impl Stamp {
     }
 
     /// Fills whole sectors, the first of which is at a byte address.
-    pub(crate) fn fill(self, sectors: &mut [u64], address: u64) {
+    pub fn fill(self, sectors: &mut [u64], address: u64) {
         for (sector, at) in sectors.chunks_exact_mut(SECTOR_WORDS).zip(addresses(address)) {
             let (header, mut body) = self.words(at);
             let (first, rest) = sector.split_at_mut(header.len());
@@ -37,7 +37,7 @@ impl Stamp {
     }
 
     /// Whether whole sectors are as [`Stamp::fill`] made them.
-    pub(crate) fn holds(self, sectors: &[u64], address: u64) -> bool {
+    pub fn holds(self, sectors: &[u64], address: u64) -> bool {
         sectors.chunks_exact(SECTOR_WORDS).zip(addresses(address)).all(|(sector, at)| {
             let (header, mut body) = self.words(at);
             let (first, rest) = sector.split_at(header.len());
@@ -48,8 +48,29 @@ impl Stamp {
 }
 
 /// Whether sectors are as a disk has them that was never written to.
-pub(crate) fn is_zero(sectors: &[u64]) -> bool {
+pub fn is_zero(sectors: &[u64]) -> bool {
     sectors.iter().fold(0, |all, word| all | word) == 0
+}
+
+/// Checks sectors of unknown origin, the first of which is at a byte address: each that has the
+/// header of a write must be whole and belong where it is. Those without a header are somebody
+/// else's, and nothing can be said of them.
+///
+/// # Errors
+/// The first sector that is wrong, with its offset in `at`.
+pub fn check_stamped(sectors: &[u64], address: u64) -> Result<(), Wrong> {
+    for (sector, at) in sectors.chunks_exact(SECTOR_WORDS).zip(addresses(address)) {
+        if sector[0] != MAGIC {
+            continue;
+        }
+        let stamp = Stamp { generation: sector[2], seed: sector[3] };
+        if !stamp.holds(sector, at)
+            && let Some(wrong) = explain(sector, at, Some(stamp))
+        {
+            return Err(Wrong { at: wrong.at + (at - address) as usize, ..wrong });
+        }
+    }
+    Ok(())
 }
 
 fn addresses(first: u64) -> impl Iterator<Item = u64> {
@@ -59,7 +80,7 @@ fn addresses(first: u64) -> impl Iterator<Item = u64> {
 /// Where data differs from what it should be, and what it is instead, for a person.
 ///
 /// `expected` is `None` where zeros should be; `None` is answered where nothing differs.
-pub(crate) fn explain(found: &[u64], address: u64, expected: Option<Stamp>) -> Option<Wrong> {
+pub fn explain(found: &[u64], address: u64, expected: Option<Stamp>) -> Option<Wrong> {
     let mut right = vec![0; found.len()];
     if let Some(stamp) = expected {
         stamp.fill(&mut right, address);
@@ -81,17 +102,17 @@ pub(crate) fn explain(found: &[u64], address: u64, expected: Option<Stamp>) -> O
 
 /// The first difference between what data should be and what it is.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Wrong {
+pub struct Wrong {
     /// Offset of the first wrong byte.
-    pub(crate) at: usize,
+    pub at: usize,
     /// How many bytes are wrong.
-    pub(crate) bytes: usize,
+    pub bytes: usize,
     /// What the first one should be.
-    pub(crate) expected: u8,
+    pub expected: u8,
     /// What it is.
-    pub(crate) found: u8,
+    pub found: u8,
     /// What its sector looks like.
-    pub(crate) clue: String,
+    pub clue: String,
 }
 
 fn clue(sector: &[u64], address: u64, expected: Option<Stamp>) -> String {
@@ -186,5 +207,19 @@ mod tests {
         let mut torn = filled(STAMP, ADDRESS);
         torn[..16].copy_from_slice(&filled(stale, ADDRESS)[..16]);
         check(&torn, Some(STAMP), "stale generation 2, damaged");
+    }
+
+    #[test]
+    fn sectors_of_unknown_origin_are_judged_by_their_own_headers() {
+        let mut words = filled(STAMP, ADDRESS);
+        assert_eq!(check_stamped(&words, ADDRESS), Ok(()));
+        // Another's sector is no mistake, nor are zeros.
+        words[SECTOR_WORDS..2 * SECTOR_WORDS].fill(0x5555);
+        words[2 * SECTOR_WORDS..3 * SECTOR_WORDS].fill(0);
+        assert_eq!(check_stamped(&words, ADDRESS), Ok(()));
+        words[5 * SECTOR_WORDS + 9] ^= 1 << 16;
+        assert_eq!(check_stamped(&words, ADDRESS).unwrap_err().at, 5 * 512 + 9 * 8 + 2);
+        let misplaced = check_stamped(&filled(STAMP, 0x40000), ADDRESS).unwrap_err();
+        assert!(misplaced.clue.contains("address 0x40000, whole"), "{}", misplaced.clue);
     }
 }

@@ -1,0 +1,154 @@
+//! Log pages and asynchronous events (NVM Express 1.4, 5.2 and 5.14).
+
+use std::collections::VecDeque;
+
+use super::{Command, Status, controller::Controller, identify::EVENT_LIMIT, prp::MAX_TRANSFER};
+
+const ERRORS: u8 = 0x01;
+const HEALTH: u8 = 0x02;
+const FIRMWARE: u8 = 0x03;
+const CHANGED_NAMESPACES: u8 = 0x04;
+const EFFECTS: u8 = 0x05;
+/// Entries of the error log.
+const MAX_ERRORS: usize = 64;
+
+/// What has happened, and who wants to hear of it.
+#[derive(Debug, Default)]
+pub(super) struct Logs {
+    requests: VecDeque<u16>,
+    events: VecDeque<Happened>,
+    /// An error event was reported and its log page not read: no further one until then.
+    masked: bool,
+    errors: VecDeque<[u8; 64]>,
+    count: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Happened {
+    NoDoorbell,
+    DoorbellValue,
+}
+
+impl Logs {
+    /// Forgets requests and events of the host that was.
+    pub(super) fn restart(&mut self) {
+        self.requests.clear();
+        self.events.clear();
+        self.masked = false;
+    }
+
+    pub(super) fn request(&mut self, identifier: u16) -> Result<(), Status> {
+        if self.requests.len() > usize::from(EVENT_LIMIT) {
+            return Err(Status::EVENT_LIMIT);
+        }
+        self.requests.push_back(identifier);
+        Ok(())
+    }
+
+    /// Takes a waiting event request away; says whether there was one.
+    pub(super) fn abort(&mut self, identifier: u16) -> bool {
+        let at = self.requests.iter().position(|request| *request == identifier);
+        at.is_some_and(|at| self.requests.remove(at).is_some())
+    }
+
+    pub(super) fn invalid_doorbell(&mut self) {
+        self.happened(Happened::NoDoorbell, 0xffff);
+    }
+
+    pub(super) fn invalid_doorbell_value(&mut self, queue: u16) {
+        self.happened(Happened::DoorbellValue, queue);
+    }
+
+    fn happened(&mut self, what: Happened, queue: u16) {
+        tracing::warn!(?what, queue, "a doorbell");
+        self.count += 1;
+        let mut entry = [0; 64];
+        entry[0..8].copy_from_slice(&self.count.to_le_bytes());
+        entry[8..10].copy_from_slice(&queue.to_le_bytes());
+        entry[10..12].copy_from_slice(&u16::MAX.to_le_bytes());
+        self.errors.push_front(entry);
+        self.errors.truncate(MAX_ERRORS);
+        // As many as can be reported; the log page has the rest.
+        if self.events.len() <= usize::from(EVENT_LIMIT) {
+            self.events.push_back(what);
+        }
+    }
+
+    /// A request and the event that answers it. Errors are always reported; what the host has
+    /// chosen to hear of (`_wanted`) are events that don't happen here.
+    pub(super) fn next_event(&mut self, _wanted: u32) -> Option<(u16, u32)> {
+        if self.masked || self.events.is_empty() {
+            return None;
+        }
+        let identifier = self.requests.pop_front()?;
+        let what = self.events.pop_front()?;
+        self.masked = true;
+        let information = match what {
+            Happened::NoDoorbell => 0,
+            Happened::DoorbellValue => 1,
+        };
+        // Type 0 is an error; the log page tells more.
+        Some((identifier, information << 8 | u32::from(ERRORS) << 16))
+    }
+
+    fn page(&self, page: u8) -> Option<Vec<u8>> {
+        Some(match page {
+            ERRORS => self.errors.iter().flatten().copied().collect(),
+            HEALTH => health(self.count),
+            FIRMWARE => {
+                let mut data = vec![0; 512];
+                data[0] = 1;
+                let revision = format!("{:<8.8}", env!("CARGO_PKG_VERSION"));
+                data[8..16].copy_from_slice(revision.as_bytes());
+                data
+            }
+            CHANGED_NAMESPACES => vec![0; 4096],
+            EFFECTS => effects(),
+            _ => return None,
+        })
+    }
+}
+
+impl Controller {
+    pub(super) fn get_log_page(&mut self, command: &Command) -> Result<(), Status> {
+        let page = (command.dword(10) & 0xff) as u8;
+        let dwords =
+            u64::from(command.dword(10) >> 16) | u64::from(command.dword(11) & 0xffff) << 16;
+        let size = (dwords + 1) * 4;
+        let offset = u64::from(command.dword(12)) | u64::from(command.dword(13)) << 32;
+        let data = self.logs.page(page).ok_or(Status::INVALID_LOG_PAGE)?;
+        if size > MAX_TRANSFER || offset % 4 != 0 || offset > data.len().max(4096) as u64 {
+            return Err(Status::INVALID_FIELD);
+        }
+        let rest = data.get(offset as usize..).unwrap_or_default();
+        let rest = &rest[..rest.len().min(size as usize)];
+        self.answer(command, rest, size)?;
+        // "Retain asynchronous event" keeps the event's log page unread.
+        if page == ERRORS && command.dword(10) >> 15 & 1 == 0 {
+            self.logs.masked = false;
+        }
+        Ok(())
+    }
+}
+
+fn health(errors: u64) -> Vec<u8> {
+    let mut data = vec![0; 512];
+    // 300 K; all spare blocks are left.
+    data[1..3].copy_from_slice(&300u16.to_le_bytes());
+    data[3..5].copy_from_slice(&[100, 10]);
+    data[176..184].copy_from_slice(&errors.to_le_bytes());
+    data
+}
+
+fn effects() -> Vec<u8> {
+    let mut data = vec![0; 4096];
+    // Supported: delete and create queues, log pages, identify, abort, features, event requests.
+    for opcode in [0x00, 0x01, 0x02, 0x04, 0x05, 0x06, 0x08, 0x09, 0x0a, 0x0c] {
+        data[opcode * 4] = 1;
+    }
+    // Supported: flush, read; and those that change what blocks hold.
+    for (opcode, effect) in [(0x00, 1), (0x01, 3), (0x02, 1), (0x08, 3), (0x09, 3)] {
+        data[1024 + opcode * 4] = effect;
+    }
+    data
+}
