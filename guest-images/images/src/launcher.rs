@@ -162,3 +162,110 @@ fn below_root(dir: &str) -> Option<String> {
 fn within(root: &Path, path: &Path) -> String {
     path.strip_prefix(root).unwrap_or(path).display().to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// A tree whose QEMU is a program of this system; `None` where that isn't built for glibc.
+    fn tree(dir: &Path, program: &str, with_libc: bool) -> Option<PathBuf> {
+        let find = |names: &[&str]| names.iter().map(PathBuf::from).find(|path| path.is_file());
+        let loader = find(&["/lib64/ld-linux-x86-64.so.2"])?;
+        let libc = find(&["/lib/x86_64-linux-gnu/libc.so.6", "/lib64/libc.so.6"])?;
+        let root = dir.join(ROOT);
+        for part in ["usr/bin", "usr/lib64", LIBRARIES] {
+            fs::create_dir_all(root.join(part)).unwrap();
+        }
+        fs::copy(program, root.join("usr/bin").join(PROGRAM)).unwrap();
+        fs::copy(&loader, root.join(INTERPRETER)).unwrap();
+        if with_libc {
+            // The loader is a library too.
+            fs::copy(&loader, root.join(LIBRARIES).join("ld-linux-x86-64.so.2")).unwrap();
+            fs::copy(libc, root.join(LIBRARIES).join("libc.so.6")).unwrap();
+        }
+        Some(dir.join(PROGRAM))
+    }
+
+    #[track_caller]
+    fn output(command: &mut Command) -> String {
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    #[test]
+    fn arguments_and_paths_come_through_as_they_are() {
+        let outer = tempfile::tempdir().unwrap();
+        let dir = outer.path().join("it's \"a\" `cache` *\\");
+        let Some(launcher) = tree(&dir, "/usr/bin/printf", true) else { return };
+        assert_eq!(add(&dir).unwrap(), Ok(()));
+        assert!(is_whole(&dir));
+        let words = ["%s|", "", "a b", "$HOME", "`x`", "'\"", "*", "-L", "\n"];
+        let expected = words[1..].concat().len() + words.len() - 1;
+        let check = |command: &mut Command| {
+            let text = output(command.args(words));
+            assert_eq!(text.len(), expected, "{text}");
+            assert_eq!(text, words[1..].iter().map(|w| format!("{w}|")).collect::<String>());
+        };
+        check(&mut Command::new(&launcher));
+        check(Command::new(&launcher).current_dir("/").env("CDPATH", "/usr:/"));
+        check(Command::new("sh").arg(PROGRAM).current_dir(&dir));
+        // By links, of which one is relative.
+        let (near, far) = (dir.join("near"), outer.path().join("far"));
+        symlink(PROGRAM, &near).unwrap();
+        symlink(&near, &far).unwrap();
+        check(&mut Command::new(&far));
+        // From the PATH, and after the cache was moved.
+        let moved = outer.path().join("moved");
+        fs::rename(&dir, &moved).unwrap();
+        check(Command::new(PROGRAM).env("PATH", format!("{}:/usr/bin:/bin", moved.display())));
+    }
+
+    #[test]
+    fn the_environment_of_the_systems_programs_is_left_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let Some(launcher) = tree(dir.path(), "/usr/bin/env", true) else { return };
+        assert_eq!(add(dir.path()).unwrap(), Ok(()));
+        let own = ["LD_LIBRARY_PATH", "LD_PRELOAD", "LD_AUDIT", "QEMU_MODULE_DIR"];
+        let mut command = Command::new(launcher);
+        // The shell that reads the script doesn't mind them.
+        own.iter().for_each(|name| {
+            command.env(name, "");
+        });
+        let text = output(command.env("DMARIG_MARK", "x").env("QEMU_MODULE_DIR", "/elsewhere"));
+        assert!(text.lines().any(|line| line == "DMARIG_MARK=x"), "{text}");
+        assert!(!text.contains("LD_") && !text.contains("/elsewhere"), "{text}");
+        let modules = dir.path().canonicalize().unwrap().join(ROOT).join(MODULES);
+        assert!(text.contains(&format!("QEMU_MODULE_DIR={}\n", modules.display())), "{text}");
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = |dir: &Path| add(dir).unwrap().unwrap_err();
+        assert_eq!(missing(dir.path()), "there is no usr/bin/qemu-system-x86_64");
+        if tree(dir.path(), "/usr/bin/printf", false).is_none() {
+            return;
+        }
+        let reason = "usr/bin/qemu-system-x86_64 is linked with libc.so.6, which isn't there";
+        assert_eq!(missing(dir.path()), reason);
+        fs::remove_file(dir.path().join(ROOT).join(INTERPRETER)).unwrap();
+        assert_eq!(missing(dir.path()), format!("there is no {INTERPRETER}"));
+        fs::write(dir.path().join(ROOT).join(INTERPRETER), "x").unwrap();
+        fs::write(dir.path().join(ROOT).join("usr/bin").join(PROGRAM), "x").unwrap();
+        assert!(missing(dir.path()).contains("a broken ELF file"));
+        assert!(!is_whole(dir.path()));
+    }
+
+    #[test]
+    fn directories_of_libraries_are_taken_below_the_root() {
+        let below = |dir| below_root(dir);
+        assert_eq!(below("/lib/x/pulse").as_deref(), Some("usr/lib/x/pulse"));
+        assert_eq!(below("/usr/lib//x/").as_deref(), Some("usr/lib/x"));
+        for dir in ["$ORIGIN/x", "lib", "", "/usr/../../x", "/usr/lib/$(x)", "/a b", "/a\"b"] {
+            assert_eq!(below(dir), None, "{dir}");
+        }
+    }
+}

@@ -247,6 +247,127 @@ mod tests {
         check_link("usr/a", "x/../../../b", None);
     }
 
+    use tar::EntryType::{self, Directory, Fifo, Link, Regular, Symlink};
+
+    /// A tar whose links have their targets as content.
+    fn tar_of(entries: &[(&str, EntryType, &str)]) -> Vec<u8> {
+        let mut out = tar::Builder::new(Vec::new());
+        for (name, kind, content) in entries {
+            let mut header = tar::Header::new_gnu();
+            let is_link = matches!(kind, Symlink | Link);
+            // By hand: the crate would refuse the names that are tested.
+            let fields = header.as_gnu_mut().unwrap();
+            fields.name[..name.len()].copy_from_slice(name.as_bytes());
+            if is_link {
+                fields.linkname[..content.len()].copy_from_slice(content.as_bytes());
+            }
+            let content = if is_link { "" } else { content };
+            header.set_entry_type(*kind);
+            header.set_size(content.len() as u64);
+            header.set_mode(if name.contains("bin/") { 0o6755 } else { 0o666 });
+            header.set_cksum();
+            out.append(&header, content.as_bytes()).unwrap();
+        }
+        out.into_inner().unwrap()
+    }
+
+    fn unpack(root: &Path, packages: &[&[(&str, EntryType, &str)]]) -> Result<()> {
+        let mut tree = Tree::new(root)?;
+        for entries in packages {
+            tree.unpack_data(Path::new("x.deb"), &mut &tar_of(entries)[..])?;
+        }
+        tree.finish()
+    }
+
+    #[test]
+    fn an_old_layout_becomes_a_merged_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("root");
+        let libc: &[_] = &[
+            ("./", Directory, ""),
+            ("./lib64/", Directory, ""),
+            ("./lib64/ld.so", Symlink, "/lib/x/ld.so"),
+            ("./lib/x/ld.so", Regular, "loader"),
+            ("./usr/lib/x/libc.so", Symlink, "/lib/x/ld.so"),
+            ("./usr/share/doc/libc/copyright", Regular, "long"),
+            ("./usr/share/man/evil", Fifo, ""),
+        ];
+        let more: &[_] = &[
+            ("./bin", Symlink, "usr/bin"),
+            ("./usr/bin/a", Regular, "program"),
+            ("./usr/bin/b", Link, "./usr/bin/a"),
+        ];
+        unpack(&root, &[libc, more]).unwrap();
+        for name in ["lib64/ld.so", "usr/lib64/ld.so", "lib/x/ld.so", "lib/x/libc.so"] {
+            assert_eq!(fs::read_to_string(root.join(name)).unwrap(), "loader", "{name}");
+        }
+        assert_eq!(fs::read_link(root.join("bin")).unwrap(), Path::new("usr/bin"));
+        assert_eq!(fs::read_to_string(root.join("bin/b")).unwrap(), "program");
+        let mode = |name: &str| fs::metadata(root.join(name)).unwrap().permissions().mode();
+        assert_eq!(mode("usr/bin/a") & 0o7777, 0o755);
+        assert_eq!(mode("usr/lib/x/ld.so") & 0o7777, 0o644);
+        assert!(!root.join("usr/share/doc").exists() && !root.join("usr/share/man").exists());
+    }
+
+    #[track_caller]
+    fn check_refused(entries: &[(&str, EntryType, &str)], text: &str) {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("outside"), "mine").unwrap();
+        let error = unpack(&dir.path().join("root"), &[entries]).unwrap_err();
+        assert!(error.to_string().contains(text), "`{text}` isn't in: {error}");
+        assert_eq!(fs::read_to_string(dir.path().join("outside")).unwrap(), "mine");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn what_leaves_the_tree_is_refused() {
+        for name in ["../outside", "./usr/../../outside", "/outside", "usr/share/doc/../../x"] {
+            check_refused(&[(name, Regular, "x")], "leaves the directory");
+        }
+        for to in ["../outside", "../../outside", "/../outside"] {
+            check_refused(&[("./a", Symlink, to)], "is a link out of");
+        }
+        for to in ["../outside", "./no/such", "/outside"] {
+            check_refused(&[("./a", Link, to)], "is a second name of no file");
+        }
+        check_refused(&[("./a", Link, "")], "a link without a target");
+    }
+
+    #[test]
+    fn nothing_is_written_or_read_through_a_link() {
+        let below = "lies below a link or a file";
+        for to in [".", "etc", "/"] {
+            let link = ("./etc/d", Symlink, to);
+            check_refused(&[link, ("./etc/d/e", Regular, "x")], below);
+            check_refused(&[link, ("./etc/d/e/", Directory, "")], below);
+            check_refused(&[link, ("./etc/d/", Directory, "")], below);
+            check_refused(&[link, ("./etc/d", Regular, "x")], "a second file for");
+            check_refused(&[link, ("./etc/d/f", Symlink, "../../outside")], below);
+            check_refused(&[link, ("./b", Link, "./etc/d")], "second name of no file");
+        }
+        let file = ("./a", Regular, "x");
+        check_refused(&[file, ("./a/b", Regular, "x")], below);
+        check_refused(&[file, file], "a second file for");
+        check_refused(&[file, ("./a", Symlink, "b")], "a second file for");
+        check_refused(&[("./l", Symlink, "etc"), ("./b", Link, "./l/x")], "second name of no file");
+    }
+
+    #[test]
+    fn devices_and_floods_are_refused() {
+        for kind in [Fifo, EntryType::Block, EntryType::Char, EntryType::Continuous] {
+            check_refused(&[("./dev", kind, "")], "neither a file, a directory nor a link");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let tar = tar_of(&[("./a", Regular, "0123456789"), ("./b", Regular, "x")]);
+        let unpack = |bytes_left, entries_left, root: &str| {
+            let mut tree = Tree { bytes_left, entries_left, ..Tree::new(&dir.path().join(root))? };
+            tree.unpack_data(Path::new("x.deb"), &mut &tar[..])
+        };
+        assert!(unpack(1 << 20, 2, "whole").is_ok());
+        assert!(matches!(unpack(1 << 20, 1, "many").unwrap_err(), Error::UnsafeDeb { .. }));
+        assert!(matches!(unpack(515, 2, "large").unwrap_err(), Error::BadDeb { .. }));
+    }
+
     #[test]
     fn a_cache_that_the_loader_would_misread_is_refused() {
         assert!(check_path(Path::new("/home/a b/'c'")).is_ok());

@@ -5,4 +5,6 @@ mod kernels;
 mod modules;
 mod network;
 mod packages;
+mod qemus;
+mod repository;
 mod synthetic;

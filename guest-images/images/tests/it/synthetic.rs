@@ -175,7 +175,8 @@ pub(crate) fn zstd(data: &[u8]) -> Vec<u8> {
     ruzstd::encoding::compress_to_vec(data, ruzstd::encoding::CompressionLevel::Fastest)
 }
 
-/// A .deb whose data has these entries, under their names as they are.
+/// A .deb whose data has these entries, under their names as they are. What a link has for its
+/// content is its target.
 pub(crate) fn deb(control: &str, entries: &[(&str, tar::EntryType, &[u8])]) -> Vec<u8> {
     let file = |name: &str, data: &[u8]| tar_of(&[(name, tar::EntryType::Regular, data)]);
     let members = [
@@ -196,12 +197,18 @@ fn tar_of(entries: &[(&str, tar::EntryType, &[u8])]) -> Vec<u8> {
     for (name, kind, data) in entries {
         let mut header = tar::Header::new_gnu();
         // By hand: the crate would refuse the names that are tested.
-        header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
+        let fields = header.as_gnu_mut().unwrap();
+        fields.name[..name.len()].copy_from_slice(name.as_bytes());
+        let is_link = kind.is_symlink() || kind.is_hard_link();
+        if is_link {
+            fields.linkname[..data.len()].copy_from_slice(data);
+        }
+        let data: &[u8] = if is_link { b"" } else { data };
         header.set_entry_type(*kind);
         header.set_size(data.len() as u64);
-        header.set_mode(0o644);
+        header.set_mode(if name.contains("bin/") { 0o4755 } else { 0o644 });
         header.set_cksum();
-        out.append(&header, *data).unwrap();
+        out.append(&header, data).unwrap();
     }
     out.into_inner().unwrap()
 }
