@@ -5,6 +5,7 @@ mod doctor;
 mod images;
 mod judge;
 mod plan;
+mod probe;
 mod run;
 mod schema;
 
@@ -30,6 +31,9 @@ pub(crate) enum Command {
     Images(#[command(flatten)] images::Images),
     /// Say what this host can run, with the evidence, and what will be skipped
     Doctor(#[command(flatten)] doctor::Doctor),
+    /// Serve the device of one guest over vfio-user; the rig starts it by itself
+    #[command(hide = true)]
+    Probe(#[command(flatten)] probe::Probe),
     /// Print a JSON Schema: of case files, or of the JSON document of results
     Schema(#[command(flatten)] schema::Schema),
 }
@@ -43,6 +47,7 @@ pub(crate) fn dispatch(command: Command, words: Vec<String>) -> Result<Exit, Fai
         Command::Judge(judge) => judge.execute(),
         Command::Images(images) => images.execute(),
         Command::Doctor(doctor) => doctor.execute(),
+        Command::Probe(probe) => probe.execute(),
         Command::Schema(schema) => schema.execute(),
     }
 }

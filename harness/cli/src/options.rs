@@ -53,6 +53,9 @@ pub(crate) struct Selection {
     /// Put a file into the guest, below /add (may be repeated)
     #[arg(long = "add", value_name = "FILE")]
     pub(crate) adds: Vec<PathBuf>,
+    /// Program that serves probes, as `dmarig probe` does [default: this one]
+    #[arg(long, value_name = "PATH", hide = true)]
+    pub(crate) probe_program: Option<PathBuf>,
     /// Stretch every deadline by this factor
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
     pub(crate) patience: f64,

@@ -164,10 +164,22 @@ impl<'a> Preparer<'a> {
                 limits.workload(),
                 self.selection.patience,
             ),
-            probe: probe(&plan)?,
+            probe: self.probe(&plan)?,
             attacks: attacks_of(case, axes),
             plan,
         })
+    }
+
+    /// The probe of a plan: this very program, unless another one is named.
+    fn probe(&self, plan: &LaunchPlan) -> Result<Option<ProbeLaunch>, Obstacle> {
+        let Some(settings) = plan.probe.clone() else { return Ok(None) };
+        let program = match &self.selection.probe_program {
+            Some(program) => program.clone(),
+            None => std::env::current_exe().map_err(|error| {
+                Obstacle::Fault(format!("this program's own file is not known: {error}"))
+            })?,
+        };
+        Ok(Some(ProbeLaunch { program, settings }))
     }
 
     fn plan(
@@ -364,15 +376,6 @@ impl<'a> Preparer<'a> {
     pub(crate) fn kernel_facts(&mut self, name: &str) -> Result<Kernel, String> {
         self.kernel(name).map(|found| found.kernel.clone())
     }
-}
-
-/// The probe of a plan: this very program.
-fn probe(plan: &LaunchPlan) -> Result<Option<ProbeLaunch>, Obstacle> {
-    let Some(settings) = plan.probe.clone() else { return Ok(None) };
-    let program = std::env::current_exe().map_err(|error| {
-        Obstacle::Fault(format!("this program's own file is not known: {error}"))
-    })?;
-    Ok(Some(ProbeLaunch { program, settings }))
 }
 
 /// A name for a file about `path`.

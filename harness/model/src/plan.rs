@@ -146,14 +146,16 @@ impl LaunchPlan {
         if self.disk {
             lines.push(format!("truncate -s {DISK_BYTES} {DISK_FILE}"));
         }
-        if let Some(settings) = &self.probe {
+        // A probe runs QEMU itself, once its socket is there.
+        let probe = self.probe.iter().flat_map(|settings| {
             // Plain numbers and booleans: that can't fail.
             let settings = serde_json::to_string(settings).unwrap_or_default();
-            let words = ["dmarig", "probe", PROBE_SOCKET, "--alone", "--settings", &settings];
-            lines.push(shell_words(words.map(str::to_owned).iter()));
-        }
+            ["dmarig", "probe", PROBE_SOCKET, "--settings", &settings, "--"].map(str::to_owned)
+        });
+        let probe: Vec<String> = probe.collect();
         let serial = ["-serial", "stdio", "-serial", "null"].map(str::to_owned);
-        let words = std::iter::once(&self.program).chain(&self.machine).chain(&boot).chain(&serial);
+        let qemu = std::iter::once(&self.program).chain(&self.machine).chain(&boot).chain(&serial);
+        let words = probe.iter().chain(qemu);
         lines.push(shell_words(words));
         lines.join(" && ")
     }

@@ -13,7 +13,7 @@ pub const PAGE_BYTES: u64 = 4096;
 
 /// How a probe behaves; set before the guest starts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Size of the namespace, in bytes.
     pub disk_bytes: u64,

@@ -72,6 +72,7 @@ impl Doctor {
             stock_boot: false,
             append: Vec::new(),
             adds: Vec::new(),
+            probe_program: None,
             patience: 1.0,
         }
     }

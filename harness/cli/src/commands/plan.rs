@@ -103,6 +103,7 @@ impl Options {
             stock_boot: self.stock_boot,
             append: self.append,
             adds: self.adds,
+            probe_program: None,
             patience: 1.0,
         }
     }

@@ -5,7 +5,12 @@ use std::{collections::BTreeMap, fmt::Write};
 use comfy_table::{
     Attribute, Cell as Field, CellAlignment, Color, ContentArrangement, Table, presets,
 };
-use dmarig_model::{axes::Axis, document::CellResult, matrix::Cell, observation::Outcome};
+use dmarig_model::{
+    axes::{Axis, Passthrough},
+    document::CellResult,
+    matrix::Cell,
+    observation::Outcome,
+};
 
 /// A cell with its result.
 type Row<'a> = (&'a Cell, &'a CellResult);
@@ -68,13 +73,16 @@ fn case_table(name: &str, cells: &[Row<'_>], footing: &Footing<'_>) -> String {
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_width(footing.width);
     let heads = columns.iter().map(|axis| axis.name().to_owned());
-    let rest = ["verdict", "warning", "group", "PSI", "DSI", "ops", "s"].map(str::to_owned);
-    let header = heads.chain(rest).map(|head| bold(head, footing));
+    // What a hypervisor walks and what a device still reaches is of interest where one is shadowed.
+    let shadowed = cells.iter().any(|(cell, _)| cell.axes.passthrough != Passthrough::None);
+    let more: &[&str] = if shadowed { &["in vain", "stale"] } else { &[] };
+    let rest = ["verdict", "warning", "group", "PSI", "DSI"].iter().chain(more).chain(&["ops", "s"]);
+    let header = heads.chain(rest.map(|head| (*head).to_owned())).map(|head| bold(head, footing));
     table.set_header(header);
     for (cell, result) in cells {
         let mut row: Vec<Field> =
             columns.iter().map(|axis| Field::new(axis.value(&cell.axes))).collect();
-        row.extend(fields(result, footing));
+        row.extend(fields(result, shadowed, footing));
         table.add_row(row);
     }
     let heading = heading(name, cells, &columns);
@@ -143,11 +151,13 @@ fn heading(name: &str, cells: &[Row<'_>], columns: &[Axis]) -> String {
     text
 }
 
-fn fields(result: &CellResult, footing: &Footing<'_>) -> Vec<Field> {
-    let number = |count: Option<u64>| {
-        let text = count.map_or_else(|| "-".to_owned(), |count| count.to_string());
-        Field::new(text).set_alignment(CellAlignment::Right)
+fn fields(result: &CellResult, shadowed: bool, footing: &Footing<'_>) -> Vec<Field> {
+    let right = |text: Option<String>| {
+        Field::new(text.unwrap_or_else(|| "-".to_owned())).set_alignment(CellAlignment::Right)
     };
+    let number = |count: Option<u64>| right(count.map(|count| count.to_string()));
+    let metric = |name: &str| result.metrics.iter().find(|metric| metric.name == name);
+    let stale = || right(metric("stale-requests").map(|metric| metric.value.to_string()));
     let outcome = Field::new(result.outcome.name());
     let colour = match result.outcome {
         Outcome::Passed => Color::Green,
@@ -162,15 +172,18 @@ fn fields(result: &CellResult, footing: &Footing<'_>) -> Vec<Field> {
     };
     #[expect(clippy::cast_precision_loss, reason = "a tenth of a second is shown")]
     let seconds = result.duration_us as f64 / 1e6;
-    vec![
+    let mut fields = vec![
         if footing.colour { outcome.fg(colour) } else { outcome },
         Field::new(warning),
         Field::new(result.group_type.as_deref().unwrap_or("-")),
         number(result.counts.psi),
         number(result.counts.dsi),
-        number(result.counts.dma_ops),
-        Field::new(format!("{seconds:.1}")).set_alignment(CellAlignment::Right),
-    ]
+    ];
+    if shadowed {
+        fields.extend([number(result.counts.page_walk_in_vain), stale()]);
+    }
+    fields.extend([number(result.counts.dma_ops), right(Some(format!("{seconds:.1}")))]);
+    fields
 }
 
 /// Cells that did not pass; those with the same reasons are told once.

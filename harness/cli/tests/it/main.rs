@@ -4,10 +4,12 @@
 
 mod cases;
 mod disks;
+mod fake_probe;
 mod fake_qemu;
 mod guests;
 mod kernels;
 mod place;
+mod probes;
 mod qemus;
 mod results;
 mod signals;
@@ -31,6 +33,9 @@ fn main() -> ExitCode {
     // The tests make links to this binary that QEMUs are taken from.
     if let Some(script) = fake_qemu::Script::of_this_process() {
         return fake_qemu::play(script);
+    }
+    if let Some(script) = fake_probe::ProbeScript::of_this_process() {
+        return fake_probe::play(script);
     }
     let trials = trials! {
         cases:
@@ -66,6 +71,13 @@ fn main() -> ExitCode {
             what_is_no_message,
             messages_that_nobody_asked_for,
             a_log_without_end;
+        probes:
+            one_that_serves,
+            one_that_dies,
+            one_that_stalls,
+            one_that_says_what_is_no_answer,
+            one_that_loses_its_client,
+            what_it_saw_is_judged;
         disks:
             a_full_disk_for_the_results_is_an_error,
             a_directory_that_can_not_be_made,

@@ -16,7 +16,10 @@ use rustix::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::fake_qemu::{NOTIFY, Script};
+use crate::{
+    fake_probe::ProbeScript,
+    fake_qemu::{NOTIFY, Script},
+};
 
 /// What nothing takes that is not stuck, however busy the machine is.
 const STUCK: Duration = Duration::from_secs(900);
@@ -86,7 +89,16 @@ impl Place {
 
     /// A QEMU that plays a script.
     pub(crate) fn qemu(&self, script: Script) -> String {
-        let path = self.path("bin").join(script.file_name());
+        self.this_binary(&script.file_name())
+    }
+
+    /// A probe that plays a script.
+    pub(crate) fn probe(&self, script: ProbeScript) -> String {
+        self.this_binary(&script.file_name())
+    }
+
+    fn this_binary(&self, name: &str) -> String {
+        let path = self.path("bin").join(name);
         if !path.exists() {
             symlink(std::env::current_exe().unwrap(), &path).unwrap();
         }
@@ -207,6 +219,14 @@ impl Place {
         assert!(runs.next().is_none(), "more than one run");
         run
     }
+}
+
+/// A file among the logs of the cell whose id holds `part`.
+pub(crate) fn log_of(place: &Place, part: &str, name: &str) -> String {
+    let cells = fs::read_dir(place.run_directory().join("cells")).unwrap().flatten();
+    let mut found = cells.filter(|cell| cell.file_name().to_string_lossy().contains(part));
+    let path = found.next().expect(part).path().join(name);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 fn ends(handle: &impl std::os::fd::AsFd, within: Duration) -> bool {

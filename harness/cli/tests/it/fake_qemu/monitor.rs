@@ -75,6 +75,7 @@ pub(super) fn inspected(script: Script) -> ExitCode {
                     "virtio-blk-pci",
                     "e1000e",
                     "virtio-net-pci",
+                    "vfio-user-pci",
                     "intel-iommu",
                     "tcg-accel",
                 ];
