@@ -54,11 +54,19 @@ pub(crate) fn load_modules(cmdline: &str) -> Vec<(String, Option<String>)> {
     lines
         .map(|line| {
             let path = Path::new(MODULES).join(line);
-            let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            let error = load_module(&path, &cmdline::module_parameters(cmdline, &stem)).err();
-            (stem, error.map(|error| format!("{error:#}")))
+            let name = module_name(&path);
+            let error = load_module(&path, &cmdline::module_parameters(cmdline, &name)).err();
+            (name, error.map(|error| format!("{error:#}")))
         })
         .collect()
+}
+
+/// The name of the module in a file: `nvme` of `/lib/dmarig/modules/06-nvme.ko`, whose number keeps
+/// the load order.
+fn module_name(path: &Path) -> String {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let name = stem.split_once('-').filter(|(number, _)| number.bytes().all(|c| c.is_ascii_digit()));
+    name.map_or(&*stem, |(_, name)| name).to_owned()
 }
 
 fn load_module(path: &Path, parameters: &str) -> Result<()> {
@@ -97,5 +105,21 @@ pub(crate) fn power_off() -> ! {
     // Process 1 must not end, or the kernel panics over it and hides what was said before.
     loop {
         std::thread::park();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_is_named_without_its_place_in_the_order() {
+        for (path, name) in [
+            ("/lib/dmarig/modules/06-nvme.ko", "nvme"),
+            ("/lib/dmarig/modules/00-crct10dif-pclmul.ko", "crct10dif-pclmul"),
+            ("/lib/modules/nvme-core.ko", "nvme-core"),
+        ] {
+            assert_eq!(module_name(Path::new(path)), name);
+        }
     }
 }

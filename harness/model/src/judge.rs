@@ -111,7 +111,8 @@ pub fn judge(case: &Case, observation: &Observation) -> Verdict {
     if let Some(outcome) = outcome_of_end(&observation.end, &findings) {
         return ended(&observation.end, outcome, &findings);
     }
-    let wrong = proof::mismatches(observation, &facts);
+    let mut wrong = proof::mismatches(observation, &facts);
+    wrong.extend(passed_through::not_held(observation));
     let mut judged = vec![log_check(&findings), behind_iommu(observation), integrity(observation)];
     judged.extend(passed_through::device(observation));
     judged.extend(passed_through::attacks(case, observation));

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    axes::{Axes, Policy, Toggle},
+    axes::{Axes, Passthrough, Policy, Toggle},
     case::{Case, Workload},
     observation::{PlannedWindow, Window, WindowKind},
     version::Version,
@@ -69,6 +69,12 @@ pub fn planned(case: &Case, axes: &Axes, kernel: Option<Version>) -> Vec<Planned
         return Vec::new();
     }
     let Windows { count, time, warm_up, control } = case.windows;
+    let probed = axes.passthrough != Passthrough::None;
+    // Its driver maps memory for its own lists when it first needs them, and keeps it.
+    let first = (probed && count).then_some(PlannedWindow {
+        kind: WindowKind::WarmUp,
+        group_type: None,
+    });
     let kinds = std::iter::repeat_n(WindowKind::Counting, count.into())
         .chain(std::iter::repeat_n(WindowKind::WarmUp, warm_up as usize))
         .chain(std::iter::repeat_n(WindowKind::Timing, time as usize));
@@ -77,16 +83,17 @@ pub fn planned(case: &Case, axes: &Axes, kernel: Option<Version>) -> Vec<Planned
         && axes.policy == Policy::Lazy
         && kernel.is_some_and(|kernel| kernel >= CAN_BATCH);
     if !twins {
-        return kinds.map(|kind| PlannedWindow { kind, group_type: None }).collect();
+        let plain = kinds.map(|kind| PlannedWindow { kind, group_type: None });
+        return first.into_iter().chain(plain).collect();
     }
     // Each pair the other way round than the last: a drift of the machine then favours no side, and
     // the driver is unbound half as often.
     let sides = [[STRICT, BATCHED], [BATCHED, STRICT]];
-    kinds
+    let twins = kinds
         .zip(sides.iter().cycle())
         .flat_map(|(kind, pair)| pair.map(|side| (kind, side)))
-        .map(|(kind, side)| PlannedWindow { kind, group_type: Some(side.to_owned()) })
-        .collect()
+        .map(|(kind, side)| PlannedWindow { kind, group_type: Some(side.to_owned()) });
+    first.into_iter().chain(twins).collect()
 }
 
 #[cfg(test)]

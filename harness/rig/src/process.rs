@@ -25,7 +25,8 @@ pub struct Process {
     child: Child,
     status: Option<ExitStatus>,
     stderr: Arc<Mutex<Vec<u8>>>,
-    reader: JoinHandle<()>,
+    /// Gone once it has come to its end.
+    reader: Option<JoinHandle<()>>,
 }
 
 impl Process {
@@ -59,7 +60,7 @@ impl Process {
         let mut child = command.spawn()?;
         let stderr = Arc::new(Mutex::new(Vec::new()));
         let pipe = child.stderr.take().ok_or_else(|| io::Error::other("no standard error"))?;
-        let reader = tokio::spawn(keep_tail(pipe, Arc::clone(&stderr), log));
+        let reader = Some(tokio::spawn(keep_tail(pipe, Arc::clone(&stderr), log)));
         Ok(Self { child, status: None, stderr, reader })
     }
 
@@ -84,9 +85,12 @@ impl Process {
 
     /// The end of its standard error, read to its end where the process has ended.
     pub async fn stderr(&mut self) -> String {
-        if self.status.is_some() {
+        if self.status.is_some()
+            && let Some(reader) = &mut self.reader
             // The pipe ends with the process, unless something inherited it: don't wait for that.
-            let _ = tokio::time::timeout(Duration::from_secs(1), &mut self.reader).await;
+            && tokio::time::timeout(Duration::from_secs(1), reader).await.is_ok()
+        {
+            self.reader = None;
         }
         let kept = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(&kept).into_owned()

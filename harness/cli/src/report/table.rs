@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, fmt::Write};
 
 use comfy_table::{
-    Attribute, Cell as Field, CellAlignment, Color, ContentArrangement, Table, presets,
+    Attribute, Cell as Field, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table, Width,
+    presets,
 };
 use dmarig_model::{
     axes::{Axis, Passthrough},
@@ -20,7 +21,7 @@ const EXPLAINED: usize = 12;
 
 /// The checks that tell what a kernel did; the others only find what it should not have done.
 const TELLING: &[&str] =
-    &["warning", "group-type", "psi-per-unmap", "psi-per-map", "psi", "dsi-per-1000-unmaps"];
+    &["refusal", "warning", "group-type", "psi-per-unmap", "psi-per-map", "psi", "dsi-per-1000-unmaps"];
 
 /// What stands around the tables.
 pub(crate) struct Footing<'a> {
@@ -77,13 +78,24 @@ fn case_table(name: &str, cells: &[Row<'_>], footing: &Footing<'_>) -> String {
     let shadowed = cells.iter().any(|(cell, _)| cell.axes.passthrough != Passthrough::None);
     let more: &[&str] = if shadowed { &["in vain", "stale"] } else { &[] };
     let rest = ["verdict", "warning", "group", "PSI", "DSI"].iter().chain(more).chain(&["ops", "s"]);
-    let header = heads.chain(rest.map(|head| (*head).to_owned())).map(|head| bold(head, footing));
+    let header = heads
+        .chain(rest.map(|head| (*head).to_owned()))
+        .map(|head| if shadowed { head.replace('-', "-\n").replace(' ', "\n") } else { head })
+        .map(|head| bold(head, footing));
     table.set_header(header);
     for (cell, result) in cells {
         let mut row: Vec<Field> =
             columns.iter().map(|axis| Field::new(axis.value(&cell.axes))).collect();
         row.extend(fields(result, shadowed, footing));
         table.add_row(row);
+    }
+    // A value is never broken; so many columns stand close together.
+    let widths: Vec<u16> = (0..table.column_count()).map(|at| widest(&table, at)).collect();
+    for (column, width) in table.column_iter_mut().zip(widths) {
+        column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(width)));
+        if shadowed {
+            column.set_padding((1, 0));
+        }
     }
     let heading = heading(name, cells, &columns);
     let mut text = format!("\n{}\n\n", wrapped(&heading, footing.width, "  "));
@@ -93,6 +105,14 @@ fn case_table(name: &str, cells: &[Row<'_>], footing: &Footing<'_>) -> String {
     }
     text.push_str(&why(cells, &columns, footing));
     text
+}
+
+/// The width of a column's widest value, with the space around it.
+fn widest(table: &Table, column: usize) -> u16 {
+    let rows = table.header().into_iter().chain(table.row_iter());
+    let fields = rows.filter_map(|row| row.cell_iter().nth(column)).map(Field::content);
+    let widest = fields.flat_map(|text| text.lines().map(str::len).max()).max().unwrap_or(0);
+    u16::try_from(widest + 2).unwrap_or(u16::MAX)
 }
 
 /// What each cell that passed was held against, in a line or two; left away where there are many.

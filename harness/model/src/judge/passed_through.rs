@@ -22,7 +22,6 @@ const REFUSALS: &[&str] = &[
 /// it. `None` where that is not asked, or something else is in the way.
 pub(super) fn refusal(observation: &Observation) -> Option<Verdict> {
     let axes = &observation.axes;
-    // A device that is mapped one to one has no page table of its own to be shadowed.
     if axes.passthrough == Passthrough::None || axes.caching_mode == Toggle::On {
         return None;
     }
@@ -32,6 +31,13 @@ pub(super) fn refusal(observation: &Observation) -> Option<Verdict> {
             let line =
                 stderr.lines().find(|line| REFUSALS.iter().any(|words| line.contains(words)));
             (Held::Yes, format!("{} ({})", shown(line?), shown(status)))
+        }
+        // A device in another process is looked at when translation is turned on, and mapped one to
+        // one it never is: there is nothing to shadow, and nothing to refuse.
+        End::Completed
+            if axes.passthrough == Passthrough::Probe && axes.policy == Policy::Passthrough =>
+        {
+            return None;
         }
         End::Completed => {
             let words = shown_end(&observation.qemu_stderr);
@@ -45,6 +51,19 @@ pub(super) fn refusal(observation: &Observation) -> Option<Verdict> {
         outcome: if held == Held::Yes { Outcome::Passed } else { Outcome::Failed },
         reasons: judged.reason().into_iter().collect(),
         checks: vec![judged.check],
+    })
+}
+
+/// What was asked for and the device did not see, as the reason that nothing is said of the kernel.
+pub(super) fn not_held(observation: &Observation) -> Option<String> {
+    let asked = u64::from(observation.axes.live_mappings);
+    let counts = observation.windows.iter().filter_map(|window| window.probe.as_ref());
+    let least = counts.map(|counts| counts.live_before).min()?;
+    (least < asked).then(|| {
+        format!(
+            "not what you asked for: live-mappings is {least}, not {asked} (the device; the guest's \
+             log tells why its driver made no larger host memory buffer)"
+        )
     })
 }
 

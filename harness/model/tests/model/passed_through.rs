@@ -55,6 +55,16 @@ fn what_the_device_saw_is_judged() {
 }
 
 #[test]
+fn live_mappings_that_are_not_there_are_an_error() {
+    let held = |live_before| {
+        let guest = probed().with(|axes| axes.live_mappings = 1000);
+        guest.judged(|seen| counts(seen).live_before = live_before).outcome
+    };
+    assert_eq!(held(1022), Outcome::Passed);
+    assert_eq!(held(22), Outcome::Errored);
+}
+
+#[test]
 fn without_caching_mode_qemu_has_to_refuse() {
     let died = |stderr: &str| End::QemuDied { status: "exit code 1".into(), stderr: stderr.into() };
     let refused = |end: End| {
@@ -68,6 +78,9 @@ fn without_caching_mode_qemu_has_to_refuse() {
     ] {
         assert_eq!(refused(died(words)), Outcome::Passed, "{words}");
     }
+    // Mapped one to one there is nothing to shadow: a device in another process then just runs.
+    let identity = Guest::new("6.1.176", Off, Identity).shows("identity", Profile::Nothing);
+    identity.with(|axes| axes.passthrough = Probe).passes();
     assert_eq!(refused(died("qemu: no such device")), Outcome::Errored);
     assert_eq!(refused(End::Completed), Outcome::Failed);
 }
