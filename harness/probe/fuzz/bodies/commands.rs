@@ -32,8 +32,9 @@ struct Bench {
 }
 
 /// Does what the bytes say.
-pub fn check(bytes: &[u8]) {
+pub(crate) fn check(bytes: &[u8]) {
     let mut bench = Bench::new(bytes.first().copied().unwrap_or_default());
+    bench.map();
     bench.start();
     for step in bytes.chunks(24) {
         let mut padded = [0; 24];
@@ -43,6 +44,8 @@ pub fn check(bytes: &[u8]) {
     bench.settle();
     // However it was treated, it comes back.
     bench.registers.write(0x14, &[0; 4]);
+    bench.map();
+    bench.settle();
     bench.start();
     let mut csts = [0; 4];
     bench.registers.read(0x1c, &mut csts);
@@ -54,17 +57,6 @@ impl Bench {
         let ram = File::from(rustix::fs::memfd_create("ram", MemfdFlags::CLOEXEC).unwrap());
         ram.set_len(PAGES * PAGE).unwrap();
         let memory = Arc::new(Memory::new(true));
-        for page in 0..PAGES {
-            let map = DmaMap {
-                read: true,
-                // A few are for reading alone.
-                write: page < 4 || page % 5 != 0,
-                offset: page * PAGE,
-                iova: BASE + page * PAGE,
-                size: PAGE,
-            };
-            memory.map(&map, Some(OwnedFd::from(ram.try_clone().unwrap()))).unwrap();
-        }
         let settings = Settings {
             disk_bytes: 1 << 20,
             queues: 2,
@@ -83,6 +75,21 @@ impl Bench {
             Arc::new(Mutex::new(Tally::default())),
         );
         Self { ram, memory, registers, controller, tails: [0; 2] }
+    }
+
+    fn map(&self) {
+        self.memory.unmap_all();
+        for page in 0..PAGES {
+            let map = DmaMap {
+                read: true,
+                // A few are for reading alone.
+                write: page < 4 || page % 5 != 0,
+                offset: page * PAGE,
+                iova: BASE + page * PAGE,
+                size: PAGE,
+            };
+            self.memory.map(&map, Some(OwnedFd::from(self.ram.try_clone().unwrap()))).unwrap();
+        }
     }
 
     /// Enables the controller and makes one pair of I/O queues.

@@ -3,7 +3,7 @@
 use dmarig_probe::protocol::{Command, HEADER_BYTES, Header, IrqData, MAX_DATA_BYTES, decode};
 
 /// Reads bytes as a header and a body.
-pub fn check(bytes: &[u8]) {
+pub(crate) fn check(bytes: &[u8]) {
     let Some((first, body)) = bytes.split_first_chunk::<HEADER_BYTES>() else { return };
     let Ok(header) = Header::decode(first) else { return };
     assert_eq!(Header::decode(&header.encode()), Ok(header));

@@ -17,7 +17,7 @@ struct Unit {
 }
 
 /// Does what the bytes say, four at a time, to both, and compares.
-pub fn check(bytes: &[u8]) {
+pub(crate) fn check(bytes: &[u8]) {
     let mut shadow = Shadow::default();
     let mut table = [None::<Unit>; SPACE];
     for step in bytes.chunks_exact(4) {

@@ -20,24 +20,24 @@ use rustix::{
 };
 
 /// Longest that a test waits for anything.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Bytes of the guest's memory.
-pub const RAM: u64 = 16 << 20;
+pub(crate) const RAM: u64 = 16 << 20;
 
 /// A message from the probe.
 #[derive(Debug)]
-pub struct Message {
-    pub id: u16,
-    pub command: u16,
-    pub flags: u32,
-    pub error: u32,
-    pub body: Vec<u8>,
+pub(crate) struct Message {
+    pub(crate) id: u16,
+    pub(crate) command: u16,
+    pub(crate) flags: u32,
+    pub(crate) error: u32,
+    pub(crate) body: Vec<u8>,
 }
 
 /// A probe, its control channel and a client that is connected to it.
-pub struct Client {
-    pub stream: UnixStream,
-    pub ram: File,
+pub(crate) struct Client {
+    pub(crate) stream: UnixStream,
+    pub(crate) ram: File,
     control: UnixStream,
     replies: BufReader<UnixStream>,
     probe: Option<JoinHandle<Result<(), Error>>>,
@@ -47,7 +47,7 @@ pub struct Client {
 
 impl Client {
     /// A client that has not yet said a word.
-    pub fn silent(settings: Settings) -> Self {
+    pub(crate) fn silent(settings: Settings) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("probe.sock");
         let (control, theirs) = UnixStream::pair().unwrap();
@@ -70,7 +70,7 @@ impl Client {
     }
 
     /// A client that has negotiated a version.
-    pub fn new(settings: Settings) -> Self {
+    pub(crate) fn new(settings: Settings) -> Self {
         let mut client = Self::silent(settings);
         let capabilities = br#"{"capabilities":{"max_msg_fds":16,"max_data_xfer_size":1048576,"migration":{"pgsize":4096},"write_multiple":true}}"#;
         let body = [&[0, 0, 0, 0][..], capabilities, &[0]].concat();
@@ -81,7 +81,7 @@ impl Client {
     }
 
     /// Sends a message as it is.
-    pub fn send(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) {
+    pub(crate) fn send(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(16))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !fds.is_empty() {
@@ -93,7 +93,13 @@ impl Client {
     }
 
     /// Sends a command, and nothing comes back.
-    pub fn post(&mut self, command: u16, body: &[u8], flags: u32, fds: &[BorrowedFd<'_>]) -> u16 {
+    pub(crate) fn post(
+        &mut self,
+        command: u16,
+        body: &[u8],
+        flags: u32,
+        fds: &[BorrowedFd<'_>],
+    ) -> u16 {
         self.next = self.next.wrapping_add(1);
         let size = 16 + body.len() as u32;
         let mut bytes = Vec::new();
@@ -108,7 +114,7 @@ impl Client {
     }
 
     /// Sends a command and takes the reply's body, or its errno.
-    pub fn call(
+    pub(crate) fn call(
         &mut self,
         command: u16,
         body: &[u8],
@@ -124,7 +130,7 @@ impl Client {
         Ok(reply.body)
     }
 
-    pub fn receive(&mut self) -> Message {
+    pub(crate) fn receive(&mut self) -> Message {
         let mut header = [0; 16];
         self.stream.read_exact(&mut header).unwrap();
         let u32_at = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().unwrap());
@@ -140,7 +146,7 @@ impl Client {
     }
 
     /// Answers a command of the probe.
-    pub fn reply(&self, to: &Message, error: u32, body: &[u8]) {
+    pub(crate) fn reply(&self, to: &Message, error: u32, body: &[u8]) {
         let flags = if error == 0 { 1u32 } else { 0x21 };
         let mut bytes = Vec::new();
         bytes.extend(to.id.to_le_bytes());
@@ -153,25 +159,35 @@ impl Client {
     }
 
     /// Maps a piece of RAM; `flags` are 1 to read and 2 to write.
-    pub fn map(&mut self, iova: u64, size: u64, offset: u64, flags: u32) -> Result<(), u32> {
+    pub(crate) fn map(&mut self, iova: u64, size: u64, offset: u64, flags: u32) -> Result<(), u32> {
         let ram = self.ram.try_clone().unwrap();
         self.call(command::DMA_MAP, &map_body(iova, size, offset, flags), &[ram.as_fd()])
             .map(|body| assert!(body.is_empty()))
     }
 
-    pub fn unmap(&mut self, iova: u64, size: u64) -> Result<(), u32> {
+    pub(crate) fn unmap(&mut self, iova: u64, size: u64) -> Result<(), u32> {
         let body = [u32s(&[24, 0]), u64s(&[iova, size])].concat();
         self.call(command::DMA_UNMAP, &body, &[]).map(|reply| assert_eq!(reply, body))
     }
 
-    pub fn read_region(&mut self, region: u32, offset: u64, count: u32) -> Result<Vec<u8>, u32> {
+    pub(crate) fn read_region(
+        &mut self,
+        region: u32,
+        offset: u64,
+        count: u32,
+    ) -> Result<Vec<u8>, u32> {
         let body = [u64s(&[offset]), u32s(&[region, count])].concat();
         let reply = self.call(command::REGION_READ, &body, &[])?;
         assert_eq!(reply[..16], body);
         Ok(reply[16..].to_vec())
     }
 
-    pub fn write_region(&mut self, region: u32, offset: u64, data: &[u8]) -> Result<(), u32> {
+    pub(crate) fn write_region(
+        &mut self,
+        region: u32,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<(), u32> {
         let head = [u64s(&[offset]), u32s(&[region, data.len() as u32])].concat();
         let reply = self.call(command::REGION_WRITE, &[&head[..], data].concat(), &[])?;
         assert_eq!(reply, head);
@@ -179,13 +195,13 @@ impl Client {
     }
 
     /// A posted write, as QEMU's to a BAR are.
-    pub fn post_region(&mut self, region: u32, offset: u64, data: &[u8]) {
+    pub(crate) fn post_region(&mut self, region: u32, offset: u64, data: &[u8]) {
         let head = [u64s(&[offset]), u32s(&[region, data.len() as u32])].concat();
         self.post(command::REGION_WRITE, &[&head[..], data].concat(), 0x10, &[]);
     }
 
     /// Binds MSI-X vectors from `start` on; no descriptors unbind as many as `count`.
-    pub fn set_irqs(
+    pub(crate) fn set_irqs(
         &mut self,
         flags: u32,
         start: u32,
@@ -197,33 +213,33 @@ impl Client {
         self.call(command::SET_IRQS, &body, &fds).map(|body| assert!(body.is_empty()))
     }
 
-    pub fn ram(&self, offset: u64, size: usize) -> Vec<u8> {
+    pub(crate) fn ram(&self, offset: u64, size: usize) -> Vec<u8> {
         let mut bytes = vec![0; size];
         self.ram.read_exact_at(&mut bytes, offset).unwrap();
         bytes
     }
 
-    pub fn set_ram(&self, offset: u64, bytes: &[u8]) {
+    pub(crate) fn set_ram(&self, offset: u64, bytes: &[u8]) {
         self.ram.write_all_at(bytes, offset).unwrap();
     }
 
     /// Asks the probe something over its control channel.
-    pub fn ask(&mut self, request: &Request) -> Reply {
+    pub(crate) fn ask(&mut self, request: &Request) -> Reply {
         self.ask_first(request);
         self.answer()
     }
 
-    pub fn ask_first(&mut self, request: &Request) {
+    pub(crate) fn ask_first(&mut self, request: &Request) {
         writeln!(self.control, "{}", serde_json::to_string(request).unwrap()).unwrap();
     }
 
-    pub fn answer(&mut self) -> Reply {
+    pub(crate) fn answer(&mut self) -> Reply {
         let mut line = String::new();
         self.replies.read_line(&mut line).unwrap();
         serde_json::from_str(&line).unwrap()
     }
 
-    pub fn counts(&mut self) -> ProbeCounts {
+    pub(crate) fn counts(&mut self) -> ProbeCounts {
         match self.ask(&Request::End) {
             Reply::Counted { counts } => *counts,
             other => panic!("{other:?}"),
@@ -231,20 +247,20 @@ impl Client {
     }
 
     /// Ends the probe, which must take it well.
-    pub fn quit(mut self) {
+    pub(crate) fn quit(mut self) {
         assert_eq!(self.ask(&Request::Quit), Reply::Bye);
         self.probe.take().unwrap().join().unwrap().unwrap();
     }
 }
 
-pub fn map_body(iova: u64, size: u64, offset: u64, flags: u32) -> Vec<u8> {
+pub(crate) fn map_body(iova: u64, size: u64, offset: u64, flags: u32) -> Vec<u8> {
     [u32s(&[32, flags]), u64s(&[offset, iova, size])].concat()
 }
 
-pub fn u32s(values: &[u32]) -> Vec<u8> {
+pub(crate) fn u32s(values: &[u32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
-pub fn u64s(values: &[u64]) -> Vec<u8> {
+pub(crate) fn u64s(values: &[u64]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }

@@ -8,68 +8,68 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 
 use crate::client::{Client, PATIENCE, u32s, u64s};
 
-pub const PAGE: u64 = 4096;
+pub(crate) const PAGE: u64 = 4096;
 /// Entries of each queue.
-pub const ENTRIES: u32 = 16;
+pub(crate) const ENTRIES: u32 = 16;
 const BAR: u32 = 0;
 
 /// What came of a command: result, and status as type and code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Done {
-    pub identifier: u16,
-    pub result: u32,
-    pub status: (u8, u8),
-    pub head: u16,
+pub(crate) struct Done {
+    pub(crate) identifier: u16,
+    pub(crate) result: u32,
+    pub(crate) status: (u8, u8),
+    pub(crate) head: u16,
 }
 
-pub const OK: (u8, u8) = (0, 0);
+pub(crate) const OK: (u8, u8) = (0, 0);
 
 /// Pages of RAM that are mapped.
 #[derive(Debug, Clone, Copy)]
-pub struct Pages {
-    pub iova: u64,
-    pub offset: u64,
-    pub size: u64,
+pub(crate) struct Pages {
+    pub(crate) iova: u64,
+    pub(crate) offset: u64,
+    pub(crate) size: u64,
 }
 
 #[derive(Debug)]
-pub struct Queue {
-    pub id: u16,
-    pub submissions: Pages,
-    pub completions: Pages,
-    pub entries: u32,
-    pub tail: u32,
-    pub head: u32,
+pub(crate) struct Queue {
+    pub(crate) id: u16,
+    pub(crate) submissions: Pages,
+    pub(crate) completions: Pages,
+    pub(crate) entries: u32,
+    pub(crate) tail: u32,
+    pub(crate) head: u32,
     phase: u16,
     interrupt: OwnedFd,
 }
 
-pub struct Driver {
-    pub client: Client,
-    pub queues: Vec<Queue>,
+pub(crate) struct Driver {
+    pub(crate) client: Client,
+    pub(crate) queues: Vec<Queue>,
     next_iova: u64,
     next_offset: u64,
 }
 
 /// A command's dwords that tests set.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Command {
-    pub opcode: u8,
-    pub flags: u8,
-    pub identifier: u16,
-    pub namespace: u32,
-    pub prp: [u64; 2],
-    pub dwords: [u32; 6],
+pub(crate) struct Command {
+    pub(crate) opcode: u8,
+    pub(crate) flags: u8,
+    pub(crate) identifier: u16,
+    pub(crate) namespace: u32,
+    pub(crate) prp: [u64; 2],
+    pub(crate) dwords: [u32; 6],
 }
 
 impl Command {
     /// A read (2) or write (1) of blocks.
-    pub fn io(opcode: u8, identifier: u16, block: u64, blocks: u32, prp: [u64; 2]) -> Self {
+    pub(crate) fn io(opcode: u8, identifier: u16, block: u64, blocks: u32, prp: [u64; 2]) -> Self {
         let dwords = [block as u32, (block >> 32) as u32, blocks - 1, 0, 0, 0];
         Self { opcode, flags: 0, identifier, namespace: 1, prp, dwords }
     }
 
-    pub fn admin(opcode: u8, namespace: u32, prp: [u64; 2], dwords: [u32; 6]) -> Self {
+    pub(crate) fn admin(opcode: u8, namespace: u32, prp: [u64; 2], dwords: [u32; 6]) -> Self {
         Self { opcode, flags: 0, identifier: 0x77, namespace, prp, dwords }
     }
 
@@ -81,20 +81,20 @@ impl Command {
     }
 }
 
-pub fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings { disk_bytes: 16 << 20, queues: 2, vectors: 3, ..Settings::default() }
 }
 
 impl Driver {
     /// A controller with one I/O queue.
-    pub fn new(settings: Settings) -> Self {
+    pub(crate) fn new(settings: Settings) -> Self {
         let mut driver = Self::enabled(settings);
         driver.create_queue();
         driver
     }
 
     /// A controller with the admin queue alone.
-    pub fn enabled(settings: Settings) -> Self {
+    pub(crate) fn enabled(settings: Settings) -> Self {
         let vectors = u32::from(settings.vectors);
         let client = Client::new(settings);
         let mut driver =
@@ -106,7 +106,7 @@ impl Driver {
     }
 
     /// Enables the controller with new admin queues.
-    pub fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         self.queues.clear();
         let admin = self.queue(0);
         self.write(0x24, &u32s(&[(ENTRIES - 1) << 16 | (ENTRIES - 1)]));
@@ -114,41 +114,60 @@ impl Driver {
         self.write(0x30, &u64s(&[admin.completions.iova]));
         self.queues.push(admin);
         self.write(0x14, &u32s(&[4 << 20 | 6 << 16 | 1]));
-        assert_eq!(self.status(), 1, "ready");
+        self.until(3, 1);
     }
 
-    pub fn write(&mut self, offset: u64, data: &[u8]) {
+    /// Waits until CSTS has these bits.
+    pub(crate) fn until(&mut self, mask: u32, bits: u32) {
+        let began = std::time::Instant::now();
+        while self.status() & mask != bits {
+            assert!(began.elapsed() < PATIENCE, "CSTS never becomes {bits:#x}");
+            std::thread::yield_now();
+        }
+    }
+
+    /// Waits until an entry of a completion queue's first pass is there, and leaves it.
+    pub(crate) fn until_posted(&mut self, queue: usize, entry: u64) {
+        let at = self.queues[queue].completions.offset + entry * 16 + 14;
+        let began = std::time::Instant::now();
+        while self.client.ram(at, 1)[0] & 1 == 0 {
+            assert!(began.elapsed() < PATIENCE, "entry {entry} never comes");
+            std::thread::yield_now();
+        }
+    }
+
+    pub(crate) fn write(&mut self, offset: u64, data: &[u8]) {
         self.client.post_region(BAR, offset, data);
     }
 
     /// CSTS.
-    pub fn status(&mut self) -> u32 {
+    pub(crate) fn status(&mut self) -> u32 {
         let bytes = self.client.read_region(BAR, 0x1c, 4).unwrap();
         u32::from_le_bytes(bytes.try_into().unwrap())
     }
 
     /// Maps new RAM, page by page as an IOMMU does.
-    pub fn pages(&mut self, count: u64) -> Pages {
+    pub(crate) fn pages(&mut self, count: u64) -> Pages {
         let pages = self.reserve(count);
         self.map(pages, 3);
         pages
     }
 
     /// RAM and addresses, not mapped.
-    pub fn reserve(&mut self, count: u64) -> Pages {
+    pub(crate) fn reserve(&mut self, count: u64) -> Pages {
         self.next_iova -= count * PAGE;
         let pages = Pages { iova: self.next_iova, offset: self.next_offset, size: count * PAGE };
         self.next_offset += count * PAGE;
         pages
     }
 
-    pub fn map(&mut self, pages: Pages, flags: u32) {
+    pub(crate) fn map(&mut self, pages: Pages, flags: u32) {
         for at in (0..pages.size).step_by(PAGE as usize) {
             self.client.map(pages.iova + at, PAGE, pages.offset + at, flags).unwrap();
         }
     }
 
-    pub fn unmap(&mut self, pages: Pages) {
+    pub(crate) fn unmap(&mut self, pages: Pages) {
         self.client.unmap(pages.iova, pages.size).unwrap();
     }
 
@@ -164,7 +183,7 @@ impl Driver {
     }
 
     /// Makes the next I/O queue pair.
-    pub fn create_queue(&mut self) {
+    pub(crate) fn create_queue(&mut self) {
         let id = self.queues.len() as u16;
         let queue = self.queue(id);
         let size = (ENTRIES - 1) << 16 | u32::from(id);
@@ -177,25 +196,25 @@ impl Driver {
     }
 
     /// Puts a command on a queue without ringing.
-    pub fn put(&mut self, queue: usize, command: Command) {
+    pub(crate) fn put(&mut self, queue: usize, command: Command) {
         let queue = &mut self.queues[queue];
         let at = queue.submissions.offset + u64::from(queue.tail) * 64;
         self.client.set_ram(at, &command.bytes());
         queue.tail = (queue.tail + 1) % queue.entries;
     }
 
-    pub fn ring(&mut self, queue: usize) {
+    pub(crate) fn ring(&mut self, queue: usize) {
         let (id, tail) = (u64::from(self.queues[queue].id), self.queues[queue].tail);
         self.write(0x1000 + 8 * id, &u32s(&[tail]));
     }
 
-    pub fn submit(&mut self, queue: usize, command: Command) {
+    pub(crate) fn submit(&mut self, queue: usize, command: Command) {
         self.put(queue, command);
         self.ring(queue);
     }
 
     /// A completion that is there, if any.
-    pub fn poll(&mut self, queue: usize) -> Option<Done> {
+    pub(crate) fn poll(&mut self, queue: usize) -> Option<Done> {
         let queue = &mut self.queues[queue];
         let at = queue.completions.offset + u64::from(queue.head) * 16;
         let bytes = self.client.ram(at, 16);
@@ -216,7 +235,7 @@ impl Driver {
     }
 
     /// Waits for a completion and takes it.
-    pub fn wait(&mut self, queue: usize) -> Done {
+    pub(crate) fn wait(&mut self, queue: usize) -> Done {
         loop {
             if let Some(done) = self.poll(queue) {
                 let (id, head) = (u64::from(self.queues[queue].id), self.queues[queue].head);
@@ -235,12 +254,12 @@ impl Driver {
         }
     }
 
-    pub fn admin(&mut self, command: Command) -> Done {
+    pub(crate) fn admin(&mut self, command: Command) -> Done {
         self.submit(0, command);
         self.wait(0)
     }
 
-    pub fn io(&mut self, command: Command) -> Done {
+    pub(crate) fn io(&mut self, command: Command) -> Done {
         self.submit(1, command);
         self.wait(1)
     }

@@ -1,11 +1,11 @@
 //! What the fuzz targets do, on a few inputs: so that they are known to run, and to find.
 
 #[path = "../../fuzz/bodies/commands.rs"]
-pub mod commands;
+pub(crate) mod commands;
 #[path = "../../fuzz/bodies/messages.rs"]
-pub mod messages;
+pub(crate) mod messages;
 #[path = "../../fuzz/bodies/shadow.rs"]
-pub mod shadow;
+pub(crate) mod shadow;
 
 use proptest::prelude::*;
 
