@@ -119,7 +119,7 @@ impl Bench {
                 .write(0x1000 + 4 * u64::from(bytes[1] % 8), &(word() % 20).to_le_bytes()),
             // Anything anywhere in memory: PRP lists, for example.
             2 => {
-                let at = u64::from(word()) % (PAGES * PAGE - 16) & !7;
+                let at = (u64::from(word()) % (PAGES * PAGE - 16)) & !7;
                 self.ram.write_all_at(&bytes[8..], at).unwrap();
             }
             3 => {
@@ -148,7 +148,7 @@ impl Bench {
                 short(10) % 2048,
                 short(12) | short(14) << 16,
                 short(16) | short(18) << 16,
-                short(20) % 600 | short(22) << 16,
+                (short(20) % 600) | (short(22) << 16),
             ],
         );
     }

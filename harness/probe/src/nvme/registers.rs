@@ -120,7 +120,7 @@ impl Registers {
     /// Writes bytes, dword by dword. Anything but whole dwords is ignored, and so are registers that
     /// can't be written.
     pub fn write(&self, offset: u64, data: &[u8]) {
-        if offset % 4 != 0 || data.len() % 4 != 0 {
+        if !offset.is_multiple_of(4) || !data.len().is_multiple_of(4) {
             return;
         }
         for (at, dword) in (offset..).step_by(4).zip(data.chunks_exact(4)) {
