@@ -56,11 +56,14 @@ pub enum DmaError {
     NoAnswer,
 }
 
+/// What comes back from the client: a body, or why not.
+type Answer = Result<Vec<u8>, Errno>;
+
 /// The way to the client, for those who have something to ask of it.
 #[derive(Debug, Default)]
 pub struct Client {
     outgoing: Mutex<Outgoing>,
-    waiting: Mutex<HashMap<u16, Sender<Result<Vec<u8>, Errno>>>>,
+    waiting: Mutex<HashMap<u16, Sender<Answer>>>,
 }
 
 #[derive(Debug, Default)]
@@ -137,7 +140,7 @@ impl Client {
         self.outgoing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<u16, Sender<Result<Vec<u8>, Errno>>>> {
+    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<u16, Sender<Answer>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -57,7 +57,7 @@ impl Controller {
         if !(2..=MAX_ENTRIES).contains(&size) {
             return Err(Status::INVALID_QUEUE_SIZE);
         }
-        if command.prp1 % PAGE != 0 {
+        if !command.prp1.is_multiple_of(PAGE) {
             return Err(Status::PRP_OFFSET);
         }
         // Contiguous queues alone, as CAP says.

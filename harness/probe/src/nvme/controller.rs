@@ -231,7 +231,7 @@ impl Controller {
             return;
         }
         let queue = doorbell / 2;
-        let known = if doorbell % 2 == 0 {
+        let known = if doorbell.is_multiple_of(2) {
             self.submissions[queue].as_mut().map(|queue| Ok(queue.ring(value)))
         } else {
             self.completions[queue].as_mut().map(|queue| queue.ring(value, &self.memory))

@@ -34,7 +34,7 @@ pub fn walk(
         return Err(Prp::Wrong(Status::INVALID_FIELD));
     }
     let wrong = Prp::Wrong(Status::PRP_OFFSET);
-    if prp1 % 4 != 0 {
+    if !prp1.is_multiple_of(4) {
         return Err(wrong);
     }
     let first = (PAGE - prp1 % PAGE).min(size);
@@ -44,13 +44,13 @@ pub fn walk(
         return Ok(());
     }
     if left <= PAGE {
-        if prp2 % PAGE != 0 {
+        if !prp2.is_multiple_of(PAGE) {
             return Err(wrong);
         }
         push(ranges, prp2, left);
         return Ok(());
     }
-    if prp2 % 8 != 0 {
+    if !prp2.is_multiple_of(8) {
         return Err(wrong);
     }
     let mut list = prp2;
@@ -77,7 +77,7 @@ pub fn walk(
         if goes_on {
             list = values.next().unwrap_or_default();
             // A list that goes on begins a page, so it has room for more than a pointer.
-            if list % PAGE != 0 {
+            if !list.is_multiple_of(PAGE) {
                 return Err(wrong);
             }
         }

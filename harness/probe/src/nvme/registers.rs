@@ -74,7 +74,8 @@ pub struct Registers {
     doorbells: Vec<AtomicU32>,
     /// A bit for each doorbell that was written.
     rung: Vec<AtomicU64>,
-    events: Mutex<Vec<Event>>,
+    /// What there is to do; `None` when nobody does anything any more.
+    events: Mutex<Option<Vec<Event>>>,
     waiting: AtomicBool,
     worker: OnceLock<Thread>,
 }
@@ -92,7 +93,7 @@ impl Registers {
             acq: AtomicU64::new(0),
             doorbells: (0..doorbells).map(|_| AtomicU32::new(0)).collect(),
             rung: (0..doorbells.div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
-            events: Mutex::new(Vec::new()),
+            events: Mutex::new(Some(Vec::new())),
             waiting: AtomicBool::new(false),
             worker: OnceLock::new(),
         }
@@ -119,7 +120,7 @@ impl Registers {
     /// Writes bytes, dword by dword. Anything but whole dwords is ignored, and so are registers that
     /// can't be written.
     pub fn write(&self, offset: u64, data: &[u8]) {
-        if offset % 4 != 0 || data.len() % 4 != 0 {
+        if !offset.is_multiple_of(4) || !data.len().is_multiple_of(4) {
             return;
         }
         for (at, dword) in (offset..).step_by(4).zip(data.chunks_exact(4)) {
@@ -133,8 +134,10 @@ impl Registers {
                 self.cc.store(value, Ordering::SeqCst);
                 let (done, settled) = mpsc::sync_channel(1);
                 self.tell(Event::Configure { cc: value, done });
-                // Late is no error: CSTS tells when it is done.
-                let _ = settled.recv_timeout(SETTLE);
+                if self.worker.get().is_some() {
+                    // Late is no error: CSTS tells when it is done.
+                    let _ = settled.recv_timeout(SETTLE);
+                }
             }
             // Interrupt masks are for pin-based interrupts.
             ..=INTMC => {}
@@ -174,7 +177,9 @@ impl Registers {
 
     /// Gives the controller's thread something to do.
     pub fn tell(&self, event: Event) {
-        let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        // Dropped, an event tells those who wait for it that it won't come.
+        let Some(events) = guard.as_mut() else { return };
         // A guest can write to nowhere as often as it likes; once is enough to know.
         if matches!(event, Event::NoDoorbell)
             && events.iter().any(|other| matches!(other, Event::NoDoorbell))
@@ -183,7 +188,7 @@ impl Registers {
         }
         events.push(event);
         self.waiting.store(true, Ordering::SeqCst);
-        drop(events);
+        drop(guard);
         self.wake();
     }
 
@@ -204,7 +209,13 @@ impl Registers {
         if !self.waiting.swap(false, Ordering::SeqCst) {
             return Vec::new();
         }
-        std::mem::take(&mut *self.events.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut guard = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        guard.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Does nothing from now on.
+    pub(super) fn close(&self) {
+        *self.events.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Doorbells that were written, with their latest values.

@@ -35,7 +35,7 @@ pub fn work(mut controller: Controller, shared: &Shared) {
     loop {
         for event in registers.take_events() {
             match event {
-                Event::Stop => return,
+                Event::Stop => return registers.close(),
                 Event::Configure { cc, done } => {
                     controller.configure(cc);
                     // Who waited may have given up.
@@ -54,11 +54,8 @@ pub fn work(mut controller: Controller, shared: &Shared) {
                 }
             }
         }
-        registers.take_rung(|doorbell, value| controller.rung(doorbell, value));
-        let busy = controller.round(|| attacks.try_now());
-        let next = earliest(controller.ripen(!busy), attacks.deadline());
-        controller.report_events();
-        controller.interrupt();
+        let (busy, due) = controller.turn(|| attacks.try_now());
+        let next = earliest(due, attacks.deadline());
         attacks.try_now();
         if !busy {
             rest(next);
@@ -90,8 +87,34 @@ impl Controller {
         }
     }
 
-    /// Serves each queue in turn; `between` runs when commands were carried out and, where they
-    /// are held back, not completed. Says whether there may be more.
+    /// One turn on the caller's thread, for those who have no other: configures, takes doorbells,
+    /// carries commands out and completes them. Says whether there may be more to do.
+    pub fn step(&mut self) -> bool {
+        for event in self.registers.take_events() {
+            match event {
+                Event::Configure { cc, .. } => self.configure(cc),
+                Event::Reset { .. } => self.reset(),
+                Event::NoDoorbell => self.no_doorbell(),
+                Event::Attack { .. } | Event::Stop => {}
+            }
+        }
+        self.turn(|| ()).0
+    }
+
+    /// Takes doorbells, carries commands out and completes them; `between` runs when commands were
+    /// carried out and, where they are held back, not completed. Says whether there may be more,
+    /// and when the next command is due.
+    fn turn(&mut self, between: impl FnMut()) -> (bool, Option<Instant>) {
+        let registers = Arc::clone(&self.registers);
+        registers.take_rung(|doorbell, value| self.rung(doorbell, value));
+        let busy = self.round(between);
+        let due = self.ripen(!busy);
+        self.report_events();
+        self.interrupt();
+        (busy, due)
+    }
+
+    /// Serves each queue in turn.
     fn round(&mut self, mut between: impl FnMut()) -> bool {
         let mut busy = false;
         for queue in 0..self.submissions.len() {
