@@ -13,6 +13,7 @@
 //! util/cutils.c, `get_relocated_path`, since 7.1). All paths that are compiled in then start there:
 //! firmware, configuration and modules. So a module of the system's QEMU, on which another build
 //! aborts, is not seen; and no namespace and no privilege is needed.
+//! (`/run/qemu/VERSION`, which is not looked for there, has modules of this very build, if any.)
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -99,6 +99,30 @@ fn all_recipes_fetch() {
 }
 
 #[test]
+fn all_qemus_fetch_and_run() {
+    if !wanted() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let given = env::var_os("DMARIG_TEST_CACHE").map(PathBuf::from);
+    let cache = Cache::open(Some(&given.unwrap_or(dir.path().join("cache")))).unwrap();
+    for recipe in cache.recipes().qemus() {
+        let (progress, start) = (Seen::default(), Instant::now());
+        let fetched = cache.fetch(recipe, &FetchOptions::default(), &progress).unwrap();
+        let took = start.elapsed();
+        let seen = [&progress.bytes, &progress.total].map(|count| count.load(Ordering::Relaxed));
+        assert_eq!(seen[0], seen[1]);
+        let tree = cache.qemu(&recipe.name).unwrap().unwrap();
+        let output = Command::new(&tree.program).arg("--version").output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains(&format!("(Debian {})", tree.version)), "{output:?}");
+        let (packages, bytes) = (fetched.packages.len(), fetched.bytes);
+        eprintln!("{} {}: {packages} packages, {bytes} bytes, {took:?}", tree.name, tree.version);
+    }
+    assert_eq!(cache.qemus().unwrap().len(), 3);
+}
+
+#[test]
 fn a_mirror_that_is_not_there() {
     if !wanted() {
         return;

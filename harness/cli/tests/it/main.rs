@@ -13,6 +13,7 @@ mod probes;
 mod qemus;
 mod results;
 mod signals;
+mod trees;
 
 use std::process::ExitCode;
 
@@ -103,6 +104,11 @@ fn main() -> ExitCode {
             the_first_ends_a_qemu_that_never_connects,
             the_first_ends_a_qemu_that_never_answers,
             a_killed_run_leaves_no_qemu_and_a_readable_record;
+        trees:
+            one_that_was_not_fetched_is_told_how_to_get,
+            the_list_names_them_and_a_wrong_name_is_refused,
+            nothing_of_the_system_is_loaded,
+            each_runs_a_kernel_in_a_guest;
     };
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
