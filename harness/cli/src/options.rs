@@ -53,6 +53,9 @@ pub(crate) struct Selection {
     /// Put a file into the guest, below /add (may be repeated)
     #[arg(long = "add", value_name = "FILE")]
     pub(crate) adds: Vec<PathBuf>,
+    /// Load one more of the kernel's modules, with those that it needs (may be repeated)
+    #[arg(long = "module", value_name = "NAME")]
+    pub(crate) load: Vec<String>,
     /// Stretch every deadline by this factor
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
     pub(crate) patience: f64,

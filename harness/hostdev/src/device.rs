@@ -138,7 +138,7 @@ pub(crate) fn inspect(tree: &Tree, address: Address) -> Result<Device, Error> {
         console: text(&real.join("boot_vga")).as_deref() == Some("1"),
         storage: storage::below(tree, &real),
         network: network::below(tree, &real),
-        openers: openers(tree, &real, group),
+        openers: openers(tree, &real),
         process: Process::of_this(tree),
         hint: iommu_hint(tree),
         locked_nodes: group.map(|group| locked_nodes(tree, group)).unwrap_or_default(),
@@ -246,13 +246,16 @@ fn loadable(tree: &Tree) -> bool {
     })
 }
 
-/// Who has the device open already: by its group, or by its own node.
-fn openers(tree: &Tree, device: &Path, group: Option<u32>) -> Vec<Opener> {
-    // Nobody can unless a driver of VFIO has it.
-    let group = group.filter(|_| is_vfio(link_name(&device.join("driver")).as_deref()));
-    let mut nodes: Vec<_> = group.map(|group| format!("/dev/vfio/{group}")).into_iter().collect();
-    nodes.extend(own_node(device).map(|name| format!("/dev/vfio/devices/{name}")));
-    tree.openers(&nodes.into_iter().map(PathBuf::from).collect())
+/// Who has the device open by VFIO: by its group, or by its own node.
+///
+/// That there is such a node decides, not that a driver of VFIO has the device: the kernel takes that
+/// link away while it still waits for those who have it open.
+pub(crate) fn openers(tree: &Tree, device: &Path) -> Vec<Opener> {
+    let group = link_name(&device.join("iommu_group")).map(|group| format!("vfio/{group}"));
+    let own = own_node(device).map(|name| format!("vfio/devices/{name}"));
+    let nodes = group.into_iter().chain(own);
+    let nodes = nodes.filter(|node| tree.path("dev").join(node).exists());
+    tree.openers(&nodes.map(|node| Path::new("/dev").join(node)).collect())
 }
 
 /// The name of the device's own node, which there is while a driver of VFIO has the device, where

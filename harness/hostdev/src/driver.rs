@@ -13,14 +13,17 @@ use std::{
 };
 
 use crate::{
-    Address, Error, Host,
+    Address, Error, Host, device,
     tree::{link_name, text, write},
 };
 
-/// Between two looks at a link: short against what drivers take.
+/// Between two looks at a link: short against what drivers take, and longer the longer they take.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
+const LOOK_AGAIN_AT_LAST: Duration = Duration::from_millis(100);
 
-/// The lever of one device.
+const SEE_LOG: &str = "the kernel's log may tell why (dmesg)";
+
+/// The levers of one device.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Levers<'a> {
     host: &'a Host,
@@ -56,22 +59,38 @@ impl<'a> Levers<'a> {
         self.order(&self.file("driver_override"), driver.unwrap_or(""))
     }
 
-    /// Has the device's driver let go of it. VFIO lets go when the last program has closed it.
+    /// Waits until no program has the device open by VFIO any more.
+    ///
+    /// Without that the order to let go would wait for them in the kernel, where nothing can end it
+    /// (and would have QEMU, if it is one, take the device out of its guest).
+    pub(crate) fn closed(self) -> Result<(), Error> {
+        let opener = || device::openers(&self.host.tree, &self.host.device_directory(self.address));
+        let hint = "end that, and the next run of dmarig gives the device back";
+        self.wait(
+            |_| opener().is_empty(),
+            || {
+                let opener = opener().first().map(ToString::to_string);
+                (format!("{} has it open", opener.unwrap_or_default()), hint.to_owned())
+            },
+        )
+    }
+
+    /// Has the device's driver let go of it.
     pub(crate) fn release(self) -> Result<(), Error> {
-        let Some(driver) = self.driver() else { return Ok(()) };
-        let written = self.order(&self.file("driver/unbind"), &self.address.to_string());
-        // It may have let go by itself between the look and the order.
         if self.driver().is_none() {
             return Ok(());
         }
-        written?;
+        // The link is gone before the driver has let go; only the answer tells that it has.
+        match self.order(&self.file("driver/unbind"), &self.address.to_string()) {
+            // It has let go by itself between the look and the order.
+            Err(Error::Write { .. }) if self.driver().is_none() => Ok(()),
+            other => other,
+        }?;
         self.wait(
             |levers| levers.driver().is_none(),
             || {
-                (
-                    format!("the driver {driver} still has it"),
-                    "the kernel's log may tell why (dmesg)".into(),
-                )
+                let driver = self.driver().unwrap_or_default();
+                (format!("the driver {driver} still has it"), SEE_LOG.to_owned())
             },
         )
     }
@@ -122,13 +141,15 @@ impl<'a> Levers<'a> {
         otherwise: impl Fn() -> (String, String),
     ) -> Result<(), Error> {
         let start = Instant::now();
+        let mut pause = LOOK_AGAIN;
         while !is_so(self) {
             if start.elapsed() >= self.host.patience {
                 let (what, hint) = otherwise();
                 let (address, after) = (self.address, start.elapsed());
                 return Err(Error::Stuck { address, what, after, hint });
             }
-            thread::sleep(LOOK_AGAIN);
+            thread::sleep(pause);
+            pause = (pause * 2).min(LOOK_AGAIN_AT_LAST);
         }
         Ok(())
     }
@@ -158,17 +179,8 @@ impl<'a> Levers<'a> {
                     self.host.tree.shown(path).display()
                 ),
                 after: start.elapsed(),
-                hint: self.holder(),
+                hint: SEE_LOG.to_owned(),
             }),
-        }
-    }
-
-    /// Who may be in the way of an order.
-    fn holder(self) -> String {
-        let device = self.host.inspect(self.address).ok();
-        match device.as_ref().and_then(|device| device.openers.first()) {
-            Some(opener) => format!("{opener} has it open: end that"),
-            None => "the kernel's log may tell why (dmesg)".to_owned(),
         }
     }
 

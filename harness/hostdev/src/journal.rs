@@ -207,6 +207,8 @@ pub(crate) fn give_back(host: &Host, address: Address, before: &Before) -> Resul
     if now == before.driver {
         return Ok(());
     }
+    // While the kernel still waits for those who have it open it shows no driver.
+    levers.closed()?;
     match now.as_deref() {
         // Not what was bound here: somebody else has given it to another driver since.
         Some(driver) if driver != VFIO_PCI => return Ok(()),

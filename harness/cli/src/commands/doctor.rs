@@ -69,6 +69,7 @@ impl Doctor {
             stock_boot: false,
             append: Vec::new(),
             adds: Vec::new(),
+            load: Vec::new(),
             patience: 1.0,
         }
     }

@@ -6,6 +6,7 @@ mod cases;
 mod disks;
 mod fake_qemu;
 mod guests;
+mod hand_over;
 mod kernels;
 mod place;
 mod qemus;
@@ -31,6 +32,9 @@ fn main() -> ExitCode {
     // The tests make links to this binary that QEMUs are taken from.
     if let Some(script) = fake_qemu::Script::of_this_process() {
         return fake_qemu::play(script);
+    }
+    if hand_over::is_program() {
+        return hand_over::play();
     }
     let trials = trials! {
         cases:
@@ -81,6 +85,10 @@ fn main() -> ExitCode {
             a_program_that_fails_in_a_guest,
             a_program_that_is_killed_in_a_guest,
             metrics_in_a_guest;
+        hand_over:
+            a_module_that_is_asked_for_is_loaded_with_what_it_needs_in_a_guest,
+            a_module_that_there_is_none_of,
+            a_disk_goes_to_vfio_and_comes_back_in_a_guest;
         results:
             judging_again_gives_the_same,
             the_plan_is_what_was_run,

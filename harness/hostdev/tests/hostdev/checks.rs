@@ -179,7 +179,7 @@ fn nodes_that_a_user_may_not_open() {
     fake.file(&format!("dev/vfio/{DISK_GROUP}"), "");
     // Their owner may not either, should this test not be run by root.
     for node in ["dev/vfio/vfio", &format!("dev/vfio/{DISK_GROUP}")] {
-        fs::set_permissions(fake.path(node), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(fake.path(node), fs::Permissions::from_mode(0o0)).unwrap();
     }
     let look = || {
         // Refused where this isn't root, whose rights are then not there to be dropped.
@@ -197,6 +197,7 @@ fn a_device_that_a_guest_has() {
     check(DISK, &Wishes::default(), &["handed over already, to process 77 (qemu)"], |fake| {
         fake.remove(&format!("{DISK_PATH}/driver"));
         fake.link(&format!("{DISK_PATH}/driver"), "sys/bus/pci/drivers/vfio-pci");
+        fake.file("dev/vfio/5", "");
         fake.process(77, "qemu", "/dev/vfio/5");
     });
 }

@@ -133,6 +133,19 @@ fn what_can_not_be_mended_stays_for_the_next() {
 }
 
 #[test]
+fn what_is_open_is_not_waited_for_in_the_kernel() {
+    let fake = Fake::alive();
+    killed(&fake);
+    fake.process(77, "qemu", "/dev/vfio/5");
+    let mended = fake.hasty().mend(&fake.state()).unwrap();
+    let said = mended[0].to_string();
+    assert!(said.contains("process 77 (qemu) has it open after 0.2 s; end that"), "{said}");
+    assert_eq!(fake.driver(DISK).as_deref(), Some("vfio-pci"));
+    fake.remove("proc/77");
+    assert!(mend(&fake)[0].ends_with("back to nvme"));
+}
+
+#[test]
 fn a_driver_or_a_device_that_is_gone() {
     let fake = Fake::alive();
     killed(&fake);
