@@ -34,16 +34,22 @@ struct Held {
     before: Before,
 }
 
-pub(crate) fn bind(host: &Host, devices: &[Device], state: &Path) -> Result<Bound, Error> {
-    let first = &devices[0];
+pub(crate) fn bind(
+    host: &Host,
+    device: &Device,
+    companions: &[Device],
+    state: &Path,
+) -> Result<Bound, Error> {
+    let address = device.address;
     let no_group = || Error::NoInterface {
-        address: first.address,
+        address,
         wanted: "VFIO",
         reason: "it is in no IOMMU group; see its obstacles".to_owned(),
     };
-    let group = first.group.ok_or_else(no_group)?;
-    let mut bound = Bound { host: host.clone(), held: Vec::new(), address: first.address, group };
-    let Err(error) = bound.take(devices, state) else { return Ok(bound) };
+    let group = device.group.ok_or_else(no_group)?;
+    let mut bound = Bound { host: host.clone(), held: Vec::new(), address, group };
+    let addresses = std::iter::once(device).chain(companions).map(|device| device.address);
+    let Err(error) = bound.take(addresses, state) else { return Ok(bound) };
     // An order that hangs may be carried out yet, and then the device has no driver after all: it
     // stays in the journal.
     let hangs = matches!(error, Error::Stuck { .. });
@@ -124,10 +130,14 @@ impl Bound {
         self.give_back(false)
     }
 
-    fn take(&mut self, devices: &[Device], state: &Path) -> Result<(), Error> {
-        for device in devices {
-            let entry = Entry::claim(&self.host, state, device.address)?;
-            self.take_one(device.address, entry)?;
+    fn take(
+        &mut self,
+        addresses: impl Iterator<Item = Address>,
+        state: &Path,
+    ) -> Result<(), Error> {
+        for address in addresses {
+            let entry = Entry::claim(&self.host, state, address)?;
+            self.take_one(address, entry)?;
         }
         let host = self.host.clone();
         let levers = Levers::new(&host, self.address);

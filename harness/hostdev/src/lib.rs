@@ -9,8 +9,7 @@
 //! which is `/` but for tests.
 //!
 //! Calls block: reading takes milliseconds; binding and restoring take as long as drivers take to let
-//! go of a device or to find it, which for a disk is a second or more, and end at
-//! [`Host::patience`].
+//! go of a device or to take it, and programs to close it, each of which ends at [`Host::patience`].
 
 mod address;
 mod arguments;
@@ -51,9 +50,9 @@ pub struct Host {
 }
 
 impl Host {
-    /// How long a driver gets to let go of a device or to take it, unless it is told otherwise. What
-    /// takes longer hangs: a disk with much in flight was never seen to take over two seconds, an
-    /// emulated one ten.
+    /// How long a driver gets to let go of a device or to take it, and programs to close it, unless it
+    /// is told otherwise. An idle disk takes under a second, even where host and disk are emulated; what
+    /// takes as long as this hangs.
     pub const PATIENCE: Duration = Duration::from_secs(30);
 
     /// The host that this runs on.
@@ -95,16 +94,21 @@ impl Host {
         candidates::list(self)
     }
 
-    /// Takes the devices from their drivers and gives them to vfio-pci; the first is the one that the
-    /// guest gets, the others share its group. `state` is the directory of the journal, the same for
-    /// all runs on this host; it is made where it isn't there.
+    /// Takes a device, and companions that share its group, from their drivers and gives them to
+    /// vfio-pci. `state` is the directory of the journal, the same for all runs on this host; it is
+    /// made where it isn't there.
     ///
     /// Nothing is checked here but that no other run has one of them: see [`Device::obstacles`].
     ///
     /// # Errors
     /// What failed, where all is again as it was, or [`Error::AndBack`], where it isn't.
-    pub fn bind(&self, devices: &[Device], state: &Path) -> Result<Bound, Error> {
-        bind::bind(self, devices, state)
+    pub fn bind(
+        &self,
+        device: &Device,
+        companions: &[Device],
+        state: &Path,
+    ) -> Result<Bound, Error> {
+        bind::bind(self, device, companions, state)
     }
 
     /// Brings back what runs have left that were killed between bind and restore. What a live run

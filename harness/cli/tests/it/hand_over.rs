@@ -157,7 +157,7 @@ pub(crate) fn play() -> ExitCode {
             stay();
         }
         Some(_) => {
-            let _bound = Host::real().bind(&[disk()], STATE.as_ref()).unwrap();
+            let _bound = Host::real().bind(&disk(), &[], STATE.as_ref()).unwrap();
             stay();
         }
     }
@@ -257,7 +257,7 @@ impl Guest {
 
     fn there_and_back(&self) {
         let start = Instant::now();
-        let bound = self.host.bind(&[self.look()], STATE.as_ref()).unwrap();
+        let bound = self.host.bind(&self.look(), &[], STATE.as_ref()).unwrap();
         println!("bind {} s", start.elapsed().as_secs_f64());
         assert_eq!(self.driver().as_deref(), Some("vfio-pci"));
         assert_eq!(bound.interface(Choice::default()).unwrap(), Interface::Legacy);
@@ -304,7 +304,7 @@ impl Guest {
         let child = another("bind");
         let alive = self.mend(&self.host);
         assert!(matches!(alive, Outcome::Alive(Some(id)) if id == child.0.id()), "{alive:?}");
-        let taken = self.host.bind(&[self.look()], STATE.as_ref()).unwrap_err();
+        let taken = self.host.bind(&self.look(), &[], STATE.as_ref()).unwrap_err();
         assert!(matches!(taken, Error::Taken { .. }), "{taken}");
         drop(child);
         assert_eq!(self.driver().as_deref(), Some("vfio-pci"));

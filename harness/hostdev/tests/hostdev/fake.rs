@@ -21,8 +21,9 @@ const PORT_PATH: &str = "sys/devices/pci0000:00/0000:00:1c.0";
 pub(crate) const DISK_PATH: &str = "sys/devices/pci0000:00/0000:00:1c.0/0000:03:00.0";
 pub(crate) const NIC_PATH: &str = "sys/devices/pci0000:00/0000:00:1d.0/0000:04:00.0";
 
-/// What a driver that hangs, or does nothing, gets.
-const SOON: Duration = Duration::from_millis(200);
+/// What a driver that hangs, or does nothing, gets; enough for one that does its work on a machine that
+/// is busy.
+const SOON: Duration = Duration::from_secs(1);
 
 /// A host with an IOMMU and VFIO, a disk, a network card and a display, all idle, run by root.
 pub(crate) struct Fake {
