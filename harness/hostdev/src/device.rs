@@ -50,8 +50,7 @@ pub struct Device {
     pub(crate) openers: Vec<Opener>,
     pub(crate) process: Process,
     pub(crate) hint: IommuHint,
-    /// Nodes that this process would have to open and may not.
-    pub(crate) locked_nodes: Vec<PathBuf>,
+    pub(crate) locked: Locked,
 }
 
 /// Something in an IOMMU group.
@@ -101,6 +100,13 @@ pub struct Vfio {
     pub iommufd: bool,
 }
 
+/// Nodes that are there and that this process may not read and write, by interface.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Locked {
+    pub(crate) legacy: Vec<PathBuf>,
+    pub(crate) iommufd: Vec<PathBuf>,
+}
+
 /// Why there may be no IOMMU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum IommuHint {
@@ -141,7 +147,7 @@ pub(crate) fn inspect(tree: &Tree, address: Address) -> Result<Device, Error> {
         openers: openers(tree, &real),
         process: Process::of_this(tree),
         hint: iommu_hint(tree),
-        locked_nodes: group.map(|group| locked_nodes(tree, group)).unwrap_or_default(),
+        locked: locked(tree, &real, group),
     })
 }
 
@@ -265,14 +271,17 @@ pub(crate) fn own_node(device: &Path) -> Option<String> {
     names(&directory).into_iter().find(|name| directory.join(name).join("dev").exists())
 }
 
-/// Those of VFIO's nodes that are there and that this process may not read and write.
-fn locked_nodes(tree: &Tree, group: u32) -> Vec<PathBuf> {
-    let nodes = ["dev/vfio/vfio".to_owned(), format!("dev/vfio/{group}"), "dev/iommu".to_owned()];
-    let locked = |node: &String| {
-        let path = tree.path(node);
-        (path.exists() && !may_use(&path)).then(|| tree.shown(&path))
+fn locked(tree: &Tree, device: &Path, group: Option<u32>) -> Locked {
+    let locked = |nodes: [Option<String>; 2]| {
+        let paths = nodes.into_iter().flatten().map(|node| tree.path("dev").join(node));
+        let locked = paths.filter(|path| path.exists() && !may_use(path));
+        locked.map(|path| tree.shown(&path)).collect()
     };
-    nodes.iter().filter_map(locked).collect()
+    let own = own_node(device).map(|name| format!("vfio/devices/{name}"));
+    Locked {
+        legacy: locked([Some("vfio/vfio".to_owned()), group.map(|group| format!("vfio/{group}"))]),
+        iommufd: locked([Some("iommu".to_owned()), own]),
+    }
 }
 
 /// Whether this process may read and write a file.

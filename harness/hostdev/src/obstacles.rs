@@ -291,8 +291,19 @@ impl Device {
             let driver = self.driver.clone();
             obstacles.push(Obstacle::NotRoot { address, driver, group });
         }
-        if !self.locked_nodes.is_empty() {
-            obstacles.push(Obstacle::Locked { address, nodes: self.locked_nodes.clone() });
+        let locked = &self.locked;
+        let nodes = match wishes.interface {
+            Some(Interface::Legacy) => &locked.legacy,
+            Some(Interface::Iommufd) => &locked.iommufd,
+            // One way that is open is enough.
+            None if self.vfio.container && self.vfio.iommufd && locked.legacy.is_empty() => {
+                &locked.legacy
+            }
+            None if self.vfio.iommufd => &locked.iommufd,
+            None => &locked.legacy,
+        };
+        if !nodes.is_empty() {
+            obstacles.push(Obstacle::Locked { address, nodes: nodes.clone() });
         }
         if let (Some(limit), false) = (self.process.memory_lock, self.process.may_lock) {
             let needed = match wishes.guest_memory {

@@ -176,20 +176,37 @@ fn an_ordinary_user() {
 #[test]
 fn nodes_that_a_user_may_not_open() {
     let fake = Fake::new();
-    fake.file(&format!("dev/vfio/{DISK_GROUP}"), "");
-    // Their owner may not either, should this test not be run by root.
-    for node in ["dev/vfio/vfio", &format!("dev/vfio/{DISK_GROUP}")] {
-        fs::set_permissions(fake.path(node), fs::Permissions::from_mode(0o0)).unwrap();
-    }
-    let look = || {
-        // Refused where this isn't root, whose rights are then not there to be dropped.
-        let _ = rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(65534));
-        fake.obstacles(DISK, &Wishes::default())
+    let group = format!("dev/vfio/{DISK_GROUP}");
+    let lock = |node: &str, mode| {
+        fs::set_permissions(fake.path(node), fs::Permissions::from_mode(mode)).unwrap();
     };
-    // The rights are those of a thread.
-    let said = std::thread::scope(|scope| scope.spawn(look).join().unwrap());
+    let said = |interface| {
+        let wishes = Wishes { interface, ..Wishes::default() };
+        // The rights are those of a thread.
+        let look = || {
+            // Refused where this isn't root, whose rights are then not there to be dropped.
+            let _ = rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(65534));
+            fake.obstacles(DISK, &wishes)
+        };
+        std::thread::scope(|scope| scope.spawn(look).join().unwrap())
+    };
+    // Their owner may not either, should this test not be run by root.
+    fake.file(&group, "");
+    lock("dev/vfio/vfio", 0o0);
+    lock(&group, 0o0);
     let text = "may not read and write /dev/vfio/vfio, /dev/vfio/5: run dmarig as root";
-    assert!(said.contains(text), "{said}");
+    assert!(said(None).contains(text), "{}", said(None));
+    // One way is enough, unless the other is asked for.
+    fake.file("dev/iommu", "");
+    lock("dev/iommu", 0o666);
+    assert_eq!(said(None), "");
+    assert!(said(Some(Interface::Legacy)).contains(text));
+    lock("dev/iommu", 0o0);
+    lock("dev/vfio/vfio", 0o666);
+    lock(&group, 0o666);
+    assert_eq!(said(None), "");
+    let text = "may not read and write /dev/iommu:";
+    assert!(said(Some(Interface::Iommufd)).contains(text));
 }
 
 #[test]
