@@ -14,7 +14,14 @@ use std::{
 
 use dmarig_hostdev::{Address, Choice, Host, Wishes, qemu_arguments};
 
-fn main() -> Result<ExitCode, Box<dyn Error>> {
+fn main() -> ExitCode {
+    run().unwrap_or_else(|error| {
+        eprintln!("{error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run() -> Result<ExitCode, Box<dyn Error>> {
     let mut words = std::env::args().skip(1);
     let address: Address =
         words.next().ok_or("give the device's address and a command")?.parse()?;
