@@ -56,6 +56,9 @@ pub(crate) struct Selection {
     /// Program that serves probes, as `dmarig probe` does [default: this one]
     #[arg(long, value_name = "PATH", hide = true)]
     pub(crate) probe_program: Option<PathBuf>,
+    /// Load one more of the kernel's modules, with those that it needs (may be repeated)
+    #[arg(long = "module", value_name = "NAME")]
+    pub(crate) load: Vec<String>,
     /// Stretch every deadline by this factor
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
     pub(crate) patience: f64,

@@ -274,15 +274,19 @@ impl<'a> Preparer<'a> {
         kernel: &Kernel,
         device: Device,
     ) -> Result<dmarig_images::Initramfs, String> {
-        let wanted = kernel.modules(device);
+        let selection = self.selection;
+        let asked_for = &selection.load;
+        let mut wanted: Vec<&str> = kernel.modules(device);
+        wanted.extend(asked_for.iter().map(String::as_str));
         let directory = self.kernel(&kernel.name)?.image.modules.clone();
         let modules = match (wanted.is_empty(), directory) {
             (true, _) => Vec::new(),
             (false, Some(directory)) => {
                 self.cache.closure(&directory, &wanted).map_err(|error| error.to_string())?
             }
-            // Without a configuration nobody knows whether they are built in: the guest will show.
-            (false, None) if kernel.config.is_none() => Vec::new(),
+            // Without a configuration nobody knows whether they are built in: the guest will show. What
+            // the user asks for is not left to that.
+            (false, None) if kernel.config.is_none() && asked_for.is_empty() => Vec::new(),
             (false, None) => {
                 return Err(format!(
                     "kernel {} has {} as modules, and there are none beside it: name their \

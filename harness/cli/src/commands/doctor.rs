@@ -73,6 +73,7 @@ impl Doctor {
             append: Vec::new(),
             adds: Vec::new(),
             probe_program: None,
+            load: Vec::new(),
             patience: 1.0,
         }
     }

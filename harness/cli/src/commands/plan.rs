@@ -56,6 +56,9 @@ struct Options {
     /// Put a file into the guest, below /add
     #[arg(long = "add", value_name = "FILE")]
     adds: Vec<std::path::PathBuf>,
+    /// Load one more of the kernel's modules, with those that it needs
+    #[arg(long = "module", value_name = "NAME")]
+    load: Vec<String>,
 }
 
 impl Plan {
@@ -104,6 +107,7 @@ impl Options {
             append: self.append,
             adds: self.adds,
             probe_program: None,
+            load: self.load,
             patience: 1.0,
         }
     }

@@ -253,6 +253,9 @@ fn again(selection: &Selection, selected: &Selected, cell: &Cell) -> String {
     for add in &selection.adds {
         option("--add", &add.display().to_string());
     }
+    for name in &selection.load {
+        option("--module", name);
+    }
     if selection.stock_boot {
         words.push("--stock-boot".into());
     }

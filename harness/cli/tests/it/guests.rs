@@ -36,35 +36,29 @@ fn main() {
 }
 "#;
 
-/// The program, without need of a dynamic linker.
 fn program() -> String {
     static PROGRAM_FILE: OnceLock<PathBuf> = OnceLock::new();
-    let file = PROGRAM_FILE.get_or_init(|| {
-        let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-        // Other test processes may be doing the same.
-        let own = tempfile::tempdir_in(&directory).unwrap();
-        let (source, built) = (own.path().join("program.rs"), own.path().join("program"));
-        fs::write(&source, PROGRAM).unwrap();
-        let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-        let output = Command::new(rustc)
-            .args([
-                "-O",
-                "--edition=2021",
-                "-C",
-                "target-feature=+crt-static",
-                "-C",
-                "strip=symbols",
-                "-o",
-            ])
-            .args([&built, &source])
-            .output()
-            .expect("rustc, which has built this test");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let file = directory.join("program");
-        fs::rename(built, &file).unwrap();
-        file
-    });
-    file.display().to_string()
+    PROGRAM_FILE.get_or_init(|| built("program", PROGRAM)).display().to_string()
+}
+
+/// A program from its source, without need of a dynamic linker.
+pub(crate) fn built(name: &str, text: &str) -> PathBuf {
+    let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    // Other test processes may be doing the same.
+    let own = tempfile::tempdir_in(&directory).unwrap();
+    let (source, built) = (own.path().join("program.rs"), own.path().join(name));
+    fs::write(&source, text).unwrap();
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let output = Command::new(rustc)
+        .args(["-O", "--edition=2021", "-C", "target-feature=+crt-static"])
+        .args(["-C", "strip=symbols", "-o"])
+        .args([&built, &source])
+        .output()
+        .expect("rustc, which has built this test");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let file = directory.join(name);
+    fs::rename(built, &file).unwrap();
+    file
 }
 
 /// Runs the program in a guest, with more lines for the case file.

@@ -7,6 +7,7 @@ mod disks;
 mod fake_probe;
 mod fake_qemu;
 mod guests;
+mod hand_over;
 mod kernels;
 mod place;
 mod probes;
@@ -37,6 +38,9 @@ fn main() -> ExitCode {
     }
     if let Some(script) = fake_probe::ProbeScript::of_this_process() {
         return fake_probe::play(script);
+    }
+    if hand_over::is_program() {
+        return hand_over::play();
     }
     let trials = trials! {
         cases:
@@ -94,6 +98,10 @@ fn main() -> ExitCode {
             a_program_that_fails_in_a_guest,
             a_program_that_is_killed_in_a_guest,
             metrics_in_a_guest;
+        hand_over:
+            a_module_that_is_asked_for_is_loaded_with_what_it_needs_in_a_guest,
+            a_module_that_there_is_none_of,
+            a_disk_goes_to_vfio_and_comes_back_in_a_guest;
         results:
             judging_again_gives_the_same,
             the_plan_is_what_was_run,
