@@ -370,7 +370,7 @@ mod tests {
 
     #[test]
     fn a_cache_that_the_loader_would_misread_is_refused() {
-        assert!(check_path(Path::new("/home/a b/'c'")).is_ok());
+        assert!(check_path(Path::new("/var/a b/'c'")).is_ok());
         for path in ["/a:b", "/a;b", "/$ORIGIN/b"] {
             let error = check_path(Path::new(path)).unwrap_err();
             assert!(error.to_string().contains(path), "{error}");
