@@ -75,6 +75,7 @@ fn run_through(
         let file = options.read(true).write(true).custom_flags(flags).open(&disk.path);
         file.with_context(|| format!("can't open {}", disk.path.display()))
     };
+    disk.contents.used = job.used;
     settle(&disk.name);
     let size = open()?.seek(SeekFrom::End(0)).context("can't learn the disk's size")?;
     let blocks = validate(job, size)?;

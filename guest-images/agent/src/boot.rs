@@ -65,7 +65,8 @@ pub(crate) fn load_modules(cmdline: &str) -> Vec<(String, Option<String>)> {
 /// the load order.
 fn module_name(path: &Path) -> String {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    let name = stem.split_once('-').filter(|(number, _)| number.bytes().all(|c| c.is_ascii_digit()));
+    let name =
+        stem.split_once('-').filter(|(number, _)| number.bytes().all(|c| c.is_ascii_digit()));
     name.map_or(&*stem, |(_, name)| name).to_owned()
 }
 

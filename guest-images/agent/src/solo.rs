@@ -52,6 +52,7 @@ fn parse(text: &str) -> Result<(Job, Option<Device>)> {
                 threads: options.number("threads", 1)?,
                 span: options.number("span", 0)?,
                 seed: options.number("seed", 1)?,
+                used: options.number::<u8>("used", 0)? != 0,
             };
             (Job::Block(job), Some(device))
         }
@@ -192,6 +193,7 @@ mod tests {
             threads: 1,
             span: 0,
             seed: 1,
+            used: false,
         };
         assert_eq!((job, device), (Job::Block(expected), Some(Device::VirtioBlk)));
         assert_eq!(parse("idle").unwrap(), (Job::Idle, None));

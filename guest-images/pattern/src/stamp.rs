@@ -7,7 +7,9 @@ pub const SECTOR_WORDS: usize = SECTOR as usize / 8;
 /// Bytes of one sector.
 pub const SECTOR: u64 = 512;
 /// `DMARIGSC` in the order of bytes on the disk.
-const MAGIC: u64 = u64::from_le_bytes(*b"DMARIGSC");
+/// What each sector of a workload begins with.
+pub const MAGIC: &[u8; 8] = b"DMARIGSC";
+const MAGIC_WORD: u64 = u64::from_le_bytes(*MAGIC);
 
 /// The write that data comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +25,7 @@ impl Stamp {
     #[inline]
     fn words(self, address: u64) -> ([u64; 4], Words) {
         let key = mix_all([self.seed, address, self.generation]);
-        ([MAGIC, address, self.generation, self.seed], Words::new(key))
+        ([MAGIC_WORD, address, self.generation, self.seed], Words::new(key))
     }
 
     /// Fills whole sectors, the first of which is at a byte address.
@@ -60,7 +62,7 @@ pub fn is_zero(sectors: &[u64]) -> bool {
 /// The first sector that is wrong, with its offset in `at`.
 pub fn check_stamped(sectors: &[u64], address: u64) -> Result<(), Wrong> {
     for (sector, at) in sectors.chunks_exact(SECTOR_WORDS).zip(addresses(address)) {
-        if sector[0] != MAGIC {
+        if sector[0] != MAGIC_WORD {
             continue;
         }
         let stamp = Stamp { generation: sector[2], seed: sector[3] };
@@ -122,7 +124,7 @@ fn clue(sector: &[u64], address: u64, expected: Option<Stamp>) -> String {
     let [magic, at, generation, seed] = [sector[0], sector[1], sector[2], sector[3]];
     let theirs = Stamp { seed, generation };
     // A header that is damaged itself still names its write.
-    if magic != MAGIC && (Some(theirs), at) != (expected, address) {
+    if magic != MAGIC_WORD && (Some(theirs), at) != (expected, address) {
         return "its sector has no header of a write".to_owned();
     }
     let mut clues = Vec::new();

@@ -165,6 +165,8 @@ pub struct BlockJob {
     pub span: u64,
     /// What the order of blocks and their contents follow from.
     pub seed: u64,
+    /// Whether the disk came with nobody knows what, and not with zeros.
+    pub used: bool,
 }
 
 /// Frames with verified contents.

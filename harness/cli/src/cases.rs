@@ -79,6 +79,7 @@ fn overrides(selection: &Selection, case: &Case, cache: &Cache) -> Result<AxisSe
     for text in &selection.sets {
         matrix::parse_override(text, &mut given).map_err(Failure::usage)?;
     }
+    selection.device.replace(&mut given);
     let here = |given: &AxisSets, axis| given.count(axis) > 0;
     let mut fill = |axis: Axis, names: &[String], default: &str| {
         let own = case.axes.count(axis) > 0;

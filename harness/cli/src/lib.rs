@@ -5,6 +5,7 @@ mod cases;
 mod commands;
 mod exit;
 mod host;
+mod host_device;
 mod options;
 mod prepare;
 mod report;

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use dmarig_model::axes::Accelerator;
 
+use crate::host_device::DeviceOptions;
+
 /// Where things are kept.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Places {
@@ -53,6 +55,8 @@ pub(crate) struct Selection {
     /// Put a file into the guest, below /add (may be repeated)
     #[arg(long = "add", value_name = "FILE")]
     pub(crate) adds: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) device: DeviceOptions,
     /// Program that serves probes, as `dmarig probe` does [default: this one]
     #[arg(long, value_name = "PATH", hide = true)]
     pub(crate) probe_program: Option<PathBuf>,

@@ -11,7 +11,7 @@ use std::{
 
 use dmarig_images::{AddedFile, Cache, ConfigValue, InitramfsSpec, KernelImage};
 use dmarig_model::{
-    axes::{Accelerator, Axes, Device},
+    axes::{Accelerator, Axes, Device, Passthrough},
     case::Case,
     judge::attacks_of,
     kernel::{Boot, Kernel, OPTIONS, Setting},
@@ -32,7 +32,7 @@ use dmarig_rig::{
 use dmarig_wire::Job;
 use tokio::sync::watch;
 
-use crate::options::Selection;
+use crate::{host_device::HostDevice, options::Selection};
 
 /// Why a cell is not launched.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,6 +102,7 @@ struct Found {
 pub(crate) struct Preparer<'a> {
     cache: &'a Cache,
     selection: &'a Selection,
+    device: Option<&'a HostDevice>,
     interrupt: watch::Receiver<bool>,
     say: &'a dyn Fn(&str),
     kernels: HashMap<String, Result<Found, String>>,
@@ -115,12 +116,14 @@ impl<'a> Preparer<'a> {
     pub(crate) fn new(
         cache: &'a Cache,
         selection: &'a Selection,
+        device: Option<&'a HostDevice>,
         interrupt: watch::Receiver<bool>,
         say: &'a dyn Fn(&str),
     ) -> Self {
         Self {
             cache,
             selection,
+            device,
             interrupt,
             say,
             kernels: HashMap::new(),
@@ -134,7 +137,9 @@ impl<'a> Preparer<'a> {
     pub(crate) async fn prepare(&mut self, case: &Case, cell: &Cell) -> Prepared {
         let start = Instant::now();
         let launch = self.launch(case, cell).await;
-        let (cell, quiet) = (cell.clone(), case.quiet);
+        // Of a device of the host's there is one.
+        let quiet = case.quiet || cell.axes.passthrough == Passthrough::Host;
+        let cell = cell.clone();
         Prepared { cell, launch, quiet, planned_in: start.elapsed() }
     }
 
@@ -156,7 +161,7 @@ impl<'a> Preparer<'a> {
         Ok(Ready {
             setup: setup(&plan, &qemu, &kernel, &packed, finding.accelerator),
             iommu_properties: qemu.proving_properties(),
-            job: case.job(axes.device),
+            job: case.job(axes),
             windows: windows::planned(case, axes, kernel.version),
             deadlines: Deadlines::new(
                 finding.accelerator,
@@ -191,7 +196,12 @@ impl<'a> Preparer<'a> {
         initramfs: &str,
         accelerator: Accelerator,
     ) -> Result<LaunchPlan, String> {
+        let host_device = match (axes.passthrough, self.device) {
+            (Passthrough::Host, Some(device)) => device.arguments(qemu)?,
+            _ => Vec::new(),
+        };
         let parts = Parts {
+            host_device: &host_device,
             qemu,
             kernel,
             initramfs,

@@ -373,6 +373,13 @@ fn disk(address: Address, used: &Use) -> Obstacle {
             "export its ZFS pool, end what serves it to others, look in other mount namespaces"
                 .to_owned(),
         ),
+        Use::Data { node } => (
+            format!("data on {node}, which the workload would overwrite"),
+            format!(
+                "`wipefs --all /dev/{node}` and `blkdiscard /dev/{node}` if nobody needs it, or \
+                 --force-device {address}"
+            ),
+        ),
     };
     Obstacle::Disk { address, what, remedy }
 }

@@ -35,6 +35,8 @@ pub(crate) enum Use {
     /// The kernel says that somebody has claimed `node`, and shows not who: ZFS, another mount
     /// namespace, an export to the network.
     Claimed { node: String },
+    /// Nobody uses `node`, but it is not empty.
+    Data { node: String },
 }
 
 pub(crate) fn below(tree: &Tree, device: &Path) -> Storage {
@@ -55,7 +57,26 @@ pub(crate) fn below(tree: &Tree, device: &Path) -> Storage {
         let claimed = disks.iter().filter(|name| is_claimed(&tree.path("dev").join(name)));
         uses.extend(claimed.map(|node| Use::Claimed { node: node.clone() }));
     }
+    if uses.is_empty() {
+        let filled = disks.iter().filter(|name| holds_data(&tree.path("dev").join(name)));
+        uses.extend(filled.map(|node| Use::Data { node: node.clone() }));
+    }
     Storage { disks, uses }
+}
+
+/// How much of a disk's beginning is looked at: where partition tables, boot loaders and nearly all
+/// file systems have something.
+const BEGINNING: u64 = 1 << 20;
+
+/// Whether somebody may miss what is on a disk: its beginning is not empty, and not what a workload of
+/// ours left there. What can't be read is not known, and others than its owner can't read it.
+fn holds_data(node: &Path) -> bool {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    let read =
+        std::fs::File::open(node).and_then(|file| file.take(BEGINNING).read_to_end(&mut bytes));
+    let ours = |sector: &[u8]| sector.starts_with(dmarig_pattern::MAGIC);
+    read.is_ok() && bytes.chunks(512).any(|sector| sector.iter().any(|b| *b != 0) && !ours(sector))
 }
 
 /// All block devices: where they are, and by which number they are known.

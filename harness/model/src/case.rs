@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    axes::Device,
+    axes::{Axes, Device, Passthrough},
     conditions::{AxisSets, When},
     expect::Rule,
     log::LogKind,
@@ -375,9 +375,10 @@ impl Case {
         }
     }
 
-    /// What the agent is asked to do on `device`.
+    /// What the agent is asked to do in a cell.
     #[must_use]
-    pub fn job(&self, device: Device) -> Job {
+    pub fn job(&self, axes: &Axes) -> Job {
+        let device = axes.device;
         match &self.workload {
             Workload::Idle => Job::Idle,
             Workload::Exec(exec) => Job::Exec(ExecJob { argv: exec.argv.clone() }),
@@ -398,6 +399,7 @@ impl Case {
                     threads: block.threads,
                     span: block.span.0,
                     seed: block.seed,
+                    used: axes.passthrough == Passthrough::Host,
                 })
             }
             // An override can bring in a device that the case has no work for.
@@ -422,7 +424,7 @@ impl Case {
 
     /// Whether `axes` is left out, with the reason.
     #[must_use]
-    pub fn excluded(&self, axes: &crate::axes::Axes) -> Option<&str> {
+    pub fn excluded(&self, axes: &Axes) -> Option<&str> {
         self.exclude
             .iter()
             .find(|exclude| exclude.when.contains(axes))
@@ -463,6 +465,6 @@ pub fn check_names(cases: &[Case]) -> Result<(), CaseErrors> {
 }
 
 /// The conditions of a rule or an exclude, for checks that treat them alike.
-fn never_holds(when: &When, cells: &[crate::axes::Axes]) -> bool {
+fn never_holds(when: &When, cells: &[Axes]) -> bool {
     !cells.iter().any(|axes| when.may_hold(axes))
 }

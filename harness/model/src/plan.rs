@@ -62,6 +62,8 @@ pub struct Parts<'a> {
     pub stock_boot: bool,
     /// More words for the kernel's command line.
     pub append: &'a [String],
+    /// Arguments by which QEMU gets a device of the host's; empty where none is named.
+    pub host_device: &'a [String],
     /// How the case wants its probe.
     pub probe: &'a probe::Knobs,
 }
@@ -108,7 +110,7 @@ impl LaunchPlan {
         let cmdline = cmdline(axes, kernel, parts.accelerator, levers, parts.append)?;
         let mut machine = machine(axes, parts);
         machine.extend(["-device".to_owned(), qemu.iommu_device(axes)?]);
-        machine.extend(device(axes)?);
+        machine.extend(device(axes, parts.host_device)?);
         if qemu.sandbox {
             let denied = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
             machine.extend(["-sandbox".to_owned(), denied.to_owned()]);
@@ -297,7 +299,7 @@ fn probe(axes: &Axes, knobs: &probe::Knobs) -> Result<Option<probe::Settings>, S
     Ok(Some(knobs.settings(axes.live_mappings)))
 }
 
-fn passed_through(axes: &Axes) -> Result<Vec<String>, String> {
+fn passed_through(axes: &Axes, host: &[String]) -> Result<Vec<String>, String> {
     match axes.passthrough {
         Passthrough::Probe => {
             let socket = serde_json::json!({
@@ -307,6 +309,7 @@ fn passed_through(axes: &Axes) -> Result<Vec<String>, String> {
             });
             Ok(vec!["-device".to_owned(), socket.to_string()])
         }
+        Passthrough::Host if !host.is_empty() => Ok(host.to_vec()),
         Passthrough::Host => {
             Err("no device of the host's is named: --device host=0000:BB:DD.F".to_owned())
         }
@@ -316,9 +319,9 @@ fn passed_through(axes: &Axes) -> Result<Vec<String>, String> {
     }
 }
 
-fn device(axes: &Axes) -> Result<Vec<String>, String> {
+fn device(axes: &Axes, host: &[String]) -> Result<Vec<String>, String> {
     if axes.passthrough != Passthrough::None {
-        return passed_through(axes);
+        return passed_through(axes, host);
     }
     Ok(emulated(axes))
 }
@@ -381,6 +384,7 @@ mod tests {
                 accelerator: Accelerator::Tcg,
                 stock_boot: false,
                 append: &[],
+                host_device: &[],
                 probe: &probe::Knobs::default(),
             },
         )
@@ -443,6 +447,7 @@ mod tests {
                 accelerator: Accelerator::Tcg,
                 stock_boot: true,
                 append: &append,
+                host_device: &[],
                 probe: &probe::Knobs::default(),
             },
         )
@@ -461,6 +466,7 @@ mod tests {
             accelerator: Accelerator::Tcg,
             stock_boot: false,
             append: &[],
+            host_device: &[],
             probe: &probe::Knobs::default(),
         };
         assert_eq!(

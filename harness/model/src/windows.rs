@@ -71,10 +71,8 @@ pub fn planned(case: &Case, axes: &Axes, kernel: Option<Version>) -> Vec<Planned
     let Windows { count, time, warm_up, control } = case.windows;
     let probed = axes.passthrough != Passthrough::None;
     // Its driver maps memory for its own lists when it first needs them, and keeps it.
-    let first = (probed && count).then_some(PlannedWindow {
-        kind: WindowKind::WarmUp,
-        group_type: None,
-    });
+    let first =
+        (probed && count).then_some(PlannedWindow { kind: WindowKind::WarmUp, group_type: None });
     let kinds = std::iter::repeat_n(WindowKind::Counting, count.into())
         .chain(std::iter::repeat_n(WindowKind::WarmUp, warm_up as usize))
         .chain(std::iter::repeat_n(WindowKind::Timing, time as usize));

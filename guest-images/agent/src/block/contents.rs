@@ -17,23 +17,27 @@ enum Page {
     Uncertain,
 }
 
-/// What a disk, or a part of it, holds; pages not in it are zeros. Its memory grows with the pages
-/// that are written, not with the disk.
+/// What a disk, or a part of it, holds; pages not in it are as the disk came. Its memory grows with
+/// the pages that are written, not with the disk.
 #[derive(Debug, Default)]
-pub(crate) struct Contents(BTreeMap<u64, Page>);
+pub(crate) struct Contents {
+    pages: BTreeMap<u64, Page>,
+    /// Whether the disk came with nobody knows what, and not with zeros.
+    pub(crate) used: bool,
+}
 
 impl Contents {
     /// Takes out the pages in a range of byte addresses.
     pub(crate) fn take(&mut self, bytes: Range<u64>) -> Self {
-        let mut taken = self.0.split_off(&(bytes.start / PAGE));
+        let mut taken = self.pages.split_off(&(bytes.start / PAGE));
         let mut behind = taken.split_off(&bytes.end.div_ceil(PAGE));
-        self.0.append(&mut behind);
-        Self(taken)
+        self.pages.append(&mut behind);
+        Self { pages: taken, used: self.used }
     }
 
     /// Puts pages back that were taken.
     pub(crate) fn put(&mut self, mut other: Self) {
-        self.0.append(&mut other.0);
+        self.pages.append(&mut other.pages);
     }
 
     /// Notes that a write is done.
@@ -47,7 +51,7 @@ impl Contents {
     }
 
     fn set(&mut self, bytes: Range<u64>, page: Page) {
-        self.0.extend((bytes.start / PAGE..bytes.end / PAGE).map(|number| (number, page)));
+        self.pages.extend((bytes.start / PAGE..bytes.end / PAGE).map(|number| (number, page)));
     }
 
     /// Checks every byte that was read from an address; the first page that is wrong is explained.
@@ -55,10 +59,10 @@ impl Contents {
         for (index, page) in words.chunks_exact(PAGE_WORDS).enumerate() {
             let offset = index as u64 * PAGE;
             let at = address + offset;
-            let (right, expected) = match self.0.get(&(at / PAGE)) {
+            let (right, expected) = match self.pages.get(&(at / PAGE)) {
                 Some(Page::Uncertain) => (true, None),
                 Some(Page::Written(stamp)) => (stamp.holds(page, at), Some(*stamp)),
-                None => (pattern::is_zero(page), None),
+                None => (self.used || pattern::is_zero(page), None),
             };
             if !right && let Some(wrong) = pattern::explain(page, at, expected) {
                 return Err(Wrong { at: wrong.at + offset as usize, ..wrong });
@@ -69,7 +73,7 @@ impl Contents {
 
     /// The write that a page at an address should come from.
     pub(crate) fn stamp(&self, address: u64) -> Option<Stamp> {
-        match self.0.get(&(address / PAGE))? {
+        match self.pages.get(&(address / PAGE))? {
             Page::Written(stamp) => Some(*stamp),
             Page::Uncertain => None,
         }
@@ -86,10 +90,10 @@ mod tests {
         let mut all = Contents::default();
         all.written(0..8 * PAGE, stamp);
         let middle = all.take(2 * PAGE..5 * PAGE);
-        assert_eq!(middle.0.keys().copied().collect::<Vec<_>>(), [2, 3, 4]);
-        assert_eq!(all.0.len(), 5);
+        assert_eq!(middle.pages.keys().copied().collect::<Vec<_>>(), [2, 3, 4]);
+        assert_eq!(all.pages.len(), 5);
         all.put(middle);
-        assert!(all.0.keys().copied().eq(0..8));
+        assert!(all.pages.keys().copied().eq(0..8));
     }
 
     #[test]
@@ -111,5 +115,14 @@ mod tests {
 
         words[PAGE_WORDS] = 0;
         assert_eq!(contents.check(&words, 0).unwrap_err().at, 4096);
+    }
+
+    #[test]
+    fn of_a_used_disk_only_what_was_written_is_known() {
+        let mut contents = Contents { used: true, ..Contents::default() };
+        contents.written(0..PAGE, Stamp { seed: 1, generation: 1 });
+        let strange = vec![0xfeed; PAGE_WORDS];
+        assert_eq!(contents.take(PAGE..2 * PAGE).check(&strange, PAGE), Ok(()));
+        assert!(contents.check(&strange, 0).is_err());
     }
 }

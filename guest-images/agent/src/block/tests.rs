@@ -18,6 +18,7 @@ fn job() -> BlockJob {
         threads: 2,
         span: 0,
         seed: 42,
+        used: false,
     }
 }
 

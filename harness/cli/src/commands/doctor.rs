@@ -12,6 +12,7 @@ use crate::{
     cases::open_cache,
     exit::{Exit, Failure},
     host,
+    host_device::DeviceOptions,
     options::{Places, Selection},
     prepare::Preparer,
 };
@@ -42,10 +43,13 @@ impl Doctor {
         println!("          {}", facts.cpu);
         println!("iommu     {}", host::iommu());
         println!("vfio      {}", host::vfio());
+        for candidate in dmarig_hostdev::Host::real().candidates() {
+            println!("device    {candidate}");
+        }
         let selection = self.selection();
         let (_sender, interrupted) = watch::channel(false);
         let say = |text: &str| eprintln!("{text}");
-        let mut preparer = Preparer::new(&cache, &selection, interrupted, &say);
+        let mut preparer = Preparer::new(&cache, &selection, None, interrupted, &say);
         let kernels = self.kernels(&cache, &mut preparer)?;
         let fetched = cache.qemus()?;
         let ready = super::runtime()?.block_on(self.qemus(&mut preparer, &fetched, &kernels));
@@ -72,6 +76,7 @@ impl Doctor {
             stock_boot: false,
             append: Vec::new(),
             adds: Vec::new(),
+            device: DeviceOptions::default(),
             probe_program: None,
             load: Vec::new(),
             patience: 1.0,

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use crate::{
     cases::{open_cache, select},
     exit::{Exit, Failure},
+    host_device::DeviceOptions,
     options::{Places, Selection},
     prepare::{Obstacle, Preparer},
 };
@@ -47,6 +48,8 @@ struct Options {
     /// Values of an axis instead of the case's
     #[arg(long = "set", short = 's', value_name = "AXIS=VALUE,...")]
     sets: Vec<String>,
+    #[command(flatten)]
+    device: DeviceOptions,
     /// Boot without the levers that make it faster
     #[arg(long)]
     stock_boot: bool,
@@ -70,7 +73,9 @@ impl Plan {
         let (_sender, interrupted) = watch::channel(false);
         let say = |text: &str| eprintln!("{text}");
         let prepared = super::runtime()?.block_on(async {
-            let mut preparer = Preparer::new(&cache, &selection, interrupted, &say);
+            let device = selection.device.planned();
+            let mut preparer =
+                Preparer::new(&cache, &selection, device.as_ref(), interrupted, &say);
             preparer.prepare(selected.case(cell), cell).await
         });
         match prepared.launch {
@@ -106,6 +111,7 @@ impl Options {
             stock_boot: self.stock_boot,
             append: self.append,
             adds: self.adds,
+            device: self.device,
             probe_program: None,
             load: self.load,
             patience: 1.0,
@@ -127,7 +133,7 @@ fn solo(job: &Job) -> String {
         Job::Idle => write!(text, "idle"),
         Job::Block(job) => write!(
             text,
-            "block,device={},ops={},block-size={},queue-depth={},read-percent={},threads={},span={},seed={}",
+            "block,device={},ops={},block-size={},queue-depth={},read-percent={},threads={},span={},seed={},used={}",
             device(job.device),
             job.ops,
             job.block_size,
@@ -135,7 +141,8 @@ fn solo(job: &Job) -> String {
             job.read_percent,
             job.threads,
             job.span,
-            job.seed
+            job.seed,
+            u8::from(job.used)
         ),
         Job::Net(job) => write!(
             text,

@@ -42,7 +42,11 @@ impl Probe {
 }
 
 /// Serves a command's device until the command ends.
-fn beside(socket: &std::path::Path, settings: Settings, words: &[OsString]) -> Result<Exit, Failure> {
+fn beside(
+    socket: &std::path::Path,
+    settings: Settings,
+    words: &[OsString],
+) -> Result<Exit, Failure> {
     let (requests, mut ask) = std::io::pipe().context("can't make a pipe")?;
     let (answers, replies) = std::io::pipe().context("can't make a pipe")?;
     std::thread::scope(|scope| {

@@ -94,7 +94,12 @@ impl Run {
         let lines = Lines::default();
         let events: &dyn Events = live.as_ref().map_or(&lines, |live| live);
         let say = |text: &str| events.say(text);
-        let mut preparer = Preparer::new(cache, &self.selection, interrupted.clone(), &say);
+        let largest = selected.cells.iter().map(|cell| cell.axes.memory_mib).max().unwrap_or(0);
+        let memory = u64::from(largest) << 20;
+        // Before the guests in this function, so that it is given back after they have ended.
+        let device = self.selection.device.take(memory, runs, &say)?;
+        let mut preparer =
+            Preparer::new(cache, &self.selection, device.as_ref(), interrupted.clone(), &say);
         let mut prepared = Vec::new();
         let mut stopped = interrupted.clone();
         for cell in &selected.cells {
@@ -104,10 +109,12 @@ impl Run {
                 Ok(_) = stopped.wait_for(|stopped| *stopped) => break,
             }
         }
-        let largest = selected.cells.iter().map(|cell| cell.axes.memory_mib).max().unwrap_or(0);
         let jobs = scheduler::jobs(self.jobs.map(usize::from), largest);
         let mut ended =
             scheduler::run(selected, prepared, jobs, &mut recorder, &interrupted, events).await;
+        if let Some(device) = device {
+            device.restore()?;
+        }
         let sweeps = compare(&selected.cases, &mut ended);
         if let Some(live) = &live {
             live.clear();
@@ -244,6 +251,8 @@ fn again(selection: &Selection, selected: &Selected, cell: &Cell) -> String {
     for (axis, values) in sets {
         option("--set", &format!("{axis}={values}"));
     }
+    words.extend(selection.device.words());
+    let mut option = |name: &str, value: &str| words.extend([name.to_owned(), value.to_owned()]);
     if let Some(modules) = &selection.modules {
         option("--modules", &modules.display().to_string());
     }

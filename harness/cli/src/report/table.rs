@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, fmt::Write};
 
 use comfy_table::{
-    Attribute, Cell as Field, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table, Width,
-    presets,
+    Attribute, Cell as Field, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table,
+    Width, presets,
 };
 use dmarig_model::{
     axes::{Axis, Passthrough},
@@ -20,8 +20,15 @@ type Row<'a> = (&'a Cell, &'a CellResult);
 const EXPLAINED: usize = 12;
 
 /// The checks that tell what a kernel did; the others only find what it should not have done.
-const TELLING: &[&str] =
-    &["refusal", "warning", "group-type", "psi-per-unmap", "psi-per-map", "psi", "dsi-per-1000-unmaps"];
+const TELLING: &[&str] = &[
+    "refusal",
+    "warning",
+    "group-type",
+    "psi-per-unmap",
+    "psi-per-map",
+    "psi",
+    "dsi-per-1000-unmaps",
+];
 
 /// What stands around the tables.
 pub(crate) struct Footing<'a> {
@@ -77,7 +84,8 @@ fn case_table(name: &str, cells: &[Row<'_>], footing: &Footing<'_>) -> String {
     // What a hypervisor walks and what a device still reaches is of interest where one is shadowed.
     let shadowed = cells.iter().any(|(cell, _)| cell.axes.passthrough != Passthrough::None);
     let more: &[&str] = if shadowed { &["in vain", "stale"] } else { &[] };
-    let rest = ["verdict", "warning", "group", "PSI", "DSI"].iter().chain(more).chain(&["ops", "s"]);
+    let rest =
+        ["verdict", "warning", "group", "PSI", "DSI"].iter().chain(more).chain(&["ops", "s"]);
     let header = heads
         .chain(rest.map(|head| (*head).to_owned()))
         .map(|head| if shadowed { head.replace('-', "-\n").replace(' ', "\n") } else { head })

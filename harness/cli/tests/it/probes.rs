@@ -21,8 +21,7 @@ expect:
 fn check(script: ProbeScript, words: &[&str], outcome: &str, reason: &str, code: i32) {
     let place = Place::new();
     let case = place.file("case.yaml", CASE);
-    let (kernel, qemu, probe) =
-        (place.kernel(), place.qemu(Script::Passes), place.probe(script));
+    let (kernel, qemu, probe) = (place.kernel(), place.qemu(Script::Passes), place.probe(script));
     let fixed = ["run", &case, "--format", "json", "--kernel", &kernel, "--qemu", &qemu];
     let ended = place.run(&[&fixed[..], &["--probe-program", &probe], words].concat());
     let all = ended.cells().iter().map(reasons).collect::<Vec<_>>();

@@ -387,3 +387,15 @@ fn force_changes_nothing_that_the_kernel_does_not_do() {
     let wishes = Wishes { force: [address(DISK)].into(), ..Wishes::default() };
     assert_eq!(fake.inspect(DISK).obstacles(&wishes), all[..1]);
 }
+
+#[test]
+fn data_that_nobody_uses() {
+    in_use(DISK, &["data on nvme0n1", "`wipefs --all /dev/nvme0n1`"], |fake| {
+        fake.file("dev/nvme0n1", &format!("{}\u{1}", "\0".repeat(1 << 19)));
+    });
+    // What an earlier workload left is nobody's loss, and nor is what is empty.
+    let leavings = format!("{}{:\0<504}", "DMARIGSC", "x");
+    for contents in [leavings.repeat(4), "\0".repeat(4096)] {
+        check(DISK, &Wishes::default(), &[], |fake| fake.file("dev/nvme0n1", &contents));
+    }
+}

@@ -1,7 +1,7 @@
 //! Case files with mistakes, each with the very message.
 
 use dmarig_model::{
-    axes::{Device, Toggle},
+    axes::{Axes, Toggle},
     case::{Case, CaseErrors, MAX_CASE_BYTES, check_names},
 };
 use dmarig_wire::Job;
@@ -40,7 +40,7 @@ fn a_sound_case_has_its_defaults() {
     let case = parse(SOUND).unwrap();
     assert_eq!(&*case.axes.caching_mode, [Toggle::Off, Toggle::On]);
     assert!(case.standard && case.windows.count && !case.quiet);
-    let Job::Block(job) = case.job(Device::Nvme) else { panic!("no block job") };
+    let Job::Block(job) = case.job(&Axes::default()) else { panic!("no block job") };
     assert_eq!((job.block_size, job.queue_depth, job.ops), (64 << 10, 4, 400));
     assert_eq!(job.device, dmarig_wire::Device::Nvme);
 }
