@@ -17,6 +17,11 @@ pub struct Settings {
     pub disk_bytes: u64,
     /// Most pairs of I/O queues that the driver gets.
     pub queues: u16,
+    /// Most entries of an I/O queue, so one more than commands that the driver has under way there.
+    /// With few, command identifiers come again soon, and only that proves a buffer stale: a batched
+    /// unmapping takes some 10 ms, and a driver uses all identifiers before it uses one again.
+    #[serde(default = "default_entries")]
+    pub entries: u16,
     /// MSI-X vectors.
     pub vectors: u16,
     /// Least time between a command's arrival and its completion, in microseconds.
@@ -35,6 +40,7 @@ impl Default for Settings {
         Self {
             disk_bytes: crate::plan::DISK_BYTES,
             queues: 4,
+            entries: default_entries(),
             vectors: 5,
             latency_us: 0,
             hold_back: 0,
@@ -42,6 +48,11 @@ impl Default for Settings {
             follow: true,
         }
     }
+}
+
+/// As many as a Linux driver wants by default.
+fn default_entries() -> u16 {
+    1024
 }
 
 /// What a probe is asked, a line each. Each is answered by one [`Reply`].
