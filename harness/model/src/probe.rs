@@ -19,6 +19,10 @@ pub struct Settings {
     pub disk_bytes: u64,
     /// Most pairs of I/O queues that the driver gets.
     pub queues: u16,
+    /// Most entries of an I/O queue, so one more than commands that the driver has under way there.
+    /// With few, command identifiers come again soon, and only that proves a buffer stale: a batched
+    /// unmapping takes some 10 ms, and a driver uses all identifiers before it uses one again.
+    pub entries: u16,
     /// MSI-X vectors.
     pub vectors: u16,
     /// Least time between a command's arrival and its completion, in microseconds.
@@ -37,6 +41,8 @@ impl Default for Settings {
         Self {
             disk_bytes: crate::plan::DISK_BYTES,
             queues: 4,
+            // As many as a Linux driver wants by default.
+            entries: 1024,
             vectors: 5,
             latency_us: 0,
             hold_back: 0,
@@ -59,12 +65,22 @@ pub struct Knobs {
     /// Pairs of I/O queues [default: 4].
     #[schemars(range(min = 1, max = 64))]
     pub queues: Option<u16>,
+    /// Entries of an I/O queue, one more than requests in flight there [default: 16]. With few, each
+    /// identifier is soon used again, which proves that the request before is over.
+    #[schemars(range(min = 2, max = 1024))]
+    pub queue_entries: Option<u16>,
     /// MSI-X vectors [default: one more than queues].
     #[schemars(range(min = 1, max = 65))]
     pub vectors: Option<u16>,
     /// DMA that must fault, tried when the workload is done.
     pub attacks: Vec<Attack>,
 }
+
+/// Entries of a queue where a case does not say.
+const USUAL_ENTRIES: u16 = 16;
+
+/// Most entries of a queue that a case can ask for.
+pub(crate) const MAX_ENTRIES: u16 = 1024;
 
 /// Most pairs of I/O queues that a case can ask for.
 pub(crate) const MAX_QUEUES: u16 = 64;
@@ -77,6 +93,7 @@ impl Knobs {
         let queues = self.queues.unwrap_or(usual.queues);
         Settings {
             queues,
+            entries: self.queue_entries.unwrap_or(USUAL_ENTRIES),
             vectors: self.vectors.unwrap_or(queues + 1),
             latency_us: self
                 .latency

@@ -3,8 +3,11 @@
 //! ```sh
 //! cargo run --release --example guest -- --dmarig target/release/dmarig --qemu QEMU \
 //!     --kernel debian-6.1 --policy strict [--job block,...] [--settings '{...}'] [--attack] \
-//!     [--append WORDS] [--emulated] [--verbose]
+//!     [--append WORDS] [--add FILE] [--emulated] [--verbose]
 //! ```
+//!
+//! What is between the lines "IOMMU group type" and "errors," of the console is counted: the agent's
+//! own, or those of a program that is added and run by `--job exec,/add/NAME`.
 //!
 //! With `--emulated` the guest has QEMU's own NVMe device instead, for comparison.
 
@@ -40,8 +43,8 @@ fn main() -> Result<(), Failure> {
         None => Settings::default(),
     };
     let emulated = options.contains_key("emulated");
-    let boot =
-        boot(&get("dmarig", "dmarig"), &get("kernel", "debian-6.1"), &get("policy", "lazy"))?;
+    let cell = [get("kernel", "debian-6.1"), get("policy", "lazy")];
+    let boot = boot(&get("dmarig", "dmarig"), &cell, options.get("add"))?;
     let mut qemu = Command::new(get("qemu", "qemu-system-x86_64"));
     qemu.current_dir(directory.path())
         .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
@@ -95,10 +98,15 @@ fn options() -> Result<BTreeMap<String, String>, Failure> {
 }
 
 /// Kernel, initramfs and command line, as the rig would have them.
-fn boot(dmarig: &str, kernel: &str, policy: &str) -> Result<[String; 3], Failure> {
+fn boot(
+    dmarig: &str,
+    [kernel, policy]: &[String; 2],
+    add: Option<&String>,
+) -> Result<[String; 3], Failure> {
     let cell = format!("smoke/caching-mode=on,policy={policy},kernel={kernel}");
     let arguments = ["plan", &cell, "-k", kernel, "--accel", "tcg"];
-    let output = Command::new(dmarig).args(arguments).output()?;
+    let add = add.iter().flat_map(|file| ["--add", file.as_str()]);
+    let output = Command::new(dmarig).args(arguments).args(add).output()?;
     let plan = String::from_utf8(output.stdout)?;
     let find = |option: &str| -> Result<String, Failure> {
         let line = plan.lines().find_map(|line| line.trim().strip_prefix(option));

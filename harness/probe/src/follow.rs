@@ -28,8 +28,9 @@ use crate::{
 const TAG_MASK: u16 = 0xfff;
 /// Most mappings that are followed at a time; requests beyond are not followed.
 const MAX_FOLLOWED: usize = 1 << 20;
-/// Ranges of unmapped buffers that are remembered.
-const LATELY: usize = 64;
+/// Ranges of unmapped buffers that are remembered; more than are mapped for a full queue of small
+/// requests, since addresses are used again at once.
+const LATELY: usize = 1024;
 
 /// A request that is under way, and the mappings that are its own.
 #[derive(Debug, Default)]

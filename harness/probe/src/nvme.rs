@@ -23,7 +23,7 @@ pub const BLOCK: u64 = 512;
 /// Bytes of a page of the controller's.
 pub const PAGE: u64 = 4096;
 /// Most entries of a queue.
-pub const MAX_ENTRIES: u32 = 1024;
+pub const MAX_ENTRIES: u16 = 1024;
 /// Version 1.4.
 const VERSION: u32 = 0x0001_0400;
 

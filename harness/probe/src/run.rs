@@ -72,7 +72,7 @@ pub fn run(
     listener.set_nonblocking(true).map_err(listen)?;
     let stop = rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?;
     let shared = Shared {
-        registers: Arc::new(Registers::new(settings.queues)),
+        registers: Arc::new(Registers::new(settings.queues, settings.entries)),
         memory: Arc::new(Memory::new(settings.follow)),
         interrupts: Arc::new(Interrupts::new(settings.vectors)),
         tally: Arc::new(Mutex::new(Tally::default())),
@@ -106,11 +106,13 @@ pub fn run(
 }
 
 fn check(settings: &Settings) -> Result<(), Error> {
-    let Settings { disk_bytes, queues, vectors, .. } = settings;
+    let Settings { disk_bytes, queues, entries, vectors, .. } = settings;
     let wrong = if *disk_bytes == 0 || disk_bytes % nvme::PAGE != 0 {
         format!("a disk of {disk_bytes} bytes: it takes a multiple of {}", nvme::PAGE)
     } else if !(1..=MAX_QUEUES).contains(queues) {
         format!("{queues} pairs of I/O queues: 1 to {MAX_QUEUES}")
+    } else if !(2..=nvme::MAX_ENTRIES).contains(entries) {
+        format!("{entries} entries of an I/O queue: 2 to {}", nvme::MAX_ENTRIES)
     } else if !(1..=MAX_VECTORS).contains(vectors) {
         format!("{vectors} MSI-X vectors: 1 to {MAX_VECTORS}")
     } else {

@@ -5,7 +5,7 @@ use crate::{
     axes::{Axes, Axis, Device},
     conditions::AxisSets,
     expect::{Rule, metric_names, unit_of},
-    probe::{Knobs, MAX_QUEUES},
+    probe::{Knobs, MAX_ENTRIES, MAX_QUEUES},
     sweep::{METRICS, MIN_POINTS},
     text::{nearest, shown},
     tree::Step,
@@ -133,6 +133,7 @@ fn workload(workload: &WorkloadFile, at: &mut At<'_>) {
 fn probe(probe: &Knobs, at: &mut At<'_>) {
     let most = u64::from(MAX_QUEUES);
     between(probe.hold_back.into(), 0, 1024, at, "hold-back");
+    between(probe.queue_entries.unwrap_or(2).into(), 2, MAX_ENTRIES.into(), at, "queue-entries");
     between(probe.queues.unwrap_or(1).into(), 1, most, at, "queues");
     between(probe.vectors.unwrap_or(1).into(), 1, most + 1, at, "vectors");
 }

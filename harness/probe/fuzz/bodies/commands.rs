@@ -65,7 +65,7 @@ impl Bench {
             host_memory_bytes: u64::from(knobs % 3) * PAGE,
             ..Settings::default()
         };
-        let registers = Arc::new(Registers::new(settings.queues));
+        let registers = Arc::new(Registers::new(settings.queues, settings.entries));
         let controller = Controller::new(
             settings,
             "FUZZ".to_owned(),

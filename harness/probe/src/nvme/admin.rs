@@ -1,7 +1,7 @@
 //! Admin commands (NVM Express 1.4, 5).
 
 use super::{
-    Command, MAX_ENTRIES, PAGE, Status,
+    Command, PAGE, Status,
     controller::Controller,
     queue::{CompletionQueue, SubmissionQueue},
 };
@@ -54,7 +54,7 @@ impl Controller {
         if id == 0 || id > self.settings.queues || taken {
             return Err(Status::INVALID_QUEUE);
         }
-        if !(2..=MAX_ENTRIES).contains(&size) {
+        if !(2..=u32::from(self.settings.entries)).contains(&size) {
             return Err(Status::INVALID_QUEUE_SIZE);
         }
         if !command.prp1.is_multiple_of(PAGE) {

@@ -232,14 +232,13 @@ impl Controller {
         }
         let queue = doorbell / 2;
         let known = if doorbell.is_multiple_of(2) {
-            self.submissions[queue].as_mut().map(|queue| Ok(queue.ring(value)))
+            self.submissions[queue].as_mut().map(|queue| queue.ring(value))
         } else {
-            self.completions[queue].as_mut().map(|queue| queue.ring(value, &self.memory))
+            self.completions[queue].as_mut().map(|queue| queue.ring(value))
         };
         match known {
-            Some(Ok(true)) => {}
-            Some(Ok(false)) => self.logs.invalid_doorbell_value(queue as u16),
-            Some(Err(fault)) => self.queue_fault(queue as u16, &fault),
+            Some(true) => {}
+            Some(false) => self.logs.invalid_doorbell_value(queue as u16),
             None => self.logs.invalid_doorbell(),
         }
     }
@@ -259,8 +258,11 @@ impl Controller {
             return false;
         }
         // A host that doesn't look at completions gets no more of them.
-        let completion = self.completions.get(usize::from(submission.completion));
-        if completion.and_then(Option::as_ref).is_none_or(CompletionQueue::is_behind) {
+        let completion = usize::from(submission.completion);
+        self.flush(completion);
+        let behind = self.completions[completion].as_ref().is_none_or(CompletionQueue::is_behind);
+        let Some(submission) = self.submissions[queue].as_mut() else { return false };
+        if behind {
             return false;
         }
         let mut commands = std::mem::take(&mut self.commands);
@@ -352,9 +354,16 @@ impl Controller {
             *self.tally().failed.entry((status.kind, status.code)).or_default() += 1;
         }
         self.memory.finished(request);
-        let Some(completion) = self.completions[completion].as_mut() else { return };
-        if let Err(fault) = completion.post(entry, &self.memory) {
-            self.queue_fault(queue, &fault);
+        if let Some(completion) = self.completions[completion].as_mut() {
+            completion.post(entry);
+        }
+    }
+
+    /// Writes completions of one queue for the host to see.
+    fn flush(&mut self, queue: usize) {
+        let Some(completion) = self.completions[queue].as_mut() else { return };
+        if let Err(fault) = completion.flush(&self.memory) {
+            self.queue_fault(queue as u16, &fault);
         }
     }
 
@@ -388,8 +397,13 @@ impl Controller {
         }
     }
 
-    /// Raises interrupts for queues with news.
+    /// Shows the host what is completed, and raises interrupts for queues with news.
     pub(super) fn interrupt(&mut self) {
+        for queue in 0..self.completions.len() {
+            if self.registers.ready() {
+                self.flush(queue);
+            }
+        }
         for queue in self.completions.iter_mut().flatten() {
             if std::mem::take(&mut queue.news)
                 && let Some(vector) = queue.vector

@@ -102,7 +102,7 @@ pub(super) struct CompletionQueue {
     head: u32,
     tail: u32,
     phase: bool,
-    /// Entries that there is no room for.
+    /// Entries that are not written yet.
     waiting: VecDeque<Entry>,
     /// Submission queues that use it.
     pub(super) users: u32,
@@ -116,54 +116,64 @@ impl CompletionQueue {
         Self { vector, base, size, head, tail, phase: true, waiting, users: 0, news: false }
     }
 
-    /// Takes a new head; `false` where it can't be one. Entries that waited for room are posted.
-    pub(super) fn ring(&mut self, head: u32, memory: &Memory) -> Result<bool, Fault> {
+    /// Takes a new head; `false` where it can't be one.
+    pub(super) fn ring(&mut self, head: u32) -> bool {
         let used = (self.tail + self.size - self.head) % self.size;
         let taken = (head.min(self.size) + self.size - self.head) % self.size;
-        if head >= self.size || taken > used {
-            return Ok(false);
+        let possible = head < self.size && taken <= used;
+        if possible {
+            self.head = head;
         }
-        self.head = head;
-        while !self.is_full()
-            && let Some(entry) = self.waiting.pop_front()
-        {
-            self.write(&entry, memory)?;
-        }
-        Ok(true)
+        possible
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        (self.tail + 1) % self.size == self.head
-    }
-
-    /// Whether entries wait for room.
+    /// Whether entries wait for room, or to be written.
     pub(super) fn is_behind(&self) -> bool {
         !self.waiting.is_empty()
     }
 
-    pub(super) fn post(&mut self, entry: Entry, memory: &Memory) -> Result<(), Fault> {
-        if self.is_full() || self.is_behind() {
-            self.waiting.push_back(entry);
-            return Ok(());
-        }
-        self.write(&entry, memory)
+    /// Takes an entry, for the next [`CompletionQueue::flush`].
+    pub(super) fn post(&mut self, entry: Entry) {
+        self.waiting.push_back(entry);
     }
 
-    fn write(&mut self, entry: &Entry, memory: &Memory) -> Result<(), Fault> {
-        let at = self.base.wrapping_add(u64::from(self.tail) * 16);
-        let mut bytes = [0; 12];
-        bytes[0..4].copy_from_slice(&entry.result.to_le_bytes());
-        bytes[8..10].copy_from_slice(&entry.head.to_le_bytes());
-        bytes[10..12].copy_from_slice(&entry.queue.to_le_bytes());
-        let status = entry.status.bits() | u16::from(self.phase);
-        let last = u32::from(entry.identifier) | u32::from(status) << 16;
-        memory.write(at, &bytes)?;
-        // The phase tag makes the entry valid, so it comes in a write of its own, after the rest:
-        // within one write the order of bytes is nobody's promise.
-        memory.write(at.wrapping_add(12), &last.to_le_bytes())?;
-        self.tail = (self.tail + 1) % self.size;
-        self.phase ^= self.tail == 0;
-        self.news = true;
+    /// Writes what there is room for.
+    ///
+    /// The phase tag makes an entry valid, and within one write the order of bytes is nobody's
+    /// promise. So entries are written twice: whole but with the tag that is there already, then
+    /// with the new one, which changes nothing else.
+    pub(super) fn flush(&mut self, memory: &Memory) -> Result<(), Fault> {
+        while self.is_behind() {
+            let used = (self.tail + self.size - self.head) % self.size;
+            let room = (self.size - 1 - used).min(self.size - self.tail);
+            let count = self.waiting.len().min(room as usize);
+            if count == 0 {
+                break;
+            }
+            let at = self.base.wrapping_add(u64::from(self.tail) * 16);
+            for phase in [!self.phase, self.phase] {
+                let entries = self.waiting.iter().take(count);
+                let bytes: Vec<u8> = entries.flat_map(|entry| entry.encode(phase)).collect();
+                memory.write(at, &bytes)?;
+            }
+            self.waiting.drain(..count);
+            self.tail = (self.tail + count as u32) % self.size;
+            self.phase ^= self.tail == 0;
+            self.news = true;
+        }
         Ok(())
+    }
+}
+
+impl Entry {
+    fn encode(&self, phase: bool) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[0..4].copy_from_slice(&self.result.to_le_bytes());
+        bytes[8..10].copy_from_slice(&self.head.to_le_bytes());
+        bytes[10..12].copy_from_slice(&self.queue.to_le_bytes());
+        bytes[12..14].copy_from_slice(&self.identifier.to_le_bytes());
+        let status = self.status.bits() | u16::from(phase);
+        bytes[14..16].copy_from_slice(&status.to_le_bytes());
+        bytes
     }
 }

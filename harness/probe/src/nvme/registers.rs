@@ -15,7 +15,7 @@ use std::{
 
 use dmarig_model::probe::{Attack, AttackOutcome};
 
-use super::{MAX_ENTRIES, VERSION};
+use super::VERSION;
 
 const INTMC: u64 = 0x10;
 const CC: u64 = 0x14;
@@ -66,6 +66,7 @@ pub enum Event {
 /// The registers.
 #[derive(Debug)]
 pub struct Registers {
+    capabilities: u64,
     cc: AtomicU32,
     pub(super) csts: AtomicU32,
     pub(super) aqa: AtomicU32,
@@ -81,11 +82,13 @@ pub struct Registers {
 }
 
 impl Registers {
-    /// Registers with doorbells for the admin queues and so many pairs of I/O queues.
+    /// Registers with doorbells for the admin queues and so many pairs of I/O queues, of so many
+    /// entries at most.
     #[must_use]
-    pub fn new(queues: u16) -> Self {
+    pub fn new(queues: u16, entries: u16) -> Self {
         let doorbells = 2 * (usize::from(queues) + 1);
         Self {
+            capabilities: capabilities(entries),
             cc: AtomicU32::new(0),
             csts: AtomicU32::new(0),
             aqa: AtomicU32::new(0),
@@ -104,7 +107,7 @@ impl Registers {
         let mut bytes = [0u8; 0x40];
         let csts = self.csts.load(Ordering::SeqCst);
         let cc = self.cc.load(Ordering::SeqCst);
-        bytes[0x00..0x08].copy_from_slice(&capabilities().to_le_bytes());
+        bytes[0x00..0x08].copy_from_slice(&self.capabilities.to_le_bytes());
         bytes[0x08..0x0c].copy_from_slice(&VERSION.to_le_bytes());
         bytes[0x14..0x18].copy_from_slice(&cc.to_le_bytes());
         bytes[0x1c..0x20].copy_from_slice(&csts.to_le_bytes());
@@ -257,8 +260,8 @@ impl Base<'_> {
     }
 }
 
-fn capabilities() -> u64 {
-    let entries = u64::from(MAX_ENTRIES - 1);
+fn capabilities(entries: u16) -> u64 {
+    let entries = u64::from(entries.saturating_sub(1));
     // Queues are contiguous; 20 s for a change of CC; NVM commands; pages of 4 KiB alone.
     entries | 1 << 16 | 40 << 24 | 1 << 37
 }

@@ -46,8 +46,9 @@ fn wrong_commands_have_their_statuses() {
 
 #[test]
 fn wrong_queues_are_refused() {
-    let mut driver = Driver::new(settings());
+    let mut driver = Driver::new(Settings { entries: 64, ..settings() });
     let page = driver.pages(1).iova;
+    assert_eq!(driver.client.read_region(0, 0, 2).unwrap(), [63, 0], "CAP.MQES");
     let mut check = |opcode, prp, dword10, dword11, status| {
         let command = Command::admin(opcode, 0, [prp, 0], [dword10, dword11, 0, 0, 0, 0]);
         assert_eq!(driver.admin(command).status, status, "{command:?}");
@@ -59,6 +60,7 @@ fn wrong_queues_are_refused() {
     check(5, page, size | 3, 3, (1, 0x01));
     check(5, page, 2, 3, (1, 0x02));
     check(5, page, 0xffff_0002, 3, (1, 0x02));
+    check(5, page, 64 << 16 | 2, 3, (1, 0x02));
     check(5, page, size | 2, 2, (0, 0x02));
     check(5, page + 8, size | 2, 3, (0, 0x13));
     check(5, page, size | 2, 3 << 16 | 3, (1, 0x08));
