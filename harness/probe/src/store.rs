@@ -35,23 +35,25 @@ impl Store {
         }
     }
 
-    /// Makes bytes zeros, and gives up the memory of whole pages.
+    /// Makes bytes zeros, and gives up the memory of whole pages. It takes as long as the range has
+    /// pages, or as there are pages that were written, whichever is less.
     pub(crate) fn zero(&mut self, offset: u64, size: u64) {
         let end = offset.saturating_add(size).min(self.bytes);
-        let mut at = offset;
-        while at < end {
-            let page = at / PAGE as u64;
-            let until = ((page + 1) * PAGE as u64).min(end);
-            if until - at == PAGE as u64 {
+        let size = PAGE as u64;
+        let range = offset / size..end.div_ceil(size);
+        let few = range.end.saturating_sub(range.start) <= self.pages.len() as u64;
+        let pages: Vec<u64> = if few {
+            range.collect()
+        } else {
+            self.pages.keys().copied().filter(|page| range.contains(page)).collect()
+        };
+        for page in pages {
+            let first = page * size;
+            let (from, until) = (offset.max(first), end.min(first + size));
+            if until - from == size {
                 self.pages.remove(&page);
             } else if let Some(data) = self.pages.get_mut(&page) {
-                let within = (at % PAGE as u64) as usize;
-                data[within..within + (until - at) as usize].fill(0);
-            }
-            at = until;
-            // A disk that is mostly empty has not much to be gone through.
-            if self.pages.is_empty() {
-                return;
+                data[(from - first) as usize..(until - first) as usize].fill(0);
             }
         }
     }
@@ -70,4 +72,30 @@ fn parts(offset: u64, size: usize) -> impl Iterator<Item = (u64, usize, std::ops
         done += (PAGE - within).min(size - done);
         Some((at / PAGE as u64, within, from..done))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_read_until_it_is_zeroed() {
+        let mut store = Store::new(1 << 40);
+        let data: Vec<u8> = (0..3 * PAGE).map(|at| at as u8 | 1).collect();
+        store.write(1000, &data);
+        let mut read = vec![0; data.len()];
+        store.read(1000, &mut read);
+        assert_eq!(read, data);
+        assert_eq!(store.pages.len(), 4);
+        // Two whole pages, and a part of the last.
+        store.zero(PAGE as u64, 2 * PAGE as u64 + 500);
+        assert_eq!(store.pages.len(), 2);
+        store.zero(1 << 39, 1 << 20);
+        store.zero(500, 0);
+        store.read(1000, &mut read);
+        let left: Vec<_> = (0..read.len()).filter(|at| read[*at] != 0).collect();
+        assert!(left.into_iter().eq((0..PAGE - 1000).chain(3 * PAGE - 500..3 * PAGE)));
+        store.zero(0, u64::MAX);
+        assert!(store.pages.is_empty());
+    }
 }
