@@ -88,7 +88,9 @@ pub fn run(
     );
     thread::scope(|scope| {
         let work = thread::Builder::new().name("controller".into());
-        work.spawn_scoped(scope, || nvme::work(controller, &shared))?;
+        let worker = work.spawn_scoped(scope, || nvme::work(controller, &shared))?;
+        // Known before there is a client: its reset is waited for only where somebody carries it out.
+        shared.registers.worked_by(worker.thread().clone());
         let serve = thread::Builder::new().name("socket".into());
         let accepting = serve.spawn_scoped(scope, || {
             accept(&listener, stop.as_fd().try_clone_to_owned(), &shared, &settings)

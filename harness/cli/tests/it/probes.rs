@@ -58,6 +58,6 @@ pub(crate) fn one_that_loses_its_client() {
 }
 
 pub(crate) fn what_it_saw_is_judged() {
-    check(ProbeScript::SeesWrong, &[], "failed", "1 corrupt sectors", 1);
+    check(ProbeScript::SeesWrong, &[], "failed", "corrupt sectors", 1);
     check(ProbeScript::SeesWrong, &[], "failed", "leaked-requests", 1);
 }

@@ -196,7 +196,7 @@ impl Registers {
     }
 
     /// Says which thread is the controller's.
-    pub(super) fn worked_by(&self, thread: Thread) {
+    pub fn worked_by(&self, thread: Thread) {
         // There is only one.
         let _ = self.worker.set(thread);
     }

@@ -30,7 +30,6 @@ pub struct Shared {
 /// Does the controller's work until it is told to stop.
 pub fn work(mut controller: Controller, shared: &Shared) {
     let Shared { registers, memory, client, .. } = shared;
-    registers.worked_by(thread::current());
     let mut attacks = Attacks::new(Arc::clone(memory), Arc::clone(client));
     loop {
         for event in registers.take_events() {
