@@ -11,7 +11,7 @@ use std::{
 
 use dmarig_model::{
     plan::PROBE_SOCKET,
-    probe::{Mapping, ProbeCounts, Reply, Request, Settings},
+    probe::{ProbeCounts, Reply, Request, Settings},
 };
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -20,8 +20,8 @@ use tokio::{
 
 use crate::process::Process;
 
-/// A reply longer than this is none: it holds a million mappings.
-const MAX_REPLY: u64 = 256 << 20;
+/// A reply longer than this is none, in bytes.
+const MAX_REPLY: u64 = 1 << 20;
 
 /// How a guest's probe is started.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,14 +154,6 @@ impl ProbeLink {
     pub(crate) async fn counts(&mut self) -> Result<ProbeCounts, ProbeError> {
         match self.ask(&Request::End).await? {
             Reply::Counted { counts } => Ok(*counts),
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    /// What is mapped now.
-    pub(crate) async fn shadow(&mut self) -> Result<Vec<Mapping>, ProbeError> {
-        match self.ask(&Request::Shadow).await? {
-            Reply::Shadow { mappings } => Ok(mappings),
             other => Err(unexpected(&other)),
         }
     }
