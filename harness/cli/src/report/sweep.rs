@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use dmarig_model::{
-    sweep::{Crossover, METRICS, Sweep},
+    sweep::{Crossover, Sweep},
     windows::Side,
 };
 use plotters::{
@@ -28,28 +28,36 @@ const CONTROL: RGBColor = RGBColor(213, 94, 0);
 /// Size of a panel, in pixels.
 const PANEL: (u32, u32) = (760, 300);
 
+/// What is told of growth: the metric, what it is called, and what a unit of it as shown is of its own.
+const GROWTH: &[(&str, &str, f64)] = &[
+    ("page-walk-in-vain-per-unmap", "entries walked in vain per unmap", 1.0),
+    ("elapsed", "ms of the workload", 1e-6),
+];
+/// What batching may lose.
+const LOSSES: &[(&str, &str)] =
+    &[("elapsed", "time"), ("throughput", "throughput"), ("latency-p50", "median latency")];
+
 /// A sweep in a few lines.
 pub(crate) fn sweep_lines(sweep: &Sweep) -> String {
-    let mut text = format!("\nwith live mappings: case {}, {}\n", sweep.case, sweep.label);
-    for (name, _) in METRICS {
+    let mut text =
+        format!("\ncase {}, {}, per 1,000 live mappings more\n", sweep.case, sweep.label);
+    for (name, what, scale) in GROWTH {
         let Some(own) = sweep.growth(name, Side::Own) else { continue };
         // Writing to a String can't fail.
-        let _ = write!(text, "  {name} grows by {} per 1,000", short(own));
+        let _ = write!(text, "  {} {what}", short(own * scale));
         if let Some(control) = sweep.growth(name, Side::Control) {
-            let _ = write!(text, " (batching: {})", short(control));
+            let _ = write!(text, "; made to batch, {}", short(control * scale));
         }
         text.push('\n');
     }
-    for (name, what) in
-        [("elapsed", "time"), ("throughput", "throughput"), ("latency-p50", "latency")]
-    {
+    for (name, what) in LOSSES {
         let Some(crossover) = sweep.crossover(name) else { continue };
         let from = match crossover {
-            Crossover::Always => "loses everywhere".to_owned(),
-            Crossover::From(live) => format!("loses from about {live:.0} live mappings on"),
-            Crossover::Never(live) => format!("does not lose up to {live} live mappings"),
+            Crossover::Always => "at any number of live mappings".to_owned(),
+            Crossover::From(live) => format!("from about {live:.0} live mappings on"),
+            Crossover::Never(live) => format!("nowhere up to {live} live mappings"),
         };
-        let _ = writeln!(text, "  {what}: batching {from}");
+        let _ = writeln!(text, "  batching loses {what} {from}");
     }
     text
 }
