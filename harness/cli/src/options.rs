@@ -37,8 +37,8 @@ pub(crate) struct Selection {
     /// The kernel's modules, where they are not beside it
     #[arg(long, value_name = "DIR")]
     pub(crate) modules: Option<PathBuf>,
-    /// QEMU binary (may be repeated) [default: qemu-system-x86_64]
-    #[arg(long = "qemu", value_name = "PATH", env = "DMARIG_QEMU", hide_env = true)]
+    /// QEMU: a fetched one's name, or a binary (may be repeated) [default: qemu-system-x86_64]
+    #[arg(long = "qemu", value_name = "NAME|PATH", env = "DMARIG_QEMU", hide_env = true)]
     pub(crate) qemus: Vec<String>,
     /// Accelerator: auto takes KVM only where a guest is seen to run under it
     #[arg(long = "accel", value_name = "auto|kvm|tcg", default_value = "auto")]
