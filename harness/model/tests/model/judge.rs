@@ -241,6 +241,16 @@ fn integrity_fails_a_cell() {
     );
     let verdict = sound().judged(|seen| seen.windows[0].report.lost = 2);
     assert_eq!(verdict.reasons, ["lost: 2, expected exactly 0"]);
+    let on = |qemu: &str, lost| {
+        let nic = sound().with(|axes| axes.device = Device::VirtioNet);
+        let verdict = nic.judged(|seen| {
+            seen.setup.qemu_version = qemu.to_owned();
+            seen.windows[0].report.lost = lost;
+        });
+        verdict.reasons.iter().any(|reason| reason.starts_with("lost"))
+    };
+    assert!(on("7.2.22", 2) && on("11.1.3", 2) && on("10.0.13", 5), "a frame is lost by the guest");
+    assert!(!on("10.0.13", 2), "this QEMU loses some by itself");
     let verdict =
         sound().judged(|seen| seen.windows[0].report.exit = Some(dmarig_wire::Exit::Signal(9)));
     assert_eq!(verdict.outcome, Outcome::Failed);
