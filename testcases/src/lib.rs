@@ -2,6 +2,7 @@
 
 /// Each case's file name and text.
 pub const CASES: &[(&str, &str)] = &[
+    ("attacks.yaml", include_str!("../attacks.yaml")),
     ("boot.yaml", include_str!("../boot.yaml")),
     ("full.yaml", include_str!("../full.yaml")),
     ("passthrough.yaml", include_str!("../passthrough.yaml")),

@@ -8,14 +8,19 @@ use std::{ffi::OsString, process::ExitCode};
 use dmarig::Exit;
 use libtest_mimic::{Arguments, Failed, Trial};
 
-/// The cases whose cells are tests, the prefix of those tests, and the kernels they run on: the
-/// default one, or all that there are recipes for.
-const SUITES: &[(&str, &str, &[&str])] = &[
-    ("smoke", "smoke", &[]),
-    ("night", "smoke", ALL),
-    ("night", "full", ALL),
-    ("night", "qemu-functional", ALL),
+/// The cases whose cells are tests, the prefix of those tests, the kernels they run on (the default
+/// one, or all that there are recipes for), and the QEMU (the system's, or the newest there is a
+/// recipe for).
+const SUITES: &[(&str, &str, &[&str], Option<&str>)] = &[
+    ("smoke", "smoke", &[], None),
+    ("night", "smoke", ALL, None),
+    ("night", "full", ALL, None),
+    ("night", "qemu-functional", ALL, None),
+    ("night", "passthrough", ALL, NEWEST),
+    ("night", "attacks", ALL, NEWEST),
 ];
+
+const NEWEST: Option<&str> = Some("qemu");
 
 const ALL: &[&str] = &["debian-5.10", "debian-6.1", "debian-6.12", "debian-7.3"];
 
@@ -26,9 +31,11 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::from_args();
     let mut trials = Vec::new();
-    for (prefix, case, kernels) in SUITES {
+    for (prefix, case, kernels, qemu) in SUITES {
         let kernels = kernels.iter().map(|kernel| format!("--kernel={kernel}"));
-        let options: Vec<String> = std::iter::once((*case).to_owned()).chain(kernels).collect();
+        let qemu = qemu.map(|name| format!("--qemu={name}"));
+        let case = std::iter::once((*case).to_owned());
+        let options: Vec<String> = case.chain(kernels).chain(qemu).collect();
         for id in dmarig::cell_ids(&options).expect("the cases that dmarig brings along are sound")
         {
             let options = options.clone();

@@ -147,7 +147,7 @@ impl Qemu {
         };
         let hint = match axes.passthrough {
             Passthrough::Probe => {
-                "; QEMU 10.2 and later have it: `dmarig images fetch qemu` brings one"
+                "; QEMU 10.2 and later have it: `dmarig images fetch qemu` brings one for --qemu qemu"
             }
             _ => "",
         };
