@@ -2,15 +2,15 @@
 //! binary under another name, `fake-probe-SCRIPT`. It serves no device: the fake QEMU wants none.
 
 use std::{
-    ffi::OsStr,
     io::{BufRead, Write},
     os::unix::net::UnixListener,
-    path::Path,
     process::ExitCode,
 };
 
 use clap::ValueEnum;
 use dmarig_model::probe::{ProbeCounts, Reply, Request, Stale};
+
+use crate::fake_qemu::{file_name, of_this_process};
 
 /// What it says on standard error before it ends.
 pub(crate) const LAST_WORDS: &str = "fake-probe: the shadow is gone";
@@ -39,15 +39,12 @@ pub(crate) enum ProbeScript {
 impl ProbeScript {
     /// The name of a probe that plays it.
     pub(crate) fn file_name(self) -> String {
-        let value = self.to_possible_value().expect("no script is hidden");
-        format!("{PREFIX}{}", value.get_name())
+        file_name(PREFIX, &self)
     }
 
     /// The script that this process is to play, if it is none of the tests.
     pub(crate) fn of_this_process() -> Option<Self> {
-        let program = std::env::args_os().next()?;
-        let name = Path::new(&program).file_name().and_then(OsStr::to_str)?.strip_prefix(PREFIX)?;
-        Some(Self::from_str(name, false).expect("a script of that name"))
+        of_this_process(PREFIX)
     }
 }
 

@@ -100,16 +100,26 @@ pub(crate) enum Script {
 impl Script {
     /// The name of a QEMU that plays it.
     pub(crate) fn file_name(self) -> String {
-        let value = self.to_possible_value().expect("no script is hidden");
-        format!("{PREFIX}{}", value.get_name())
+        file_name(PREFIX, &self)
     }
 
     /// The script that this process is to play, if it is none of the tests.
     pub(crate) fn of_this_process() -> Option<Self> {
-        let program = std::env::args_os().next()?;
-        let name = Path::new(&program).file_name().and_then(OsStr::to_str)?.strip_prefix(PREFIX)?;
-        Some(Self::from_str(name, false).expect("a script of that name"))
+        of_this_process(PREFIX)
     }
+}
+
+/// The name of a program that plays a script.
+pub(crate) fn file_name(prefix: &str, script: &impl ValueEnum) -> String {
+    let value = script.to_possible_value().expect("no script is hidden");
+    format!("{prefix}{}", value.get_name())
+}
+
+/// The script that this process is to play by its name.
+pub(crate) fn of_this_process<S: ValueEnum>(prefix: &str) -> Option<S> {
+    let program = std::env::args_os().next()?;
+    let name = Path::new(&program).file_name().and_then(OsStr::to_str)?.strip_prefix(prefix)?;
+    Some(S::from_str(name, false).expect("a script of that name"))
 }
 
 /// Plays a script; gives the exit code where it comes to its end.
