@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     case::Pattern,
+    probe::{AttackOutcome, PAGE_BYTES},
     text::shown,
     tree::{Part, read as read_tree},
     version::VersionRange,
@@ -405,4 +406,13 @@ fn fault(found: &Captures<'_>, seen: Seen) -> Fault {
         reason: reason.and_then(|reason| u8::try_from(reason).ok()).unwrap_or(u8::MAX),
         why: shown(text("why")),
     }
+}
+/// Faults among these records that an attack explains: those at a page that it tried for. Any other
+/// is the guest's own.
+#[must_use]
+pub fn provoked(records: &[LogRecord], attack: &AttackOutcome) -> u64 {
+    let Some(first) = attack.iova else { return 0 };
+    let page = |address: u64| address / PAGE_BYTES;
+    let tried = page(first)..=page(first.saturating_add(attack.size.saturating_sub(1)));
+    read(records).faults.iter().filter(|fault| tried.contains(&page(fault.address))).count() as u64
 }

@@ -314,7 +314,7 @@ fn passed_through(axes: &Axes, host: &[String]) -> Result<Vec<String>, String> {
             Err("no device of the host's is named: --device host=0000:BB:DD.F".to_owned())
         }
         Passthrough::Nested | Passthrough::None => {
-            Err(format!("passthrough={} has no device in this guest", axes.passthrough))
+            Err(format!("passthrough={} is not run by this version", axes.passthrough))
         }
     }
 }

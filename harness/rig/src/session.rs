@@ -191,8 +191,7 @@ impl Session {
             observation.windows.push(window);
         }
         for kind in &launch.attacks {
-            let attacked = self.attack(launch, *kind, &mut observation.log).await?;
-            observation.attacks.push(attacked);
+            self.attack(launch, *kind, observation).await?;
         }
         clock.lap("workload");
         progress(Stage::Collecting);

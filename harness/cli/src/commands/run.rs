@@ -24,6 +24,7 @@ use crate::{
     cases::{Selected, open_cache, select},
     exit::{Exit, Failure},
     host,
+    host_device::HostDevice,
     options::{Places, Selection},
     prepare::Preparer,
     report::{self, Events, Footing, Lines, Live},
@@ -112,9 +113,8 @@ impl Run {
         let jobs = scheduler::jobs(self.jobs.map(usize::from), largest);
         let mut ended =
             scheduler::run(selected, prepared, jobs, &mut recorder, &interrupted, events).await;
-        if let Some(device) = device {
-            device.restore()?;
-        }
+        // What was seen is told first, whatever becomes of the device.
+        let restored = device.map_or(Ok(()), HostDevice::restore);
         let sweeps = compare(&selected.cases, &mut ended);
         if let Some(live) = &live {
             live.clear();
@@ -129,6 +129,7 @@ impl Run {
             picture(sweep, recorder.directory())?;
         }
         eprintln!("record: {}", recorder.directory().display());
+        restored?;
         let interrupted = *interrupted.borrow();
         Ok(if interrupted { Exit::Interrupted } else { exit(&ended) })
     }

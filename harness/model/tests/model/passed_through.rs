@@ -6,11 +6,12 @@ use dmarig_model::{
         Policy::{Lazy, Passthrough as Identity, Strict},
         Toggle::{Off, On},
     },
+    log::provoked,
     observation::{End, Observation, Outcome},
-    probe::ProbeCounts,
+    probe::{Attack, AttackOutcome, ProbeCounts},
 };
 
-use crate::seen::{Guest, Profile};
+use crate::seen::{Guest, Profile, records};
 
 fn probed() -> Guest {
     Guest::new("6.1.176", On, Lazy).warned().with(|axes| axes.passthrough = Probe)
@@ -83,4 +84,24 @@ fn without_caching_mode_qemu_has_to_refuse() {
     identity.with(|axes| axes.passthrough = Probe).passes();
     assert_eq!(refused(died("qemu: no such device")), Outcome::Errored);
     assert_eq!(refused(End::Completed), Outcome::Failed);
+}
+
+#[test]
+fn only_the_attacked_pages_faults_are_the_attacks() {
+    let line = |address: &str| {
+        format!(
+            "DMAR: [DMA Read NO_PASID] Request device [00:01.0] fault addr 0x{address} [fault reason 0x06] PTE Read access is not set"
+        )
+    };
+    let records = records(&["fffef000", "ffff0000", "2a00000000"].map(line).join("\n"));
+    let outcome = |iova| AttackOutcome {
+        kind: Attack::PastTheEnd,
+        iova,
+        size: 8,
+        shadow_let_through: false,
+        hypervisor_let_through: Some(false),
+    };
+    assert_eq!(provoked(&records, &outcome(Some(0xfffe_fffc))), 2);
+    assert_eq!(provoked(&records, &outcome(Some(0xffff_1000))), 0);
+    assert_eq!(provoked(&records, &outcome(None)), 0);
 }

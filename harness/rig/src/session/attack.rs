@@ -1,8 +1,8 @@
 //! DMA that must fault, and who says that it did.
 
 use dmarig_model::{
-    log,
-    observation::{Attacked, End, KernelLog},
+    log::provoked,
+    observation::{Attacked, End, KernelLog, Observation, Window, WindowKind},
     probe::{Attack, AttackOutcome, Reply, Request},
 };
 use dmarig_wire::{Reply as AgentReply, Request as AgentRequest};
@@ -24,32 +24,42 @@ impl Session {
         &mut self,
         launch: &Launch<'_>,
         kind: Attack,
-        log: &mut KernelLog,
-    ) -> Result<Attacked, End> {
+        observation: &mut Observation,
+    ) -> Result<(), End> {
+        let log = &mut observation.log;
         // What the guest said before is not the answer.
         self.read_log(launch, log).await?;
         let before = log.records.len();
         self.trace.take().await.map_err(|error| host_fault(&error))?;
         self.switch_trace(launch, FAULT_EVENTS, true).await?;
-        let mut outcome = self.attacked(launch, kind).await?;
+        // A workload that runs beside it is judged as any other is, and is no measurement.
+        let (mut outcome, beside) = self.attacked(launch, kind).await?;
+        observation.windows.extend(beside);
         for _ in 1..ATTEMPTS {
             if outcome.hypervisor_let_through != Some(false)
-                || self.await_fault(launch, log, before).await?
+                || self.await_fault(launch, log, before, &outcome).await?
             {
                 break;
             }
-            outcome = self.attacked(launch, kind).await?;
+            let again = self.attacked(launch, kind).await?;
+            outcome = again.0;
+            observation.windows.extend(again.1);
         }
         self.switch_trace(launch, FAULT_EVENTS, false).await?;
         let taken =
             self.vitals.race("end of the trace", launch.deadlines.request, self.trace.take());
         let hypervisor_faults = taken.await?.faults;
         self.read_log(launch, log).await?;
-        let guest_faults = log::read(&log.records[before..]).faults.len() as u64;
-        Ok(Attacked { outcome, hypervisor_faults, guest_faults })
+        let guest_faults = provoked(&log.records[before..], &outcome);
+        observation.attacks.push(Attacked { outcome, hypervisor_faults, guest_faults });
+        Ok(())
     }
 
-    async fn attacked(&mut self, launch: &Launch<'_>, kind: Attack) -> Result<AttackOutcome, End> {
+    async fn attacked(
+        &mut self,
+        launch: &Launch<'_>,
+        kind: Attack,
+    ) -> Result<(AttackOutcome, Option<Window>), End> {
         let Some(probe) = &mut self.probe else { return Err(host_fault(&"no probe attacks")) };
         let asked = async {
             match probe.ask(&Request::Attack { kind }).await.map_err(Fault::from)? {
@@ -59,7 +69,8 @@ impl Session {
         };
         let after = launch.deadlines.workload + launch.deadlines.qmp;
         if kind != Attack::ReadOnly {
-            return self.vitals.race("the probe's attack", after, asked).await;
+            let outcome = self.vitals.race("the probe's attack", after, asked).await?;
+            return Ok((outcome, None));
         }
         // A buffer that may only be read is there while the workload writes.
         let job = AgentRequest::Run(launch.job.clone());
@@ -67,20 +78,25 @@ impl Session {
         let work = async { agent.ask(&job).await.map_err(Fault::from) };
         let both = async { tokio::try_join!(asked, work) };
         let (outcome, reply) = self.vitals.race("the probe's attack", after, both).await?;
-        expect_reply!(reply, AgentReply::Report(_) => outcome, "a report").map_err(broken)
+        let report = expect_reply!(reply, AgentReply::Report(report) => *report, "a report")
+            .map_err(broken)?;
+        let kind = WindowKind::WarmUp;
+        let beside = Window { kind, group_type: None, report, trace: None, dma: None, probe: None };
+        Ok((outcome, Some(beside)))
     }
 
-    /// Reads the guest's log until a fault stands in it; tells whether one does. Where none comes,
+    /// Reads the guest's log until the attack's fault stands in it; tells whether one does. Where none comes,
     /// that is for the judge.
     async fn await_fault(
         &mut self,
         launch: &Launch<'_>,
         log: &mut KernelLog,
         before: usize,
+        outcome: &AttackOutcome,
     ) -> Result<bool, End> {
         let deadline = tokio::time::Instant::now() + launch.deadlines.request / 10;
         loop {
-            if !log::read(&log.records[before..]).faults.is_empty() {
+            if provoked(&log.records[before..], outcome) > 0 {
                 return Ok(true);
             }
             if tokio::time::Instant::now() >= deadline {
