@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     axes::{Accelerator, Axes},
+    document::CONTROL_PREFIX,
     probe::{AttackOutcome, ProbeCounts},
 };
 
@@ -355,11 +356,13 @@ pub struct Verdict {
 
 impl Verdict {
     /// Adds a check that compares the cell with another of its run. It can turn a passed cell into
-    /// a failed one, and nothing else.
+    /// a failed one, or into an error where it is of the control: a control that does not show what
+    /// it is there for says nothing of the kernel.
     pub fn add(&mut self, check: Check) {
         if check.held == Some(false) {
             if self.outcome == Outcome::Passed {
-                self.outcome = Outcome::Failed;
+                let of_control = check.name.starts_with(CONTROL_PREFIX);
+                self.outcome = if of_control { Outcome::Errored } else { Outcome::Failed };
             }
             let Check { name, found, expected, .. } = &check;
             self.reasons.push(format!("{name}: {found}, expected {expected}"));

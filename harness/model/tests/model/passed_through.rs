@@ -7,7 +7,7 @@ use dmarig_model::{
         Toggle::{Off, On},
     },
     log::provoked,
-    observation::{End, Observation, Outcome},
+    observation::{Check, End, Observation, Outcome},
     probe::{Attack, AttackOutcome, ProbeCounts},
 };
 
@@ -104,4 +104,22 @@ fn only_the_attacked_pages_faults_are_the_attacks() {
     assert_eq!(provoked(&records, &outcome(Some(0xfffe_fffc))), 2);
     assert_eq!(provoked(&records, &outcome(Some(0xffff_1000))), 0);
     assert_eq!(provoked(&records, &outcome(None)), 0);
+}
+
+#[test]
+fn a_control_that_shows_nothing_does_not_blame_the_kernel() {
+    let outcome = |name: &str| {
+        let mut verdict = probed().judged(|_| ());
+        verdict.add(Check {
+            name: name.to_owned(),
+            rule: "growth".to_owned(),
+            expected: "at least 1".to_owned(),
+            found: "0".to_owned(),
+            held: Some(false),
+            evidence: Vec::new(),
+        });
+        verdict.outcome
+    };
+    assert_eq!(outcome("control/page-walk-in-vain-per-unmap-growth"), Outcome::Errored);
+    assert_eq!(outcome("page-walk-in-vain-per-unmap-growth"), Outcome::Failed);
 }
