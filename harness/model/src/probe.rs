@@ -181,6 +181,11 @@ pub enum Reply {
         /// Why.
         what: String,
     },
+    /// The client is gone, or was given up. This answers nothing: it comes when it happens.
+    Lost {
+        /// What was seen of it.
+        what: String,
+    },
     /// The last line of a probe that was asked to quit.
     Bye,
 }

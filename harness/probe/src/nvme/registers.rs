@@ -52,6 +52,11 @@ pub enum Event {
         /// Told when it has.
         done: SyncSender<()>,
     },
+    /// Nothing but to say that its turn has come.
+    Turn {
+        /// Told so.
+        done: SyncSender<()>,
+    },
     /// DMA that must fault.
     Attack {
         /// Which.

@@ -44,6 +44,9 @@ pub fn work(mut controller: Controller, shared: &Shared) {
                     controller.reset();
                     let _ = done.send(());
                 }
+                Event::Turn { done } => {
+                    let _ = done.send(());
+                }
                 Event::NoDoorbell => controller.no_doorbell(),
                 Event::Attack { kind, done } if controller.is_running() => {
                     attacks.begin(kind, done);
@@ -94,7 +97,7 @@ impl Controller {
                 Event::Configure { cc, .. } => self.configure(cc),
                 Event::Reset { .. } => self.reset(),
                 Event::NoDoorbell => self.no_doorbell(),
-                Event::Attack { .. } | Event::Stop => {}
+                Event::Attack { .. } | Event::Turn { .. } | Event::Stop => {}
             }
         }
         self.turn(|| ()).0
