@@ -19,7 +19,7 @@ use crate::{
     device::Device,
     irqs::Interrupts,
     memory::Memory,
-    nvme::{self, Controller, Event, Registers, Shared, Tally},
+    nvme::{self, Controller, Engine, Event, Registers, Shared, Tally},
     pci::MAX_VECTORS,
     server::{self, Client},
 };
@@ -89,15 +89,23 @@ pub fn run(
         Arc::clone(&shared.interrupts),
         Arc::clone(&shared.tally),
     );
+    let engine = Arc::new(Engine::new(controller, Arc::clone(&shared.registers)));
     let replies = Replies(Mutex::new(replies));
     thread::scope(|scope| {
         let work = thread::Builder::new().name("controller".into());
-        let worker = work.spawn_scoped(scope, || nvme::work(controller, &shared))?;
+        let worker = work.spawn_scoped(scope, || nvme::work(&engine, &shared))?;
         // Known before there is a client: its reset is waited for only where somebody carries it out.
         shared.registers.worked_by(worker.thread().clone());
         let serve = thread::Builder::new().name("socket".into());
         let accepting = serve.spawn_scoped(scope, || {
-            accept(&listener, stop.as_fd().try_clone_to_owned(), &shared, &settings, |what| {
+            let device = Device::new(
+                Arc::clone(&shared.memory),
+                Arc::clone(&shared.interrupts),
+                Arc::clone(&shared.registers),
+                settings.vectors,
+            );
+            let stop = stop.as_fd().try_clone_to_owned();
+            accept(&listener, stop, &shared.client, device, &engine, |what| {
                 // Where nobody listens, nobody needs to know.
                 let _ = replies.say(&Reply::Lost { what });
             });
@@ -134,18 +142,12 @@ fn check(settings: &Settings) -> Result<(), Error> {
 fn accept(
     listener: &UnixListener,
     stop: std::io::Result<OwnedFd>,
-    shared: &Shared,
-    settings: &Settings,
+    client: &Arc<Client>,
+    mut device: Device,
+    engine: &Engine,
     lost: impl Fn(String),
 ) {
     let Ok(stop) = stop else { return };
-    let Shared { registers, memory, interrupts, client, .. } = shared;
-    let mut device = Device::new(
-        Arc::clone(memory),
-        Arc::clone(interrupts),
-        Arc::clone(registers),
-        settings.vectors,
-    );
     loop {
         let mut ready = [PollFd::new(&stop, PollFlags::IN), PollFd::new(listener, PollFlags::IN)];
         match rustix::event::poll(&mut ready, None) {
@@ -162,7 +164,7 @@ fn accept(
             tracing::error!(%error, "a socket that can't block");
             continue;
         }
-        let served = server::serve(stream, client, &mut device);
+        let served = server::serve(stream, client, &mut device, engine);
         device.abandon();
         if is_readable(&stop) {
             return;
