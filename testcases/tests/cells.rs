@@ -18,6 +18,8 @@ const SUITES: &[(&str, &str, &[&str], Option<&str>)] = &[
     ("night", "qemu-functional", ALL, None),
     ("night", "passthrough", ALL, NEWEST),
     ("night", "attacks", ALL, NEWEST),
+    ("night", "policies", ALL, NEWEST),
+    ("night", "queued", ALL, NEWEST),
 ];
 
 const NEWEST: Option<&str> = Some("qemu");
