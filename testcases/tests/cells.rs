@@ -18,6 +18,8 @@ const SUITES: &[(&str, &str, &[&str], Option<&str>)] = &[
     ("night", "qemu-functional", ALL, None),
     ("night", "passthrough", ALL, NEWEST),
     ("night", "attacks", ALL, NEWEST),
+    // Each takes minutes: the oldest and the newest way of the driver.
+    ("night", "nested", &["debian-5.10", "debian-7.3"], NEWEST),
 ];
 
 const NEWEST: Option<&str> = Some("qemu");

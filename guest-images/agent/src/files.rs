@@ -2,12 +2,11 @@
 
 use std::{
     fs::{self, File},
-    io::ErrorKind,
-    os::unix::fs::FileExt,
-    path::Path,
+    io::Read,
+    path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use dmarig_wire::MAX_PIECE;
 
 /// The plain files below a directory, as paths below it, in order. Links are not followed.
@@ -37,27 +36,41 @@ pub(crate) fn list(directory: &Path) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// A piece of a file; empty at its end.
-///
-/// # Errors
-/// Where it can't be read.
-pub(crate) fn piece(path: &Path, offset: u64) -> Result<Vec<u8>> {
-    let file = File::open(path).with_context(|| format!("can't open {}", path.display()))?;
-    let mut bytes = vec![0; MAX_PIECE];
-    let mut count = 0;
-    // Files that the kernel makes up come a page at a time.
-    while count < MAX_PIECE {
-        match file.read_at(&mut bytes[count..], offset + count as u64) {
-            Ok(0) => break,
-            Ok(more) => count += more,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => {
-                return Err(error).with_context(|| format!("can't read {}", path.display()));
-            }
+/// Longest file that is read, in bytes.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// The file that is being read, as it was when its first piece was: the kernel makes some files up
+/// anew, and at some cost, each time that they are opened.
+#[derive(Debug, Default)]
+pub(crate) struct Reading {
+    path: PathBuf,
+    bytes: Vec<u8>,
+}
+
+impl Reading {
+    /// A piece of a file; empty at its end.
+    ///
+    /// # Errors
+    /// Where it can't be read, or is too long.
+    pub(crate) fn piece(&mut self, path: &Path, offset: u64) -> Result<Vec<u8>> {
+        if offset == 0 || self.path != path {
+            self.bytes.clear();
+            let shown = path.display();
+            let file = File::open(path).with_context(|| format!("can't open {shown}"))?;
+            file.take(MAX_BYTES + 1)
+                .read_to_end(&mut self.bytes)
+                .with_context(|| format!("can't read {shown}"))?;
+            ensure!(self.bytes.len() as u64 <= MAX_BYTES, "{shown} has over {MAX_BYTES} bytes");
+            path.clone_into(&mut self.path);
         }
+        let rest = usize::try_from(offset).ok().and_then(|offset| self.bytes.get(offset..));
+        let piece = rest.unwrap_or_default();
+        let piece = piece[..piece.len().min(MAX_PIECE)].to_vec();
+        if piece.is_empty() {
+            *self = Self::default();
+        }
+        Ok(piece)
     }
-    bytes.truncate(count);
-    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -74,9 +87,15 @@ mod tests {
         std::os::unix::fs::symlink("/etc/passwd", dir.path().join("link")).unwrap();
         assert_eq!(list(dir.path()).unwrap(), ["run.json", "run/cells/console.log"]);
         let path = dir.path().join("run/cells/console.log");
-        assert_eq!(piece(&path, 0).unwrap().len(), MAX_PIECE);
-        assert_eq!(piece(&path, MAX_PIECE as u64).unwrap(), [7; 3]);
-        assert!(piece(&path, long.len() as u64).unwrap().is_empty());
+        let mut reading = Reading::default();
+        let mut piece = |offset| reading.piece(&path, offset).unwrap();
+        assert_eq!(piece(0).len(), MAX_PIECE);
+        // What is read is what was there when it began.
+        fs::write(&path, "x").unwrap();
+        assert_eq!(piece(MAX_PIECE as u64), [7; 3]);
+        assert!(piece(long.len() as u64).is_empty());
+        assert_eq!(piece(0), b"x");
+        assert!(piece(u64::MAX).is_empty());
     }
 
     #[test]

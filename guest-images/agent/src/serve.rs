@@ -23,6 +23,7 @@ pub(crate) struct Agent {
     disks: BTreeMap<String, Disk>,
     nodes: Vec<String>,
     counters: Option<Counters>,
+    reading: files::Reading,
 }
 
 /// Answers requests until the rig asks for power-off.
@@ -84,7 +85,7 @@ impl Agent {
             }
             Request::ListFiles(directory) => Reply::Files(files::list(Path::new(&directory))?),
             Request::ReadFile { path, offset } => {
-                Reply::Piece(files::piece(Path::new(&path), offset)?)
+                Reply::Piece(self.reading.piece(Path::new(&path), offset)?)
             }
             Request::PowerOff => Reply::Bye,
         })
