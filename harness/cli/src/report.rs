@@ -1,5 +1,6 @@
 //! How a run is told: live on standard error, then as a table, JSON or JUnit.
 
+mod device;
 mod junit;
 mod live;
 mod sweep;

@@ -24,7 +24,12 @@ const PROBE_METRICS: &[&str] = &[
     "page-walk-entries-per-unmap",
     "page-walk-in-vain-per-unmap",
     "mappings-per-op",
+    "mappings-in-flight",
+    "psi-per-unmap",
+    "dsi-per-1000-unmaps",
     "stale-requests",
+    "stale-share",
+    "stale-bytes",
     "leaked-requests",
     "stale-for-requests",
 ];

@@ -87,6 +87,12 @@ pub struct Rule {
     /// Requests of which a buffer was never unmapped at all (with a probe).
     #[serde(default)]
     pub leaked_requests: Option<Bound>,
+    /// The share of such requests in all that the probe followed, from 0 to 1.
+    #[serde(default)]
+    pub stale_share: Option<Bound>,
+    /// Most bytes of finished requests that the device reached at one time (with a probe).
+    #[serde(default)]
+    pub stale_bytes: Option<Bound>,
     /// Most requests that were submitted between one's completion and its last unmapping (with a
     /// probe).
     #[serde(default)]
@@ -94,6 +100,9 @@ pub struct Rule {
     /// Mappings that the device was told of, per operation (with a probe).
     #[serde(default)]
     pub mappings_per_op: Option<Bound>,
+    /// Most mappings that lived at one time in the window, beside those from before it (with a probe).
+    #[serde(default)]
+    pub mappings_in_flight: Option<Bound>,
     /// Fewest unmaps in a window for which this rule's rates are judged.
     #[serde(default)]
     pub needs_unmaps: Option<u64>,
@@ -187,7 +196,7 @@ pub(crate) struct CountCheck {
 }
 
 /// Every check of a count. Each is a metric of that name, too.
-pub(crate) const COUNT_CHECKS: [CountCheck; 13] = [
+pub(crate) const COUNT_CHECKS: [CountCheck; 16] = [
     CountCheck { name: "psi", bound: |rule| rule.psi },
     CountCheck { name: "dsi", bound: |rule| rule.dsi },
     CountCheck { name: "global", bound: |rule| rule.global },
@@ -204,13 +213,16 @@ pub(crate) const COUNT_CHECKS: [CountCheck; 13] = [
         bound: |rule| rule.page_walk_in_vain_per_unmap,
     },
     CountCheck { name: "stale-requests", bound: |rule| rule.stale_requests },
+    CountCheck { name: "stale-share", bound: |rule| rule.stale_share },
+    CountCheck { name: "stale-bytes", bound: |rule| rule.stale_bytes },
     CountCheck { name: "leaked-requests", bound: |rule| rule.leaked_requests },
     CountCheck { name: "stale-for-requests", bound: |rule| rule.stale_for_requests },
     CountCheck { name: "mappings-per-op", bound: |rule| rule.mappings_per_op },
+    CountCheck { name: "mappings-in-flight", bound: |rule| rule.mappings_in_flight },
 ];
 
 /// Metrics of a timing window, with their units.
-pub(crate) const TIMES: [(&str, &str); 9] = [
+pub(crate) const TIMES: [(&str, &str); 12] = [
     ("throughput", "bytes/s"),
     ("iops", "1/s"),
     ("elapsed", "ns"),
@@ -220,6 +232,10 @@ pub(crate) const TIMES: [(&str, &str); 9] = [
     ("latency-p99", "ns"),
     ("latency-p999", "ns"),
     ("latency-max", "ns"),
+    // From a request's completion until the device reaches none of its buffers, with a probe.
+    ("stale-p50", "ns"),
+    ("stale-p99", "ns"),
+    ("stale-max", "ns"),
 ];
 
 /// Names of the metrics that every workload has.

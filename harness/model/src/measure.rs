@@ -138,10 +138,16 @@ impl Counted {
             "page-walk-entries-per-unmap" => per(trace.page_walk_entries, unmaps),
             "page-walk-in-vain-per-unmap" => per(trace.page_walk_in_vain, unmaps),
             "stale-requests" => Ok(stale?.stale as f64),
+            "stale-share" => per(stale?.stale, Some(stale?.requests)),
+            "stale-bytes" => Ok(stale?.most_bytes as f64),
             "leaked-requests" => Ok(stale?.never as f64),
             "stale-for-requests" => {
                 let spread = stale?.later_requests.ok_or(NoCount::NoDenominator)?;
                 Ok(spread.max as f64)
+            }
+            "mappings-in-flight" => {
+                let probe = probe?;
+                Ok(probe.peak.saturating_sub(probe.live_before) as f64)
             }
             "mappings-per-op" => per(probe?.maps, Some(self.ops)),
             _ => Err(NoCount::NoData),
@@ -224,7 +230,11 @@ fn together(mut a: ProbeCounts, b: ProbeCounts) -> ProbeCounts {
     a.maps += b.maps;
     a.unmaps += b.unmaps;
     a.unmaps_in_vain += b.unmaps_in_vain;
-    a.peak = a.peak.max(b.peak);
+    // In flight is what peaks above what was there before: of the higher of them.
+    if b.peak.saturating_sub(b.live_before) > a.peak.saturating_sub(a.live_before) {
+        a.live_before = b.live_before;
+        a.peak = b.peak;
+    }
     a.live_after = b.live_after;
     a.stale = match (a.stale, b.stale) {
         (Some(a), Some(b)) => Some(Stale {
@@ -320,6 +330,7 @@ fn sample(window: &Window, name: &str) -> Option<f64> {
     let seconds = report.elapsed_ns as f64 / 1e9;
     let rate = |count: u64| (seconds > 0.0 && count > 0).then(|| count as f64 / seconds);
     let latency = report.latency.as_ref();
+    let stale = window.probe.as_ref().and_then(|probe| probe.stale.as_ref()?.ns);
     match name {
         "throughput" => rate(report.bytes),
         "iops" => rate(report.ops),
@@ -330,6 +341,9 @@ fn sample(window: &Window, name: &str) -> Option<f64> {
         "latency-p99" => latency.map(|latency| latency.p99_ns as f64),
         "latency-p999" => latency.map(|latency| latency.p999_ns as f64),
         "latency-max" => latency.map(|latency| latency.max_ns as f64),
+        "stale-p50" => stale.map(|stale| stale.p50 as f64),
+        "stale-p99" => stale.map(|stale| stale.p99 as f64),
+        "stale-max" => stale.map(|stale| stale.max as f64),
         _ => None,
     }
 }

@@ -198,6 +198,11 @@ pub enum Reply {
         /// Why.
         what: String,
     },
+    /// The client is gone, or was given up. This answers nothing: it comes when it happens.
+    Lost {
+        /// What was seen of it.
+        what: String,
+    },
     /// The last line of a probe that was asked to quit.
     Bye,
 }
@@ -269,8 +274,17 @@ pub struct ProbeCounts {
     pub mean_live: f64,
     /// Length of the window, in nanoseconds.
     pub elapsed_ns: u64,
-    /// Time spent on mappings and unmappings, in nanoseconds.
+    /// Time spent on mappings and unmappings in the shadow, in nanoseconds.
     pub shadow_ns: u64,
+    /// Messages of the client, whatever they were.
+    pub messages: u64,
+    /// Time spent on taking messages from the socket, and on understanding and answering mappings and
+    /// unmappings, in nanoseconds; `shadow_ns` is not in it.
+    pub socket_ns: u64,
+    /// Time spent on commands, from looking for them to completing them, in nanoseconds.
+    pub command_ns: u64,
+    /// How often the socket's thread slept for want of anything to do.
+    pub sleeps: u64,
     /// I/O commands by name: read, write, flush, write-zeroes, dataset-management.
     pub commands: BTreeMap<String, u64>,
     /// Statuses other than success, by `type/code` in hexadecimal.

@@ -6,7 +6,10 @@
 use std::{
     fs::File,
     os::{fd::OwnedFd, unix::fs::FileExt},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Instant,
 };
 
@@ -31,6 +34,33 @@ pub(crate) const MAX_LINES: usize = 8;
 pub struct Memory {
     inner: Mutex<Inner>,
     start: Instant,
+    spent: Spent,
+}
+
+/// What is spent on serving the device, beside the shadow.
+#[derive(Debug, Default)]
+pub(crate) struct Spent {
+    pub(crate) messages: AtomicU64,
+    /// On messages, the shadow included.
+    pub(crate) socket_ns: AtomicU64,
+    pub(crate) command_ns: AtomicU64,
+    pub(crate) sleeps: AtomicU64,
+}
+
+impl Spent {
+    /// Adds to one of them.
+    pub(crate) fn add(counter: &AtomicU64, more: u64) {
+        counter.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// Adds the time since `began`.
+    pub(crate) fn add_time(counter: &AtomicU64, began: Instant) {
+        Self::add(counter, u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    fn all(&self) -> [&AtomicU64; 4] {
+        [&self.messages, &self.socket_ns, &self.command_ns, &self.sleeps]
+    }
 }
 
 /// An access that wasn't possible.
@@ -106,7 +136,12 @@ impl Memory {
     #[must_use]
     pub fn new(follow: bool) -> Self {
         let inner = Inner { follow: Follow::new(follow), ..Inner::default() };
-        Self { inner: Mutex::new(inner), start: Instant::now() }
+        Self { inner: Mutex::new(inner), start: Instant::now(), spent: Spent::default() }
+    }
+
+    /// What is spent beside the shadow, for those who spend it.
+    pub(crate) fn spent(&self) -> &Spent {
+        &self.spent
     }
 
     /// Nanoseconds since this memory was made: the clock of its mappings.
@@ -288,6 +323,7 @@ impl Memory {
         inner.counts.counts.live_before = live;
         inner.counts.counts.peak = live;
         inner.follow.begin();
+        self.spent.all().into_iter().for_each(|counter| counter.store(0, Ordering::Relaxed));
     }
 
     /// What was counted of mappings, accesses and buffers since it began.
@@ -299,7 +335,13 @@ impl Memory {
         let Inner { shadow, follow, counts: window, .. } = &mut *inner;
         window.live_changes(live, now);
         let elapsed = now.saturating_sub(window.began_ns);
+        let [messages, socket_ns, command_ns, sleeps] =
+            self.spent.all().map(|counter| counter.load(Ordering::Relaxed));
         ProbeCounts {
+            messages,
+            socket_ns: socket_ns.saturating_sub(window.counts.shadow_ns),
+            command_ns,
+            sleeps,
             live_after: live as u64,
             elapsed_ns: elapsed,
             mean_live: window.integral as f64 / elapsed.max(1) as f64,

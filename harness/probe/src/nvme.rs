@@ -2,6 +2,8 @@
 
 mod admin;
 mod controller;
+mod doorbells;
+mod engine;
 mod features;
 mod identify;
 mod io;
@@ -13,6 +15,7 @@ mod status;
 mod worker;
 
 pub use controller::{Controller, Tally};
+pub use engine::Engine;
 pub use prp::{MAX_TRANSFER, Prp, walk};
 pub use registers::{Event, Registers};
 pub use status::Status;

@@ -13,13 +13,13 @@ use std::{
 };
 
 use dmarig_model::probe::{Attack, ProbeCounts, Reply, Request, Settings};
-use rustix::event::{EventfdFlags, PollFd, PollFlags};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 
 use crate::{
     device::Device,
     irqs::Interrupts,
     memory::Memory,
-    nvme::{self, Controller, Event, Registers, Shared, Tally},
+    nvme::{self, Controller, Engine, Event, Registers, Shared, Tally},
     pci::MAX_VECTORS,
     server::{self, Client},
 };
@@ -30,6 +30,9 @@ const MAX_QUEUES: u16 = 256;
 const MAX_LINE: u64 = 4096;
 /// Longest that an attack may take: it waits for a mapping, and asks the client several times.
 const ATTACK_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Longest that the controller may take to come to its next turn.
+const TURN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why a probe can't begin, or had to end.
 #[derive(Debug, thiserror::Error)]
@@ -86,17 +89,29 @@ pub fn run(
         Arc::clone(&shared.interrupts),
         Arc::clone(&shared.tally),
     );
+    let engine = Arc::new(Engine::new(controller, Arc::clone(&shared.registers)));
+    let replies = Replies(Mutex::new(replies));
     thread::scope(|scope| {
         let work = thread::Builder::new().name("controller".into());
-        let worker = work.spawn_scoped(scope, || nvme::work(controller, &shared))?;
+        let worker = work.spawn_scoped(scope, || nvme::work(&engine, &shared))?;
         // Known before there is a client: its reset is waited for only where somebody carries it out.
         shared.registers.worked_by(worker.thread().clone());
         let serve = thread::Builder::new().name("socket".into());
         let accepting = serve.spawn_scoped(scope, || {
-            accept(&listener, stop.as_fd().try_clone_to_owned(), &shared, &settings)
+            let device = Device::new(
+                Arc::clone(&shared.memory),
+                Arc::clone(&shared.interrupts),
+                Arc::clone(&shared.registers),
+                settings.vectors,
+            );
+            let stop = stop.as_fd().try_clone_to_owned();
+            accept(&listener, stop, &shared.client, device, &engine, |what| {
+                // Where nobody listens, nobody needs to know.
+                let _ = replies.say(&Reply::Lost { what });
+            });
         });
         let result = match accepting {
-            Ok(_) => Control { shared: &shared, replies }.run(requests),
+            Ok(_) => Control { shared: &shared, replies: &replies }.run(requests),
             Err(error) => Err(error.into()),
         };
         shared.registers.tell(Event::Stop);
@@ -123,21 +138,16 @@ fn check(settings: &Settings) -> Result<(), Error> {
     Err(Error::Settings(wrong))
 }
 
-/// Serves one client after the other, until told to stop.
+/// Serves one client after the other, until told to stop. Each that goes before that is told.
 fn accept(
     listener: &UnixListener,
     stop: std::io::Result<OwnedFd>,
-    shared: &Shared,
-    settings: &Settings,
+    client: &Arc<Client>,
+    mut device: Device,
+    engine: &Engine,
+    lost: impl Fn(String),
 ) {
     let Ok(stop) = stop else { return };
-    let Shared { registers, memory, interrupts, client, .. } = shared;
-    let mut device = Device::new(
-        Arc::clone(memory),
-        Arc::clone(interrupts),
-        Arc::clone(registers),
-        settings.vectors,
-    );
     loop {
         let mut ready = [PollFd::new(&stop, PollFlags::IN), PollFd::new(listener, PollFlags::IN)];
         match rustix::event::poll(&mut ready, None) {
@@ -154,23 +164,52 @@ fn accept(
             tracing::error!(%error, "a socket that can't block");
             continue;
         }
-        match server::serve(stream, client, &mut device) {
-            Ok(()) => tracing::info!("the client is gone"),
-            Err(error) => tracing::error!(%error, "the client is given up"),
-        }
+        let served = server::serve(stream, client, &mut device, engine);
         device.abandon();
+        if is_readable(&stop) {
+            return;
+        }
+        match served {
+            Ok(()) => {
+                tracing::info!("the client is gone");
+                lost("QEMU has closed the device's socket".to_owned());
+            }
+            Err(error) => {
+                tracing::error!(%error, "the client is given up");
+                lost(error.to_string());
+            }
+        }
+    }
+}
+
+fn is_readable(fd: &OwnedFd) -> bool {
+    let mut ready = [PollFd::new(fd, PollFlags::IN)];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    rustix::event::poll(&mut ready, Some(&at_once)).is_ok_and(|count| count > 0)
+}
+
+/// The way out for what is said, a line each.
+struct Replies<W>(Mutex<W>);
+
+impl<W: Write> Replies<W> {
+    fn say(&self, reply: &Reply) -> Result<(), Error> {
+        let mut line = serde_json::to_vec(reply).map_err(std::io::Error::from)?;
+        line.push(b'\n');
+        let mut out = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        out.write_all(&line)?;
+        Ok(out.flush()?)
     }
 }
 
 /// Takes requests and answers them.
 struct Control<'a, W> {
     shared: &'a Shared,
-    replies: W,
+    replies: &'a Replies<W>,
 }
 
 impl<W: Write> Control<'_, W> {
-    fn run(&mut self, mut requests: impl BufRead) -> Result<(), Error> {
-        self.say(&Reply::Listening)?;
+    fn run(&self, mut requests: impl BufRead) -> Result<(), Error> {
+        self.replies.say(&Reply::Listening)?;
         let mut line = String::new();
         loop {
             line.clear();
@@ -178,23 +217,16 @@ impl<W: Write> Control<'_, W> {
                 return Ok(());
             }
             match serde_json::from_str(&line) {
-                Ok(Request::Quit) => return self.say(&Reply::Bye),
+                Ok(Request::Quit) => return self.replies.say(&Reply::Bye),
                 Ok(request) => {
                     let reply = self.answer(request);
-                    self.say(&reply)?;
+                    self.replies.say(&reply)?;
                 }
                 Err(error) => {
-                    self.say(&Reply::Failed { what: format!("not a request: {error}") })?;
+                    self.replies.say(&Reply::Failed { what: format!("not a request: {error}") })?;
                 }
             }
         }
-    }
-
-    fn say(&mut self, reply: &Reply) -> Result<(), Error> {
-        let mut line = serde_json::to_vec(reply).map_err(std::io::Error::from)?;
-        line.push(b'\n');
-        self.replies.write_all(&line)?;
-        Ok(self.replies.flush()?)
     }
 
     fn answer(&self, request: Request) -> Reply {
@@ -207,6 +239,11 @@ impl<W: Write> Control<'_, W> {
                 Reply::Begun
             }
             Request::End => {
+                // A controller that hangs would have counts, too, and leave its guest to be blamed.
+                if !self.controller_turns() {
+                    let what = format!("the controller takes no turn within {TURN_PATIENCE:?}");
+                    return Reply::Failed { what };
+                }
                 let mut counts: ProbeCounts = memory.counted();
                 tally().add_to(&mut counts);
                 Reply::Counted { counts: Box::new(counts) }
@@ -219,6 +256,12 @@ impl<W: Write> Control<'_, W> {
             Request::Attack { kind } => self.attack(kind),
             Request::Quit => Reply::Bye,
         }
+    }
+
+    fn controller_turns(&self) -> bool {
+        let (done, turned) = mpsc::sync_channel(1);
+        self.shared.registers.tell(Event::Turn { done });
+        turned.recv_timeout(TURN_PATIENCE).is_ok()
     }
 
     fn attack(&self, kind: Attack) -> Reply {

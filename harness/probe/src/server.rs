@@ -1,7 +1,8 @@
 //! The server's side of vfio-user: one client at a time, its commands answered in order.
 //!
 //! The socket's thread answers everything by itself and waits for nothing but, rarely, the
-//! controller's reset, so maps and unmaps are never behind I/O. Replies to commands of ours (DMA
+//! controller's reset. When it has answered all that has come, it carries short commands out too, and
+//! before it sleeps it looks for more for as long as that has lately been worth it. Replies to commands of ours (DMA
 //! through the client) are told from commands by their type.
 
 use std::{
@@ -16,7 +17,7 @@ use std::{
         Arc, Mutex, PoisonError,
         mpsc::{self, Sender},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -26,13 +27,25 @@ use rustix::{
 
 use crate::{
     device::Device,
-    protocol::{self, Command, HEADER_BYTES, Header, MAX_FDS, MAX_MESSAGE_BYTES, Writer},
+    memory::Spent,
+    nvme::Engine,
+    protocol::{self, Command, HEADER_BYTES, Header, MAX_FDS, MAX_MESSAGE_BYTES, Writer, command},
 };
 
 /// Longest that the client may take for DMA. QEMU gives up on us after 5 s, too.
 const DMA_PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes that are asked for at a time; many small messages come in one call.
 const CHUNK: usize = 64 << 10;
+
+/// Longest that work is looked for before sleeping: what an emulated guest takes between two bursts of
+/// 32 requests.
+const MAX_WATCH: Duration = Duration::from_millis(2);
+/// Shortest, where it was worth it.
+const MIN_WATCH: Duration = Duration::from_micros(10);
+
+/// Where to let others run takes longer than this, there are more threads with work than processors,
+/// and looking for some is at their cost.
+const CROWDED: Duration = Duration::from_micros(300);
 
 /// Why a client was given up.
 #[derive(Debug, thiserror::Error)]
@@ -154,12 +167,13 @@ pub fn serve(
     stream: UnixStream,
     client: &Arc<Client>,
     device: &mut Device,
+    engine: &Engine,
 ) -> Result<(), ServeError> {
     let writing = stream
         .try_clone()
         .map_err(|error| ServeError::Socket(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
     client.outgoing().stream = Some(writing);
-    let result = Connection { client, device, negotiated: false, minor: 0 }.run(&stream);
+    let result = Connection { client, device, engine, negotiated: false, minor: 0 }.run(&stream);
     client.outgoing().stream = None;
     client.waiting().clear();
     result
@@ -168,6 +182,7 @@ pub fn serve(
 struct Connection<'a> {
     client: &'a Client,
     device: &'a mut Device,
+    engine: &'a Engine,
     negotiated: bool,
     minor: u16,
 }
@@ -175,8 +190,10 @@ struct Connection<'a> {
 impl Connection<'_> {
     fn run(&mut self, stream: &UnixStream) -> Result<(), ServeError> {
         let mut input = Input::default();
-        while input.fill(stream)? {
+        let mut watch = Watch::default();
+        while self.await_more(stream, &mut input, &mut watch)? {
             while let Some((header, end)) = input.message()? {
+                let began = Instant::now();
                 let fds = input.fds_of_first();
                 let body = &input.bytes[input.start + HEADER_BYTES..end];
                 if header.is_reply() {
@@ -185,9 +202,48 @@ impl Connection<'_> {
                     self.answer(&header, body, fds)?;
                 }
                 input.start = end;
+                let spent = self.device.memory.spent();
+                Spent::add(&spent.messages, 1);
+                if matches!(header.command, command::DMA_MAP | command::DMA_UNMAP) {
+                    Spent::add_time(&spent.socket_ns, began);
+                }
             }
         }
         Ok(())
+    }
+
+    /// Takes what the socket has, at least a byte; meanwhile does what there is to do. `false` at
+    /// the socket's end.
+    fn await_more(
+        &mut self,
+        stream: &UnixStream,
+        input: &mut Input,
+        watch: &mut Watch,
+    ) -> Result<bool, ServeError> {
+        let mut since = Instant::now();
+        loop {
+            let helped = self.engine.help();
+            let began = Instant::now();
+            if let Some(more) = input.fill(stream, RecvFlags::DONTWAIT)? {
+                Spent::add_time(&self.device.memory.spent().socket_ns, began);
+                return Ok(more);
+            }
+            if helped {
+                since = Instant::now();
+            } else if since.elapsed() < watch.longest {
+                watch.let_others_run();
+            } else if !self.engine.arm() {
+                break;
+            }
+        }
+        Spent::add(&self.device.memory.spent().sleeps, 1);
+        let slept = Instant::now();
+        loop {
+            if let Some(more) = input.fill(stream, RecvFlags::empty())? {
+                watch.slept(slept.elapsed());
+                return Ok(more);
+            }
+        }
     }
 
     fn answer(&mut self, header: &Header, body: &[u8], fds: Vec<OwnedFd>) -> Result<(), Errno> {
@@ -283,12 +339,38 @@ impl Connection<'_> {
     }
 }
 
+/// How long to look for work before going to sleep: as long as a sleep was lately in vain.
+#[derive(Debug, Default)]
+struct Watch {
+    longest: Duration,
+}
+
+impl Watch {
+    fn let_others_run(&mut self) {
+        let began = Instant::now();
+        std::thread::yield_now();
+        if began.elapsed() > CROWDED {
+            self.longest = Duration::ZERO;
+        }
+    }
+
+    fn slept(&mut self, time: Duration) {
+        self.longest = if time > MAX_WATCH {
+            Duration::ZERO
+        } else {
+            (self.longest * 2).clamp(MIN_WATCH, MAX_WATCH)
+        };
+    }
+}
+
 /// What has come and isn't understood yet.
 #[derive(Debug, Default)]
 struct Input {
+    /// Room; what has come is from `start` to `end`.
     bytes: Vec<u8>,
     /// Where the next message begins.
     start: usize,
+    end: usize,
     /// Descriptors that have come.
     fds: Vec<OwnedFd>,
     /// Where the message begins that they belong to.
@@ -296,22 +378,24 @@ struct Input {
 }
 
 impl Input {
-    /// Takes what the socket has, at least a byte. `false` at its end.
+    /// Takes what the socket has, at least a byte. `false` at its end; `None` where it has nothing and
+    /// `flags` say not to wait.
     ///
     /// The kernel ends a read behind a piece that brought descriptors, and QEMU sends a message as
     /// one piece, so descriptors belong to the last message of what a read brings.
-    fn fill(&mut self, stream: &UnixStream) -> Result<bool, ServeError> {
-        self.bytes.drain(..self.start);
+    fn fill(&mut self, stream: &UnixStream, flags: RecvFlags) -> Result<Option<bool>, ServeError> {
+        self.bytes.copy_within(self.start..self.end, 0);
         self.owner = self.owner.saturating_sub(self.start);
-        self.start = 0;
-        let had = self.bytes.len();
-        let wanted = self.wanted().saturating_sub(had).max(CHUNK);
-        self.bytes.resize(had + wanted, 0);
+        (self.start, self.end) = (0, self.end - self.start);
+        let room = self.wanted().max(CHUNK);
+        if self.bytes.len() < room {
+            self.bytes.resize(room, 0);
+        }
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let received = loop {
-            let mut buffers = [IoSliceMut::new(&mut self.bytes[had..])];
-            let flags = RecvFlags::CMSG_CLOEXEC;
+            let mut buffers = [IoSliceMut::new(&mut self.bytes[self.end..])];
+            let flags = flags | RecvFlags::CMSG_CLOEXEC;
             match rustix::net::recvmsg(stream.as_fd(), &mut buffers, &mut control, flags) {
                 Err(Errno::INTR) => {}
                 other => break other,
@@ -321,23 +405,24 @@ impl Input {
             Ok(received) => received.bytes,
             // QEMU is gone without having read all that we sent.
             Err(Errno::CONNRESET) => 0,
+            Err(Errno::AGAIN) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        self.bytes.truncate(had + count);
+        self.end += count;
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(fds) = message {
                 self.fds = fds.collect();
                 self.owner = self.last_begun();
             }
         }
-        Ok(count > 0)
+        Ok(Some(count > 0))
     }
 
     /// Where the last message begins of which anything has come.
     fn last_begun(&self) -> usize {
         let mut at = self.start;
-        while let Some(Ok(header)) = self.bytes[at..].first_chunk().map(Header::decode)
-            && at + (header.size as usize) < self.bytes.len()
+        while let Some(Ok(header)) = self.bytes[at..self.end].first_chunk().map(Header::decode)
+            && at + (header.size as usize) < self.end
         {
             at += header.size as usize;
         }
@@ -346,13 +431,13 @@ impl Input {
 
     /// Bytes of the message that has begun, as far as that is known.
     fn wanted(&self) -> usize {
-        let header = self.bytes.first_chunk().map(Header::decode);
+        let header = self.bytes[..self.end].first_chunk().map(Header::decode);
         header.and_then(Result::ok).map_or(0, |header| header.size as usize)
     }
 
     /// The next whole message: its header and its end.
     fn message(&self) -> Result<Option<(Header, usize)>, ServeError> {
-        let bytes = &self.bytes[self.start..];
+        let bytes = &self.bytes[self.start..self.end];
         let Some(first) = bytes.first_chunk() else { return Ok(None) };
         let header = Header::decode(first).map_err(ServeError::Stream)?;
         let size = header.size as usize;

@@ -13,6 +13,7 @@ use std::{
 use tokio::{
     io::AsyncReadExt,
     process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
+    sync::watch,
     task::JoinHandle,
 };
 
@@ -24,9 +25,38 @@ const STDERR_KEPT: usize = 16 << 10;
 pub struct Process {
     child: Child,
     status: Option<ExitStatus>,
-    stderr: Arc<Mutex<Vec<u8>>>,
+    words: Words,
     /// Gone once it has come to its end.
     reader: Option<JoinHandle<()>>,
+}
+
+/// The end of what a process says on its standard error, and news of more.
+#[derive(Debug, Clone)]
+pub(crate) struct Words {
+    kept: Arc<Mutex<Vec<u8>>>,
+    grown: watch::Receiver<()>,
+}
+
+impl Words {
+    /// What is kept.
+    pub(crate) fn text(&self) -> String {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&kept).into_owned()
+    }
+
+    /// Waits for a whole line that is `wanted`; for ever where none comes.
+    pub(crate) async fn line(mut self, wanted: impl Fn(&str) -> bool) -> String {
+        loop {
+            let text = self.text();
+            let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+            if let Some(line) = whole.lines().find(|line| wanted(line)) {
+                return line.to_owned();
+            }
+            if self.grown.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
 }
 
 impl Process {
@@ -58,10 +88,11 @@ impl Process {
             .kill_on_drop(true);
         die_with_parent(&mut command);
         let mut child = command.spawn()?;
-        let stderr = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::new(Mutex::new(Vec::new()));
         let pipe = child.stderr.take().ok_or_else(|| io::Error::other("no standard error"))?;
-        let reader = Some(tokio::spawn(keep_tail(pipe, Arc::clone(&stderr), log)));
-        Ok(Self { child, status: None, stderr, reader })
+        let (grows, grown) = watch::channel(());
+        let reader = Some(tokio::spawn(keep_tail(pipe, Arc::clone(&kept), grows, log)));
+        Ok(Self { child, status: None, words: Words { kept, grown }, reader })
     }
 
     /// Its standard input and output, where they are pipes; once.
@@ -92,8 +123,12 @@ impl Process {
         {
             self.reader = None;
         }
-        let kept = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
-        String::from_utf8_lossy(&kept).into_owned()
+        self.words.text()
+    }
+
+    /// The end of its standard error so far, and what is to come of it.
+    pub(crate) fn words(&self) -> Words {
+        self.words.clone()
     }
 
     /// Ends it: TERM, a grace, KILL; then waits for it.
@@ -117,7 +152,12 @@ impl Process {
     }
 }
 
-async fn keep_tail(mut pipe: ChildStderr, kept: Arc<Mutex<Vec<u8>>>, mut log: Option<File>) {
+async fn keep_tail(
+    mut pipe: ChildStderr,
+    kept: Arc<Mutex<Vec<u8>>>,
+    grows: watch::Sender<()>,
+    mut log: Option<File>,
+) {
     let mut buffer = vec![0; 4096];
     while let Ok(length) = pipe.read(&mut buffer).await {
         if length == 0 {
@@ -129,10 +169,14 @@ async fn keep_tail(mut pipe: ChildStderr, kept: Arc<Mutex<Vec<u8>>>, mut log: Op
         {
             log = None;
         }
-        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.extend_from_slice(&buffer[..length]);
-        let surplus = kept.len().saturating_sub(STDERR_KEPT);
-        kept.drain(..surplus);
+        {
+            let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.extend_from_slice(&buffer[..length]);
+            let surplus = kept.len().saturating_sub(STDERR_KEPT);
+            kept.drain(..surplus);
+        }
+        // Mostly nobody listens.
+        let _ = grows.send(());
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     console::{Console, LastLine},
     guest::{Launch, Stage},
     kernel_log::console_log,
-    probe::{self, ProbeError, ProbeLink},
+    probe::{self, ProbeError, ProbeLink, ProbeProcess, tells_of_trouble},
     process::Process,
     qmp::{self, Qmp, QmpError},
     trace::Trace,
@@ -73,24 +73,56 @@ fn host_fault(error: &dyn std::fmt::Display) -> End {
     End::HostFault { what: error.to_string() }
 }
 
-/// How long a probe gets to be seen dead where QEMU died: of the two, the probe's end is the cause.
+/// How long a probe gets to be seen dead where QEMU died, or complains of it: of the two, the probe's
+/// end is the cause.
 const TOGETHER: Duration = Duration::from_millis(500);
+/// Characters of a probe's last words that are shown behind those of its QEMU.
+const PROBE_SHOWN: usize = 400;
 
-/// The end of a QEMU that has exited by itself, or with its probe.
-pub(crate) async fn died(process: &mut Process, probe: Option<&mut Process>) -> End {
-    if let Some(probe) = probe
-        && tokio::time::timeout(TOGETHER, probe.exited()).await.is_ok()
-    {
+/// The end of a QEMU that has exited by itself, or for its probe.
+pub(crate) async fn died(process: &mut Process, probe: Option<&mut ProbeProcess>) -> End {
+    let (status, mut stderr) = (process.exited().await, process.stderr().await);
+    let Some(probe) = probe else { return End::QemuDied { status, stderr } };
+    if tokio::time::timeout(TOGETHER, probe.process.exited()).await.is_ok() {
         return probe_died(probe).await;
     }
-    End::QemuDied { status: process.exited().await, stderr: process.stderr().await }
+    if let Some(line) = stderr.lines().find(|line| tells_of_trouble(line)) {
+        return device_trouble(line, probe).await;
+    }
+    // Whoever it was, one should not have to look for them (QEMU 11.1 crashes on half a reply).
+    let words = probe.process.stderr().await;
+    let more = words.chars().count().saturating_sub(PROBE_SHOWN);
+    if !words.is_empty() {
+        stderr.push_str("\nthe probe's last words: ");
+        stderr.extend(words.chars().skip(more));
+    }
+    End::QemuDied { status, stderr }
 }
 
 /// The end of a probe that has exited by itself.
-pub(crate) async fn probe_died(probe: &mut Process) -> End {
-    let (status, words) = (probe.exited().await, probe.stderr().await);
+pub(crate) async fn probe_died(probe: &mut ProbeProcess) -> End {
+    let (status, words) = (probe.process.exited().await, probe.process.stderr().await);
     End::HostFault {
         what: format!("the probe ended by itself ({status}); its last words: {words}"),
+    }
+}
+
+/// The end of a guest whose QEMU says that the probe does not serve it as it should.
+pub(crate) async fn device_trouble(line: &str, probe: &mut ProbeProcess) -> End {
+    if tokio::time::timeout(TOGETHER, probe.process.exited()).await.is_ok() {
+        return probe_died(probe).await;
+    }
+    let words = probe.process.stderr().await;
+    End::HostFault {
+        what: format!("QEMU says of the probe: {line}; the probe's last words: {words}"),
+    }
+}
+
+/// The end of a guest whose QEMU lives on without the probe.
+pub(crate) async fn given_up(what: &str, probe: &mut ProbeProcess) -> End {
+    let words = probe.process.stderr().await;
+    End::HostFault {
+        what: format!("QEMU and the probe have parted: {what}; the probe's last words: {words}"),
     }
 }
 
@@ -244,7 +276,7 @@ impl Session {
         driven: Result<(), End>,
     ) -> End {
         let grace = launch.deadlines.end;
-        let mut end = driven.err().unwrap_or(End::Completed);
+        let mut end = self.blame(driven.err().unwrap_or(End::Completed), grace).await;
         if end == End::Completed {
             // QEMU closes the connection before or after it answers: both are an end.
             let _ = self.qmp.execute(qmp::Quit {}).await;
@@ -262,9 +294,9 @@ impl Session {
             let _ = link.ask(&Request::Quit).await;
         }
         if let Some(probe) = &mut self.vitals.probe
-            && tokio::time::timeout(grace, probe.exited()).await.is_err()
+            && tokio::time::timeout(grace, probe.process.exited()).await.is_err()
         {
-            probe.end(grace).await;
+            probe.process.end(grace).await;
         }
         observation.qemu_stderr = self.vitals.process.stderr().await;
         let _ = tokio::time::timeout(grace, self.vitals.console.ended()).await;
@@ -279,6 +311,29 @@ impl Session {
         }
         observation.events = self.vitals.take_events();
         end
+    }
+
+    /// The end that a guest has come to, unless its probe is to blame for it: what a guest makes of a
+    /// device that fails says nothing of its kernel.
+    async fn blame(&mut self, end: End, within: Duration) -> End {
+        let Vitals { process, probe: Some(probe), .. } = &mut self.vitals else { return end };
+        if matches!(end, End::HostFault { .. } | End::Interrupted) {
+            return end;
+        }
+        let said = process.words().text();
+        if let Some(line) = said.lines().find(|line| tells_of_trouble(line)) {
+            return device_trouble(line, probe).await;
+        }
+        let Some(link) = self.probe.as_mut().filter(|_| end != End::Completed) else { return end };
+        match link.is_well(within).await {
+            Ok(()) => end,
+            Err(error) => {
+                let words = probe.process.stderr().await;
+                let what =
+                    format!("the probe is of no use any more: {error}; its last words: {words}");
+                End::HostFault { what }
+            }
+        }
     }
 }
 

@@ -7,9 +7,10 @@ use tokio::sync::watch;
 
 use crate::{
     console::Console,
-    process::Process,
+    probe::{self, ProbeProcess, tells_of_trouble},
+    process::{Process, Words},
     qmp::Events,
-    session::{died, probe_died},
+    session::{device_trouble, died, given_up, probe_died},
 };
 
 /// Events that are kept for the record.
@@ -34,7 +35,7 @@ pub(crate) enum Fault {
 #[derive(Debug)]
 pub(crate) struct Vitals {
     pub(crate) process: Process,
-    pub(crate) probe: Option<Process>,
+    pub(crate) probe: Option<ProbeProcess>,
     pub(crate) console: Console,
     events: Events,
     events_ended: bool,
@@ -45,7 +46,7 @@ pub(crate) struct Vitals {
 impl Vitals {
     pub(crate) fn new(
         process: Process,
-        probe: Option<Process>,
+        probe: Option<ProbeProcess>,
         console: Console,
         events: Events,
         interrupt: watch::Receiver<bool>,
@@ -87,6 +88,7 @@ impl Vitals {
     /// Waits until the guest can't go on; may be dropped and called again.
     async fn end(&mut self) -> End {
         loop {
+            let words = self.process.words();
             tokio::select! {
                 biased;
                 message = self.console.panicked() => return End::Panicked { message },
@@ -122,9 +124,17 @@ impl Vitals {
                     }
                     return died(&mut self.process, self.probe.as_mut()).await;
                 }
-                _ = exited(self.probe.as_mut()) => {
-                    if let Some(probe) = &mut self.probe {
-                        return probe_died(probe).await;
+                news = news_of(self.probe.as_mut(), words) => {
+                    let Some(probe) = &mut self.probe else { continue };
+                    match news {
+                        News::Died => return probe_died(probe).await,
+                        News::Trouble(line) => return device_trouble(&line, probe).await,
+                        News::Lost(what) => {
+                            // Mostly it is QEMU that ends, and how it does says more.
+                            if tokio::time::timeout(ENDING, self.process.exited()).await.is_err() {
+                                return given_up(&what, probe).await;
+                            }
+                        }
                     }
                 }
             }
@@ -146,11 +156,21 @@ impl Vitals {
     }
 }
 
-/// The end of a probe; never where there is none.
-async fn exited(probe: Option<&mut Process>) -> String {
-    match probe {
-        Some(probe) => probe.exited().await,
-        None => std::future::pending().await,
+/// What becomes of a probe, or of what QEMU thinks of it.
+enum News {
+    Died,
+    Lost(String),
+    Trouble(String),
+}
+
+/// The next of it, where QEMU's words are these; never where there is no probe.
+async fn news_of(probe: Option<&mut ProbeProcess>, words: Words) -> News {
+    let Some(ProbeProcess { process, lost }) = probe else { return std::future::pending().await };
+    tokio::select! {
+        biased;
+        _ = process.exited() => News::Died,
+        line = words.line(tells_of_trouble) => News::Trouble(line),
+        what = probe::lost(lost.clone()) => News::Lost(what),
     }
 }
 

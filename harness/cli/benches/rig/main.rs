@@ -110,7 +110,7 @@ fn overhead(rig: &Rig) {
         },
         || bare.run(),
     );
-    show("idle cell / bare QEMU, same vmlinux and initramfs", &ratios, Some(1.10));
+    show("idle cell / bare QEMU, same vmlinux and initramfs", &ratios, ..=1.10);
     println!("  where a cell's time goes (median share; command: outside of the guest's phases)");
     let names: Vec<String> = phases[0].iter().map(|(name, _)| name.clone()).collect();
     for name in names {
@@ -142,7 +142,7 @@ fn boot(rig: &Rig) {
     let (_, document) = rig.run(&stock);
     let bare = Bare::like(&rig.observation(&document), "");
     let ratios = pairs(|| rig.run(&cell).0, || bare.run());
-    show("judged cell / bare QEMU with the stock bzImage", &ratios, Some(0.45));
+    show("judged cell / bare QEMU with the stock bzImage", &ratios, ..=0.45);
 }
 
 /// Two guests at once against the sum of the cells' own times.
@@ -155,7 +155,7 @@ fn makespan(rig: &Rig) {
             seconds / (own / 1e6 / 2.0)
         })
         .collect();
-    show("smoke with --jobs 2 / half the sum of its cells", &ratios, Some(1.15));
+    show("smoke with --jobs 2 / half the sum of its cells", &ratios, ..=1.15);
 }
 
 /// The rig's own memory with a hundred cells queued.

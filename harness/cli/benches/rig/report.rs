@@ -1,5 +1,7 @@
 //! Numbers as people read them.
 
+use std::ops::{Bound, RangeBounds};
+
 /// The middle of some numbers.
 pub(crate) fn median(numbers: &[f64]) -> f64 {
     let mut sorted = numbers.to_vec();
@@ -8,14 +10,17 @@ pub(crate) fn median(numbers: &[f64]) -> f64 {
     if sorted.len() % 2 == 1 { sorted[middle] } else { (sorted[middle - 1] + sorted[middle]) / 2.0 }
 }
 
-/// One line for some ratios, and whether their median is within the limit.
-pub(crate) fn show(what: &str, ratios: &[f64], limit: Option<f64>) {
+/// One line for some ratios, and whether their median is within a limit (`..` for none).
+pub(crate) fn show(what: &str, ratios: &[f64], limit: impl RangeBounds<f64>) {
     let mut sorted = ratios.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let verdict = limit.map_or_else(String::new, |limit| {
-        let word = if median(ratios) <= limit { "within" } else { "OVER" };
-        format!(", {word} the limit of {limit:.2}")
-    });
+    let word = if limit.contains(&median(ratios)) { "within" } else { "BEYOND" };
+    let verdict = match (limit.start_bound(), limit.end_bound()) {
+        (Bound::Included(edge), _) | (_, Bound::Included(edge)) => {
+            format!(", {word} the limit of {edge:.2}")
+        }
+        _ => String::new(),
+    };
     println!(
         "{what}: median {:.3} of {} ({:.3} to {:.3}){verdict}",
         median(ratios),

@@ -52,8 +52,11 @@ fn beside(
     std::thread::scope(|scope| {
         let probe = scope
             .spawn(move || dmarig_probe::run(socket, settings, BufReader::new(requests), replies));
+        let mut answers = BufReader::new(answers);
         let mut first = String::new();
-        let listens = BufReader::new(answers).read_line(&mut first).is_ok_and(|length| length > 0);
+        let listens = answers.read_line(&mut first).is_ok_and(|length| length > 0);
+        // What it says later is for nobody, but must go somewhere.
+        scope.spawn(move || std::io::copy(&mut answers, &mut std::io::sink()));
         let status = listens.then(|| Command::new(&words[0]).args(&words[1..]).status());
         // The probe may be gone already, which it says itself.
         let _ = serde_json::to_writer(&mut ask, &Request::Quit);

@@ -13,6 +13,8 @@ use dmarig_model::{
     observation::Outcome,
 };
 
+use super::device::device_table;
+
 /// A cell with its result.
 type Row<'a> = (&'a Cell, &'a CellResult);
 
@@ -111,6 +113,7 @@ fn case_table(name: &str, cells: &[Row<'_>], footing: &Footing<'_>) -> String {
         text.push_str(line.trim_end());
         text.push('\n');
     }
+    text.push_str(&device_table(cells, &columns, footing.width));
     text.push_str(&why(cells, &columns, footing));
     text
 }

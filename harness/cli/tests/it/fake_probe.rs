@@ -1,6 +1,8 @@
 //! A program that the rig takes for a probe, and that behaves as a script says: this very test
 //! binary under another name, `fake-probe-SCRIPT`. It serves no device: the fake QEMU wants none.
 
+pub(crate) mod relay;
+
 use std::{
     io::{BufRead, Write},
     os::unix::net::UnixListener,
@@ -30,8 +32,12 @@ pub(crate) enum ProbeScript {
     Stalls,
     /// Says what is no answer.
     Babbles,
-    /// Says that its device has lost its QEMU.
+    /// Says that its device has lost its QEMU when it is asked what it has counted.
     LosesItsClient,
+    /// Says so when it happens, and answers all the same.
+    LosesItsClientMeanwhile,
+    /// Can no longer tell what it has counted.
+    Hangs,
     /// Has seen a corrupt sector and a buffer that was never unmapped.
     SeesWrong,
 }
@@ -67,6 +73,9 @@ pub(crate) fn play(script: ProbeScript) -> ExitCode {
             Request::Begin => {
                 say(&Reply::Begun);
                 match script {
+                    ProbeScript::LosesItsClientMeanwhile => {
+                        say(&Reply::Lost { what: "QEMU has closed the device's socket".into() });
+                    }
                     ProbeScript::DiesInWorkload => return ExitCode::FAILURE,
                     ProbeScript::Stalls => loop {
                         std::thread::park();
@@ -85,6 +94,9 @@ fn end(script: ProbeScript) {
     let mut counts = ProbeCounts { stale: Some(Stale::default()), ..ProbeCounts::default() };
     match script {
         ProbeScript::Babbles => return println!("{{\"is\":\"anything\"}}"),
+        ProbeScript::Hangs => {
+            return say(&Reply::Failed { what: "the controller takes no turn".into() });
+        }
         ProbeScript::LosesItsClient => {
             return say(&Reply::Failed { what: "QEMU has closed the device's socket".into() });
         }

@@ -22,6 +22,9 @@ pub(crate) const TRACE_FLOOD: u64 = 300_000;
 /// How often [`Script::FloodsConsole`] prints its line.
 pub(crate) const CONSOLE_FLOOD: usize = 300_000;
 
+/// What it says of a device's server that is gone.
+pub(crate) const DEVICE_TROUBLE: &str = "qemu-system-x86_64: server closed socket";
+
 const PREFIX: &str = "fake-qemu-";
 
 /// What it does. All that is not said is done as by a QEMU with a guest that behaves.
@@ -71,6 +74,10 @@ pub(crate) enum Script {
     HasNoAgent,
     /// Resets in the workload.
     Reboots,
+    /// Complains of its device's server in the workload, and hangs.
+    HasDeviceTrouble,
+    /// As that, and dies.
+    DiesOfDeviceTrouble,
     /// Never ends the workload.
     HangsInWorkload,
     /// As that, and TERM does not end it.

@@ -9,6 +9,7 @@ mod fake_qemu;
 mod guests;
 mod hand_over;
 mod kernels;
+mod night;
 mod place;
 mod probes;
 mod qemus;
@@ -38,6 +39,9 @@ fn main() -> ExitCode {
     }
     if let Some(script) = fake_probe::ProbeScript::of_this_process() {
         return fake_probe::play(script);
+    }
+    if let Some(fault) = fake_probe::relay::Fault::of_this_process() {
+        return fake_probe::relay::play(fault);
     }
     if hand_over::is_program() {
         return hand_over::play();
@@ -82,7 +86,20 @@ fn main() -> ExitCode {
             one_that_stalls,
             one_that_says_what_is_no_answer,
             one_that_loses_its_client,
+            one_that_qemu_complains_of,
+            one_that_hangs_is_to_blame_for_a_guest_that_does,
             what_it_saw_is_judged;
+        night:
+            a_relayed_probe_harms_nothing_in_a_guest,
+            a_probe_with_a_bad_header_in_a_guest,
+            a_probe_with_a_bad_size_in_a_guest,
+            a_probe_that_truncates_in_a_guest,
+            a_probe_that_answers_nothing_in_a_guest,
+            a_probe_that_answers_too_much_in_a_guest,
+            a_probe_that_answers_without_end_in_a_guest,
+            a_probe_that_stalls_in_a_guest,
+            a_probe_that_drops_its_socket_in_a_guest,
+            a_probe_that_dies_in_a_guest;
         disks:
             a_full_disk_for_the_results_is_an_error,
             a_directory_that_can_not_be_made,

@@ -17,7 +17,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
-    fake_probe::ProbeScript,
+    fake_probe::{ProbeScript, relay::Fault},
     fake_qemu::{NOTIFY, Script},
 };
 
@@ -95,6 +95,11 @@ impl Place {
     /// A probe that plays a script.
     pub(crate) fn probe(&self, script: ProbeScript) -> String {
         self.this_binary(&script.file_name())
+    }
+
+    /// A probe for real QEMUs, with a fault.
+    pub(crate) fn relayed_probe(&self, fault: Fault) -> String {
+        self.this_binary(&fault.file_name())
     }
 
     fn this_binary(&self, name: &str) -> String {

@@ -2,7 +2,7 @@
 
 use crate::{
     fake_probe::{LAST_WORDS, ProbeScript},
-    fake_qemu::Script,
+    fake_qemu::{DEVICE_TROUBLE, Script},
     place::{Place, came_out, log_of, reasons},
 };
 
@@ -55,6 +55,47 @@ pub(crate) fn one_that_says_what_is_no_answer() {
 pub(crate) fn one_that_loses_its_client() {
     let words = "QEMU has closed the device's socket";
     check(ProbeScript::LosesItsClient, &[], "errored", words, 3);
+    // The guest behind such a QEMU may hang for long: it is not waited for.
+    check_with_qemu(Script::HangsInWorkload, ProbeScript::LosesItsClientMeanwhile, "", words);
+}
+
+pub(crate) fn one_that_qemu_complains_of() {
+    let words = format!("QEMU says of the probe: {DEVICE_TROUBLE}");
+    check_with_qemu(Script::HasDeviceTrouble, ProbeScript::Serves, "", &words);
+    check_with_qemu(Script::DiesOfDeviceTrouble, ProbeScript::Serves, "", &words);
+    check_with_qemu(Script::HasDeviceTrouble, ProbeScript::DiesInWorkload, "", "the probe ended");
+    // QEMU's own end stays its own.
+    let own = "QEMU ended by itself (exit code 1)";
+    check_with_qemu(Script::DiesInWorkload, ProbeScript::LosesItsClientMeanwhile, "", own);
+}
+
+pub(crate) fn one_that_hangs_is_to_blame_for_a_guest_that_does() {
+    let words = "the probe is of no use any more: the probe failed: the controller takes no turn";
+    check_with_qemu(
+        Script::HangsInWorkload,
+        ProbeScript::Hangs,
+        "time-limits: {workload: 250ms}\n",
+        words,
+    );
+}
+
+/// Asserts that a cell is errored whose QEMU and probe play these scripts, with the probe's log.
+#[track_caller]
+fn check_with_qemu(qemu: Script, probe: ProbeScript, more: &str, reason: &str) {
+    let place = Place::new();
+    let case = CASE.replace("[none, probe]", "probe") + more;
+    let case = place.file("case.yaml", case);
+    let (kernel, qemu, probe) = (place.kernel(), place.qemu(qemu), place.probe(probe));
+    let fixed = ["run", &case, "--format", "json", "--kernel", &kernel, "--qemu", &qemu];
+    let ended = place.run(&[&fixed[..], &["--probe-program", &probe]].concat());
+    ended.exits(3);
+    let cell = ended.cell("passthrough", "probe");
+    came_out(&cell, "errored", reason);
+    assert!(
+        reason.starts_with("QEMU ended") || reasons(&cell).contains(LAST_WORDS),
+        "without the probe's log: {}",
+        reasons(&cell)
+    );
 }
 
 pub(crate) fn what_it_saw_is_judged() {

@@ -326,7 +326,7 @@ fn rules_are_checked() {
     check(
         &rule("ratios: [{metric: latency-p5, to: {policy: strict}, max: 1}]"),
         &[
-            "a.yaml:9:15: expect[0].ratios[0].metric: unknown metric `latency-p5`; did you mean `latency-p50`? (there are throughput, iops, elapsed, latency-mean, latency-p50, latency-p90, latency-p99, latency-p999, latency-max, psi, dsi, global, psi-per-unmap, psi-per-map, dsi-per-1000-unmaps, device-iotlb-per-unmap, page-walk-entries-per-unmap, page-walk-in-vain-per-unmap, stale-requests, leaked-requests, stale-for-requests, mappings-per-op)",
+            "a.yaml:9:15: expect[0].ratios[0].metric: unknown metric `latency-p5`; did you mean `latency-p50`? (there are throughput, iops, elapsed, latency-mean, latency-p50, latency-p90, latency-p99, latency-p999, latency-max, stale-p50, stale-p99, stale-max, psi, dsi, global, psi-per-unmap, psi-per-map, dsi-per-1000-unmaps, device-iotlb-per-unmap, page-walk-entries-per-unmap, page-walk-in-vain-per-unmap, stale-requests, stale-share, stale-bytes, leaked-requests, stale-for-requests, mappings-per-op, mappings-in-flight)",
         ],
     );
     check(

@@ -135,7 +135,9 @@ impl Bench {
     }
 
     fn command(&mut self, queue: usize, bytes: &[u8; 24]) {
-        let opcode = u32::from(bytes[1] % 16) | u32::from(bytes[2] & 0xc3) << 8;
+        // Few are beyond 16: doorbells in memory.
+        let opcode = if bytes[1] % 16 == 15 { 0x7c } else { u32::from(bytes[1] % 16) };
+        let opcode = opcode | u32::from(bytes[2] & 0xc3) << 8;
         let short = |at: usize| u32::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]));
         let near = |at: usize| short(at) << 2;
         self.put(

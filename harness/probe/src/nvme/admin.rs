@@ -16,6 +16,7 @@ const ABORT: u8 = 0x08;
 const SET_FEATURES: u8 = 0x09;
 const GET_FEATURES: u8 = 0x0a;
 const EVENT_REQUEST: u8 = 0x0c;
+const DOORBELL_BUFFERS: u8 = 0x7c;
 
 impl Controller {
     /// Carries an admin command out: result and status, or nothing yet.
@@ -38,6 +39,7 @@ impl Controller {
                     Ok(()) => return None,
                     Err(status) => Err(status),
                 },
+                DOORBELL_BUFFERS => done(self.configure_doorbells(command)),
                 _ => Err(Status::INVALID_OPCODE),
             }
         };
@@ -84,7 +86,7 @@ impl Controller {
         }
         let vector = (command.dword(11) & 2 != 0).then_some(vector);
         self.completions[usize::from(id)] = Some(CompletionQueue::new(command.prp1, size, vector));
-        Ok(())
+        self.adopted(id, command)
     }
 
     fn create_submission_queue(&mut self, command: &Command) -> Result<(), Status> {
@@ -102,7 +104,12 @@ impl Controller {
         self.submissions[usize::from(id)] =
             Some(SubmissionQueue::new(completion, command.prp1, size));
         self.memory.queue_created(id);
-        Ok(())
+        self.adopted(id, command)
+    }
+
+    fn adopted(&mut self, id: u16, command: &Command) -> Result<(), Status> {
+        let adopted = self.adopt_doorbells(usize::from(id));
+        adopted.map_err(|fault| self.data_fault(0, command, &fault))
     }
 
     fn delete_submission_queue(&mut self, command: &Command) -> Result<(), Status> {

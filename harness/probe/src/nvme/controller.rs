@@ -11,6 +11,7 @@ use dmarig_model::probe::{ProbeCounts, Settings};
 
 use super::{
     BLOCK, Command, PAGE, Status,
+    doorbells::DoorbellBuffers,
     features::Features,
     log_page::Logs,
     prp::{self, Prp},
@@ -107,12 +108,16 @@ pub struct Controller {
     pub(super) completions: Vec<Option<CompletionQueue>>,
     pub(super) features: Features,
     pub(super) logs: Logs,
+    pub(super) buffers: Option<DoorbellBuffers>,
+    /// Whether the latest transfer was of many pages.
+    pub(super) large: bool,
     later: BinaryHeap<Reverse<Later>>,
     held: Vec<Done>,
     number: u64,
     /// Buffers that are used again and again.
     pub(super) ranges: Vec<Range>,
     pub(super) data: Vec<u8>,
+    pub(super) doorbells: Vec<u8>,
     commands: Vec<Command>,
 }
 
@@ -141,11 +146,14 @@ impl Controller {
             submissions: (0..queues).map(|_| None).collect(),
             completions: (0..queues).map(|_| None).collect(),
             logs: Logs::default(),
+            buffers: None,
+            large: false,
             later: BinaryHeap::new(),
             held: Vec::new(),
             number: 0,
             ranges: Vec::new(),
             data: Vec::new(),
+            doorbells: Vec::new(),
             commands: Vec::new(),
         }
     }
@@ -202,6 +210,7 @@ impl Controller {
         self.completions.iter_mut().for_each(|queue| *queue = None);
         self.later.clear();
         self.held.clear();
+        self.buffers = None;
         self.features = Features::new(&self.settings);
         self.logs.restart();
     }
@@ -231,10 +240,13 @@ impl Controller {
             return;
         }
         let queue = doorbell / 2;
+        let (submissions, completions) = (&mut self.submissions, &mut self.completions);
+        // It has come by post, and may be older than the one in memory, which is looked at next.
+        let told = |queue: usize| queue > 0 && self.buffers.is_some();
         let known = if doorbell.is_multiple_of(2) {
-            self.submissions[queue].as_mut().map(|queue| queue.ring(value))
+            submissions[queue].as_mut().map(|ring| told(queue) || ring.ring(value))
         } else {
-            self.completions[queue].as_mut().map(|queue| queue.ring(value))
+            completions[queue].as_mut().map(|ring| told(queue) || ring.ring(value))
         };
         match known {
             Some(true) => {}
@@ -244,7 +256,7 @@ impl Controller {
     }
 
     /// A queue can't be reached: nothing can be told any more.
-    fn queue_fault(&mut self, queue: u16, fault: &Fault) {
+    pub(super) fn queue_fault(&mut self, queue: u16, fault: &Fault) {
         tracing::warn!(queue, %fault, "a queue can't be reached");
         self.memory.count_fault(&format!("queue {queue}"), fault);
         self.fail();
@@ -276,6 +288,15 @@ impl Controller {
         }
         self.commands = commands;
         any
+    }
+
+    /// Whether a command waits to be fetched and can be.
+    pub(super) fn has_work(&self) -> bool {
+        let waits = |queue: &SubmissionQueue| {
+            let completion = self.completions[usize::from(queue.completion)].as_ref();
+            !queue.is_empty() && completion.is_some_and(|queue| !queue.is_full())
+        };
+        self.registers.ready() && self.submissions.iter().flatten().any(waits)
     }
 
     fn begin(&mut self, queue: u16, command: &Command) {

@@ -52,6 +52,8 @@ impl Controller {
         data.set(92, &(1u32 << 8).to_le_bytes());
         // An I/O controller.
         data.set(111, &[1]);
+        // Of the optional admin commands, doorbells in memory.
+        data.set(256, &(1u16 << 8).to_le_bytes());
         // Four aborts at a time, and event requests.
         data.set(258, &[3, EVENT_LIMIT]);
         // One firmware slot, read only.

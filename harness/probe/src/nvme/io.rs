@@ -8,6 +8,8 @@ const WRITE: u8 = 0x01;
 const READ: u8 = 0x02;
 const WRITE_ZEROES: u8 = 0x08;
 const DATASET_MANAGEMENT: u8 = 0x09;
+/// Bytes of a transfer that nobody else should wait for.
+const LARGE: u64 = 64 << 10;
 /// The one namespace.
 pub(super) const NAMESPACE: u32 = 1;
 /// All namespaces.
@@ -58,6 +60,7 @@ impl Controller {
         if size > MAX_TRANSFER {
             return Err(Status::INVALID_FIELD);
         }
+        self.large = size > LARGE;
         self.find(queue, command, size)?;
         self.data.resize(MAX_TRANSFER as usize, 0);
         Ok((offset, size))

@@ -142,8 +142,8 @@ fn health(errors: u64) -> Vec<u8> {
 
 fn effects() -> Vec<u8> {
     let mut data = vec![0; 4096];
-    // Supported: delete and create queues, log pages, identify, abort, features, event requests.
-    for opcode in [0x00, 0x01, 0x02, 0x04, 0x05, 0x06, 0x08, 0x09, 0x0a, 0x0c] {
+    // Supported: delete and create queues, log pages, identify, abort, features, event requests, doorbells.
+    for opcode in [0x00, 0x01, 0x02, 0x04, 0x05, 0x06, 0x08, 0x09, 0x0a, 0x0c, 0x7c] {
         data[opcode * 4] = 1;
     }
     // Supported: flush, read; and those that change what blocks hold.

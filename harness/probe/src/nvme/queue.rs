@@ -20,12 +20,16 @@ pub(super) struct SubmissionQueue {
     identifiers: Vec<u64>,
     /// Commands that are under way.
     pub(super) under_way: u32,
+    /// Of a doorbell in the host's memory, what was seen there last, and what was asked for.
+    pub(super) seen: u32,
+    pub(super) asked: u32,
 }
 
 impl SubmissionQueue {
     pub(super) fn new(completion: u16, base: u64, size: u32) -> Self {
         let identifiers = vec![0; 1 << 10];
-        Self { completion, base, size, head: 0, tail: 0, identifiers, under_way: 0 }
+        let (head, tail, under_way, seen, asked) = (0, 0, 0, 0, 0);
+        Self { completion, base, size, head, tail, identifiers, under_way, seen, asked }
     }
 
     /// Takes a new tail; `false` where it can't be one.
@@ -38,6 +42,10 @@ impl SubmissionQueue {
 
     pub(super) fn is_empty(&self) -> bool {
         self.head == self.tail
+    }
+
+    pub(super) fn tail(&self) -> u32 {
+        self.tail
     }
 
     /// Fetches what has come, up to a batch, and no more than a queue's worth may be under way:
@@ -108,12 +116,27 @@ pub(super) struct CompletionQueue {
     pub(super) users: u32,
     /// Whether the host is to be told of new entries.
     pub(super) news: bool,
+    /// As a submission queue's.
+    pub(super) seen: u32,
+    pub(super) asked: u32,
 }
 
 impl CompletionQueue {
     pub(super) fn new(base: u64, size: u32, vector: Option<u16>) -> Self {
         let (head, tail, waiting) = (0, 0, VecDeque::new());
-        Self { vector, base, size, head, tail, phase: true, waiting, users: 0, news: false }
+        Self {
+            vector,
+            base,
+            size,
+            head,
+            tail,
+            phase: true,
+            waiting,
+            users: 0,
+            news: false,
+            seen: 0,
+            asked: 0,
+        }
     }
 
     /// Takes a new head; `false` where it can't be one.
@@ -125,6 +148,15 @@ impl CompletionQueue {
             self.head = head;
         }
         possible
+    }
+
+    /// Whether entries wait and there is no room for one.
+    pub(super) fn is_full(&self) -> bool {
+        self.is_behind() && (self.tail + 1) % self.size == self.head
+    }
+
+    pub(super) fn head(&self) -> u32 {
+        self.head
     }
 
     /// Whether entries wait for room, or to be written.

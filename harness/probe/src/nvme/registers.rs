@@ -1,6 +1,6 @@
 //! The controller's registers: written by the socket's thread, worked on by the controller's.
 //!
-//! A doorbell costs the socket's thread a store and a wake-up. What changes the controller's state
+//! A doorbell costs the socket's thread a store, until it does what was rung for. What changes the controller's state
 //! is waited for, for a little while: some kernels look once and then sleep for 100 ms.
 
 use std::{
@@ -50,6 +50,11 @@ pub enum Event {
     /// Everything starts anew.
     Reset {
         /// Told when it has.
+        done: SyncSender<()>,
+    },
+    /// Nothing but to say that its turn has come.
+    Turn {
+        /// Told so.
         done: SyncSender<()>,
     },
     /// DMA that must fault.
@@ -164,7 +169,11 @@ impl Registers {
         };
         doorbell.store(value, Ordering::SeqCst);
         self.rung[index / 64].fetch_or(1 << (index % 64), Ordering::SeqCst);
-        self.wake();
+    }
+
+    /// Whether a doorbell was written and nobody has taken that yet.
+    pub(super) fn is_rung(&self) -> bool {
+        self.rung.iter().any(|bits| bits.load(Ordering::SeqCst) != 0)
     }
 
     /// Starts anew, and returns when that is done.
@@ -201,10 +210,16 @@ impl Registers {
         let _ = self.worker.set(thread);
     }
 
-    fn wake(&self) {
+    /// Has the controller's thread look what there is to do.
+    pub(super) fn wake(&self) {
         if let Some(worker) = self.worker.get() {
             worker.unpark();
         }
+    }
+
+    /// Whether there is anything to do besides what doorbells tell.
+    pub(super) fn has_events(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst)
     }
 
     /// What there is to do.

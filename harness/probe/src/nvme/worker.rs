@@ -8,9 +8,15 @@ use std::{
 
 use super::{
     controller::{Controller, Tally},
+    engine::Engine,
     registers::{Event, Registers},
 };
-use crate::{attack::Attacks, irqs::Interrupts, memory::Memory, server::Client};
+use crate::{
+    attack::Attacks,
+    irqs::Interrupts,
+    memory::{Memory, Spent},
+    server::Client,
+};
 
 /// What the controller shares with the other threads.
 #[derive(Debug, Clone)]
@@ -28,35 +34,26 @@ pub struct Shared {
 }
 
 /// Does the controller's work until it is told to stop.
-pub fn work(mut controller: Controller, shared: &Shared) {
+pub fn work(engine: &Engine, shared: &Shared) {
     let Shared { registers, memory, client, .. } = shared;
     let mut attacks = Attacks::new(Arc::clone(memory), Arc::clone(client));
     loop {
+        let mut controller = engine.lock();
         for event in registers.take_events() {
-            match event {
-                Event::Stop => return registers.close(),
-                Event::Configure { cc, done } => {
-                    controller.configure(cc);
-                    // Who waited may have given up.
-                    let _ = done.send(());
-                }
-                Event::Reset { done } => {
-                    controller.reset();
-                    let _ = done.send(());
-                }
-                Event::NoDoorbell => controller.no_doorbell(),
-                Event::Attack { kind, done } if controller.is_running() => {
-                    attacks.begin(kind, done);
-                }
-                Event::Attack { done, .. } => {
-                    let _ = done.send(Err("the guest has not enabled the controller".to_owned()));
-                }
+            if let Event::Stop = event {
+                return registers.close();
             }
+            controller.happened(event, &mut attacks);
         }
-        let (busy, due) = controller.turn(|| attacks.try_now());
-        let next = earliest(due, attacks.deadline());
+        // An attack needs a moment in which commands are carried out and not completed.
+        engine.reserve(attacks.deadline().is_some());
+        let (busy, due) = controller.timed_turn(|| attacks.try_now());
         attacks.try_now();
-        if !busy {
+        let next = earliest(due, attacks.deadline());
+        let more = busy || controller.arm_doorbells();
+        engine.note(&controller);
+        drop(controller);
+        if !more {
             rest(next);
         }
     }
@@ -80,6 +77,29 @@ fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
 }
 
 impl Controller {
+    fn happened(&mut self, event: Event, attacks: &mut Attacks) {
+        // Who waits for an answer may have given up.
+        match event {
+            Event::Configure { cc, done } => {
+                self.configure(cc);
+                let _ = done.send(());
+            }
+            Event::Reset { done } => {
+                self.reset();
+                let _ = done.send(());
+            }
+            Event::Turn { done } => {
+                let _ = done.send(());
+            }
+            Event::NoDoorbell => self.no_doorbell(),
+            Event::Attack { kind, done } if self.is_running() => attacks.begin(kind, done),
+            Event::Attack { done, .. } => {
+                let _ = done.send(Err("the guest has not enabled the controller".to_owned()));
+            }
+            Event::Stop => {}
+        }
+    }
+
     fn no_doorbell(&mut self) {
         if self.is_running() {
             self.logs.invalid_doorbell();
@@ -94,18 +114,29 @@ impl Controller {
                 Event::Configure { cc, .. } => self.configure(cc),
                 Event::Reset { .. } => self.reset(),
                 Event::NoDoorbell => self.no_doorbell(),
-                Event::Attack { .. } | Event::Stop => {}
+                Event::Attack { .. } | Event::Turn { .. } | Event::Stop => {}
             }
         }
-        self.turn(|| ()).0
+        self.turn(|| ()).0 || self.arm_doorbells()
+    }
+
+    /// A turn whose time is counted where it had anything to do.
+    pub(super) fn timed_turn(&mut self, between: impl FnMut()) -> (bool, Option<Instant>) {
+        let began = Instant::now();
+        let (busy, due) = self.turn(between);
+        if busy {
+            Spent::add_time(&self.memory.spent().command_ns, began);
+        }
+        (busy, due)
     }
 
     /// Takes doorbells, carries commands out and completes them; `between` runs when commands were
     /// carried out and, where they are held back, not completed. Says whether there may be more,
     /// and when the next command is due.
-    fn turn(&mut self, between: impl FnMut()) -> (bool, Option<Instant>) {
+    pub(super) fn turn(&mut self, between: impl FnMut()) -> (bool, Option<Instant>) {
         let registers = Arc::clone(&self.registers);
         registers.take_rung(|doorbell, value| self.rung(doorbell, value));
+        self.look_at_doorbells();
         let busy = self.round(between);
         let due = self.ripen(!busy);
         self.report_events();

@@ -2,6 +2,7 @@
 
 mod attacks;
 mod client;
+mod doorbells;
 mod driver;
 mod follow;
 mod fuzz_bodies;

@@ -202,6 +202,18 @@ fn a_client_that_can_not_be_understood_is_left_and_the_next_one_served() {
     let mut byte = [0];
     let end = std::io::Read::read(&mut client.stream, &mut byte);
     assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
+    match client.answer() {
+        Reply::Lost { what } => assert!(what.starts_with("not a vfio-user message"), "{what}"),
+        other => panic!("{other:?}"),
+    }
     assert!(matches!(client.ask(&Request::Shadow), Reply::Shadow { .. }));
+    client.quit();
+}
+
+#[test]
+fn a_client_that_goes_is_told_of() {
+    let mut client = Client::new(Settings::default());
+    client.stream.shutdown(std::net::Shutdown::Both).unwrap();
+    assert!(matches!(client.answer(), Reply::Lost { .. }));
     client.quit();
 }

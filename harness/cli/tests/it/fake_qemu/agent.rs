@@ -28,6 +28,7 @@ pub(super) fn never_answers(script: Script) -> bool {
     matches!(
         script,
         Script::HangsInWorkload
+            | Script::HasDeviceTrouble
             | Script::HangsAndIgnoresTerm
             | Script::Stops
             | Script::HasNoSpace

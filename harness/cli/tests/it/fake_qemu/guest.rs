@@ -12,7 +12,7 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    CONSOLE_FLOOD, LAST_WORDS, Script,
+    CONSOLE_FLOOD, DEVICE_TROUBLE, LAST_WORDS, Script,
     agent::{Agent, never_answers},
     die, hang,
     monitor::{converse, iommu_defaults},
@@ -217,6 +217,11 @@ fn run(script: Script, machine: Machine, mut channels: Channels) {
 pub(super) fn interfere(script: Script, channels: &mut Channels) {
     match script {
         Script::DiesInWorkload => die(),
+        Script::HasDeviceTrouble => eprintln!("{DEVICE_TROUBLE}"),
+        Script::DiesOfDeviceTrouble => {
+            eprintln!("{DEVICE_TROUBLE}");
+            die()
+        }
         Script::Aborts => {
             eprintln!("{LAST_WORDS}");
             std::process::abort()
