@@ -9,7 +9,7 @@ use rustix::process::WaitOptions;
 use crate::{
     block::{self, Disk},
     counters::Counters,
-    device, environment, exec, group,
+    device, environment, exec, files, group,
     kmsg::Kmsg,
     link::Link,
     net,
@@ -23,6 +23,7 @@ pub(crate) struct Agent {
     disks: BTreeMap<String, Disk>,
     nodes: Vec<String>,
     counters: Option<Counters>,
+    reading: files::Reading,
 }
 
 /// Answers requests until the rig asks for power-off.
@@ -82,6 +83,10 @@ impl Agent {
                 ensure!(nodes(&found) == nodes(&targets), "the device came back as another node");
                 Reply::GroupType { rebound }
             }
+            Request::ListFiles(directory) => Reply::Files(files::list(Path::new(&directory))?),
+            Request::ReadFile { path, offset } => {
+                Reply::Piece(self.reading.piece(Path::new(&path), offset)?)
+            }
             Request::PowerOff => Reply::Bye,
         })
     }
@@ -128,6 +133,8 @@ fn name(request: &Request) -> &'static str {
         Request::ReadLog => "ReadLog",
         Request::CountDma(_) => "CountDma",
         Request::SetGroupType { .. } => "SetGroupType",
+        Request::ListFiles(_) => "ListFiles",
+        Request::ReadFile { .. } => "ReadFile",
         Request::PowerOff => "PowerOff",
     }
 }
