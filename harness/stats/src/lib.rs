@@ -2,6 +2,7 @@
 //! was not paired, change points of a series. Everything here is a pure function of numbers and a
 //! seed: no files, no clock, and the same answer on every machine.
 
+pub mod change_points;
 pub mod paired;
 mod random;
 pub mod sequence;

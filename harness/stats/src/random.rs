@@ -19,6 +19,25 @@ impl Stream {
     pub(crate) fn coin(&mut self) -> bool {
         self.0.next_u64() >> 63 == 1
     }
+
+    /// A number below `n`, each as likely as another (Lemire 2019).
+    fn below(&mut self, n: u32) -> u32 {
+        let mut draw = || u64::from(self.0.next_u32()) * u64::from(n);
+        let mut product = draw();
+        // How many of the draws are over, if each number is to have as many.
+        let over = n.wrapping_neg() % n;
+        while (product as u32) < over {
+            product = draw();
+        }
+        (product >> 32) as u32
+    }
+
+    /// Brings items into an order, each as likely as another (Fisher and Yates).
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            items.swap(last, self.below(last as u32 + 1) as usize);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -30,5 +49,22 @@ mod tests {
         let mut stream = Stream::new(1);
         let coins: String = (0..32).map(|_| if stream.coin() { '1' } else { '0' }).collect();
         assert_eq!(coins, "10011000110110001101100111110110");
+        let mut items: Vec<u32> = (0..12).collect();
+        stream.shuffle(&mut items);
+        assert_eq!(items, [4, 1, 3, 8, 9, 5, 10, 6, 0, 11, 2, 7]);
+    }
+
+    #[test]
+    fn every_order_is_as_likely() {
+        let mut stream = Stream::new(1);
+        let mut counts = std::collections::BTreeMap::new();
+        for _ in 0..24_000 {
+            let mut items = [0, 1, 2, 3];
+            stream.shuffle(&mut items);
+            *counts.entry(items).or_insert(0_i32) += 1;
+        }
+        assert_eq!(counts.len(), 24);
+        // Five standard deviations.
+        assert!(counts.values().all(|count| (count - 1000).abs() < 155), "{counts:?}");
     }
 }

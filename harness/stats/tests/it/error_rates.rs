@@ -82,9 +82,9 @@ fn too_many(count: usize, rounds: u64, probability: f64) -> bool {
 /// A change of exactly the limit, where a PASS is as wrong as a FAIL.
 #[test]
 fn wrong_verdicts_are_as_rare_as_promised_on_any_machine() {
-    let rounds = 3000;
+    let rounds = 2000;
     let (mut worst, mut all) = (0, 0);
-    for noise in Noise::ALL {
+    for noise in [Noise::Gauss, Noise::T3, Noise::Outliers, Noise::Bimodal] {
         for correlation in [0.0, 0.5, 0.9, 0.98] {
             let better = if correlation == 0.5 { Better::Higher } else { Better::Lower };
             let change = [(better, LIMIT)];
@@ -124,14 +124,14 @@ fn it_passes_in_a_few_pairs_what_has_not_changed() {
 /// Five metrics at the limit: that any of them fails is no likelier than it is of one.
 #[test]
 fn many_metrics_fail_no_more_often_than_one() {
-    let rounds = 3000;
+    let rounds = 1500;
     let changes = [(Better::Lower, LIMIT); 5];
     for noise in [Noise::Gauss, Noise::Outliers] {
         let found = tally(rounds, &Rule::default(), (noise, 0.9), (0.1, 0.03), &changes);
         println!("five metrics, {noise:?}: FAIL {} PASS {} of {rounds}", found.fail, found.pass);
         assert!(!too_many(found.fail, rounds, 0.02), "{found:?}");
         // All must pass, so that is rarer still.
-        assert!(!too_many(found.pass, rounds, 0.002), "{found:?}");
+        assert!(!too_many(found.pass, rounds, 0.001), "{found:?}");
     }
 }
 
@@ -139,7 +139,7 @@ fn many_metrics_fail_no_more_often_than_one() {
 #[test]
 fn who_needs_an_answer_gets_one_with_the_error_asked_for() {
     let rule = Rule::until(0.001, 100).unwrap();
-    let rounds = 1000;
+    let rounds = 400;
     let log = Better::Lower.limit(LIMIT).unwrap();
     let noise = 1.2 * log / 2.0_f64.sqrt();
     for (change, noise_kind) in [(0.0, Noise::Gauss), (10.25, Noise::Gauss), (10.25, Noise::T3)] {
@@ -147,7 +147,7 @@ fn who_needs_an_answer_gets_one_with_the_error_asked_for() {
         let found = tally(rounds, &rule, (noise_kind, 0.9), (0.02, noise), &changes);
         println!(
             "{change} %, {noise_kind:?}: PASS {} FAIL {} neither {}, {} pairs, nine in ten by {}",
-            found.pass, found.fail, found.inconclusive, found.pairs[500], found.pairs[900]
+            found.pass, found.fail, found.inconclusive, found.pairs[200], found.pairs[360]
         );
         let wrong = if change > LIMIT { found.pass } else { found.fail };
         assert!(wrong <= 1 && found.inconclusive <= 1, "{found:?}");
@@ -155,5 +155,5 @@ fn who_needs_an_answer_gets_one_with_the_error_asked_for() {
     let changes = [(Better::Lower, LIMIT)];
     let found = tally(rounds, &rule, (Noise::Gauss, 0.9), (0.02, noise), &changes);
     println!("at the limit: {} of {rounds} are wrong", found.pass + found.fail);
-    assert!(found.pass + found.fail <= 9, "{found:?}");
+    assert!(found.pass + found.fail <= 5, "{found:?}");
 }

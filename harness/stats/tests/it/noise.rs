@@ -9,14 +9,12 @@ pub(crate) enum Noise {
     Gauss,
     /// Student's with 3 degrees of freedom.
     T3,
+    /// Gaussian, and one in twenty ten times as wild.
+    FewOutliers,
     /// Gaussian, and one in ten ten times as wild.
     Outliers,
     /// Two modes, four standard deviations of each apart.
     Bimodal,
-}
-
-impl Noise {
-    pub(crate) const ALL: [Self; 4] = [Self::Gauss, Self::T3, Self::Outliers, Self::Bimodal];
 }
 
 pub(crate) struct Machine {
@@ -51,8 +49,9 @@ impl Machine {
                 let square: f64 = (0..3).map(|_| self.gauss().powi(2)).sum();
                 self.gauss() / square.sqrt()
             }
-            Noise::Outliers => {
-                let wild = if self.uniform() < 0.1 { 10.0 } else { 1.0 };
+            Noise::FewOutliers | Noise::Outliers => {
+                let part = if self.noise == Noise::Outliers { 0.1 } else { 0.05 };
+                let wild = if self.uniform() < part { 10.0 } else { 1.0 };
                 wild * self.gauss()
             }
             Noise::Bimodal => {
