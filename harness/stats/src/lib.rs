@@ -7,6 +7,7 @@ pub mod paired;
 mod random;
 pub mod sequence;
 pub mod signed_rank;
+pub mod unpaired;
 
 /// The significance levels, looks and sizes that judged are part of a stored judgement: this changes
 /// whenever the same numbers could be judged otherwise.
