@@ -18,13 +18,10 @@ const SUITES: &[(&str, &str, &[&str], Option<&str>)] = &[
     ("night", "qemu-functional", ALL, None),
     ("night", "passthrough", ALL, NEWEST),
     ("night", "attacks", ALL, NEWEST),
-<<<<<<< HEAD
-    // Each takes minutes: the oldest and the newest way of the driver.
-    ("night", "nested", &["debian-5.10", "debian-7.3"], NEWEST),
-=======
     ("night", "policies", ALL, NEWEST),
     ("night", "queued", ALL, NEWEST),
->>>>>>> ad7763c328bb63b24ee28fb7a3d1fdc2dcf7c429
+    // Each takes minutes: the oldest and the newest way of the driver.
+    ("night", "nested", &["debian-5.10", "debian-7.3"], NEWEST),
 ];
 
 const NEWEST: Option<&str> = Some("qemu");

@@ -233,7 +233,8 @@ mod tests {
     }
 
     fn cell(passthrough: &str) -> Cell {
-        let text = format!("case: n\naxes: {{passthrough: {passthrough}}}\nworkload: {{block: {{}}}}\n");
+        let text =
+            format!("case: n\naxes: {{passthrough: {passthrough}}}\nworkload: {{block: {{}}}}\n");
         let case = Case::parse("n.yaml", &text).unwrap();
         dmarig_model::matrix::cells(&case, &AxisSets::default()).unwrap().remove(0)
     }
