@@ -8,42 +8,62 @@ use dmarig_model::{
     matrix::Cell,
 };
 
-/// Columns: two lines of a head, the metric, and how it is written.
-const COLUMNS: &[(&str, &str, fn(f64) -> String)] = &[
-    ("PSI an\nunmap", "psi-per-unmap", ratio),
-    ("DSI per\n1000", "dsi-per-1000-unmaps", ratio),
+use super::table::laid_out;
+
+/// A column: its head, its metric, and how that is written.
+type Column = (&'static str, &'static str, fn(f64) -> String);
+
+/// What a policy cost.
+const COST: &[Column] = &[
+    ("PSI\nan unmap", "psi-per-unmap", ratio),
+    ("DSI per\n1,000", "dsi-per-1000-unmaps", ratio),
     ("walked\nan unmap", "page-walk-entries-per-unmap", ratio),
-    ("in\nvain", "page-walk-in-vain-per-unmap", ratio),
-    ("stale\nshare", "stale-share", share),
-    ("for\np50", "stale-p50", time),
+    ("in vain\nan unmap", "page-walk-in-vain-per-unmap", ratio),
+    ("throughput", "throughput", rate),
+];
+
+/// What it left within reach: the share of requests that the kernel had given back, and how long, for how
+/// many later requests and with how many bytes at a time a finished request's buffers stayed mapped.
+const REACH: &[Column] = &[
+    ("stale", "stale-share", share),
+    ("mapped on\np50", "stale-p50", time),
     ("\np99", "stale-p99", time),
     ("\nlongest", "stale-max", time),
     ("later\nrequests", "stale-for-requests", whole),
-    ("stale\nbytes", "stale-bytes", bytes),
-    ("through-\nput", "throughput", rate),
+    ("at a time", "stale-bytes", bytes),
 ];
 
-/// The table of a case's cells with a probe; empty where none of them told anything.
-pub(super) fn device_table(cells: &[(&Cell, &CellResult)], axes: &[Axis], width: u16) -> String {
+/// The tables of a case's cells with a probe; empty where none of them told anything.
+pub(super) fn device_tables(cells: &[(&Cell, &CellResult)], axes: &[Axis], width: u16) -> String {
+    let titles = [("what it cost", COST), ("what the device still reached", REACH)];
+    titles.map(|(title, columns)| one(title, columns, cells, axes, width)).concat()
+}
+
+fn one(
+    title: &str,
+    columns: &[Column],
+    cells: &[(&Cell, &CellResult)],
+    axes: &[Axis],
+    width: u16,
+) -> String {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_width(width);
     let heads = axes.iter().map(|axis| axis.name().replace('-', "-\n"));
-    let columns = COLUMNS.iter().map(|(head, ..)| (*head).to_owned());
-    table.set_header(heads.chain(["group".to_owned()]).chain(columns).collect::<Vec<_>>());
-    for (cell, result) in
-        cells.iter().filter(|(cell, _)| cell.axes.passthrough == Passthrough::Probe)
-    {
+    let named = columns.iter().map(|(head, ..)| (*head).to_owned());
+    table.set_header(heads.chain(["group".to_owned()]).chain(named).collect::<Vec<_>>());
+    let probed = |cell: &Cell| cell.axes.passthrough == Passthrough::Probe;
+    for (cell, result) in cells.iter().filter(|(cell, _)| probed(cell)) {
         let own = result.group_type.as_deref().unwrap_or("-");
         for (prefix, group) in [("", own), (CONTROL_PREFIX, "made to batch")] {
-            let values = COLUMNS.iter().map(|(_, name, show)| {
+            let of = |(_, name, show): &Column| {
                 let name = format!("{prefix}{name}");
-                let metric = result.metrics.iter().find(|metric| metric.name == name);
-                metric.map(|metric| show(metric.value))
-            });
-            let values: Vec<Option<String>> = values.collect();
+                let metric = result.metrics.iter().find(|metric| metric.name == name)?;
+                Some(show(metric.value))
+            };
+            let values: Vec<Option<String>> = columns.iter().map(of).collect();
             if values.iter().all(Option::is_none) {
                 continue;
             }
@@ -60,11 +80,8 @@ pub(super) fn device_table(cells: &[(&Cell, &CellResult)], axes: &[Axis], width:
     if table.row_count() == 0 {
         return String::new();
     }
-    for column in table.column_iter_mut() {
-        column.set_padding((1, 0));
-    }
-    let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
-    format!("\nwhat the device saw\n{}\n", lines.join("\n"))
+    let lines: Vec<String> = laid_out(table, true).collect();
+    format!("\n{title}\n{}\n", lines.join("\n"))
 }
 
 fn ratio(value: f64) -> String {

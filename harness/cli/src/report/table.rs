@@ -13,7 +13,7 @@ use dmarig_model::{
     observation::Outcome,
 };
 
-use super::device::device_table;
+use super::device::device_tables;
 
 /// A cell with its result.
 type Row<'a> = (&'a Cell, &'a CellResult);
@@ -99,23 +99,28 @@ fn case_table(name: &str, cells: &[Row<'_>], footing: &Footing<'_>) -> String {
         row.extend(fields(result, shadowed, footing));
         table.add_row(row);
     }
-    // A value is never broken; so many columns stand close together.
+    let heading = heading(name, cells, &columns);
+    let mut text = format!("\n{}\n\n", wrapped(&heading, footing.width, "  "));
+    for line in laid_out(table, shadowed) {
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text.push_str(&device_tables(cells, &columns, footing.width));
+    text.push_str(&why(cells, &columns, footing));
+    text
+}
+
+/// A table's lines. A value is never broken; many columns stand close together.
+pub(super) fn laid_out(mut table: Table, close: bool) -> impl Iterator<Item = String> {
     let widths: Vec<u16> = (0..table.column_count()).map(|at| widest(&table, at)).collect();
     for (column, width) in table.column_iter_mut().zip(widths) {
         column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(width)));
-        if shadowed {
+        if close {
             column.set_padding((1, 0));
         }
     }
-    let heading = heading(name, cells, &columns);
-    let mut text = format!("\n{}\n\n", wrapped(&heading, footing.width, "  "));
-    for line in table.lines() {
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text.push_str(&device_table(cells, &columns, footing.width));
-    text.push_str(&why(cells, &columns, footing));
-    text
+    let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    lines.into_iter()
 }
 
 /// The width of a column's widest value, with the space around it.
