@@ -64,7 +64,11 @@ pub fn words(axes: &Axes) -> Vec<String> {
     let set = Axis::ALL
         .into_iter()
         .filter(|axis| !own.contains(axis) && (*axis != Axis::AwBits || inner.aw_bits.is_some()));
-    set.flat_map(|axis| ["--set".to_owned(), format!("{axis}={}", axis.value(&inner))]).collect()
+    let value = |axis: Axis| match axis {
+        Axis::Memory => format!("{}MiB", inner.memory_mib),
+        _ => axis.value(&inner),
+    };
+    set.flat_map(|axis| ["--set".to_owned(), format!("{axis}={}", value(axis))]).collect()
 }
 
 /// How much longer than usual the inner guest may take, by the outer one's accelerator.

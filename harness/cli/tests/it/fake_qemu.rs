@@ -44,6 +44,8 @@ pub(crate) enum Script {
     Dies,
     /// As that, after much that is no reason.
     DiesAfterManyWords,
+    /// Dies when it has connected, some time after it has closed its channels.
+    DiesWhenConnected,
     /// Never connects.
     NeverConnects,
     /// Speaks something else than QMP.

@@ -30,7 +30,7 @@ fn window(kind: WindowKind, elapsed_ms: u64) -> Window {
         dsi: 3,
         ..TraceCounts::default()
     });
-    Window { kind, group_type: None, report, trace, dma: None, probe: None }
+    Window { trace, ..Window::new(kind, None, report) }
 }
 
 /// A cell with a count of ten invalidations a millisecond of the first time, and these times.

@@ -152,21 +152,8 @@ fn axes(axes: &AxisSets, at: &mut At<'_>) {
         let what = "a value that stands in this list already";
         at.key(axis.name()).index(index).wrong(what);
     }
-    if axes.smp.iter().any(|cpus| !(1..=255).contains(cpus)) {
-        at.key("smp").wrong("a guest has 1 to 255 CPUs");
-    }
-    let most = 1 << 40;
-    if axes
-        .memory
-        .iter()
-        .any(|size| size.0 % (1 << 20) != 0 || !(128 << 20..=most).contains(&size.0))
-    {
-        at.key("memory").wrong("a guest has whole MiB of memory, 128MiB to 1TiB");
-    }
-    for (axis, names) in [(Axis::Kernel, &axes.kernel), (Axis::Qemu, &axes.qemu)] {
-        if names.iter().any(|name| name.trim().is_empty()) {
-            at.key(axis.name()).wrong("an empty name");
-        }
+    for (axis, what) in axes.out_of_range() {
+        at.key(axis.name()).wrong(what);
     }
     if axes.size() > MAX_CELLS {
         at.wrong(format!("{} cells; a case has at most {MAX_CELLS}", axes.size()));

@@ -114,6 +114,9 @@ impl Agent {
                 Reply::Log(Log { records: vec![record], lost: 0, more: endless })
             }
             (Request::SetGroupType { .. }, _) => Reply::GroupType { rebound: false },
+            (Request::ListFiles(_) | Request::ReadFile { .. }, _) => {
+                Reply::Failed { what: "there are no files".into() }
+            }
             (Request::PowerOff, _) => Reply::Bye,
         }
     }
