@@ -9,6 +9,9 @@
 //! What is between the lines "IOMMU group type" and "errors," of the console is counted: the agent's
 //! own, or those of a program that is added and run by `--job exec,/add/NAME`.
 //!
+//! Where its first word is `probe`, it is a probe and nothing else, as `dmarig probe` is: an optimised
+//! one for a rig that is not (`dmarig run --probe-program target/release/examples/guest`).
+//!
 //! With `--emulated` the guest has QEMU's own NVMe device instead, for comparison.
 
 use std::{
@@ -32,6 +35,14 @@ fn main() -> Result<(), Failure> {
         .with_writer(std::io::stderr)
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .init();
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let [probe, socket, _, settings] = &words[..]
+        && probe == "probe"
+    {
+        let settings = serde_json::from_str(settings)?;
+        let requests = BufReader::new(std::io::stdin());
+        return Ok(dmarig_probe::run(socket.as_ref(), settings, requests, std::io::stdout())?);
+    }
     let options = options()?;
     let get = |name: &str, default: &str| {
         options.get(name).cloned().unwrap_or_else(|| default.to_owned())

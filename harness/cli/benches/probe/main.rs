@@ -1,7 +1,7 @@
 //! How fast the probe is: reads a second beside QEMU's own NVMe device, and where the time goes that
 //! translation costs. All in pairs that alternate, on one kernel. `ci/bench-probe` calls this; words
 //! after `--` name kernel and QEMU otherwise than by default (`kernel=debian-5.10 qemu=qemu-11.1`),
-//! and how many pairs there are (`pairs=5`).
+//! how many pairs there are (`pairs=5`), and the probe (`probe-program=PATH`).
 
 #[path = "../rig/report.rs"]
 mod report;
@@ -28,6 +28,7 @@ fn main() {
         directory: tempfile::tempdir().expect("a directory"),
         kernel: get("kernel", "debian-6.1"),
         qemu: get("qemu", "qemu"),
+        program: asked.get("probe-program").cloned(),
     };
     let pairs: usize = get("pairs", "5").parse().expect("a number of pairs");
     println!("{} on {}, 4 KiB reads", bench.kernel, bench.qemu);
@@ -40,6 +41,8 @@ struct Bench {
     directory: tempfile::TempDir,
     kernel: String,
     qemu: String,
+    /// The probe, where it is another than that of the rig.
+    program: Option<String>,
 }
 
 /// What one guest did, each a median over its windows and in nanoseconds for each request.
@@ -114,6 +117,7 @@ impl Bench {
             .args(["--set", &sets[0], "--set", &sets[1], "--kernel", &self.kernel])
             .args(["--qemu", &self.qemu, "--accel", "tcg", "--format", "json", "--runs"])
             .arg(self.directory.path())
+            .args(self.program.iter().map(|program| format!("--probe-program={program}")))
             .output()
             .expect("dmarig starts");
         let told = String::from_utf8_lossy(&output.stderr);
