@@ -1,6 +1,7 @@
 //! The commands.
 
 mod cells;
+mod compare;
 mod doctor;
 mod images;
 mod judge;
@@ -10,6 +11,8 @@ mod run;
 mod schema;
 
 use clap::Subcommand;
+
+pub(crate) use self::{compare::Limit, run::meta as run_meta};
 
 use crate::{
     exit::{Exit, Failure},
@@ -27,6 +30,8 @@ pub(crate) enum Command {
     Plan(#[command(flatten)] plan::Plan),
     /// Judge a recorded run again, by its own cases or by these
     Judge(#[command(flatten)] judge::Judge),
+    /// Compare two kernels, QEMUs or variants in turn, or two recorded runs
+    Compare(#[command(flatten)] compare::Compare),
     /// Fetch, list and remove guest kernels
     Images(#[command(flatten)] images::Images),
     /// Say what this host can run, with the evidence, and what will be skipped
@@ -45,6 +50,7 @@ pub(crate) fn dispatch(command: Command, words: Vec<String>) -> Result<Exit, Fai
         Command::Cells(cells) => cells.execute(),
         Command::Plan(plan) => plan.execute(),
         Command::Judge(judge) => judge.execute(),
+        Command::Compare(compare) => compare.execute(words),
         Command::Images(images) => images.execute(),
         Command::Doctor(doctor) => doctor.execute(),
         Command::Probe(probe) => probe.execute(),

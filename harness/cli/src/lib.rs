@@ -6,6 +6,7 @@ mod commands;
 mod exit;
 mod host;
 mod host_device;
+mod interleave;
 mod nested;
 mod options;
 mod prepare;

@@ -32,6 +32,8 @@ const PREFIX: &str = "fake-qemu-";
 pub(crate) enum Script {
     /// A good guest.
     Passes,
+    /// As that, and its workload takes a fifth more time.
+    IsSlow,
     /// Tells of a version from long ago.
     IsOld,
     /// Dies when it is asked what it can do.

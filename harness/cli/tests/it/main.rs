@@ -3,6 +3,7 @@
 //! other cell harmed.
 
 mod cases;
+mod compare;
 mod disks;
 mod fake_probe;
 mod fake_qemu;
@@ -56,6 +57,11 @@ fn main() -> ExitCode {
             a_case_file_of_ten_megabytes_is_refused,
             bombs_are_refused,
             words_that_are_wrong_are_refused;
+        compare:
+            two_qemus_are_run_in_turn_and_judged,
+            a_side_that_comes_to_nothing_stops_it,
+            recorded_runs_are_compared_and_not_judged,
+            what_can_not_be_compared_is_told;
         kernels:
             what_is_no_kernel_harms_no_other_cell,
             what_a_kernel_lacks_is_told_by_name,

@@ -103,7 +103,8 @@ impl Agent {
                 };
                 *unmaps += ops;
                 self.trace(ops);
-                Reply::Report(Box::new(report(ops)))
+                let elapsed_ns = if script == Script::IsSlow { 1_200_000 } else { 1_000_000 };
+                Reply::Report(Box::new(report(ops, elapsed_ns)))
             }
             (Request::ReadLog, script) => {
                 // It does end, at more bytes than a kernel can hold and in fewer pieces than it may.
@@ -162,7 +163,7 @@ impl Agent {
     }
 }
 
-fn report(ops: u64) -> Report {
+fn report(ops: u64, elapsed_ns: u64) -> Report {
     Report {
         interface: Interface::IoUring,
         ops,
@@ -171,7 +172,7 @@ fn report(ops: u64) -> Report {
         bytes: ops << 16,
         errors: 0,
         lost: 0,
-        elapsed_ns: 1_000_000,
+        elapsed_ns,
         latency: None,
         problems: Vec::new(),
         corrupt: 0,
