@@ -4,6 +4,7 @@ mod cells;
 mod doctor;
 mod images;
 mod judge;
+mod kernel;
 mod plan;
 mod probe;
 mod run;
@@ -27,8 +28,10 @@ pub(crate) enum Command {
     Plan(#[command(flatten)] plan::Plan),
     /// Judge a recorded run again, by its own cases or by these
     Judge(#[command(flatten)] judge::Judge),
-    /// Fetch, list and remove guest kernels
+    /// Fetch, list and remove guest kernels, their sources, and QEMUs
     Images(#[command(flatten)] images::Images),
+    /// Build guest kernels from source; list and remove them
+    Kernel(#[command(flatten)] kernel::Kernel),
     /// Say what this host can run, with the evidence, and what will be skipped
     Doctor(#[command(flatten)] doctor::Doctor),
     /// Serve the device of one guest over vfio-user; the rig starts it by itself
@@ -46,6 +49,7 @@ pub(crate) fn dispatch(command: Command, words: Vec<String>) -> Result<Exit, Fai
         Command::Plan(plan) => plan.execute(),
         Command::Judge(judge) => judge.execute(),
         Command::Images(images) => images.execute(),
+        Command::Kernel(kernel) => kernel.execute(),
         Command::Doctor(doctor) => doctor.execute(),
         Command::Probe(probe) => probe.execute(),
         Command::Schema(schema) => schema.execute(),
