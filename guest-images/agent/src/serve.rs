@@ -9,7 +9,7 @@ use rustix::process::WaitOptions;
 use crate::{
     block::{self, Disk},
     counters::Counters,
-    device, environment, exec, group,
+    device, environment, exec, files, group,
     kmsg::Kmsg,
     link::Link,
     net,
@@ -86,6 +86,10 @@ impl Agent {
                 ensure!(nodes(&found) == nodes(&targets), "the device came back as another node");
                 Reply::GroupType { rebound }
             }
+            Request::ListFiles(directory) => Reply::Files(files::list(Path::new(&directory))?),
+            Request::ReadFile { path, offset } => {
+                Reply::Piece(files::piece(Path::new(&path), offset)?)
+            }
             Request::PowerOff => Reply::Bye,
         })
     }
@@ -132,6 +136,8 @@ fn name(request: &Request) -> &'static str {
         Request::ReadLog => "ReadLog",
         Request::CountDma(_) => "CountDma",
         Request::SetGroupType { .. } => "SetGroupType",
+        Request::ListFiles(_) => "ListFiles",
+        Request::ReadFile { .. } => "ReadFile",
         Request::PowerOff => "PowerOff",
     }
 }
