@@ -7,6 +7,7 @@ pub const CASES: &[(&str, &str)] = &[
     ("full.yaml", include_str!("../full.yaml")),
     ("nested.yaml", include_str!("../nested.yaml")),
     ("passthrough.yaml", include_str!("../passthrough.yaml")),
+    ("prove.yaml", include_str!("../prove.yaml")),
     ("qemu-functional.yaml", include_str!("../qemu-functional.yaml")),
     ("smoke.yaml", include_str!("../smoke.yaml")),
     ("sweep.yaml", include_str!("../sweep.yaml")),

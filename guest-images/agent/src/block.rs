@@ -11,7 +11,7 @@ use std::{
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -117,6 +117,7 @@ fn run_through(
             Some(all) => all.start.min(done.time.start)..all.end.max(done.time.end),
         });
     }
+    thread::sleep(Duration::from_millis(job.linger_ms.into()));
     let elapsed = time.map_or(0, |time| (time.end - time.start).as_nanos());
     Ok(tally.report(interface, u64::try_from(elapsed)?))
 }

@@ -15,7 +15,7 @@ use crate::tree::Tree;
 use crate::{Cache, Error, Recipe, Result, deb, store};
 
 /// Raised whenever the same package comes to be unpacked otherwise.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 /// The source's directory in its tree of the cache.
 const ROOT: &str = "source";
 

@@ -61,9 +61,11 @@ impl Layout {
 /// Whether a file of a kernel's source can matter to a kernel for x86. Half of the source is for
 /// other machines, or for people to read.
 fn is_built_from(place: &[&str]) -> bool {
+    // Those of all machines are read for each.
+    let is_kconfig = place.last().is_some_and(|name| name.starts_with("Kconfig"));
     match place {
-        ["arch", arch, _, ..] => *arch == "x86",
-        ["Documentation", .., name] => name.starts_with("Kconfig") || *name == "Makefile",
+        ["arch", arch, _, ..] => *arch == "x86" || is_kconfig,
+        ["Documentation", .., name] => is_kconfig || *name == "Makefile",
         ["tools", "perf" | "testing", ..] => false,
         _ => true,
     }
@@ -378,6 +380,7 @@ mod tests {
             ("linux-9/Makefile", Regular, "all:"),
             ("linux-9/arch/Kconfig", Regular, "config"),
             ("linux-9/arch/x86/boot/a.c", Regular, "int a;"),
+            ("linux-9/arch/mips/crypto/Kconfig", Regular, "config"),
             ("linux-9/arch/arm/boot/a.c", Regular, "int a;"),
             ("linux-9/scripts/x86", Symlink, "../arch/x86"),
             ("linux-9/scripts/arm", Symlink, "../arch/arm/boot"),
@@ -385,7 +388,8 @@ mod tests {
             ("linux-9/Documentation/a.rst", Regular, "words"),
         ]);
         Tree::unpack_source(&root, Path::new("x.tar.xz"), &mut &tar[..]).unwrap();
-        for name in ["Makefile", "arch/Kconfig", "scripts/x86/boot/a.c", "Documentation/Kconfig"] {
+        let kept = ["Makefile", "arch/Kconfig", "scripts/x86/boot/a.c", "Documentation/Kconfig"];
+        for name in kept.into_iter().chain(["arch/mips/crypto/Kconfig"]) {
             assert!(root.join(name).is_file(), "{name}");
         }
         for name in ["arch/arm", "scripts/arm", "Documentation/a.rst", "linux-9"] {

@@ -18,7 +18,7 @@ const HOST: [&str; 12] = [
 /// Signs of a program that is missing, where no error explains more.
 const MISSING: [&str; 2] = [": command not found", ": not found"];
 /// Signs of an error in the source.
-const ERRORS: [&str; 8] = [
+const ERRORS: [&str; 9] = [
     ": error: ",
     ": fatal error: ",
     ": Error: ",
@@ -27,6 +27,7 @@ const ERRORS: [&str; 8] = [
     ": syntax error",
     "error: objtool",
     "recursive dependency detected",
+    ": can't open file ",
 ];
 /// Signs of an error, without what it is.
 const VAGUE: [&str; 4] = ["*** [", "*** No rule", "ERROR: ", "*** "];

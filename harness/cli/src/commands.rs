@@ -7,6 +7,7 @@ mod judge;
 mod kernel;
 mod plan;
 mod probe;
+mod prove;
 mod run;
 mod schema;
 
@@ -34,6 +35,8 @@ pub(crate) enum Command {
     Kernel(#[command(flatten)] kernel::Kernel),
     /// Say what this host can run, with the evidence, and what will be skipped
     Doctor(#[command(flatten)] doctor::Doctor),
+    /// Prove the rig on kernels with known bugs: each must be caught, and the good kernel not blamed
+    Prove(#[command(flatten)] prove::Prove),
     /// Serve the device of one guest over vfio-user; the rig starts it by itself
     #[command(hide = true)]
     Probe(#[command(flatten)] probe::Probe),
@@ -51,6 +54,7 @@ pub(crate) fn dispatch(command: Command, words: Vec<String>) -> Result<Exit, Fai
         Command::Images(images) => images.execute(),
         Command::Kernel(kernel) => kernel.execute(),
         Command::Doctor(doctor) => doctor.execute(),
+        Command::Prove(prove) => prove.execute(words),
         Command::Probe(probe) => probe.execute(),
         Command::Schema(schema) => schema.execute(),
     }

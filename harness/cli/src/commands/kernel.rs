@@ -168,7 +168,7 @@ pub(crate) fn failure(error: Error) -> Failure {
 }
 
 /// Builds on a thread of its own, so that signals are heard meanwhile; they end the build in order.
-fn build_until_interrupted(builder: Builder, spec: Spec) -> Result<Built, Error> {
+pub(crate) fn build_until_interrupted(builder: Builder, spec: Spec) -> Result<Built, Error> {
     let broken = |error: std::io::Error| Error::Io {
         action: "listen to signals for",
         path: "dmarig kernel build".into(),

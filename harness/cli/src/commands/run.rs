@@ -194,7 +194,7 @@ fn picture(sweep: &Sweep, directory: &Path) -> Result<(), Failure> {
 }
 
 /// Returns when the user insists; the first time it only tells the run.
-async fn listen(interrupt: &watch::Sender<bool>) {
+pub(crate) async fn listen(interrupt: &watch::Sender<bool>) {
     let (Ok(mut int), Ok(mut term)) =
         (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {
@@ -213,7 +213,7 @@ async fn listen(interrupt: &watch::Sender<bool>) {
     }
 }
 
-fn meta(selected: &Selected, command: Vec<String>) -> RunMeta {
+pub(crate) fn meta(selected: &Selected, command: Vec<String>) -> RunMeta {
     RunMeta {
         schema: RECORD_SCHEMA,
         id: String::new(),
