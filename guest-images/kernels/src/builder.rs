@@ -175,6 +175,7 @@ impl Builder {
         let objects = work.objects(&key)?;
         let make =
             Make { tree: &tree, objects: &objects, tools: &tools, jobs: self.jobs, lock, watch };
+        make.clean_up()?;
         clock.begin("configure");
         configure(&make, &wanted, &source, &files)?;
         clock.begin("compile");

@@ -61,7 +61,6 @@ impl Make<'_> {
     /// # Errors
     /// [`Error::DoesNotBuild`], [`Error::BuildBroke`] or [`Error::Interrupted`].
     pub(crate) fn run(&self, target: &str, more: &[String], total: Option<u32>) -> Result<u32> {
-        self.clean_up()?;
         let mark = self.objects.join(MARK);
         fs::write(&mark, "").map_err(|e| Error::io("write", &mark, e))?;
         let path = self.log();
@@ -202,8 +201,8 @@ impl Make<'_> {
     }
 
     /// Removes what a make that was killed may have left half written: everything that is as new
-    /// as its mark. What was made before it is whole.
-    fn clean_up(&self) -> Result<()> {
+    /// as its mark. What was made before it is whole. To be called before anything is put there.
+    pub(crate) fn clean_up(&self) -> Result<()> {
         let mark = self.objects.join(MARK);
         let Ok(meta) = fs::metadata(&mark) else { return Ok(()) };
         let since = meta.modified().map_err(|e| Error::io("read", &mark, e))?;

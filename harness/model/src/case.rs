@@ -404,9 +404,9 @@ impl Case {
                     span: block.span.0,
                     seed: block.seed,
                     used: axes.passthrough == Passthrough::Host,
-                    linger_ms: block
-                        .linger
-                        .map_or(0, |linger| u32::try_from(linger.0.as_millis()).unwrap_or(u32::MAX)),
+                    linger_ms: block.linger.map_or(0, |linger| {
+                        u32::try_from(linger.0.as_millis()).unwrap_or(u32::MAX)
+                    }),
                 })
             }
             // An override can bring in a device that the case has no work for.

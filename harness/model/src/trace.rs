@@ -208,8 +208,7 @@ impl TraceCounter {
             open.insert(range);
             self.open_total += 1;
             self.counts.psi_opening += 1;
-            self.counts.psi_open_at_most =
-                self.counts.psi_open_at_most.max(self.open_total as u64);
+            self.counts.psi_open_at_most = self.counts.psi_open_at_most.max(self.open_total as u64);
             if self.seen.len() < MAX_OPEN && self.seen.insert((of.0, of.1, range.0, range.1)) {
                 self.counts.psi_new += 1;
             }

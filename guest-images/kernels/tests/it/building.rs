@@ -20,7 +20,8 @@ fn a_kernel_is_built_once_and_found_by_its_name() {
     let image = place.cache.resolve("mine", None).unwrap();
     assert_eq!((image.boot, image.release.as_str()), (Boot::Pvh, "9.9.9-small"));
     assert_eq!(image.config.unwrap().get("CONFIG_INTEL_IOMMU"), ConfigValue::Yes);
-    let names: Vec<_> = place.cache.all_built().unwrap().into_iter().map(|named| named.name).collect();
+    let names: Vec<_> =
+        place.cache.all_built().unwrap().into_iter().map(|named| named.name).collect();
     assert_eq!(names, ["mine"]);
     assert!(place.cache.rm_built("mine").unwrap() > 0);
     assert!(place.cache.resolve("mine", None).is_err());
@@ -42,15 +43,15 @@ fn an_edit_compiles_what_it_changes_and_is_taken_back() {
     // One file, and the link; how many there are is known by now.
     assert_eq!((bad.made, told.total.get()), (2, Some(3)));
     assert_ne!(first.kernel.id, bad.kernel.id);
-    assert_ne!(
-        fs::read(&first.kernel.vmlinux).unwrap(),
-        fs::read(&bad.kernel.vmlinux).unwrap()
-    );
+    assert_ne!(fs::read(&first.kernel.vmlinux).unwrap(), fs::read(&bad.kernel.vmlinux).unwrap());
     assert!(bad.kernel.about.iter().any(|line| line == "edits: bug"));
     // Another bug elsewhere: the first one's file is as it was.
     let other = edited(&good, "other", "kernel.c", "a();", "a(); a();");
     assert_eq!(place.build(&other).unwrap().made, 3);
-    assert_eq!(fs::read_to_string(place.source().join("a.c")).unwrap(), "int a(void) { return 1; }\n");
+    assert_eq!(
+        fs::read_to_string(place.source().join("a.c")).unwrap(),
+        "int a(void) { return 1; }\n"
+    );
     let both = edited(&other, "bug", "a.c", "return 1", "return 2");
     assert_eq!(place.build(&both).unwrap().made, 2);
 }
@@ -68,7 +69,10 @@ fn what_does_not_build_is_the_sources_fault_and_tells_its_first_error() {
     // Linking is building too.
     let unlinked = edited(&good, "unlinked", "a.c", "return 1", "int b(void); return b()");
     let error = place.build(&unlinked).unwrap_err();
-    assert!(matches!(&error, Error::DoesNotBuild { first, .. } if first.contains("`b'")), "{error}");
+    assert!(
+        matches!(&error, Error::DoesNotBuild { first, .. } if first.contains("`b'")),
+        "{error}"
+    );
     // The next one is not harmed.
     place.build(&good).unwrap();
 }
@@ -76,7 +80,8 @@ fn what_does_not_build_is_the_sources_fault_and_tells_its_first_error() {
 #[test]
 fn what_the_host_breaks_is_the_hosts_fault() {
     let place = Place::new();
-    let line = "\t@echo \"cc1: fatal error: can't write a.o: No space left on device\" >&2; exit 1\n";
+    let line =
+        "\t@echo \"cc1: fatal error: can't write a.o: No space left on device\" >&2; exit 1\n";
     let text = fs::read_to_string(place.source().join("Makefile")).unwrap();
     place.write("Makefile", &text.replace("\t@echo '  LD", &format!("{line}\t@echo '  LD")));
     let error = place.build(&place.spec(None)).unwrap_err();

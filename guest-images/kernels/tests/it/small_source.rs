@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use dmarig_images::Cache;
-use dmarig_kernels::{Built, Builder, Edit, Edits, Error, Fragment, Source, Spec, Watch};
+use dmarig_kernels::{Builder, Built, Edit, Edits, Error, Fragment, Source, Spec, Watch};
 
 /// What the real one does in ten thousand lines: takes the options that its Kconfig knows, and makes
 /// an image of every .c file. `slow` takes until somebody ends it.

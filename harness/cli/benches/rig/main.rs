@@ -158,7 +158,8 @@ fn kernels(rig: &Rig) {
             let observation = rig.observation(&document);
             let phases = observation["phases"].as_array().expect("phases");
             let until = ["spawn", "firmware", "kernel", "agent"];
-            let counted = phases.iter().filter(|phase| until.iter().any(|name| phase["name"] == *name));
+            let counted =
+                phases.iter().filter(|phase| until.iter().any(|name| phase["name"] == *name));
             counted.map(|phase| phase["us"].as_f64().expect("a time")).sum::<f64>()
         };
         let ratios = pairs(|| boot(ours), || boot(stock));

@@ -124,8 +124,11 @@ impl Prove {
             }
             None => {
                 let named = self.kernels.iter().map(String::as_str);
-                let kernels: Vec<&str> =
-                    if self.kernels.is_empty() { Bugs::kernels().collect() } else { named.collect() };
+                let kernels: Vec<&str> = if self.kernels.is_empty() {
+                    Bugs::kernels().collect()
+                } else {
+                    named.collect()
+                };
                 let load = |name: &str| Ok((name.to_owned(), Bugs::builtin(name)?));
                 kernels.into_iter().map(load).collect::<Result<_, _>>().map_err(failure)?
             }
@@ -193,8 +196,16 @@ impl Prove {
 
     fn selection(&self, kernel: &str) -> Result<Selection, Failure> {
         let patience = self.patience.to_string();
-        let mut words =
-            vec!["prove", &self.case, "--kernel", kernel, "--qemu", &self.qemu, "--patience", &patience];
+        let mut words = vec![
+            "prove",
+            &self.case,
+            "--kernel",
+            kernel,
+            "--qemu",
+            &self.qemu,
+            "--patience",
+            &patience,
+        ];
         let program = self.probe_program.as_ref().map(|program| program.display().to_string());
         if let Some(program) = &program {
             words.extend(["--probe-program", program]);
