@@ -5,8 +5,10 @@ mod compare;
 mod doctor;
 mod images;
 mod judge;
+mod kernel;
 mod plan;
 mod probe;
+mod prove;
 mod run;
 mod schema;
 
@@ -32,10 +34,14 @@ pub(crate) enum Command {
     Judge(#[command(flatten)] judge::Judge),
     /// Compare two kernels, QEMUs or variants in turn, or two recorded runs
     Compare(#[command(flatten)] compare::Compare),
-    /// Fetch, list and remove guest kernels
+    /// Fetch, list and remove guest kernels, their sources, and QEMUs
     Images(#[command(flatten)] images::Images),
+    /// Build guest kernels from source; list and remove them
+    Kernel(#[command(flatten)] kernel::Kernel),
     /// Say what this host can run, with the evidence, and what will be skipped
     Doctor(#[command(flatten)] doctor::Doctor),
+    /// Prove the rig on kernels with known bugs: each must be caught, and the good kernel not blamed
+    Prove(#[command(flatten)] prove::Prove),
     /// Serve the device of one guest over vfio-user; the rig starts it by itself
     #[command(hide = true)]
     Probe(#[command(flatten)] probe::Probe),
@@ -52,7 +58,9 @@ pub(crate) fn dispatch(command: Command, words: Vec<String>) -> Result<Exit, Fai
         Command::Judge(judge) => judge.execute(),
         Command::Compare(compare) => compare.execute(words),
         Command::Images(images) => images.execute(),
+        Command::Kernel(kernel) => kernel.execute(),
         Command::Doctor(doctor) => doctor.execute(),
+        Command::Prove(prove) => prove.execute(words),
         Command::Probe(probe) => probe.execute(),
         Command::Schema(schema) => schema.execute(),
     }

@@ -137,7 +137,7 @@ fn solo(job: &Job) -> String {
         Job::Idle => write!(text, "idle"),
         Job::Block(job) => write!(
             text,
-            "block,device={},ops={},block-size={},queue-depth={},read-percent={},threads={},span={},seed={},used={}",
+            "block,device={},ops={},block-size={},queue-depth={},read-percent={},threads={},span={},seed={},used={}{}",
             device(job.device),
             job.ops,
             job.block_size,
@@ -146,7 +146,8 @@ fn solo(job: &Job) -> String {
             job.threads,
             job.span,
             job.seed,
-            u8::from(job.used)
+            u8::from(job.used),
+            if job.linger_ms > 0 { format!(",linger={}", job.linger_ms) } else { String::new() }
         ),
         Job::Net(job) => write!(
             text,

@@ -199,7 +199,7 @@ fn picture(sweep: &Sweep, directory: &Path) -> Result<(), Failure> {
 }
 
 /// Returns when the user insists; the first time it only tells the run.
-pub(super) async fn listen(interrupt: &watch::Sender<bool>) {
+pub(crate) async fn listen(interrupt: &watch::Sender<bool>) {
     let (Ok(mut int), Ok(mut term)) =
         (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {

@@ -108,6 +108,9 @@ fn workload(workload: &WorkloadFile, at: &mut At<'_>) {
         between(block.queue_depth.into(), 1, 1024, at, "queue-depth");
         between(block.threads.into(), 1, 64, at, "threads");
         between(block.read_percent.into(), 0, 100, at, "read-percent");
+        if let Some(linger) = block.linger.filter(|linger| linger.0.as_secs() > 60) {
+            at.key("linger").wrong(format!("{} s is more than a minute", linger.0.as_secs()));
+        }
         let least = size.saturating_mul(block.threads.into());
         if block.span.0 != 0 && block.span.0 < least {
             at.key("span").wrong(format!(
