@@ -35,6 +35,7 @@ mod tree;
 
 pub use cache::{Cache, CachedKernel};
 pub use closure::ModuleFile;
+pub use codec::unpacked;
 pub use error::Error;
 pub use fetch::{FetchOptions, Fetched};
 pub use initramfs::{AddedFile, Initramfs, InitramfsSpec};

@@ -1,5 +1,6 @@
 //! The commands.
 
+mod analyze;
 mod cells;
 mod doctor;
 mod images;
@@ -27,6 +28,8 @@ pub(crate) enum Command {
     Plan(#[command(flatten)] plan::Plan),
     /// Judge a recorded run again, by its own cases or by these
     Judge(#[command(flatten)] judge::Judge),
+    /// Say what a kernel log from anywhere, or that of a recorded run, tells of the IOMMU
+    Analyze(#[command(flatten)] analyze::Analyze),
     /// Fetch, list and remove guest kernels
     Images(#[command(flatten)] images::Images),
     /// Say what this host can run, with the evidence, and what will be skipped
@@ -45,6 +48,7 @@ pub(crate) fn dispatch(command: Command, words: Vec<String>) -> Result<Exit, Fai
         Command::Cells(cells) => cells.execute(),
         Command::Plan(plan) => plan.execute(),
         Command::Judge(judge) => judge.execute(),
+        Command::Analyze(analyze) => analyze.execute(),
         Command::Images(images) => images.execute(),
         Command::Doctor(doctor) => doctor.execute(),
         Command::Probe(probe) => probe.execute(),

@@ -12,6 +12,9 @@ Exit codes of `run` and `judge`:
   4    nothing ran
   130  interrupted
 
+Exit codes of `analyze`: 0 nothing is odd, 1 something is, 2 bad usage, 3 the log can't be read,
+4 there is no kernel log in it.
+
 Settings from the environment: DMARIG_MIRROR, DMARIG_SECURITY_MIRROR (package mirrors),
 DMARIG_CACHE, DMARIG_RUNS (directories), DMARIG_QEMU, DMARIG_LOG (debug output).";
 

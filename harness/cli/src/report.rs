@@ -1,5 +1,6 @@
 //! How a run is told: live on standard error, then as a table, JSON or JUnit.
 
+mod analysis;
 mod junit;
 mod live;
 mod sweep;
@@ -10,6 +11,7 @@ use dmarig_model::{matrix::Cell, text::shown};
 use dmarig_rig::guest::Stage;
 
 pub(crate) use self::{
+    analysis::analysis,
     junit::junit,
     live::{Lines, Live},
     sweep::{sweep_lines, sweep_picture},
