@@ -5,6 +5,7 @@ mod cells;
 mod doctor;
 mod images;
 mod judge;
+mod kernel;
 mod plan;
 mod probe;
 mod run;
@@ -30,8 +31,10 @@ pub(crate) enum Command {
     Judge(#[command(flatten)] judge::Judge),
     /// Say what a kernel log from anywhere, or that of a recorded run, tells of the IOMMU
     Analyze(#[command(flatten)] analyze::Analyze),
-    /// Fetch, list and remove guest kernels
+    /// Fetch, list and remove guest kernels, their sources, and QEMUs
     Images(#[command(flatten)] images::Images),
+    /// Build guest kernels from source; list and remove them
+    Kernel(#[command(flatten)] kernel::Kernel),
     /// Say what this host can run, with the evidence, and what will be skipped
     Doctor(#[command(flatten)] doctor::Doctor),
     /// Serve the device of one guest over vfio-user; the rig starts it by itself
@@ -50,6 +53,7 @@ pub(crate) fn dispatch(command: Command, words: Vec<String>) -> Result<Exit, Fai
         Command::Judge(judge) => judge.execute(),
         Command::Analyze(analyze) => analyze.execute(),
         Command::Images(images) => images.execute(),
+        Command::Kernel(kernel) => kernel.execute(),
         Command::Doctor(doctor) => doctor.execute(),
         Command::Probe(probe) => probe.execute(),
         Command::Schema(schema) => schema.execute(),
