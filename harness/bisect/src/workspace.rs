@@ -52,9 +52,9 @@ impl Workspace {
         let none = |said| Error::NoRepository { tree: tree.to_owned(), said };
         git.run(&["rev-parse", "--git-dir"])?.map_err(none)?;
         let wanted = format!("{revision}^{{commit}}");
-        git.run(&["rev-parse", "--verify", "--quiet", "--end-of-options", &wanted])?.map_err(
-            |said| Error::NoRevision { tree: tree.to_owned(), revision: revision.to_owned(), said },
-        )
+        git.run(&["rev-parse", "--verify", "--end-of-options", &wanted])?.map_err(|said| {
+            Error::NoRevision { tree: tree.to_owned(), revision: revision.to_owned(), said }
+        })
     }
 
     /// Opens the workspace in `root`, and makes or mends it where it is not whole.

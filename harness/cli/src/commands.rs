@@ -1,6 +1,8 @@
 //! The commands.
 
 mod analyze;
+mod bisect;
+pub(crate) mod bisect_step;
 mod cells;
 mod doctor;
 mod images;
@@ -12,6 +14,8 @@ mod run;
 mod schema;
 
 use clap::Subcommand;
+
+pub(crate) use self::kernel::Bar;
 
 use crate::{
     exit::{Exit, Failure},
@@ -31,6 +35,10 @@ pub(crate) enum Command {
     Judge(#[command(flatten)] judge::Judge),
     /// Say what a kernel log from anywhere, or that of a recorded run, tells of the IOMMU
     Analyze(#[command(flatten)] analyze::Analyze),
+    /// Find the commit that broke a cell, or made a metric worse
+    Bisect(#[command(flatten)] Box<bisect::Bisect>),
+    /// Judge the checked out revision, with exit codes for `git bisect run`
+    BisectStep(#[command(flatten)] Box<bisect_step::BisectStep>),
     /// Fetch, list and remove guest kernels, their sources, and QEMUs
     Images(#[command(flatten)] images::Images),
     /// Build guest kernels from source; list and remove them
@@ -52,6 +60,8 @@ pub(crate) fn dispatch(command: Command, words: Vec<String>) -> Result<Exit, Fai
         Command::Plan(plan) => plan.execute(),
         Command::Judge(judge) => judge.execute(),
         Command::Analyze(analyze) => analyze.execute(),
+        Command::Bisect(bisect) => bisect.execute(words),
+        Command::BisectStep(step) => step.execute(words),
         Command::Images(images) => images.execute(),
         Command::Kernel(kernel) => kernel.execute(),
         Command::Doctor(doctor) => doctor.execute(),

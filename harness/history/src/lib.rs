@@ -4,5 +4,5 @@ mod record;
 
 pub use record::{
     CaseText, CellRecord, HostFacts, LoadError, RECORD_SCHEMA, Recorder, RunMeta, StoredRun,
-    runs_directory,
+    new_name, runs_directory,
 };
