@@ -5,6 +5,7 @@ pub const CASES: &[(&str, &str)] = &[
     ("attacks.yaml", include_str!("../attacks.yaml")),
     ("boot.yaml", include_str!("../boot.yaml")),
     ("full.yaml", include_str!("../full.yaml")),
+    ("nested.yaml", include_str!("../nested.yaml")),
     ("passthrough.yaml", include_str!("../passthrough.yaml")),
     ("qemu-functional.yaml", include_str!("../qemu-functional.yaml")),
     ("smoke.yaml", include_str!("../smoke.yaml")),

@@ -25,8 +25,9 @@ const NEWEST: Option<&str> = Some("qemu");
 const ALL: &[&str] = &["debian-5.10", "debian-6.1", "debian-6.12", "debian-7.3"];
 
 fn main() -> ExitCode {
-    // A cell with a probe starts this very program for it, as `dmarig` does.
-    if std::env::args_os().nth(1).is_some_and(|word| word == "probe") {
+    // A cell with a probe starts this very program for it, and an outer guest runs it, as they do
+    // with `dmarig`.
+    if std::env::args_os().nth(1).is_some_and(|word| word == "probe" || word == "run") {
         return dmarig::main(std::env::args_os());
     }
     let arguments = Arguments::from_args();

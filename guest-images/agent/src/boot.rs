@@ -33,6 +33,8 @@ pub(crate) fn mount_rest() {
         // A kernel may be without either; who needs one says so.
         let _ = mount(kind, at);
     }
+    // Programs of the user's expect it.
+    let _ = std::fs::create_dir("/tmp");
 }
 
 fn mount(kind: &str, at: &str) -> rustix::io::Result<()> {

@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use dmarig_wire::{ExecJob, Exit, Interface, Report};
+use dmarig_wire::{ECHO, ExecJob, Exit, Interface, Report};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     fs::{OFlags, fcntl_setfl},
@@ -21,7 +21,7 @@ use rustix::{
 };
 
 use self::metrics::Metrics;
-use crate::tally::Tally;
+use crate::{console, tally::Tally};
 
 /// How much of the end of the output is kept, in bytes.
 const KEPT: usize = 64 << 10;
@@ -48,7 +48,7 @@ pub(crate) fn run(job: &ExecJob, nodes: &[String]) -> Result<Report> {
         .process_group(0)
         .spawn()
         .with_context(|| format!("can't start {program}"))?;
-    let mut output = Output::default();
+    let mut output = Output { echo: job.echo, ..Output::default() };
     let ended = follow(&child, &mut pipe, &mut output);
     let group = Pid::from_child(&child);
     if ended.is_err() {
@@ -110,21 +110,45 @@ fn drain(pipe: &mut PipeReader, output: &mut Output) -> std::io::Result<bool> {
     }
 }
 
+/// Bytes of one line that are shown on the console.
+const ECHOED: usize = 400;
+
 /// The end of a stream, and the metrics of all of it.
 #[derive(Debug, Default)]
 struct Output {
     kept: Vec<u8>,
     metrics: Metrics,
+    echo: bool,
+    line: Vec<u8>,
 }
 
 impl Output {
     fn push(&mut self, bytes: &[u8]) {
         self.metrics.push(bytes);
+        if self.echo {
+            self.lines(bytes).into_iter().for_each(|line| console::print(&format!("{ECHO}{line}")));
+        }
         self.kept.extend_from_slice(bytes);
         // Rarely, so that bytes are moved once on average.
         if self.kept.len() > 2 * KEPT {
             self.kept.drain(..self.kept.len() - KEPT);
         }
+    }
+
+    /// The lines that end in these bytes.
+    fn lines(&mut self, bytes: &[u8]) -> Vec<String> {
+        let mut ended = Vec::new();
+        for byte in bytes {
+            match byte {
+                b'\n' => {
+                    ended.push(String::from_utf8_lossy(&self.line).escape_debug().to_string());
+                    self.line.clear();
+                }
+                _ if self.line.len() < ECHOED => self.line.push(*byte),
+                _ => {}
+            }
+        }
+        ended
     }
 
     fn tail(&self) -> &[u8] {
@@ -138,7 +162,7 @@ mod tests {
 
     fn shell(script: &str) -> Report {
         let argv = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
-        run(&ExecJob { argv }, &["nvme0n1".to_owned(), "nvme1n1".to_owned()]).unwrap()
+        run(&ExecJob { argv, echo: false }, &["nvme0n1".to_owned(), "nvme1n1".to_owned()]).unwrap()
     }
 
     #[test]
@@ -148,6 +172,15 @@ mod tests {
         assert_eq!(report.output.unwrap(), "iops 12.5 1/s\nnvme0n1 nvme1n1 /add:/bin\n");
         assert_eq!(report.metrics.len(), 1);
         assert_eq!(report.interface, Interface::Process);
+    }
+
+    #[test]
+    fn lines_are_shown_whole_short_and_harmless() {
+        let mut output = Output::default();
+        assert!(output.lines(b"boot").is_empty());
+        assert_eq!(output.lines(b"ing\n\x1b[2J\nhal"), ["booting", "\\u{1b}[2J"]);
+        assert_eq!(output.lines(&[b'x'; 1000]), Vec::<String>::new());
+        assert_eq!(output.lines(b"\n"), [format!("hal{}", "x".repeat(ECHOED - 3))]);
     }
 
     #[test]
@@ -178,8 +211,8 @@ mod tests {
     #[test]
     fn a_program_that_is_not_there_is_named() {
         let argv = vec!["/nowhere/at-all".to_owned()];
-        let error = run(&ExecJob { argv }, &[]).unwrap_err();
+        let error = run(&ExecJob { argv, echo: false }, &[]).unwrap_err();
         assert!(format!("{error:#}").contains("can't start /nowhere/at-all: No such file"));
-        assert!(run(&ExecJob { argv: Vec::new() }, &[]).is_err());
+        assert!(run(&ExecJob { argv: Vec::new(), echo: false }, &[]).is_err());
     }
 }

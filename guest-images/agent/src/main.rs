@@ -12,6 +12,7 @@ mod counters;
 mod device;
 mod environment;
 mod exec;
+mod files;
 mod group;
 mod kmsg;
 mod link;

@@ -9,7 +9,7 @@ use rustix::process::WaitOptions;
 use crate::{
     block::{self, Disk},
     counters::Counters,
-    device, environment, exec, group,
+    device, environment, exec, files, group,
     kmsg::Kmsg,
     link::Link,
     net,
@@ -53,7 +53,11 @@ impl Agent {
     fn try_answer(&mut self, request: Request) -> Result<Reply> {
         Ok(match request {
             Request::Describe(device) => {
-                Reply::Environment(Box::new(environment::describe(self.targets(device)?)?))
+                let targets = self.targets(device)?;
+                if let Device::Nvme | Device::VirtioBlk = device {
+                    self.nodes.iter().for_each(|node| block::touch(node));
+                }
+                Reply::Environment(Box::new(environment::describe(targets)?))
             }
             Request::Run(job) => Reply::Report(Box::new(self.run(&job)?)),
             Request::ReadLog => {
@@ -81,6 +85,10 @@ impl Agent {
                 };
                 ensure!(nodes(&found) == nodes(&targets), "the device came back as another node");
                 Reply::GroupType { rebound }
+            }
+            Request::ListFiles(directory) => Reply::Files(files::list(Path::new(&directory))?),
+            Request::ReadFile { path, offset } => {
+                Reply::Piece(files::piece(Path::new(&path), offset)?)
             }
             Request::PowerOff => Reply::Bye,
         })
@@ -128,6 +136,8 @@ fn name(request: &Request) -> &'static str {
         Request::ReadLog => "ReadLog",
         Request::CountDma(_) => "CountDma",
         Request::SetGroupType { .. } => "SetGroupType",
+        Request::ListFiles(_) => "ListFiles",
+        Request::ReadFile { .. } => "ReadFile",
         Request::PowerOff => "PowerOff",
     }
 }

@@ -33,7 +33,7 @@ fn parse(text: &str) -> Result<(Job, Option<Device>)> {
     if kind == "exec" {
         ensure!(!rest.is_empty(), "exec needs a program: {HELP}");
         let argv = rest.split(',').map(str::to_owned).collect();
-        return Ok((Job::Exec(ExecJob { argv }), None));
+        return Ok((Job::Exec(ExecJob { argv, echo: false }), None));
     }
     let mut options = Options::parse(rest)?;
     let (job, device) = match kind {
@@ -202,7 +202,10 @@ mod tests {
         assert!(matches!(job, Job::Net(NetJob { frames: 10, window: 64, .. })));
         assert_eq!(device, Some(Device::E1000e));
         let argv = vec!["/add/prog".to_owned(), "-x=1".to_owned()];
-        assert_eq!(parse("exec,/add/prog,-x=1").unwrap(), (Job::Exec(ExecJob { argv }), None));
+        assert_eq!(
+            parse("exec,/add/prog,-x=1").unwrap(),
+            (Job::Exec(ExecJob { argv, echo: false }), None)
+        );
     }
 
     #[test]

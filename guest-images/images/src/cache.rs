@@ -288,7 +288,7 @@ impl Cache {
         self.dir.join("known").join(format!("{name}.json"))
     }
 
-    fn manifest_file(&self, name: &str) -> PathBuf {
+    pub(crate) fn manifest_file(&self, name: &str) -> PathBuf {
         self.dir.join("kernels").join(format!("{name}.json"))
     }
 

@@ -19,6 +19,8 @@ pub struct KernelImage {
     pub image_sha256: String,
     /// Its configuration, where one was found beside or inside it.
     pub config: Option<KernelConfig>,
+    /// The file that the configuration was read from.
+    pub config_file: Option<PathBuf>,
     /// A tree like `/lib/modules/RELEASE`, or a build tree; `None` when there is none to be found.
     pub modules: Option<PathBuf>,
     /// The packages it was unpacked from; empty for a bare file.

@@ -35,6 +35,7 @@ const LOADER: &str = "loader";
 const INTERPRETER: &str = "usr/lib64/ld-linux-x86-64.so.2";
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 const MODULES: &str = "usr/lib/x86_64-linux-gnu/qemu";
+const FIRMWARE: [&str; 2] = ["usr/share/qemu", "usr/share/seabios"];
 
 /// Adds what starts the QEMU of the tree in `dir`, once everything that it is linked with has been
 /// found there; else says what is missing.
@@ -47,8 +48,8 @@ pub(crate) fn add(dir: &Path) -> Result<Result<(), String>> {
             return Ok(Err(format!("there is no {}", within(&root, path))));
         }
     }
-    let libraries = match library_path(&root, program) {
-        Ok(libraries) => libraries,
+    let libraries = match libraries(&root, program) {
+        Ok(libraries) => libraries.dirs,
         Err(reason) => return Ok(Err(reason)),
     };
     let loader = dir.join(LOADER);
@@ -96,17 +97,39 @@ exec "$here/{LOADER}/{PROGRAM}" --inhibit-cache --library-path "{libraries}" \
     )
 }
 
-/// The directories below `root` that have the libraries of a program and of QEMU's modules; fails
-/// where one is nowhere. Some libraries name the directory of others by its absolute path, which
-/// would be a directory of the system.
-fn library_path(root: &Path, program: PathBuf) -> Result<Vec<String>, String> {
+/// What the QEMU of a tree runs with, at its place below the root: itself, its libraries and
+/// modules with the loader, and the firmware. Each path is below the tree's root.
+pub(crate) fn runs_with(root: &Path) -> Result<Vec<PathBuf>, String> {
+    let program = Path::new("usr/bin").join(PROGRAM);
+    let mut files = libraries(root, root.join(&program))?.files;
+    files.insert(root.join(INTERPRETER));
+    for firmware in FIRMWARE {
+        let entries = walkdir::WalkDir::new(root.join(firmware)).into_iter().flatten();
+        files.extend(entries.map(walkdir::DirEntry::into_path).filter(|path| path.is_file()));
+    }
+    Ok(files.iter().filter_map(|path| Some(path.strip_prefix(root).ok()?.to_owned())).collect())
+}
+
+/// What a program and QEMU's modules are linked with.
+struct Libraries {
+    /// The directories below the root that have them.
+    dirs: Vec<String>,
+    /// The program, the modules and the libraries.
+    files: BTreeSet<PathBuf>,
+}
+
+/// Finds all libraries below `root`; fails where one is nowhere. Some libraries name the directory
+/// of others by its absolute path, which would be a directory of the system.
+fn libraries(root: &Path, program: PathBuf) -> Result<Libraries, String> {
     let mut dirs = vec![LIBRARIES.to_owned()];
     let mut files = vec![program];
     let modules = fs::read_dir(root.join(MODULES)).into_iter().flatten().flatten();
     files.extend(modules.map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "so")));
     let mut seen = BTreeSet::new();
+    let mut all = BTreeSet::new();
     while let Some(file) = files.pop() {
         let linked = linked(root, &file)?;
+        all.insert(file.clone());
         for dir in linked.dirs {
             if !dirs.contains(&dir) && root.join(&dir).is_dir() {
                 dirs.push(dir);
@@ -122,7 +145,7 @@ fn library_path(root: &Path, program: PathBuf) -> Result<Vec<String>, String> {
             })?);
         }
     }
-    Ok(dirs)
+    Ok(Libraries { dirs, files: all })
 }
 
 /// What an ELF file is linked with, and where it says that this is, below the root.
@@ -203,6 +226,14 @@ mod tests {
         let Some(launcher) = tree(&dir, "/usr/bin/printf", true) else { return };
         assert_eq!(add(&dir).unwrap(), Ok(()));
         assert!(is_whole(&dir));
+        fs::create_dir_all(dir.join(ROOT).join("usr/share/seabios")).unwrap();
+        fs::write(dir.join(ROOT).join("usr/share/seabios/bios.bin"), "x").unwrap();
+        let with = runs_with(&dir.join(ROOT)).unwrap();
+        let with: Vec<_> = with.iter().map(|path| path.to_str().unwrap()).collect();
+        for file in ["usr/bin/qemu-system-x86_64", INTERPRETER, "usr/share/seabios/bios.bin"] {
+            assert!(with.contains(&file), "{with:?}");
+        }
+        assert!(with.contains(&"usr/lib/x86_64-linux-gnu/libc.so.6"), "{with:?}");
         let words = ["%s|", "", "a b", "$HOME", "`x`", "'\"", "*", "-L", "\n"];
         let expected = words[1..].concat().len() + words.len() - 1;
         let check = |command: &mut Command| {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cache::{Known, remove};
 use crate::fetch::{Debs, Fetched, Plan};
+use crate::initramfs::AddedFile;
 use crate::kernel::PackageId;
 use crate::launcher::{self, PROGRAM, ROOT};
 use crate::progress::Progress;
@@ -63,6 +64,30 @@ pub(crate) struct QemuManifest {
 #[derive(Debug, Serialize, Deserialize)]
 struct Contents {
     packages: Vec<PackageId>,
+}
+
+impl QemuTree {
+    /// The program in a guest that was given [`files`](Self::files).
+    pub const IN_A_GUEST: &str = "/usr/bin/qemu-system-x86_64";
+
+    /// All that this QEMU runs with, as files of a guest whose root is the tree.
+    ///
+    /// # Errors
+    /// [`Error::NoQemu`] where something has gone from the tree.
+    pub fn files(&self) -> Result<Vec<AddedFile>> {
+        let files = launcher::runs_with(&self.root)
+            .map_err(|reason| Error::NoQemu { recipe: self.name.clone(), reason })?;
+        let added = |path: PathBuf| {
+            let host = self.root.join(&path);
+            let shown = path.display().to_string();
+            // The tree's /usr is merged, and programs name their loader by the place before that.
+            let guest = shown
+                .strip_prefix("usr/lib64/")
+                .map_or_else(|| format!("/{shown}"), |loader| format!("/lib64/{loader}"));
+            AddedFile { guest, host }
+        };
+        Ok(files.into_iter().map(added).collect())
+    }
 }
 
 impl Cache {

@@ -48,7 +48,9 @@ impl Cache {
             None => found.modules.iter().find(|dir| has_modules(dir)).cloned(),
         };
         let unpacked = self.image_dir(&found.sha256).join("config");
-        let config = found.configs.iter().chain([&unpacked]).find_map(|path| read_config(path));
+        let mut configs = found.configs.iter().chain([&unpacked]);
+        let read = configs.find_map(|path| Some((read_config(path)?, path.clone())));
+        let (config, config_file) = read.unzip();
         let pvh = found.image.boot == Boot::Pvh;
         let mut notes = found.notes;
         notes.extend(found.image.note);
@@ -63,6 +65,7 @@ impl Cache {
             bzimage: found.is_bzimage.then_some(found.file),
             image_sha256: found.sha256,
             config,
+            config_file,
             modules,
             packages: found.packages,
             notes,

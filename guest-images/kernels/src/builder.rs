@@ -320,7 +320,7 @@ fn configure(
     if !lost.is_empty() {
         let kconfig = Kconfig::read(make.tree);
         let explained = lost.into_iter().map(|(name, value)| match value {
-            "n" => format!("  {name} should be off: another option turns it on"),
+            "n" => format!("  {name} should be off: another option or a choice turns it on"),
             value => {
                 let why = kconfig.why_not(name.trim_start_matches("CONFIG_"), &came_out);
                 format!("  {name}={value}: {why}")

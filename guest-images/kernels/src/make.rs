@@ -187,6 +187,9 @@ impl Make<'_> {
             .env("KBUILD_BUILD_USER", "dmarig")
             .env("KBUILD_BUILD_HOST", "dmarig")
             .env("KBUILD_BUILD_VERSION", "1")
+            // What ccache keeps then fits other workspaces too.
+            .env("CCACHE_BASEDIR", self.objects.parent().unwrap_or(self.objects))
+            .env("CCACHE_NOHASHDIR", "1")
             .arg("-C")
             .arg(self.tree)
             .arg(format!("O={}", self.objects.display()))

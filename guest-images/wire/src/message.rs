@@ -24,9 +24,24 @@ pub enum Request {
         /// The type, in the kernel's words: `DMA`, `DMA-FQ`, `identity`.
         kind: String,
     },
+    /// The plain files below this directory: answered with [`Reply::Files`].
+    ListFiles(String),
+    /// A piece of a file, at most [`MAX_PIECE`] bytes: answered with [`Reply::Piece`].
+    ReadFile {
+        /// Its absolute path.
+        path: String,
+        /// Where the piece begins, in bytes.
+        offset: u64,
+    },
     /// Power the guest off: answered with [`Reply::Bye`], then the guest is gone.
     PowerOff,
 }
+
+/// What the lines of a program that go to the console begin with, to tell them from the kernel's.
+pub const ECHO: &str = "> ";
+
+/// Most bytes of a file in one [`Reply::Piece`].
+pub const MAX_PIECE: usize = 256 << 10;
 
 /// What the agent answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,6 +61,10 @@ pub enum Reply {
         /// Whether the driver had to be unbound for it.
         rebound: bool,
     },
+    /// To [`Request::ListFiles`]: paths below the directory, in order.
+    Files(Vec<String>),
+    /// To [`Request::ReadFile`]; empty at the file's end.
+    Piece(Vec<u8>),
     /// To [`Request::PowerOff`].
     Bye,
     /// The request could not be done.
@@ -189,6 +208,8 @@ pub struct NetJob {
 pub struct ExecJob {
     /// Path in the guest, then arguments.
     pub argv: Vec<String>,
+    /// Whether each line that it says also goes to the console, as it comes, after [`ECHO`].
+    pub echo: bool,
 }
 
 /// How a job was carried out underneath.

@@ -7,6 +7,7 @@ mod commands;
 mod exit;
 mod host;
 mod host_device;
+mod nested;
 mod options;
 mod prepare;
 mod report;

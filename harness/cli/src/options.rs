@@ -60,6 +60,9 @@ pub(crate) struct Selection {
     /// Program that serves probes, as `dmarig probe` does [default: this one]
     #[arg(long, value_name = "PATH", hide = true)]
     pub(crate) probe_program: Option<PathBuf>,
+    /// Kernel of the outer guest of nested cells [default: debian-6.12]
+    #[arg(long, value_name = "NAME|PATH")]
+    pub(crate) outer_kernel: Option<String>,
     /// Load one more of the kernel's modules, with those that it needs (may be repeated)
     #[arg(long = "module", value_name = "NAME")]
     pub(crate) load: Vec<String>,

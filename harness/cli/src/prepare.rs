@@ -9,14 +9,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dmarig_images::{AddedFile, Cache, ConfigValue, InitramfsSpec, KernelImage};
+use dmarig_images::{AddedFile, Cache, ConfigValue, InitramfsSpec, KernelImage, ModuleFile};
 use dmarig_model::{
     axes::{Accelerator, Axes, Device, Passthrough},
     case::Case,
     judge::attacks_of,
     kernel::{Boot, Kernel, OPTIONS, Setting},
     matrix::Cell,
-    observation::{PlannedWindow, Setup},
+    nested::{OUTER_DEVICE, OUTER_KERNEL, OUTER_MODULES, inner, outer, patience},
+    observation::{PlannedWindow, Setup, WindowKind},
     plan::{LaunchPlan, Parts},
     probe::{Attack, Knobs},
     qemu::Qemu,
@@ -29,10 +30,14 @@ use dmarig_rig::{
     inspect,
     probe::ProbeLaunch,
 };
-use dmarig_wire::Job;
+use dmarig_wire::{ExecJob, Job};
 use tokio::sync::watch;
 
-use crate::{host_device::HostDevice, options::Selection};
+use crate::{
+    host_device::HostDevice,
+    nested::{self, Given, Inside},
+    options::Selection,
+};
 
 /// Why a cell is not launched.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +68,8 @@ pub(crate) struct Ready {
     pub(crate) deadlines: Deadlines,
     pub(crate) probe: Option<ProbeLaunch>,
     pub(crate) attacks: Vec<Attack>,
+    /// The settings of the outer guest, where the launch is one's.
+    pub(crate) outer: Option<Axes>,
 }
 
 impl Ready {
@@ -73,10 +80,11 @@ impl Ready {
         artifacts: Option<PathBuf>,
         planned_in: Duration,
     ) -> Launch<'a> {
+        let outer = self.outer.as_ref();
         Launch {
             cell: &cell.id,
             case: &cell.case,
-            axes: &cell.axes,
+            axes: outer.unwrap_or(&cell.axes),
             plan: &self.plan,
             setup: self.setup.clone(),
             iommu_properties: self.iommu_properties.clone(),
@@ -85,6 +93,7 @@ impl Ready {
             deadlines: self.deadlines,
             probe: self.probe.clone(),
             attacks: self.attacks.clone(),
+            collect: outer.and_then(|_| artifacts.as_deref().map(nested::collect)),
             artifacts,
             planned_in,
         }
@@ -136,7 +145,10 @@ impl<'a> Preparer<'a> {
     /// Makes a cell ready.
     pub(crate) async fn prepare(&mut self, case: &Case, cell: &Cell) -> Prepared {
         let start = Instant::now();
-        let launch = self.launch(case, cell).await;
+        let launch = match cell.axes.passthrough {
+            Passthrough::Nested => self.launch_outer(case, &cell.axes).await,
+            _ => self.launch(case, cell).await,
+        };
         // Of a device of the host's there is one.
         let quiet = case.quiet || cell.axes.passthrough == Passthrough::Host;
         let cell = cell.clone();
@@ -171,8 +183,86 @@ impl<'a> Preparer<'a> {
             ),
             probe: self.probe(&plan)?,
             attacks: attacks_of(case, axes),
+            outer: None,
             plan,
         })
+    }
+
+    /// The launch of the outer guest of a nested cell.
+    async fn launch_outer(&mut self, case: &Case, axes: &Axes) -> Result<Ready, Obstacle> {
+        let qemu = self.qemu(&axes.qemu).await.map_err(Obstacle::Fault)?;
+        let kernel = self.kernel(&axes.kernel).map_err(Obstacle::Fault)?.kernel.clone();
+        let named = self.selection.outer_kernel.as_deref().unwrap_or(OUTER_KERNEL).to_owned();
+        let outer = outer(axes, &named);
+        let around = self.kernel(&named).map_err(|error| {
+            Obstacle::Fault(format!("the outer guest's kernel (--outer-kernel): {error}"))
+        })?;
+        let around = around.kernel.clone();
+        // What can't be planned, within or around, needs neither an accelerator nor an initramfs.
+        let device = ["-device".to_owned(), format!("vfio-pci,host={OUTER_DEVICE}")];
+        let inside = self.parts(&case.probe, &qemu, &kernel, &device);
+        LaunchPlan::new(&inner(axes), &inside).map_err(Obstacle::Skip)?;
+        self.plan(&outer, &case.probe, &qemu, &around, "", Accelerator::Tcg)
+            .map_err(Obstacle::Skip)?;
+        let finding =
+            self.accelerator(&qemu, axes.accelerator, &kernel).await.map_err(Obstacle::Fault)?;
+        let patience = self.selection.patience * patience(finding.accelerator);
+        let inside = self.inside(case, axes, &kernel, patience)?;
+        let packed =
+            self.pack_outer(&around, outer.device, &inside.files).map_err(Obstacle::Fault)?;
+        let initramfs = packed.path.display().to_string();
+        let plan = self
+            .plan(&outer, &case.probe, &qemu, &around, &initramfs, finding.accelerator)
+            .map_err(Obstacle::Skip)?;
+        let limits = case.time_limits;
+        let limit = |patience| {
+            Deadlines::new(finding.accelerator, limits.boot(), limits.workload(), patience)
+        };
+        let windows = windows::planned(case, &inner(axes), kernel.version).len();
+        let workload = limit(patience).whole(windows);
+        Ok(Ready {
+            setup: setup(&plan, &qemu, &around, &packed, finding.accelerator),
+            iommu_properties: qemu.proving_properties(),
+            job: Job::Exec(ExecJob { argv: inside.argv, echo: true }),
+            windows: vec![PlannedWindow { kind: WindowKind::Timing, group_type: None }],
+            deadlines: Deadlines { workload, ..limit(self.selection.patience) },
+            probe: None,
+            attacks: Vec::new(),
+            outer: Some(outer),
+            plan,
+        })
+    }
+
+    /// What the outer guest runs, with its files.
+    fn inside(
+        &mut self,
+        case: &Case,
+        axes: &Axes,
+        kernel: &Kernel,
+        patience: f64,
+    ) -> Result<Inside, Obstacle> {
+        let fault = |error: dmarig_images::Error| Obstacle::Fault(error.to_string());
+        let tree = self.cache.qemu(&axes.qemu).map_err(fault)?.ok_or_else(|| {
+            Obstacle::Skip(format!(
+                "the outer guest needs a QEMU with all that it runs with, and {} is a program of this \
+                 host: `dmarig images fetch qemu` brings one for --qemu qemu",
+                axes.qemu
+            ))
+        })?;
+        let modules = self.closure(kernel, axes.device).map_err(Obstacle::Fault)?;
+        let cache = self.cache;
+        let image = &self.kernel(&axes.kernel).map_err(Obstacle::Fault)?.image;
+        let export = cache.export(image, &modules, nested::GIVEN).map_err(fault)?;
+        let file = nested::case_file(case, self.cache.dir()).map_err(Obstacle::Fault)?;
+        Inside::new(&Given {
+            axes,
+            selection: self.selection,
+            qemu: &tree,
+            kernel: &export,
+            patience,
+            case_file: &file,
+        })
+        .map_err(Obstacle::Fault)
     }
 
     /// The probe of a plan: this very program, unless another one is named.
@@ -200,17 +290,28 @@ impl<'a> Preparer<'a> {
             (Passthrough::Host, Some(device)) => device.arguments(qemu)?,
             _ => Vec::new(),
         };
-        let parts = Parts {
-            host_device: &host_device,
+        let parts = self.parts(probe, qemu, kernel, &host_device);
+        LaunchPlan::new(axes, &Parts { initramfs, accelerator, ..parts })
+    }
+
+    /// Parts of a plan under TCG that lacks its initramfs.
+    fn parts<'p>(
+        &'p self,
+        probe: &'p Knobs,
+        qemu: &'p Qemu,
+        kernel: &'p Kernel,
+        host_device: &'p [String],
+    ) -> Parts<'p> {
+        Parts {
+            host_device,
             qemu,
             kernel,
-            initramfs,
-            accelerator,
+            initramfs: "",
+            accelerator: Accelerator::Tcg,
             stock_boot: self.selection.stock_boot,
             append: &self.selection.append,
             probe,
-        };
-        LaunchPlan::new(axes, &parts)
+        }
     }
 
     /// Asks a QEMU what it is, once.
@@ -284,31 +385,63 @@ impl<'a> Preparer<'a> {
         kernel: &Kernel,
         device: Device,
     ) -> Result<dmarig_images::Initramfs, String> {
-        let selection = self.selection;
-        let asked_for = &selection.load;
+        let modules = self.closure(kernel, device)?;
+        self.pack_with(&modules, &added(&self.selection.adds)?)
+    }
+
+    /// The initramfs of an outer guest: its own modules, and the files for what runs in it.
+    fn pack_outer(
+        &mut self,
+        kernel: &Kernel,
+        device: Device,
+        files: &[AddedFile],
+    ) -> Result<dmarig_images::Initramfs, String> {
+        let mut wanted: Vec<&str> = kernel.modules(device);
+        wanted.extend(OUTER_MODULES);
+        let modules = self.modules(&kernel.name, &wanted, true)?;
+        self.pack_with(&modules, files)
+    }
+
+    fn pack_with(
+        &self,
+        modules: &[ModuleFile],
+        files: &[AddedFile],
+    ) -> Result<dmarig_images::Initramfs, String> {
+        let spec = InitramfsSpec { agent: dmarig_images::AGENT, modules, files };
+        self.cache.pack(&spec).map_err(|error| error.to_string())
+    }
+
+    /// The modules that the guest under test loads.
+    fn closure(&mut self, kernel: &Kernel, device: Device) -> Result<Vec<ModuleFile>, String> {
+        let asked_for = &self.selection.load;
         let mut wanted: Vec<&str> = kernel.modules(device);
         wanted.extend(asked_for.iter().map(String::as_str));
-        let directory = self.kernel(&kernel.name)?.image.modules.clone();
-        let modules = match (wanted.is_empty(), directory) {
-            (true, _) => Vec::new(),
+        // Without a configuration nobody knows whether they are built in: the guest will show. What
+        // the user asks for is not left to that.
+        let needed = kernel.config.is_some() || !asked_for.is_empty();
+        self.modules(&kernel.name, &wanted, needed)
+    }
+
+    /// The modules to load so that all of `wanted` are there; none where they are not `needed` and
+    /// not to be found.
+    fn modules(
+        &mut self,
+        kernel: &str,
+        wanted: &[&str],
+        needed: bool,
+    ) -> Result<Vec<ModuleFile>, String> {
+        match (wanted.is_empty(), &self.kernel(kernel)?.image.modules.clone()) {
+            (true, _) => Ok(Vec::new()),
             (false, Some(directory)) => {
-                self.cache.closure(&directory, &wanted).map_err(|error| error.to_string())?
+                self.cache.closure(directory, wanted).map_err(|error| error.to_string())
             }
-            // Without a configuration nobody knows whether they are built in: the guest will show. What
-            // the user asks for is not left to that.
-            (false, None) if kernel.config.is_none() && asked_for.is_empty() => Vec::new(),
-            (false, None) => {
-                return Err(format!(
-                    "kernel {} has {} as modules, and there are none beside it: name their \
-                     directory with --modules",
-                    kernel.name,
-                    wanted.join(", ")
-                ));
-            }
-        };
-        let files = added(&self.selection.adds)?;
-        let spec = InitramfsSpec { agent: dmarig_images::AGENT, modules: &modules, files: &files };
-        self.cache.pack(&spec).map_err(|error| error.to_string())
+            (false, None) if !needed => Ok(Vec::new()),
+            (false, None) => Err(format!(
+                "kernel {kernel} has {} as modules, and there are none beside it: name their \
+                 directory with --modules",
+                wanted.join(", ")
+            )),
+        }
     }
 
     /// The accelerator to use for `wanted`, with its evidence.
@@ -380,6 +513,7 @@ impl<'a> Preparer<'a> {
             probe: None,
             attacks: Vec::new(),
             artifacts: None,
+            collect: None,
             planned_in: Duration::ZERO,
         };
         let observation = guest::run(&launch, self.interrupt.clone(), &|_| ()).await;

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use crate::{
     cases::Selected,
-    host,
+    host, nested,
     prepare::{Obstacle, Prepared},
     report::Events,
 };
@@ -128,9 +128,13 @@ async fn observe(
     let cell = &prepared.cell;
     match &prepared.launch {
         Ok(ready) => {
-            let launch = ready.launch(cell, artifacts, prepared.planned_in);
+            let launch = ready.launch(cell, artifacts.clone(), prepared.planned_in);
             let progress = |stage: Stage| events.stage(cell, stage);
-            guest::run(&launch, interrupt, &progress).await
+            let observation = guest::run(&launch, interrupt, &progress).await;
+            match (&ready.outer, artifacts) {
+                (Some(_), Some(artifacts)) => nested::hand_out(cell, &artifacts, observation),
+                _ => observation,
+            }
         }
         Err(Obstacle::Skip(reason)) => unlaunched(cell, End::Skipped { reason: reason.clone() }),
         Err(Obstacle::Fault(what)) => unlaunched(cell, End::HostFault { what: what.clone() }),

@@ -381,7 +381,7 @@ impl Case {
         let device = axes.device;
         match &self.workload {
             Workload::Idle => Job::Idle,
-            Workload::Exec(exec) => Job::Exec(ExecJob { argv: exec.argv.clone() }),
+            Workload::Exec(exec) => Job::Exec(ExecJob { argv: exec.argv.clone(), echo: false }),
             Workload::Dma { net: Some(net), .. } if device.is_network() => Job::Net(NetJob {
                 device: device.wire(),
                 frame_size: net.frame_size,

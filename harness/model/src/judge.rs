@@ -10,7 +10,7 @@ use crate::{
     log::{Finding, LogFacts, LogKind, read},
     measure::{Counted, NoCount, metric},
     observation::{Check, End, Observation, Outcome, Verdict, WindowKind},
-    text::{shown, shown_end},
+    text::shown,
     value::Bound,
     version::Version,
     windows::{Side, Windows},
@@ -116,6 +116,8 @@ pub fn judge(case: &Case, observation: &Observation) -> Verdict {
     let mut judged = vec![log_check(&findings), behind_iommu(observation), integrity(observation)];
     judged.extend(passed_through::device(observation));
     judged.extend(passed_through::attacks(case, observation));
+    judged.extend(passed_through::coherence(observation));
+    judged.extend(passed_through::outer(observation));
     let kernel = kernel_version(observation);
     let mut axes = observation.axes.clone();
     // Conditions speak of what the guest ran on.
@@ -184,29 +186,7 @@ fn outcome_of_end(end: &End, findings: &[&Finding]) -> Option<Outcome> {
 }
 
 fn ended(end: &End, outcome: Outcome, findings: &[&Finding]) -> Verdict {
-    let reason = match end {
-        End::Completed => "completed".to_owned(),
-        End::Skipped { reason } => shown(reason),
-        End::Panicked { message } => format!("the guest's kernel panicked: {}", shown(message)),
-        End::WentDown { reason } => {
-            format!("the guest went down by itself ({})", shown(reason))
-        }
-        End::TimedOut { waiting_for, after_ms, last } => format!(
-            "no {} after {}.{:03} s; last seen: {}",
-            shown(waiting_for),
-            after_ms / 1000,
-            after_ms % 1000,
-            shown_end(last)
-        ),
-        End::QemuDied { status, stderr } => {
-            format!("QEMU ended by itself ({}): {}", shown(status), shown_end(stderr))
-        }
-        End::AgentFailed { what } => format!("the agent failed: {}", shown(what)),
-        End::ChannelBroken { what } => format!("the agent's channel broke: {}", shown(what)),
-        End::HostFault { what } => shown(what),
-        End::Interrupted => "interrupted".to_owned(),
-    };
-    let mut verdict = Verdict { outcome, reasons: vec![reason], checks: Vec::new() };
+    let mut verdict = Verdict { outcome, reasons: vec![end.in_words()], checks: Vec::new() };
     if outcome != Outcome::Skipped && !findings.is_empty() {
         let log = log_check(findings);
         verdict.reasons.extend(log.reason());

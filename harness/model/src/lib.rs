@@ -5,6 +5,7 @@
 pub mod analysis;
 pub mod axes;
 pub mod case;
+pub mod coherence;
 pub mod conditions;
 pub mod document;
 pub mod expect;
@@ -13,6 +14,7 @@ pub mod kernel;
 pub mod log;
 pub mod matrix;
 pub mod measure;
+pub mod nested;
 pub mod observation;
 pub mod plan;
 pub mod probe;

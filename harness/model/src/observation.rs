@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     axes::{Accelerator, Axes},
+    coherence::Coherence,
     document::CONTROL_PREFIX,
     probe::{AttackOutcome, ProbeCounts},
+    text::{shown, shown_end},
 };
 
 /// Version of the [`Observation`]'s layout.
@@ -54,6 +56,26 @@ pub struct Observation {
     #[serde(default)]
     pub attacks: Vec<Attacked>,
     /// Wall-clock time of each phase, in order.
+    pub phases: Vec<Phase>,
+    /// The guest around this one, whose kernel passed the device through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outer: Option<Box<Outer>>,
+}
+
+/// What was seen of an outer guest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Outer {
+    /// Its settings.
+    pub axes: Axes,
+    /// What it ran on.
+    pub setup: Setup,
+    /// Its `uname -r`.
+    pub release: Option<String>,
+    /// Its kernel log.
+    pub log: KernelLog,
+    /// The end of what the dmarig in it said.
+    pub output: String,
+    /// Wall-clock time of its phases; the inner guest ran within its workload.
     pub phases: Vec<Phase>,
 }
 
@@ -111,6 +133,37 @@ pub enum End {
     },
     /// The user stopped it.
     Interrupted,
+}
+
+impl End {
+    /// It in words, for a person; what came from a guest is escaped.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        match self {
+            Self::Completed => "completed".to_owned(),
+            Self::Skipped { reason } => shown(reason),
+            Self::Panicked { message } => {
+                format!("the guest's kernel panicked: {}", shown(message))
+            }
+            Self::WentDown { reason } => {
+                format!("the guest went down by itself ({})", shown(reason))
+            }
+            Self::TimedOut { waiting_for, after_ms, last } => format!(
+                "no {} after {}.{:03} s; last seen: {}",
+                shown(waiting_for),
+                after_ms / 1000,
+                after_ms % 1000,
+                shown_end(last)
+            ),
+            Self::QemuDied { status, stderr } => {
+                format!("QEMU ended by itself ({}): {}", shown(status), shown_end(stderr))
+            }
+            Self::AgentFailed { what } => format!("the agent failed: {}", shown(what)),
+            Self::ChannelBroken { what } => format!("the agent's channel broke: {}", shown(what)),
+            Self::HostFault { what } => shown(what),
+            Self::Interrupted => "interrupted".to_owned(),
+        }
+    }
 }
 
 /// What a guest ran on.
@@ -224,6 +277,26 @@ pub struct Window {
     /// What the probe saw meanwhile; none in a cell without one, or in a window for warming up.
     #[serde(default)]
     pub probe: Option<ProbeCounts>,
+    /// The device's mappings beside the guest's page tables, right after it (source: probe, and the
+    /// guest's debugfs); none in a cell without a probe, or where no tables are shadowed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub coherence: Vec<Coherence>,
+}
+
+impl Window {
+    /// A window of which the workload's report alone is known.
+    #[must_use]
+    pub const fn new(kind: WindowKind, group_type: Option<String>, report: Report) -> Self {
+        Self {
+            kind,
+            group_type,
+            report,
+            trace: None,
+            dma: None,
+            probe: None,
+            coherence: Vec::new(),
+        }
+    }
 }
 
 /// What became of DMA that must fault, from three sides.
@@ -394,6 +467,33 @@ impl Observation {
             windows: Vec::new(),
             attacks: Vec::new(),
             phases: Vec::new(),
+            outer: None,
+        }
+    }
+
+    /// The observation of a nested cell: what the dmarig in the outer guest saw of the inner one,
+    /// with what was seen of the outer one.
+    #[must_use]
+    pub fn nested(inner: Self, cell: &str, axes: &Axes, outer: Self) -> Self {
+        let total = |phases: &[Phase]| phases.iter().map(|phase| phase.us).sum::<u64>();
+        // Their sum stays the time that the cell took.
+        let around = total(&outer.phases).saturating_sub(total(&inner.phases));
+        let mut phases = vec![Phase { name: "outer guest".to_owned(), us: around }];
+        phases.extend(inner.phases);
+        let output = outer.windows.into_iter().filter_map(|window| window.report.output);
+        Self {
+            cell: cell.to_owned(),
+            axes: axes.clone(),
+            phases,
+            outer: Some(Box::new(Outer {
+                axes: outer.axes,
+                setup: outer.setup,
+                release: outer.release,
+                log: outer.log,
+                output: output.collect(),
+                phases: outer.phases,
+            })),
+            ..inner
         }
     }
 }

@@ -3,6 +3,7 @@
 use crate::{
     axes::{Accelerator, Axes, Device, Passthrough},
     kernel::Kernel,
+    nested::OUTER_DEVICE,
     probe::{self, PAGE_BYTES},
     qemu::{Qemu, VFIO_USER},
     trace,
@@ -313,8 +314,9 @@ fn passed_through(axes: &Axes, host: &[String]) -> Result<Vec<String>, String> {
         Passthrough::Host => {
             Err("no device of the host's is named: --device host=0000:BB:DD.F".to_owned())
         }
+        // Planned as its two guests: see `nested`.
         Passthrough::Nested | Passthrough::None => {
-            Err(format!("passthrough={} is not run by this version", axes.passthrough))
+            Err(format!("a guest by itself has no passthrough={}", axes.passthrough))
         }
     }
 }
@@ -353,7 +355,10 @@ fn emulated(axes: &Axes) -> Vec<String> {
         ["-netdev".to_owned(), end, "-device".to_owned(), device]
     };
     match axes.device {
-        Device::Nvme => disk("nvme,id=disk0,serial=dmarig,drive=disk".to_owned()),
+        Device::Nvme => {
+            let slot = format!("0x{}", &OUTER_DEVICE[8..10]);
+            disk(format!("nvme,id=disk0,serial=dmarig,drive=disk,addr={slot}"))
+        }
         Device::VirtioBlk => {
             let device = format!("virtio-blk-pci,id=disk0,drive=disk,{}", virtio(0));
             port(0).chain(disk(device)).collect()

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::value::Limit;
+use crate::{coherence::Coherence, value::Limit};
 
 /// Pages of memory that the probe counts in, in bytes: the controller's page size.
 pub const PAGE_BYTES: u64 = 4096;
@@ -115,6 +115,15 @@ pub enum Request {
     End,
     /// Say what is mapped now.
     Shadow,
+    /// Compare what is mapped with the guest's own page tables, in its memory.
+    Compare {
+        /// The root table, as the virtual IOMMU's register holds it (`RTADDR_REG`).
+        root: u64,
+        /// The device's bus number in the guest.
+        bus: u8,
+        /// Its device and function numbers.
+        devfn: u8,
+    },
     /// Do DMA that must fault. Only with a controller that the guest has enabled.
     Attack {
         /// Which one.
@@ -171,6 +180,14 @@ pub enum Reply {
         /// The mappings.
         mappings: Vec<Mapping>,
     },
+    /// What a comparison found.
+    Compared {
+        /// The tables, or why there is nothing to compare.
+        tables: Tables,
+        /// It; `None` where the device's addresses are not translated by tables that its mappings
+        /// follow.
+        coherence: Option<Coherence>,
+    },
     /// What became of an attack.
     Attacked {
         /// It.
@@ -198,6 +215,18 @@ pub struct Mapping {
     pub read: bool,
     /// Whether the device may write.
     pub write: bool,
+}
+
+/// How a guest translates a device's addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tables {
+    /// By second-stage tables.
+    SecondStage,
+    /// By first-stage tables, which no hypervisor shadows.
+    FirstStage,
+    /// Not at all.
+    PassThrough,
 }
 
 /// What became of DMA that must fault.

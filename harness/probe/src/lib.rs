@@ -20,5 +20,6 @@ mod run;
 pub mod server;
 pub mod shadow;
 mod store;
+pub mod tables;
 
 pub use run::{Error, run};

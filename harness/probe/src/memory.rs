@@ -10,13 +10,17 @@ use std::{
     time::Instant,
 };
 
-use dmarig_model::probe::{Mapping as Told, ProbeCounts};
+use dmarig_model::{
+    coherence::{Coherence, TablesSource, ram_offset},
+    probe::{Mapping as Told, PAGE_BYTES, ProbeCounts, Tables as Kind},
+};
 use rustix::{fs::FileType, io::Errno};
 
 use crate::{
     follow::{Follow, Request},
     protocol::DmaMap,
-    shadow::{Access, FileId, MapError, MapId, Piece, Refusal, Shadow},
+    shadow::{Access, FileId, MapError, MapId, Mapping, Piece, Refusal, Shadow},
+    tables,
 };
 
 /// Lines of a kind that a report has at most.
@@ -154,7 +158,7 @@ impl Memory {
 
     fn take(
         &self,
-        how: impl FnOnce(&mut Shadow, &mut dyn FnMut(&crate::shadow::Mapping)) -> Result<u64, MapError>,
+        how: impl FnOnce(&mut Shadow, &mut dyn FnMut(&Mapping)) -> Result<u64, MapError>,
     ) -> Result<(), MapError> {
         let began = self.now_ns();
         let mut inner = self.lock();
@@ -307,14 +311,26 @@ impl Memory {
     /// What is mapped now.
     #[must_use]
     pub fn mappings(&self) -> Vec<Told> {
-        let told = |mapping: crate::shadow::Mapping| Told {
-            iova: mapping.iova,
-            size: mapping.size,
-            offset: mapping.offset,
-            read: mapping.access.read,
-            write: mapping.access.write,
-        };
         self.lock().shadow.iter().map(told).collect()
+    }
+
+    /// Compares what is mapped with the guest's own tables; meanwhile nothing is mapped or unmapped.
+    ///
+    /// # Errors
+    /// Where the tables make no sense, or nothing was ever mapped that tells where they are.
+    pub fn compare(
+        &self,
+        root: u64,
+        bus: u8,
+        devfn: u8,
+    ) -> Result<(Kind, Option<Coherence>), String> {
+        let inner = self.lock();
+        let ram = Ram::of(&inner.files).ok_or("the device was never given memory of the guest")?;
+        let tables = tables::walk(&ram, root, bus, devfn)?;
+        let shadow: Vec<Told> = inner.shadow.iter().map(told).collect();
+        let same = (tables.kind == Kind::SecondStage)
+            .then(|| Coherence::of(TablesSource::Memory, &tables.mappings, &shadow, 1));
+        Ok((tables.kind, same))
     }
 
     /// Looks at the mappings, while nothing changes.
@@ -388,6 +404,44 @@ impl Inner {
         self.shadow.resolve(iova, size, access, &mut self.pieces)?;
         self.pieces.iter().for_each(seen);
         Ok(())
+    }
+}
+
+fn told(mapping: Mapping) -> Told {
+    Told {
+        iova: mapping.iova,
+        size: mapping.size,
+        offset: mapping.offset,
+        read: mapping.access.read,
+        write: mapping.access.write,
+    }
+}
+
+/// The guest's memory: of the files that mappings came with, the largest.
+struct Ram<'a> {
+    file: &'a File,
+    bytes: u64,
+}
+
+impl<'a> Ram<'a> {
+    fn of(files: &'a [MemoryFile]) -> Option<Self> {
+        let sized = |file: &'a MemoryFile| {
+            Some(Self { file: &file.file, bytes: file.file.metadata().ok()?.len() })
+        };
+        files.iter().filter_map(sized).max_by_key(|ram| ram.bytes)
+    }
+}
+
+impl tables::Pages for Ram<'_> {
+    fn page(&self, address: u64) -> Option<[u64; 512]> {
+        let mut bytes = [0; PAGE_BYTES as usize];
+        self.file.read_exact_at(&mut bytes, ram_offset(address, self.bytes)?).ok()?;
+        let (words, _) = bytes.as_chunks();
+        Some(std::array::from_fn(|n| u64::from_le_bytes(words[n])))
+    }
+
+    fn ram_bytes(&self) -> u64 {
+        self.bytes
     }
 }
 

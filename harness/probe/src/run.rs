@@ -212,6 +212,10 @@ impl<W: Write> Control<'_, W> {
                 Reply::Counted { counts: Box::new(counts) }
             }
             Request::Shadow => Reply::Shadow { mappings: memory.mappings() },
+            Request::Compare { root, bus, devfn } => match memory.compare(root, bus, devfn) {
+                Ok((tables, coherence)) => Reply::Compared { tables, coherence },
+                Err(what) => Reply::Failed { what },
+            },
             Request::Attack { kind } => self.attack(kind),
             Request::Quit => Reply::Bye,
         }

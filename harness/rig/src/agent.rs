@@ -83,6 +83,8 @@ pub fn reply_name(reply: &Reply) -> &'static str {
         Reply::Log(_) => "a piece of the log",
         Reply::DmaCounts(_) => "DMA counts",
         Reply::GroupType { .. } => "a group's type",
+        Reply::Files(_) => "names of files",
+        Reply::Piece(_) => "a piece of a file",
         Reply::Bye => "a farewell",
         Reply::Failed { .. } => "a failure",
     }

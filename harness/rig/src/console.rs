@@ -8,6 +8,7 @@ use std::{
     time::Instant,
 };
 
+use dmarig_wire::ECHO;
 use tokio::{io::AsyncReadExt, net::UnixStream, sync::watch, task::JoinHandle};
 
 /// Bytes of the console that are kept from its beginning.
@@ -24,8 +25,21 @@ struct Kept {
     tail: VecDeque<u8>,
     total: u64,
     line: Vec<u8>,
+    last_line: String,
     first_byte: Option<Instant>,
     init_started: Option<Instant>,
+}
+
+/// Tells what a console's last line is.
+#[derive(Debug)]
+pub struct LastLine(Arc<Mutex<Kept>>);
+
+impl LastLine {
+    /// The last line that was printed whole and is not empty, as it came.
+    #[must_use]
+    pub fn get(&self) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).last_line.clone()
+    }
 }
 
 /// Reads a console until its end.
@@ -87,6 +101,12 @@ impl Console {
             bytes.extend(&kept.tail);
             String::from_utf8_lossy(&bytes).into_owned()
         })
+    }
+
+    /// What tells its last line from now on.
+    #[must_use]
+    pub fn last_line(&self) -> LastLine {
+        LastLine(Arc::clone(&self.kept))
     }
 
     /// When the first byte came.
@@ -170,11 +190,15 @@ impl Kept {
                 continue;
             }
             let line = String::from_utf8_lossy(&self.line);
-            if line.contains("Kernel panic - not syncing") {
+            // A program may speak of the panic of a guest of its own.
+            if line.contains("Kernel panic - not syncing") && !line.starts_with(ECHO) {
                 panic.get_or_insert_with(|| line.trim().to_owned());
             }
             if self.init_started.is_none() && line.contains("Run /init as init process") {
                 self.init_started = Some(Instant::now());
+            }
+            if !line.trim().is_empty() {
+                self.last_line = line.trim().to_owned();
             }
             self.line.clear();
         }
@@ -189,6 +213,17 @@ mod tests {
     use tokio::io::AsyncWriteExt;
 
     use super::*;
+
+    #[tokio::test]
+    async fn what_a_program_says_is_no_panic_of_this_kernel() {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let mut console = Console::start(near, None);
+        far.write_all(b"> inner: Kernel panic - not syncing: x\r\n\r\nhalf").await.unwrap();
+        drop(far);
+        console.ended().await;
+        assert_eq!(console.panic(), None);
+        assert_eq!(console.last_line().get(), "> inner: Kernel panic - not syncing: x");
+    }
 
     #[tokio::test]
     async fn a_panic_is_known_when_its_line_ends() {

@@ -51,4 +51,28 @@ impl Deadlines {
             end: seconds(10),
         }
     }
+
+    /// Everything that a guest with `windows` runs of its workload may take by these, and its QEMU
+    /// to tell what it is: the deadline of the program that runs it within another guest.
+    #[must_use]
+    pub fn whole(&self, windows: usize) -> Duration {
+        let windows = u32::try_from(windows).unwrap_or(u32::MAX);
+        // Asked a few times before it starts, described before and after, and its log in pieces.
+        let around = self.qmp * 4 + self.request * 4 + self.end * 2;
+        self.spawn + self.boot + self.workload.saturating_mul(windows.max(1)) + around
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_is_more_than_its_parts() {
+        let minute = Duration::from_secs(60);
+        let deadlines = Deadlines::new(Accelerator::Tcg, minute, minute, 20.0);
+        let parts = deadlines.spawn + deadlines.boot + deadlines.workload * 3;
+        assert!(deadlines.whole(3) > parts);
+        assert!(deadlines.whole(0) > deadlines.boot + deadlines.workload);
+    }
 }

@@ -11,7 +11,13 @@ use dmarig_model::{
 use dmarig_wire::Job;
 use tokio::sync::watch;
 
-use crate::{deadlines::Deadlines, probe::ProbeLaunch, session::Session, vitals::PhaseClock};
+use crate::{
+    console::LastLine, deadlines::Deadlines, probe::ProbeLaunch, session::Session,
+    vitals::PhaseClock,
+};
+
+/// How often a guest that takes long shows where it is.
+const FOLLOWED: Duration = Duration::from_secs(5);
 
 /// Everything that one guest is run by.
 #[derive(Debug)]
@@ -40,12 +46,23 @@ pub struct Launch<'a> {
     pub probe: Option<ProbeLaunch>,
     /// Where `console.log`, `qmp.log` and `probe.log` go; nowhere if `None`.
     pub artifacts: Option<PathBuf>,
+    /// Files that the workload leaves in the guest and that are taken out.
+    pub collect: Option<Collect>,
     /// Time that went into planning, for the record.
     pub planned_in: Duration,
 }
 
+/// Files that are taken out of a guest once its workload is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Collect {
+    /// The directory in the guest: all plain files below it are taken.
+    pub guest: String,
+    /// The directory of the host that they go to, under the same names.
+    pub host: PathBuf,
+}
+
 /// What a guest is doing, for a progress display.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stage {
     /// QEMU starts.
     Starting,
@@ -60,6 +77,8 @@ pub enum Stage {
         /// How many there are.
         of: usize,
     },
+    /// Still what it was before; this is the last line of its console, which has changed.
+    Says(String),
     /// The log is fetched.
     Collecting,
     /// QEMU is ended.
@@ -80,7 +99,11 @@ pub async fn run(
     let end = match Session::start(launch, interrupt).await {
         Ok(mut session) => {
             clock.lap("spawn");
-            let driven = session.drive(launch, &mut observation, &mut clock, progress).await;
+            let last_line = session.last_line();
+            let driven = tokio::select! {
+                driven = session.drive(launch, &mut observation, &mut clock, progress) => driven,
+                never = follow(&last_line, progress) => never,
+            };
             progress(Stage::Ending);
             let end = session.finish(launch, &mut observation, driven).await;
             clock.lap("teardown");
@@ -91,4 +114,17 @@ pub async fn run(
     observation.end = end;
     observation.phases = clock.into_phases();
     observation
+}
+
+/// Tells, now and then, what the console says: a guest within a guest takes minutes to boot.
+async fn follow<T>(console: &LastLine, progress: &dyn Fn(Stage)) -> T {
+    let mut told = String::new();
+    loop {
+        tokio::time::sleep(FOLLOWED).await;
+        let line = console.get();
+        if line != told {
+            progress(Stage::Says(line.clone()));
+            told = line;
+        }
+    }
 }

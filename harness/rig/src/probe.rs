@@ -20,8 +20,8 @@ use tokio::{
 
 use crate::process::Process;
 
-/// A reply longer than this is none, in bytes.
-const MAX_REPLY: u64 = 1 << 20;
+/// A reply longer than this is none, in bytes: half a million mappings have room in it.
+const MAX_REPLY: u64 = 64 << 20;
 
 /// How a guest's probe is started.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::{fs::File, io, path::Path, time::Duration};
 
 use dmarig_model::{
-    observation::{End, LogSource, Observation},
+    observation::{End, LogSource, Observation, WindowKind},
     probe::Request,
 };
 use dmarig_wire::{Reply, Request as AgentRequest};
@@ -11,7 +11,7 @@ use tokio::{net::UnixListener, sync::watch};
 
 use crate::{
     agent::{AgentError, AgentLink},
-    console::Console,
+    console::{Console, LastLine},
     guest::{Launch, Stage},
     kernel_log::console_log,
     probe::{self, ProbeError, ProbeLink},
@@ -23,6 +23,8 @@ use crate::{
 };
 
 mod attack;
+mod coherence;
+mod collect;
 mod look;
 mod window;
 
@@ -161,6 +163,11 @@ impl Session {
         Ok(Self { vitals, qmp, agent, trace, probe: link, _workdir: workdir })
     }
 
+    /// What tells the console's last line while the guest is driven.
+    pub(crate) fn last_line(&self) -> LastLine {
+        self.vitals.console.last_line()
+    }
+
     /// All that is done with a guest that behaves.
     pub(crate) async fn drive(
         &mut self,
@@ -187,7 +194,10 @@ impl Session {
         let of = launch.windows.len();
         for (index, planned) in launch.windows.iter().enumerate() {
             progress(Stage::Working { kind: planned.kind, number: index + 1, of });
-            let window = self.window(launch, planned).await?;
+            let mut window = self.window(launch, planned).await?;
+            if planned.kind == WindowKind::Counting && self.probe.is_some() {
+                window.coherence = self.coherence(launch, observation).await?;
+            }
             observation.windows.push(window);
         }
         for kind in &launch.attacks {
@@ -195,6 +205,9 @@ impl Session {
         }
         clock.lap("workload");
         progress(Stage::Collecting);
+        if let Some(collect) = &launch.collect {
+            self.collect(launch, collect).await?;
+        }
         if of > 0 {
             observation.guest_after = Some(self.describe(launch).await?);
         }

@@ -78,6 +78,7 @@ impl Doctor {
             adds: Vec::new(),
             device: DeviceOptions::default(),
             probe_program: None,
+            outer_kernel: None,
             load: Vec::new(),
             patience: 1.0,
         }

@@ -59,6 +59,9 @@ struct Options {
     /// Put a file into the guest, below /add
     #[arg(long = "add", value_name = "FILE")]
     adds: Vec<std::path::PathBuf>,
+    /// Kernel of the outer guest of a nested cell [default: debian-6.12]
+    #[arg(long, value_name = "NAME|PATH")]
+    outer_kernel: Option<String>,
     /// Load one more of the kernel's modules, with those that it needs
     #[arg(long = "module", value_name = "NAME")]
     load: Vec<String>,
@@ -113,6 +116,7 @@ impl Options {
             adds: self.adds,
             device: self.device,
             probe_program: None,
+            outer_kernel: self.outer_kernel,
             load: self.load,
             patience: 1.0,
         }

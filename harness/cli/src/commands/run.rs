@@ -42,6 +42,9 @@ pub(crate) struct Run {
     /// Guests at once [default: by cores and free memory]
     #[arg(long, short = 'j', value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
+    /// Tell each stage of a guest in a line, where no terminal is
+    #[arg(long, hide = true)]
+    stages: bool,
 }
 
 /// How results are told.
@@ -92,7 +95,7 @@ impl Run {
         let mut meta = meta(selected, words);
         let mut recorder = Recorder::create(runs, &mut meta)?;
         let live = std::io::stderr().is_terminal().then(|| Live::new(selected.cells.len()));
-        let lines = Lines::default();
+        let lines = Lines::new(self.stages);
         let events: &dyn Events = live.as_ref().map_or(&lines, |live| live);
         let say = |text: &str| events.say(text);
         let largest = selected.cells.iter().map(|cell| cell.axes.memory_mib).max().unwrap_or(0);
@@ -265,6 +268,9 @@ fn again(selection: &Selection, selected: &Selected, cell: &Cell) -> String {
     }
     for name in &selection.load {
         option("--module", name);
+    }
+    if let Some(kernel) = &selection.outer_kernel {
+        option("--outer-kernel", kernel);
     }
     if selection.stock_boot {
         words.push("--stock-boot".into());

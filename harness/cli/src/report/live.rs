@@ -12,9 +12,13 @@ use dmarig_model::{
     observation::{Outcome, WindowKind},
 };
 use dmarig_rig::guest::Stage;
+use dmarig_wire::ECHO;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::{Events, short};
+
+/// Characters of a console's line that are shown.
+const SHOWN: usize = 160;
 
 fn stage_text(stage: Stage) -> String {
     match stage {
@@ -28,9 +32,15 @@ fn stage_text(stage: Stage) -> String {
             };
             format!("{what} ({number}/{of})")
         }
+        Stage::Says(line) => shown(&line),
         Stage::Collecting => "collecting".to_owned(),
         Stage::Ending => "ending".to_owned(),
     }
+}
+
+/// A line of a console, as it may be shown: it comes from a guest.
+fn shown(line: &str) -> String {
+    line.trim_start_matches(ECHO).escape_debug().take(SHOWN).collect()
 }
 
 fn ended_line(cell: &Cell, record: &CellRecord, time: Duration) -> String {
@@ -47,7 +57,15 @@ fn ended_line(cell: &Cell, record: &CellRecord, time: Duration) -> String {
 pub(crate) struct Live {
     all: MultiProgress,
     total: ProgressBar,
-    bars: RefCell<HashMap<String, (ProgressBar, Instant)>>,
+    bars: RefCell<HashMap<String, Bar>>,
+}
+
+/// The line of one guest.
+#[derive(Debug)]
+struct Bar {
+    bar: ProgressBar,
+    start: Instant,
+    stage: String,
 }
 
 impl Live {
@@ -61,8 +79,8 @@ impl Live {
 
     /// Takes the lines away that still stand there.
     pub(crate) fn clear(&self) {
-        for (_, (bar, _)) in self.bars.borrow_mut().drain() {
-            bar.finish_and_clear();
+        for (_, bar) in self.bars.borrow_mut().drain() {
+            bar.bar.finish_and_clear();
         }
         self.total.finish_and_clear();
     }
@@ -78,21 +96,28 @@ impl Events for Live {
         bar.set_style(style("{spinner} {prefix}  {wide_msg} {elapsed}"));
         bar.set_prefix(short(cell));
         bar.enable_steady_tick(Duration::from_millis(200));
-        self.bars.borrow_mut().insert(cell.id.clone(), (bar, Instant::now()));
+        let bar = Bar { bar, start: Instant::now(), stage: String::new() };
+        self.bars.borrow_mut().insert(cell.id.clone(), bar);
     }
 
     fn stage(&self, cell: &Cell, stage: Stage) {
-        if let Some((bar, _)) = self.bars.borrow().get(&cell.id) {
-            bar.set_message(stage_text(stage));
+        let mut bars = self.bars.borrow_mut();
+        let Some(bar) = bars.get_mut(&cell.id) else { return };
+        match stage {
+            Stage::Says(_) => bar.bar.set_message(format!("{}: {}", bar.stage, stage_text(stage))),
+            stage => {
+                bar.stage = stage_text(stage);
+                bar.bar.set_message(bar.stage.clone());
+            }
         }
     }
 
     fn ended(&self, cell: &Cell, record: &CellRecord) {
         self.total.inc(1);
         let bar = self.bars.borrow_mut().remove(&cell.id);
-        let time = bar.map_or(Duration::ZERO, |(bar, start)| {
-            bar.finish_and_clear();
-            start.elapsed()
+        let time = bar.map_or(Duration::ZERO, |bar| {
+            bar.bar.finish_and_clear();
+            bar.start.elapsed()
         });
         // A line each for what needs a look; the table tells of the others.
         if !matches!(record.verdict.outcome, Outcome::Passed | Outcome::Skipped) {
@@ -105,10 +130,18 @@ impl Events for Live {
     }
 }
 
-/// Progress where no terminal is: a line when a cell has ended.
+/// Progress where no terminal is: a line when a cell has ended, and on demand for each stage.
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
     starts: RefCell<HashMap<String, Instant>>,
+    stages: bool,
+}
+
+impl Lines {
+    /// `stages`: a line for each stage as well.
+    pub(crate) fn new(stages: bool) -> Self {
+        Self { stages, ..Self::default() }
+    }
 }
 
 impl Events for Lines {
@@ -116,7 +149,11 @@ impl Events for Lines {
         self.starts.borrow_mut().insert(cell.id.clone(), Instant::now());
     }
 
-    fn stage(&self, _: &Cell, _: Stage) {}
+    fn stage(&self, _: &Cell, stage: Stage) {
+        if self.stages {
+            eprintln!("{}", stage_text(stage));
+        }
+    }
 
     fn ended(&self, cell: &Cell, record: &CellRecord) {
         let start = self.starts.borrow_mut().remove(&cell.id);

@@ -4,8 +4,9 @@ use crate::{
     axes::{Axes, Passthrough, Policy, Toggle},
     case::Case,
     judge::{ALWAYS, Held, Judged},
+    log::read,
     observation::{End, Observation, Outcome, Verdict},
-    probe::Attack,
+    probe::{Attack, Mapping},
     text::{shown, shown_end},
 };
 
@@ -131,6 +132,54 @@ pub(super) fn attacks(case: &Case, observation: &Observation) -> Vec<Judged> {
         Judged::new(&name, ALWAYS, held, expected, found)
     };
     wanted.iter().map(one).collect()
+}
+
+/// That the device's mappings were those of the guest's page tables whenever the guest was at rest.
+pub(super) fn coherence(observation: &Observation) -> Option<Judged> {
+    let all: Vec<_> = observation.windows.iter().flat_map(|window| &window.coherence).collect();
+    let last = all.last()?;
+    let expected = "the device's mappings are those of the guest's page tables".to_owned();
+    let wrong = all.iter().filter(|found| !found.holds());
+    let lines = wrong.clone().flat_map(|found| {
+        let line = |what: &'static str| {
+            move |mapping: &Mapping| {
+                let Mapping { iova, size, offset, read, write } = mapping;
+                let read = if *read { "r" } else { "-" };
+                let write = if *write { "w" } else { "-" };
+                format!("{what}: {size:#x} bytes at {iova:#x}, memory {offset:#x}, {read}{write}")
+            }
+        };
+        let missing = found.missing_first.iter().map(line("in the tables, not for the device"));
+        missing.chain(found.extra_first.iter().map(line("for the device, not in the tables")))
+    });
+    let (held, found) = match wrong.clone().next() {
+        None => {
+            let by: Vec<&str> = all.iter().map(|found| found.source.name()).collect();
+            let by = if by.contains(&"debugfs") { "memory and debugfs" } else { "memory" };
+            (Held::Yes, format!("they are: {} entries ({by})", last.entries))
+        }
+        Some(first) => {
+            let (missing, extra, source) = (first.missing, first.extra, first.source.name());
+            (Held::No, format!("{missing} are missing, {extra} are left ({source})"))
+        }
+    };
+    Some(Judged::new("coherence", ALWAYS, held, expected, found).with(lines))
+}
+
+/// What an outer guest has to say of a device that it passed through: its virtual IOMMU stands where
+/// hardware would, and whatever that stops is DMA which the inner one should not have let out.
+pub(super) fn outer(observation: &Observation) -> Option<Judged> {
+    let outer = observation.outer.as_ref()?;
+    let facts = read(&outer.log.records);
+    let expected = "no DMA stopped, no trouble logged".to_owned();
+    let held = if facts.findings.is_empty() { Held::Yes } else { Held::No };
+    let found = match facts.findings.len() {
+        0 => "so it was".to_owned(),
+        1 => "a line of trouble".to_owned(),
+        count => format!("{count} lines of trouble"),
+    };
+    let lines = facts.findings.iter().map(|finding| finding.seen.line.clone());
+    Some(Judged::new("outer-guest", ALWAYS, held, expected, found).with(lines))
 }
 
 /// The attacks that a cell is to have: a device that is mapped one to one reaches everything.

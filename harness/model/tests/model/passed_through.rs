@@ -2,13 +2,14 @@
 
 use dmarig_model::{
     axes::{
-        Passthrough::{Host, Probe},
+        Passthrough::{Host, Nested, Probe},
         Policy::{Lazy, Passthrough as Identity, Strict},
         Toggle::{Off, On},
     },
+    coherence::{Coherence, TablesSource},
     log::provoked,
-    observation::{Check, End, Observation, Outcome},
-    probe::{Attack, AttackOutcome, ProbeCounts},
+    observation::{Check, End, KernelLog, LogSource, Observation, Outcome, Outer},
+    probe::{Attack, AttackOutcome, Mapping, ProbeCounts},
 };
 
 use crate::seen::{Guest, Profile, records};
@@ -122,4 +123,42 @@ fn a_control_that_shows_nothing_does_not_blame_the_kernel() {
     };
     assert_eq!(outcome("control/page-walk-in-vain-per-unmap-growth"), Outcome::Errored);
     assert_eq!(outcome("page-walk-in-vain-per-unmap-growth"), Outcome::Failed);
+}
+
+#[test]
+fn mappings_that_are_not_the_tables_are_the_kernels_fault() {
+    let page = Mapping { iova: 0xffff_0000, size: 4096, offset: 0x1000, read: true, write: true };
+    let compared = |tables: &[Mapping], shadow: &[Mapping]| {
+        let found = Coherence::of(TablesSource::Memory, tables, shadow, 1);
+        move |seen: &mut Observation| seen.windows[0].coherence = vec![found]
+    };
+    assert_eq!(probed().judged(compared(&[page], &[page])).outcome, Outcome::Passed);
+    spoilt(Outcome::Failed, "coherence", compared(&[page], &[]));
+    spoilt(Outcome::Failed, "coherence", compared(&[], &[page]));
+    let verdict = probed().judged(compared(&[], &[page]));
+    let check = verdict.checks.iter().find(|check| check.name == "coherence").unwrap();
+    let line = "for the device, not in the tables: 0x1000 bytes at 0xffff0000, memory 0x1000, rw";
+    assert_eq!(check.evidence, [line]);
+}
+
+#[test]
+fn what_the_outer_guests_iommu_stops_is_told() {
+    let fault = "DMAR: [DMA Write NO_PASID] Request device [00:01.0] fault addr 0x1000 [fault reason 0x05] PTE Write access is not set";
+    let nested = |log: &str| {
+        let guest = probed().with(|axes| axes.passthrough = Nested);
+        guest.judged(|seen| {
+            seen.outer = Some(Box::new(Outer {
+                axes: seen.axes.clone(),
+                setup: seen.setup.clone(),
+                release: Some("6.12.107".into()),
+                log: KernelLog { source: LogSource::Kmsg, records: records(log), lost: 0 },
+                output: String::new(),
+                phases: Vec::new(),
+            }));
+        })
+    };
+    assert_eq!(nested("VFIO - User Level meta-driver version: 0.3").outcome, Outcome::Passed);
+    let verdict = nested(fault);
+    assert_eq!(verdict.outcome, Outcome::Failed);
+    assert!(verdict.reasons[0].starts_with("outer-guest: a line of trouble"), "{verdict:?}");
 }

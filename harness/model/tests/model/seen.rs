@@ -89,6 +89,7 @@ impl Guest {
             attacks: Vec::new(),
             windows: vec![window(self)],
             phases: vec![Phase { name: "kernel".to_owned(), us: 1_000_000 }],
+            outer: None,
         }
     }
 
@@ -272,9 +273,6 @@ fn window(guest: &Guest) -> Window {
     let device_iotlb = if guest.axes.device_iotlb == Toggle::On { closing + dsi } else { 0 };
     let events = [("iommu:map", ops), ("iommu:unmap", ops)];
     Window {
-        kind: WindowKind::Counting,
-        group_type: None,
-        report: report(),
         trace: Some(TraceCounts {
             psi: opening + closing,
             psi_opening: opening,
@@ -287,6 +285,7 @@ fn window(guest: &Guest) -> Window {
             events: events.map(|(name, count)| (name.to_owned(), count)).into(),
         }),
         probe: (guest.axes.passthrough == Passthrough::Probe).then(|| probe_counts(ops)),
+        ..Window::new(WindowKind::Counting, None, report())
     }
 }
 

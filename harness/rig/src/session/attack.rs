@@ -80,8 +80,7 @@ impl Session {
         let (outcome, reply) = self.vitals.race("the probe's attack", after, both).await?;
         let report = expect_reply!(reply, AgentReply::Report(report) => *report, "a report")
             .map_err(broken)?;
-        let kind = WindowKind::WarmUp;
-        let beside = Window { kind, group_type: None, report, trace: None, dma: None, probe: None };
+        let beside = Window::new(WindowKind::WarmUp, None, report);
         Ok((outcome, Some(beside)))
     }
 

@@ -35,7 +35,7 @@ impl Session {
         Ok(())
     }
 
-    async fn register(&mut self, launch: &Launch<'_>, offset: u64) -> Result<u64, End> {
+    pub(super) async fn register(&mut self, launch: &Launch<'_>, offset: u64) -> Result<u64, End> {
         let command_line = format!("xp /1gx {:#x}", REGISTERS + offset);
         let text = self.qmp(launch, qmp::HumanMonitorCommand { command_line }).await?;
         parse_register(&text).ok_or_else(|| End::HostFault {

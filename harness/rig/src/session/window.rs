@@ -46,7 +46,7 @@ impl Session {
         };
         if !counting {
             let group_type = planned.group_type.clone();
-            return Ok(Window { kind, group_type, report, trace: None, dma: None, probe });
+            return Ok(Window { probe, ..Window::new(kind, group_type, report) });
         }
         self.switch_trace(launch, &launch.plan.trace_events, false).await?;
         let taken =
@@ -54,7 +54,7 @@ impl Session {
         let trace = Some(taken.await?);
         let dma = self.count_dma(launch, false).await?;
         let group_type = planned.group_type.clone();
-        Ok(Window { kind, group_type, report, trace, dma, probe })
+        Ok(Window { trace, dma, probe, ..Window::new(kind, group_type, report) })
     }
 
     async fn set_group_type(&mut self, launch: &Launch<'_>, kind: &str) -> Result<(), End> {

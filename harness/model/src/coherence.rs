@@ -1,0 +1,331 @@
+//! Whether a device's mappings are those of the guest's page tables, entry by entry.
+//!
+//! The tables are read in up to two ways: from the guest's memory, as the hardware would walk them,
+//! and as the guest's kernel prints them (debugfs `domain_translation_struct`, with
+//! `CONFIG_INTEL_IOMMU_DEBUGFS`). What the device was told is the probe's shadow.
+
+use serde::{Deserialize, Serialize};
+
+use crate::probe::{Mapping, PAGE_BYTES};
+
+/// Differences that are kept, of each kind.
+const MAX_KEPT: usize = 8;
+
+/// Memory below 4 GiB of QEMU's q35 machine with more than [`ALL_LOW`], in bytes
+/// (QEMU: hw/i386/pc_q35.c).
+const LOW_BYTES: u64 = 0x8000_0000;
+/// A machine with less memory has all of it below 4 GiB.
+const ALL_LOW: u64 = 0xb000_0000;
+const FOUR_GIB: u64 = 1 << 32;
+
+/// Where page tables were read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TablesSource {
+    /// In the guest's memory, from the root table on, by the probe.
+    Memory,
+    /// In the guest's debugfs, by its kernel.
+    Debugfs,
+}
+
+impl TablesSource {
+    /// Its name in checks and reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Debugfs => "debugfs",
+        }
+    }
+}
+
+/// One comparison at a quiet point.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Coherence {
+    /// Where the tables were read.
+    pub source: TablesSource,
+    /// Leaf entries in them.
+    pub entries: u64,
+    /// Bytes that they map.
+    pub bytes: u64,
+    /// How often both sides were read until they were equal, or it was given up: a batch that waits
+    /// for its flush is no difference for long.
+    pub reads: u32,
+    /// Parts of the tables that the device does not have, or has otherwise: how many, and the first
+    /// few.
+    pub missing: u64,
+    /// The first few of them.
+    pub missing_first: Vec<Mapping>,
+    /// Parts of the device's mappings that the tables do not have, or have otherwise.
+    pub extra: u64,
+    /// The first few of them.
+    pub extra_first: Vec<Mapping>,
+}
+
+impl Coherence {
+    /// Compares; where one big entry on one side is many small ones on the other, that is no
+    /// difference.
+    #[must_use]
+    pub fn of(source: TablesSource, tables: &[Mapping], shadow: &[Mapping], reads: u32) -> Self {
+        let (ours, theirs) = (merged(shadow), merged(tables));
+        let missing = without(&theirs, &ours);
+        let extra = without(&ours, &theirs);
+        let first = |all: &[Mapping]| all.iter().take(MAX_KEPT).copied().collect();
+        Self {
+            source,
+            entries: tables.len() as u64,
+            bytes: tables.iter().map(|entry| entry.size).fold(0, u64::saturating_add),
+            reads,
+            missing: missing.len() as u64,
+            missing_first: first(&missing),
+            extra: extra.len() as u64,
+            extra_first: first(&extra),
+        }
+    }
+
+    /// Whether both sides are the same.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.missing == 0 && self.extra == 0
+    }
+}
+
+/// Neighbours that go on in address, memory and permission become one. What is empty or wraps
+/// around, which no page table has, is left out.
+fn merged(mappings: &[Mapping]) -> Vec<Mapping> {
+    let whole = |entry: &&Mapping| {
+        entry.size > 0
+            && entry.iova.checked_add(entry.size).is_some()
+            && entry.offset.checked_add(entry.size).is_some()
+    };
+    let mut sorted: Vec<Mapping> = mappings.iter().filter(whole).copied().collect();
+    sorted.sort_unstable();
+    let mut merged: Vec<Mapping> = Vec::with_capacity(sorted.len());
+    for entry in sorted {
+        match merged.last_mut() {
+            Some(last)
+                if last.iova + last.size == entry.iova
+                    && last.offset + last.size == entry.offset
+                    && (last.read, last.write) == (entry.read, entry.write) =>
+            {
+                last.size += entry.size;
+            }
+            _ => merged.push(entry),
+        }
+    }
+    merged
+}
+
+/// The parts of `all` that do not stand in `other` with the same memory and permission. Both are
+/// sorted, and neither overlaps itself.
+fn without(all: &[Mapping], other: &[Mapping]) -> Vec<Mapping> {
+    let mut left = Vec::new();
+    let mut first = 0;
+    for entry in all {
+        let end = entry.iova + entry.size;
+        // What ends before this one ends before all that follow.
+        while other.get(first).is_some_and(|before| before.iova + before.size <= entry.iova) {
+            first += 1;
+        }
+        let mut at = entry.iova;
+        let mut part = |from: u64, to: u64| {
+            if from < to {
+                let offset = entry.offset + (from - entry.iova);
+                left.push(Mapping { iova: from, size: to - from, offset, ..*entry });
+            }
+        };
+        for beside in other[first..].iter().take_while(|beside| beside.iova < end) {
+            let delta = |mapping: &Mapping| mapping.offset.wrapping_sub(mapping.iova);
+            let same = delta(beside) == delta(entry)
+                && (beside.read, beside.write) == (entry.read, entry.write);
+            if same {
+                part(at, beside.iova);
+                at = at.max(beside.iova + beside.size);
+            }
+        }
+        part(at, end);
+    }
+    left
+}
+
+/// Where an address of the guest's memory is in its RAM file; `None` for what is no memory.
+#[must_use]
+pub const fn ram_offset(address: u64, ram_bytes: u64) -> Option<u64> {
+    let low = if ram_bytes < ALL_LOW { ram_bytes } else { LOW_BYTES };
+    if address < low {
+        return Some(address);
+    }
+    match address.checked_sub(FOUR_GIB) {
+        Some(above) if above < ram_bytes - low => Some(low + above),
+        _ => None,
+    }
+}
+
+/// Bits of a second-stage entry (VT-d specification, "Second-Stage Paging Entries").
+pub mod entry {
+    /// The device may read.
+    pub const READ: u64 = 1 << 0;
+    /// The device may write.
+    pub const WRITE: u64 = 1 << 1;
+    /// It is a leaf above the lowest level.
+    pub const LARGE: u64 = 1 << 7;
+    /// The address of the next table, or of the memory.
+    pub const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+}
+
+/// Bytes that a leaf of a level maps; the lowest level is 1.
+#[must_use]
+pub const fn leaf_bytes(level: u32) -> u64 {
+    PAGE_BYTES << (9 * (level - 1))
+}
+
+/// A leaf as a mapping; `None` where it leads to no memory.
+#[must_use]
+pub const fn leaf(iova: u64, value: u64, level: u32, ram_bytes: u64) -> Option<Mapping> {
+    let size = leaf_bytes(level);
+    match ram_offset(value & entry::ADDRESS & !(size - 1), ram_bytes) {
+        Some(offset) => Some(Mapping {
+            iova,
+            size,
+            offset,
+            read: value & entry::READ != 0,
+            write: value & entry::WRITE != 0,
+        }),
+        None => None,
+    }
+}
+
+/// The mappings of a device in a kernel's `domain_translation_struct`; `None` where it does not stand
+/// there. Up to 6.5 one file tells of all devices; later each has its own.
+///
+/// # Errors
+/// The line that is not of the form that kernels print.
+pub fn parse(text: &str, device: &str, ram_bytes: u64) -> Result<Option<Vec<Mapping>>, String> {
+    let mut found = None;
+    let mut of_it = false;
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("Device ") {
+            of_it = rest.split_whitespace().next() == Some(device);
+            if of_it {
+                found.get_or_insert_with(Vec::new);
+            }
+            continue;
+        }
+        let Some((page, columns)) = line.split_once(" |") else { continue };
+        if !of_it {
+            continue;
+        }
+        let mapping = row(page, columns, ram_bytes).ok_or_else(|| line.to_owned())?;
+        found.get_or_insert_with(Vec::new).push(mapping);
+    }
+    Ok(found)
+}
+
+/// A row: a page's number, and the entries of levels 5 to 1 on the way to it.
+fn row(page: &str, columns: &str, ram_bytes: u64) -> Option<Mapping> {
+    let number = |text: &str| u64::from_str_radix(text.trim().strip_prefix("0x")?, 16).ok();
+    let entries: Vec<u64> = columns.split_whitespace().map(number).collect::<Option<_>>()?;
+    // The levels below a large page are left out, or 0.
+    let last = entries.iter().rposition(|entry| *entry != 0)?;
+    let level = 5u32.checked_sub(u32::try_from(last).ok()?).filter(|level| *level > 0)?;
+    leaf(number(page)?.checked_mul(PAGE_BYTES)?, entries[last], level, ram_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RAM: u64 = 512 << 20;
+
+    fn mapping(iova: u64, size: u64, offset: u64) -> Mapping {
+        Mapping { iova, size, offset, read: true, write: true }
+    }
+
+    fn check(tables: &[Mapping], shadow: &[Mapping], missing: &[Mapping], extra: &[Mapping]) {
+        let found = Coherence::of(TablesSource::Memory, tables, shadow, 1);
+        assert_eq!((&*found.missing_first, &*found.extra_first), (missing, extra));
+        assert_eq!(found.holds(), missing.is_empty() && extra.is_empty());
+    }
+
+    #[test]
+    fn small_pages_are_as_good_as_a_large_one() {
+        let large = mapping(0x20_0000, 0x20_0000, 0x40_0000);
+        let small: Vec<_> =
+            (0..512).map(|n| mapping(0x20_0000 + n * 4096, 4096, 0x40_0000 + n * 4096)).collect();
+        check(&[large], &small, &[], &[]);
+        check(&small, &[large], &[], &[]);
+    }
+
+    #[test]
+    fn what_one_side_lacks_is_told() {
+        let (a, b) = (mapping(0x1000, 0x1000, 0x5000), mapping(0x3000, 0x2000, 0x9000));
+        check(&[a, b], &[a], &[b], &[]);
+        check(&[b], &[b, a], &[], &[a]);
+        // The middle of it.
+        let hole = [mapping(0x10_000, 0x1000, 0x20_000), mapping(0x12_000, 0x1000, 0x22_000)];
+        let all = mapping(0x10_000, 0x3000, 0x20_000);
+        check(&[all], &hole, &[mapping(0x11_000, 0x1000, 0x21_000)], &[]);
+    }
+
+    #[test]
+    fn other_memory_and_other_permissions_are_differences() {
+        let one = mapping(0x1000, 0x1000, 0x5000);
+        let elsewhere = Mapping { offset: 0x6000, ..one };
+        let read_only = Mapping { write: false, ..one };
+        for other in [elsewhere, read_only] {
+            check(&[one], &[other], &[one], &[other]);
+        }
+    }
+
+    #[test]
+    fn memory_above_4_gib_follows_the_low_part_in_its_file() {
+        assert_eq!(ram_offset(0x1000, RAM), Some(0x1000));
+        assert_eq!(ram_offset(RAM, RAM), None);
+        let eight = 8 << 30;
+        assert_eq!(ram_offset(LOW_BYTES - 1, eight), Some(LOW_BYTES - 1));
+        assert_eq!(ram_offset(LOW_BYTES, eight), None);
+        assert_eq!(ram_offset(FOUR_GIB, eight), Some(LOW_BYTES));
+        assert_eq!(ram_offset(FOUR_GIB + eight - LOW_BYTES, eight), None);
+    }
+
+    /// As 5.10 prints it, all devices in one file.
+    const ALL: &str = "\
+Device 0000:00:1f.2 with pasid 0 @0x1a2b000
+IOVA_PFN\t\tPML5E\t\t\tPML4E\t\t\tPDPE\t\t\tPDE\t\t\tPTE
+0x00000000ffff0 |\t0x0000000000000000\t0x0000000000000000\t0x0000000001000003\t0x0000000001001003\t0x0000000001002003
+
+Device 0000:00:01.0 with pasid 0 @0x1a2c000
+IOVA_PFN\t\tPML5E\t\t\tPML4E\t\t\tPDPE\t\t\tPDE\t\t\tPTE
+0x00000000fffe0 |\t0x0000000000000000\t0x0000000001003003\t0x0000000001004003\t0x0000000001005003\t0x0000000001234001
+0x00000000fffe1 |\t0x0000000000000000\t0x0000000001003003\t0x0000000001004003\t0x0000000001005003\t0x0000000001235003
+0x0000000100000 |\t0x0000000000000000\t0x0000000001003003\t0x0000000001004003\t0x0000000001400083\t0x0000000000000000
+";
+
+    #[test]
+    fn a_device_is_found_among_all() {
+        let found = parse(ALL, "0000:00:01.0", RAM).unwrap().unwrap();
+        let expected = [
+            Mapping { write: false, ..mapping(0xfffe_0000, 4096, 0x123_4000) },
+            mapping(0xfffe_1000, 4096, 0x123_5000),
+            mapping(0x1_0000_0000, 2 << 20, 0x140_0000),
+        ];
+        assert_eq!(found, expected);
+        assert_eq!(parse(ALL, "0000:00:02.0", RAM).unwrap(), None);
+    }
+
+    #[test]
+    fn levels_that_are_not_there_are_not_printed_later_on() {
+        let text = "Device 0000:00:01.0 @0x1a2c000\nIOVA_PFN         \tPML5E\n\
+            0x0000000100000 |\t0x0000000000000000\t0x0000000001003003\t0x0000000001004003\t0x0000000001400083\n";
+        let found = parse(text, "0000:00:01.0", RAM).unwrap().unwrap();
+        assert_eq!(found, [mapping(0x1_0000_0000, 2 << 20, 0x140_0000)]);
+    }
+
+    #[test]
+    fn a_line_of_another_form_is_named() {
+        let text = "Device 0000:00:01.0 @0x1\n0x0000000000001 |\tnonsense\n";
+        assert!(parse(text, "0000:00:01.0", RAM).unwrap_err().contains("nonsense"));
+        let deep = "Device 0000:00:01.0 @0x1\n0x1 |\t0x1 0x1 0x1 0x1 0x1 0x1\n";
+        assert!(parse(deep, "0000:00:01.0", RAM).is_err());
+    }
+}
