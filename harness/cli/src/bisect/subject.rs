@@ -160,6 +160,7 @@ impl Subject {
             cells: self.cells.clone(),
             kernels: vec![kernel.to_owned()],
             modules: None,
+            outer_kernel: None,
             qemus: self.qemu.iter().cloned().collect(),
             accelerator,
             sets: self.sets.clone(),
