@@ -41,6 +41,7 @@ mod tree;
 pub use built::{BuiltKernel, NamedKernel};
 pub use cache::{Cache, CachedKernel};
 pub use closure::ModuleFile;
+pub use codec::unpacked;
 pub use error::Error;
 pub use export::Export;
 pub use fetch::{FetchOptions, Fetched};

@@ -1,5 +1,8 @@
 //! The commands.
 
+mod analyze;
+mod bisect;
+pub(crate) mod bisect_step;
 mod cells;
 mod compare;
 mod doctor;
@@ -14,6 +17,7 @@ mod schema;
 
 use clap::Subcommand;
 
+pub(crate) use self::kernel::Bar;
 pub(crate) use self::{compare::Limit, run::meta as run_meta};
 
 use crate::{
@@ -34,6 +38,12 @@ pub(crate) enum Command {
     Judge(#[command(flatten)] judge::Judge),
     /// Compare two kernels, QEMUs or variants in turn, or two recorded runs
     Compare(#[command(flatten)] compare::Compare),
+    /// Say what a kernel log from anywhere, or that of a recorded run, tells of the IOMMU
+    Analyze(#[command(flatten)] analyze::Analyze),
+    /// Find the commit that broke a cell, or made a metric worse
+    Bisect(#[command(flatten)] Box<bisect::Bisect>),
+    /// Judge the checked out revision, with exit codes for `git bisect run`
+    BisectStep(#[command(flatten)] Box<bisect_step::BisectStep>),
     /// Fetch, list and remove guest kernels, their sources, and QEMUs
     Images(#[command(flatten)] images::Images),
     /// Build guest kernels from source; list and remove them
@@ -57,6 +67,9 @@ pub(crate) fn dispatch(command: Command, words: Vec<String>) -> Result<Exit, Fai
         Command::Plan(plan) => plan.execute(),
         Command::Judge(judge) => judge.execute(),
         Command::Compare(compare) => compare.execute(words),
+        Command::Analyze(analyze) => analyze.execute(),
+        Command::Bisect(bisect) => bisect.execute(words),
+        Command::BisectStep(step) => step.execute(words),
         Command::Images(images) => images.execute(),
         Command::Kernel(kernel) => kernel.execute(),
         Command::Doctor(doctor) => doctor.execute(),

@@ -106,7 +106,12 @@ pub(crate) enum Script {
     ClaimsMoreThanItHas,
     /// Says that it could not do what it was asked.
     Fails,
+    /// Plays the script that its kernel names.
+    AsItsKernel,
 }
+
+/// What stands in a kernel before the name of a script, and what behind it.
+pub(crate) const KERNEL_SCRIPT: [&str; 2] = ["fake-script: ", ";"];
 
 impl Script {
     /// The name of a QEMU that plays it.
@@ -139,8 +144,19 @@ pub(crate) fn play(script: Script) -> ExitCode {
     if arguments.windows(2).any(|pair| pair == ["-M", "none"]) {
         monitor::inspected(script)
     } else {
+        let script = if script == Script::AsItsKernel { of_kernel(&arguments) } else { script };
         guest::play(script, &arguments)
     }
+}
+
+/// The script that the kernel names which this was started with.
+fn of_kernel(arguments: &[String]) -> Script {
+    let at = arguments.iter().position(|word| word == "-kernel").expect("a kernel");
+    let kernel = std::fs::read(&arguments[at + 1]).expect("a kernel that can be read");
+    let kernel = String::from_utf8_lossy(&kernel).into_owned();
+    let [before, behind] = KERNEL_SCRIPT;
+    let name = kernel.split_once(before).and_then(|(_, rest)| Some(rest.split_once(behind)?.0));
+    Script::from_str(name.expect("a kernel made for this"), false).expect("a script of that name")
 }
 
 /// Hangs for ever, and tells those who wait for it.
