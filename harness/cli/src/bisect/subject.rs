@@ -9,7 +9,7 @@ use dmarig_kernels::{Edits, Fragment, Source, Spec};
 use dmarig_model::axes::Accelerator;
 use serde::{Deserialize, Serialize};
 
-use crate::{exit::Failure, host_device::DeviceOptions, options::Selection};
+use crate::{exit::Failure, options::Selection};
 
 /// Which cells of which kernel, and what counts.
 #[derive(Debug, Clone, Args)]
@@ -159,18 +159,13 @@ impl Subject {
             cases: vec![self.case.clone()],
             cells: self.cells.clone(),
             kernels: vec![kernel.to_owned()],
-            modules: None,
-            outer_kernel: None,
             qemus: self.qemu.iter().cloned().collect(),
             accelerator,
             sets: self.sets.clone(),
-            stock_boot: false,
             append: self.append.clone(),
-            adds: Vec::new(),
-            device: DeviceOptions::default(),
             probe_program: self.probe_program.clone(),
-            load: Vec::new(),
             patience: self.patience,
+            ..Selection::default()
         })
     }
 

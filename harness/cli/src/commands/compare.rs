@@ -255,18 +255,12 @@ impl Compare {
         Selection {
             cases: vec![self.case.clone()],
             cells: self.cells.clone(),
-            kernels: Vec::new(),
             modules: self.modules.clone(),
             qemus: self.qemu.iter().filter(|_| !names_qemu).cloned().collect(),
             accelerator: self.accelerator,
             sets,
-            stock_boot: false,
-            append: Vec::new(),
-            adds: Vec::new(),
-            device: crate::host_device::DeviceOptions::default(),
-            probe_program: None,
-            load: Vec::new(),
             patience: self.patience,
+            ..Selection::default()
         }
     }
 

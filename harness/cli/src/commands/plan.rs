@@ -105,7 +105,6 @@ impl Options {
         let cases = if self.cases.is_empty() { vec![named] } else { self.cases };
         Selection {
             cases,
-            cells: Vec::new(),
             kernels: self.kernels,
             modules: self.modules,
             qemus: self.qemus,
@@ -115,10 +114,9 @@ impl Options {
             append: self.append,
             adds: self.adds,
             device: self.device,
-            probe_program: None,
             outer_kernel: self.outer_kernel,
             load: self.load,
-            patience: 1.0,
+            ..Selection::default()
         }
     }
 }
