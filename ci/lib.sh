@@ -31,9 +31,11 @@ os() {
     done
 }
 
-# Everything a build and a guest need. Cargo comes first: without it, nothing is touched.
+# Everything a build and a guest need; with the word `kernels`, also what kernels are built with. Cargo
+# comes first: without it, nothing is touched.
 set_up() {
     need_cargo
+    BUILDS_KERNELS=${1-}
     need_packages
 }
 
@@ -99,6 +101,14 @@ missing() {
     # Cargo reads the system's certificates; minimal images have none.
     [ -n "${SSL_CERT_FILE-}" ] || [ -e /etc/ssl/certs/ca-certificates.crt ] ||
         [ -e /etc/pki/tls/certs/ca-bundle.crt ] || [ -e /etc/ssl/ca-bundle.pem ] || echo certificates
+    [ -n "${BUILDS_KERNELS-}" ] || return 0
+    local tool
+    for tool in make flex bison bc perl git; do
+        have "$tool" || echo "$tool"
+    done
+    have strip || echo binutils
+    # objtool, which goes over each object of a kernel, reads them with it.
+    ! have cc || echo '#include <gelf.h>' | cc -E - >/dev/null 2>&1 || echo libelf
 }
 
 need_packages() {
@@ -120,6 +130,11 @@ need_packages() {
         dnf:libc) names+=(glibc-static) ;;
         zypper:libc) names+=(glibc-devel-static) ;;
         pacman:libc) names+=(glibc) ;;
+        apt-get:libelf) names+=(libelf-dev) ;;
+        dnf:libelf) names+=(elfutils-libelf-devel) ;;
+        zypper:libelf) names+=(libelf-devel) ;;
+        pacman:libelf) names+=(libelf) ;;
+        *:make | *:flex | *:bison | *:bc | *:perl | *:git | *:binutils) names+=("$what") ;;
         *:cc) names+=(gcc) ;;
         *:certificates) names+=(ca-certificates) ;;
         esac

@@ -8,6 +8,7 @@ pub const CASES: &[(&str, &str)] = &[
     ("nested.yaml", include_str!("../nested.yaml")),
     ("passthrough.yaml", include_str!("../passthrough.yaml")),
     ("policies.yaml", include_str!("../policies.yaml")),
+    ("prove.yaml", include_str!("../prove.yaml")),
     ("qemu-functional.yaml", include_str!("../qemu-functional.yaml")),
     ("queued.yaml", include_str!("../queued.yaml")),
     ("smoke.yaml", include_str!("../smoke.yaml")),

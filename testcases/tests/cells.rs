@@ -1,4 +1,5 @@
-//! Each cell as a test of its own: `smoke::` those of the smoke case, `night::` the whole matrix.
+//! Each cell as a test of its own: `smoke::` those of the smoke case, `night::` the whole matrix; and
+//! `prove::`, that kernels with known bugs are caught.
 //!
 //! A test is a `dmarig run` of one cell, so that what passes here is what a user runs. The kernels
 //! are taken from the cache; `ci/test` fetches them.
@@ -22,6 +23,13 @@ const SUITES: &[(&str, &str, &[&str], Option<&str>)] = &[
     ("night", "queued", ALL, NEWEST),
     // Each takes minutes: the oldest and the newest way of the driver.
     ("night", "nested", &["debian-5.10", "debian-7.3"], NEWEST),
+];
+
+/// Proofs on kernels with known bugs: the test, and the words of `dmarig prove`.
+const PROOFS: &[(&str, &[&str])] = &[
+    ("prove::linux-5.10-fix-reverted", &["--kernel=linux-5.10", "--bug=fix-reverted"]),
+    ("night::prove::linux-5.10", &["--kernel=linux-5.10"]),
+    ("night::prove::linux-6.12", &["--kernel=linux-6.12"]),
 ];
 
 const NEWEST: Option<&str> = Some("qemu");
@@ -48,7 +56,18 @@ fn main() -> ExitCode {
             trials.push(Trial::test(name, move || run(&options, &id)));
         }
     }
+    for (name, options) in PROOFS {
+        trials.push(Trial::test(*name, || prove(options)));
+    }
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn prove(options: &[&str]) -> Result<(), Failed> {
+    let words = ["dmarig", "prove"].iter().chain(options).map(OsString::from);
+    match dmarig::run(words) {
+        Exit::Passed => Ok(()),
+        exit => Err(format!("dmarig prove ended with exit code {}", exit.code()).into()),
+    }
 }
 
 fn run(options: &[String], id: &str) -> Result<(), Failed> {

@@ -54,7 +54,11 @@ impl Agent {
     fn try_answer(&mut self, request: Request) -> Result<Reply> {
         Ok(match request {
             Request::Describe(device) => {
-                Reply::Environment(Box::new(environment::describe(self.targets(device)?)?))
+                let targets = self.targets(device)?;
+                if let Device::Nvme | Device::VirtioBlk = device {
+                    self.nodes.iter().for_each(|node| block::touch(node));
+                }
+                Reply::Environment(Box::new(environment::describe(targets)?))
             }
             Request::Run(job) => Reply::Report(Box::new(self.run(&job)?)),
             Request::ReadLog => {

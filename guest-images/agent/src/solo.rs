@@ -53,6 +53,7 @@ fn parse(text: &str) -> Result<(Job, Option<Device>)> {
                 span: options.number("span", 0)?,
                 seed: options.number("seed", 1)?,
                 used: options.number::<u8>("used", 0)? != 0,
+                linger_ms: options.number("linger", 0)?,
             };
             (Job::Block(job), Some(device))
         }
@@ -194,6 +195,7 @@ mod tests {
             span: 0,
             seed: 1,
             used: false,
+            linger_ms: 0,
         };
         assert_eq!((job, device), (Job::Block(expected), Some(Device::VirtioBlk)));
         assert_eq!(parse("idle").unwrap(), (Job::Idle, None));

@@ -16,17 +16,22 @@ use crate::{Error, Result};
 const KEEP_OBJECTS: usize = 2;
 const KEEP_IMAGES: usize = 8;
 const KEEP_TREES: usize = 0;
+const KEEP_BUILT: usize = 24;
 const KEEP_SMALL: usize = 256;
 
-/// A directory with kernels, QEMUs and what was made from them. Several runs may share it, also at once:
+/// A directory with kernels, sources, QEMUs and what was made from them. Several runs may share it, also at once:
 /// whatever appears in it is whole.
 ///
 /// ```text
 /// kernels/NAME.json     what is cached under a recipe's name, and which object has it
 /// qemus/NAME.json       the same of QEMUs, and which tree has it
+/// sources/NAME.json     the same of sources of kernels
+/// built/NAME.json       names of kernels that were built
 /// known/NAME.json       the newest version that the archive was seen to have
 /// objects/ID/           bzImage, config, modules/: unpacked packages, ID from their sha256s
-/// trees/ID/             a QEMU: unpacked packages, and what starts it (launcher.rs)
+/// trees/ID/             a QEMU: unpacked packages, and what starts it (launcher.rs); or a source
+/// vmlinux/ID/           vmlinux, config: a kernel that was built
+/// work/                 what kernels are built in (the crate dmarig-kernels)
 /// images/SHA256/        vmlinux, config: what was unpacked from the bzImage of that hash
 /// paths/ modules/       what was learnt of files outside: hashes, names of modules
 /// initramfs/            packed images
@@ -94,7 +99,7 @@ impl Cache {
     pub fn open(dir: Option<&Path>) -> Result<Cache> {
         let dir = dir.map_or_else(default_dir, |dir| Ok(dir.to_owned()))?;
         let parts = ["kernels", "qemus", "known", "objects", "trees", "images", "paths", "modules"];
-        for part in parts.into_iter().chain(["initramfs"]) {
+        for part in parts.into_iter().chain(["initramfs", "sources", "built", "vmlinux"]) {
             store::create_dir(&dir.join(part))?;
         }
         store::create_dir(&dir.join("locks"))?;
@@ -141,12 +146,15 @@ impl Cache {
         })
     }
 
-    /// Drops a kernel or a QEMU, and what nothing else shares with it. Returns the bytes freed.
+    /// Drops a kernel, a source or a QEMU that was fetched, and what nothing else shares with it. Returns the bytes freed.
     /// Guests that run keep the files they have open.
     pub fn rm(&self, name: &str) -> Result<u64> {
         let _lock = self.commit_lock()?;
         let Some(gone) = self.manifest(name)? else {
-            return self.rm_qemu(name);
+            return match self.rm_source(name)? {
+                Some(freed) => Ok(freed),
+                None => self.rm_qemu(name),
+            };
         };
         store::remove_file(&self.manifest_file(name))?;
         let rest = self.manifests()?;
@@ -170,7 +178,7 @@ impl Cache {
             store::create_dir(&self.dir.join(part))?;
         }
         let kept = self.referenced()?;
-        for part in ["objects", "trees"] {
+        for part in ["objects", "trees", "vmlinux"] {
             let dir = self.dir.join(part);
             let entries = fs::read_dir(&dir).map_err(|e| Error::io("read", &dir, e))?;
             for path in entries.flatten().map(|e| e.path()).filter(|path| !kept.contains(path)) {
@@ -205,17 +213,20 @@ impl Cache {
         store::prune(&self.dir.join("objects"), KEEP_OBJECTS, &kept)?;
         store::prune(&self.dir.join("images"), KEEP_IMAGES, &kept)?;
         store::prune(&self.dir.join("trees"), KEEP_TREES, &kept)?;
+        store::prune(&self.dir.join("vmlinux"), KEEP_BUILT, &kept)?;
         for part in ["paths", "modules", "initramfs"] {
             store::prune(&self.dir.join(part), KEEP_SMALL, &kept)?;
         }
         Ok(())
     }
 
-    /// The objects, images and trees that belong to a name.
+    /// The objects, images, trees and built kernels that belong to a name.
     fn referenced(&self) -> Result<BTreeSet<PathBuf>> {
         let both = |m: &Manifest| [self.object_dir(&m.object), self.image_dir(&m.bzimage_sha256)];
         let mut kept: BTreeSet<_> = self.manifests()?.iter().flat_map(both).collect();
         kept.extend(self.qemu_manifests()?.iter().map(|m| self.tree_dir(&m.tree)));
+        kept.extend(self.source_manifests()?.iter().map(|m| self.tree_dir(&m.tree)));
+        kept.extend(self.built_manifests()?.iter().map(|m| self.built_dir(&m.id)));
         Ok(kept)
     }
 

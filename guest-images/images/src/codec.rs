@@ -77,6 +77,20 @@ impl Codec {
     }
 }
 
+/// What `data` unpacks to where it is compressed in a format that is known here, else `data` itself; at
+/// most `limit` bytes.
+///
+/// # Errors
+/// What is wrong with the stream, or that more comes out of it.
+pub fn unpacked(data: Vec<u8>, limit: u64) -> io::Result<Vec<u8>> {
+    match Codec::detect(&data) {
+        Some(codec) => codec.unpack(&data, data.len(), limit).map_err(|error| {
+            io::Error::new(error.kind(), format!("can't unpack it as {}: {error}", codec.name()))
+        }),
+        None => Ok(data),
+    }
+}
+
 /// The frame that `lz4 -l` writes: a magic number, then blocks of a size and that many bytes. It
 /// has no end mark; in a kernel the four bytes of the unpacked size follow the last block, so a
 /// remainder that holds no whole block is the end.

@@ -181,6 +181,30 @@ pub enum Error {
         /// The recipe's name.
         name: String,
     },
+    /// A recipe's source that isn't in the cache.
+    #[error("the source {name} isn't in the cache. Run `dmarig images fetch {name}`")]
+    SourceNotFetched {
+        /// The recipe's name.
+        name: String,
+    },
+    /// A kernel that isn't built, though there is a source of that name, or was one.
+    #[error(
+        "{name} isn't built. Run `dmarig kernel build {name}`; `dmarig kernel list` tells what is"
+    )]
+    NotBuilt {
+        /// The kernel's name.
+        name: String,
+    },
+    /// A name that a built kernel can't have.
+    #[error(
+        "`{}` can't be the name of a built kernel: letters, digits and `.+-_` only, starting with a letter \
+         or digit, and not the name of a kernel that is fetched. Give another by --name",
+        name.escape_default()
+    )]
+    BadKernelName {
+        /// As given.
+        name: String,
+    },
     /// Packages that make no QEMU that could run.
     #[error(
         "{recipe}: its packages make no QEMU that runs: {reason}. Check `suite`, `base` and `package` of \

@@ -1,4 +1,4 @@
-//! Fetches a recipe's kernel or QEMU: the only part that uses the network.
+//! Fetches a recipe's kernel, source or QEMU: the only part that uses the network.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,12 +24,12 @@ pub struct FetchOptions {
     pub refresh: bool,
 }
 
-/// A kernel or a QEMU that is in the cache now.
+/// A kernel, a source or a QEMU that is in the cache now.
 #[derive(Clone, Debug)]
 pub struct Fetched {
     /// The recipe's name.
     pub name: String,
-    /// As `uname -r` will say in a guest with this kernel; `None` for a QEMU.
+    /// As `uname -r` will say in a guest with this kernel; `None` for a source or a QEMU.
     pub release: Option<String>,
     /// The package's version.
     pub version: String,
@@ -52,7 +52,7 @@ pub(crate) struct Plan {
 pub(crate) type Debs = Vec<(PathBuf, String)>;
 
 impl Cache {
-    /// Fetches the newest version of a recipe's kernel or QEMU, verifies, unpacks and remembers it
+    /// Fetches the newest version of a recipe's kernel, source or QEMU, verifies, unpacks and remembers it
     /// under the recipe's name. The version that was there before loses the name; its files stay for a day
     /// at least, since a run may be using them.
     pub fn fetch(
@@ -96,7 +96,7 @@ impl Cache {
         self.install(recipe, &plan, &debs, progress)
     }
 
-    /// Asks the archive for the newest version of a recipe's kernel or QEMU, and downloads none.
+    /// Asks the archive for the newest version of a recipe's kernel, source or QEMU, and downloads none.
     pub fn newest(
         &self,
         recipe: &Recipe,
@@ -127,6 +127,7 @@ impl Cache {
         root.update(refresh, progress)?;
         let plan = match recipe.kind {
             Kind::Kernel => kernel_plan(&root, recipe)?,
+            Kind::Source => source_plan(&root, recipe)?,
             Kind::Qemu => qemu_plan(&root, recipe)?,
         };
         let known = Known { version: plan.version.clone() };
@@ -135,8 +136,10 @@ impl Cache {
     }
 
     fn already_cached(&self, recipe: &Recipe, plan: &Plan) -> Result<Option<Fetched>> {
-        if recipe.kind == Kind::Qemu {
-            return self.known_qemu(recipe, plan);
+        match recipe.kind {
+            Kind::Kernel => {}
+            Kind::Source => return self.known_source(recipe, plan),
+            Kind::Qemu => return self.known_qemu(recipe, plan),
         }
         let id = object_id(plan.packages.iter().map(|p| p.sha256.as_str()));
         let Some(object) = self.known_object(&id)? else { return Ok(None) };
@@ -158,9 +161,15 @@ impl Cache {
     ) -> Result<Fetched> {
         let what = format!("unpacking {}", recipe.name);
         let bytes = plan.packages.iter().map(|p| p.size).sum();
-        if recipe.kind == Kind::Qemu {
-            let install = || self.install_qemu(recipe, plan, debs, progress);
-            return step(progress, &what, Some(bytes), install);
+        match recipe.kind {
+            Kind::Kernel => {}
+            Kind::Source => {
+                return step(progress, &what, None, || self.install_source(recipe, plan, debs));
+            }
+            Kind::Qemu => {
+                let install = || self.install_qemu(recipe, plan, debs, progress);
+                return step(progress, &what, Some(bytes), install);
+            }
         }
         let manifest = step(progress, &what, None, || {
             let object = self.object(debs)?;
@@ -234,6 +243,22 @@ fn kernel_plan(root: &AptRoot<'_>, recipe: &Recipe) -> Result<Plan> {
     Ok(Plan { version, packages })
 }
 
+/// Follows the meta package to the one that has the source of the newest kernel.
+fn source_plan(root: &AptRoot<'_>, recipe: &Recipe) -> Result<Plan> {
+    let show = |name: &str| {
+        root.show(name)?.ok_or_else(|| no_package(recipe, name, "there is no such package"))
+    };
+    let meta = show(&recipe.package)?;
+    let source = deb822::depends(&meta.depends).find(|name| name.starts_with("linux-source-"));
+    let package = match source {
+        Some(name) => show(name)?,
+        // The recipe names the source itself, which may depend on programs that unpack it.
+        None if meta.name.starts_with("linux-source-") => meta,
+        None => return Err(no_package(recipe, &meta.name, "it depends on no linux-source-*")),
+    };
+    Ok(Plan { version: package.version.clone(), packages: vec![package] })
+}
+
 /// The package with the QEMU, and all that it depends on.
 fn qemu_plan(root: &AptRoot<'_>, recipe: &Recipe) -> Result<Plan> {
     let no_package = || no_package(recipe, &recipe.package, "there is no such package");
@@ -243,7 +268,7 @@ fn qemu_plan(root: &AptRoot<'_>, recipe: &Recipe) -> Result<Plan> {
     Ok(Plan { version: packages[0].version.clone(), packages })
 }
 
-fn no_package(recipe: &Recipe, package: &str, reason: &str) -> Error {
+pub(crate) fn no_package(recipe: &Recipe, package: &str, reason: &str) -> Error {
     Error::NoPackage {
         recipe: recipe.name.clone(),
         suite: recipe.suite.clone(),
@@ -261,7 +286,7 @@ fn download(
     progress: &dyn Progress,
 ) -> Result<Debs> {
     let what = match recipe.kind {
-        Kind::Kernel => &plan.packages[0].name,
+        Kind::Kernel | Kind::Source => &plan.packages[0].name,
         Kind::Qemu => &recipe.name,
     };
     let dir = root.download(what, &plan.packages, progress)?;

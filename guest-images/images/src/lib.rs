@@ -7,11 +7,14 @@
 //!   private apt root, so signatures are verified by apt and no privilege is needed.
 //! - [`Cache::resolve`] turns a name or a path into a [`KernelImage`] that QEMU can boot. It never
 //!   goes to the network, and takes a few milliseconds once a kernel has been seen.
+//! - [`Cache::source`] is a kernel's source, from which another crate builds; what comes out is kept by
+//!   [`Cache::add_built`], and found by the name that [`Cache::name_built`] gives it.
 //! - [`Cache::qemu`] finds a fetched QEMU, which runs with its own libraries on any distribution.
 //! - [`Cache::closure`] orders modules by their dependencies, and [`Cache::pack`] puts them with
 //!   the agent into an initramfs.
 
 mod apt;
+mod built;
 mod cache;
 mod closure;
 mod codec;
@@ -31,11 +34,14 @@ mod progress;
 mod qemu;
 mod recipe;
 mod resolve;
+mod source;
 mod store;
 mod tree;
 
+pub use built::{BuiltKernel, NamedKernel};
 pub use cache::{Cache, CachedKernel};
 pub use closure::ModuleFile;
+pub use codec::unpacked;
 pub use error::Error;
 pub use export::Export;
 pub use fetch::{FetchOptions, Fetched};
@@ -45,6 +51,7 @@ pub use mirror::Mirrors;
 pub use progress::{Progress, Silent};
 pub use qemu::{CachedQemu, QemuTree};
 pub use recipe::{Archive, Kind, Recipe, Recipes};
+pub use source::{CachedSource, SourceTree};
 
 /// What every function here returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -12,7 +12,7 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// The name by which the default QEMU can be called.
 pub(crate) const QEMU_ALIAS: &str = "qemu";
 
-/// How to get one kernel or QEMU from a Debian archive.
+/// How to get one kernel, source or QEMU from a Debian archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipe {
     /// What the user calls it, as in `debian-6.1`.
@@ -26,8 +26,8 @@ pub struct Recipe {
     pub base: Option<String>,
     /// The archive that has the suite.
     pub archive: Archive,
-    /// The meta package whose dependencies lead to the newest image, or the package with the
-    /// QEMU.
+    /// The meta package whose dependencies lead to the newest image or source, or the package with
+    /// the QEMU.
     pub package: String,
     /// Whether it is taken when the user names none.
     pub default: bool,
@@ -40,6 +40,8 @@ pub struct Recipe {
 pub enum Kind {
     /// A kernel, with its modules.
     Kernel,
+    /// The source of a kernel.
+    Source,
     /// A QEMU, with all that it needs to run.
     Qemu,
 }
@@ -58,6 +60,7 @@ pub enum Archive {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipes {
     kernels: Vec<Recipe>,
+    sources: Vec<Recipe>,
     qemus: Vec<Recipe>,
 }
 
@@ -67,6 +70,8 @@ pub struct Recipes {
 struct RawFile {
     #[serde(default)]
     kernels: Option<Vec<RawKernel>>,
+    #[serde(default)]
+    sources: Option<Vec<RawKernel>>,
     #[serde(default)]
     qemus: Option<Vec<RawQemu>>,
 }
@@ -109,8 +114,8 @@ impl Recipes {
             .expect("the embedded recipes are tested")
     }
 
-    /// Reads a user's own file. Its list of kernels replaces the built-in one, and so does its list
-    /// of QEMUs.
+    /// Reads a user's own file. Each of its lists (kernels, sources, QEMUs) replaces the built-in
+    /// one.
     pub fn load(path: &Path) -> Result<Recipes> {
         let text = fs::read_to_string(path).map_err(|e| Error::io("read recipes", path, e))?;
         Recipes::parse(&text, path, Some(Recipes::builtin()))
@@ -119,14 +124,17 @@ impl Recipes {
     fn parse(text: &str, path: &Path, else_take: Option<Recipes>) -> Result<Recipes> {
         let fail = |reason: String| Error::Recipes { path: path.to_owned(), reason };
         let raw: RawFile = serde_yaml::from_str(text).map_err(|e| fail(e.to_string()))?;
-        if raw.kernels.is_none() && raw.qemus.is_none() {
-            return Err(fail("there is neither `kernels` nor `qemus` in it".to_owned()));
+        if raw.kernels.is_none() && raw.sources.is_none() && raw.qemus.is_none() {
+            return Err(fail("there is neither `kernels` nor `sources` nor `qemus` in it".into()));
         }
-        let kernels = raw.kernels.map(|list| list.into_iter().map(Recipe::from).collect());
+        let kernels = raw.kernels.map(|list| recipes_of(list, Kind::Kernel));
+        let sources = raw.sources.map(|list| recipes_of(list, Kind::Source));
         let qemus = raw.qemus.map(|list| list.into_iter().map(Recipe::from).collect());
-        let other = else_take.unwrap_or(Recipes { kernels: Vec::new(), qemus: Vec::new() });
+        let none = Recipes { kernels: Vec::new(), sources: Vec::new(), qemus: Vec::new() };
+        let other = else_take.unwrap_or(none);
         let recipes = Recipes {
             kernels: kernels.unwrap_or(other.kernels),
+            sources: sources.unwrap_or(other.sources),
             qemus: qemus.unwrap_or(other.qemus),
         };
         let problems = problems(&recipes);
@@ -136,6 +144,11 @@ impl Recipes {
     /// The kernel's recipe of that name.
     pub fn get(&self, name: &str) -> Option<&Recipe> {
         self.kernels.iter().find(|r| r.name == name)
+    }
+
+    /// The source's recipe of that name.
+    pub fn source(&self, name: &str) -> Option<&Recipe> {
+        self.sources.iter().find(|r| r.name == name)
     }
 
     /// The QEMU's recipe of that name; `qemu` is the default one.
@@ -161,6 +174,11 @@ impl Recipes {
         self.kernels.iter()
     }
 
+    /// All sources, in the file's order.
+    pub fn sources(&self) -> impl Iterator<Item = &Recipe> {
+        self.sources.iter()
+    }
+
     /// All QEMUs, in the file's order.
     pub fn qemus(&self) -> impl Iterator<Item = &Recipe> {
         self.qemus.iter()
@@ -177,12 +195,13 @@ fn default_of(list: &[Recipe]) -> &Recipe {
     list.iter().find(|r| r.default).unwrap_or(&list[0])
 }
 
-impl From<RawKernel> for Recipe {
-    fn from(raw: RawKernel) -> Recipe {
+fn recipes_of(list: Vec<RawKernel>, kind: Kind) -> Vec<Recipe> {
+    let recipe = |raw: RawKernel| {
         let RawKernel { name, suite, archive, package, default, keyring } = raw;
         let keyring = keyring.unwrap_or_else(|| KEYRING.into());
-        Recipe { name, kind: Kind::Kernel, suite, base: None, archive, package, default, keyring }
-    }
+        Recipe { name, kind, suite, base: None, archive, package, default, keyring }
+    };
+    list.into_iter().map(recipe).collect()
 }
 
 impl From<RawQemu> for Recipe {
@@ -215,7 +234,9 @@ impl Archive {
 fn problems(recipes: &Recipes) -> Vec<String> {
     let mut found = Vec::new();
     let mut names = BTreeSet::from([QEMU_ALIAS]);
-    for (key, list) in [("kernels", &recipes.kernels), ("qemus", &recipes.qemus)] {
+    let lists =
+        [("kernels", &recipes.kernels), ("sources", &recipes.sources), ("qemus", &recipes.qemus)];
+    for (key, list) in lists {
         if list.is_empty() {
             found.push(format!("`{key}` is empty: give at least one"));
         }
@@ -295,7 +316,11 @@ mod tests {
         assert_eq!(recipes.qemu("qemu").unwrap().name, "qemu-11.1");
         assert_eq!(recipes.qemu("qemu-11.1").unwrap().base.as_deref(), Some("trixie"));
         assert!(recipes.qemu("debian-6.1").is_none() && recipes.get("qemu-7.2").is_none());
+        let names: Vec<_> = recipes.sources().map(|r| r.name.as_str()).collect();
+        assert_eq!(names, ["linux-5.10", "linux-6.1", "linux-6.12", "linux-7.3"]);
+        assert!(recipes.source("linux-7.3").is_some() && recipes.get("linux-7.3").is_none());
         assert!(recipes.iter().all(|r| r.kind == Kind::Kernel));
+        assert!(recipes.sources().all(|r| r.kind == Kind::Source));
         assert!(recipes.qemus().all(|r| r.kind == Kind::Qemu));
     }
 
@@ -310,7 +335,7 @@ mod tests {
         let recipes = parse(QEMUS).unwrap();
         assert_eq!(recipes.kernels, Recipes::builtin().kernels);
         assert_eq!(recipes.qemu("qemu"), recipes.qemu("q"));
-        check_refused("{}", &["neither `kernels` nor `qemus`"]);
+        check_refused("{}", &["neither `kernels` nor `sources` nor `qemus`"]);
     }
 
     #[test]
@@ -335,6 +360,8 @@ mod tests {
         check_refused(&QEMUS.replace("base: s", "base: t"), &["base of `q` is its suite"]);
         check_refused(&QEMUS.replace("base:", "bass:"), &["bass", "2"]);
         check_refused(&QEMUS.replace("name: q", "name: qemu"), &["means the default QEMU"]);
+        let both = format!("{KERNELS}{}", KERNELS.replace("kernels", "sources"));
+        check_refused(&both, &["`a` is there twice"]);
         let both = format!("{KERNELS}{}", QEMUS.replace("name: q", "name: a"));
         check_refused(&both, &["`a` is there twice"]);
         let two = QEMUS.lines().nth(1).unwrap().replace("archive", "default: true, archive");

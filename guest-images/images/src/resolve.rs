@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use crate::built::BuiltKernel;
 use crate::codec::Codec;
 use crate::elf::ELF_MAGIC;
 use crate::image::{Image, Object};
@@ -34,7 +35,7 @@ struct Found {
 }
 
 impl Cache {
-    /// Finds the kernel that `spec` names: a recipe's name, or the path of a bzImage, vmlinux,
+    /// Finds the kernel that `spec` names: a recipe's name, a built kernel's, or the path of a bzImage, vmlinux,
     /// .deb or build directory. `modules` is a directory like `/lib/modules/RELEASE` (or above
     /// it), a build tree, or a .deb; without it, they are looked for beside the kernel.
     ///
@@ -80,17 +81,45 @@ impl Cache {
         if self.recipes().get(spec).is_some() {
             return Err(Error::NotFetched { name: spec.to_owned() });
         }
+        if let Some(built) = self.built_named(spec)? {
+            return self.find_built(built);
+        }
         let path = Path::new(spec);
         let meta = match fs::metadata(path) {
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => {
-                let known = self.recipes().names().collect::<Vec<_>>().join(", ");
-                return Err(Error::UnknownKernel { spec: spec.to_owned(), known });
+                return Err(self.unknown(spec)?);
             }
             result => result.map_err(|e| Error::io("read", path, e))?,
         };
         // QEMU may be started elsewhere.
         let path = path.canonicalize().map_err(|e| Error::io("read", path, e))?;
         if meta.is_dir() { self.find_in_dir(&path) } else { self.find_file(&path) }
+    }
+
+    fn unknown(&self, spec: &str) -> Result<Error> {
+        if self.recipes().source(spec).is_some() {
+            return Ok(Error::NotBuilt { name: spec.to_owned() });
+        }
+        let built = self.all_built()?.into_iter().map(|built| built.name);
+        let known: Vec<_> = self.recipes().names().map(str::to_owned).chain(built).collect();
+        Ok(Error::UnknownKernel { spec: spec.to_owned(), known: known.join(", ") })
+    }
+
+    /// A built kernel has everything built in, and its configuration beside it.
+    fn find_built(&self, built: BuiltKernel) -> Result<Found> {
+        let sha256 = self.hash_of(&built.vmlinux)?;
+        let image = self.vmlinux(&built.vmlinux, &sha256)?;
+        let (packages, notes) = (Vec::new(), Vec::new());
+        Ok(Found {
+            image,
+            file: built.vmlinux,
+            sha256,
+            is_bzimage: false,
+            configs: vec![built.config],
+            modules: Vec::new(),
+            packages,
+            notes,
+        })
     }
 
     fn find_file(&self, path: &Path) -> Result<Found> {

@@ -1,13 +1,14 @@
-//! Unpacks whole packages into one tree that can be the root of a system, without dpkg and without
-//! trust in them.
+//! Unpacks whole packages into one tree that can be the root of a system, or a kernel's source,
+//! without dpkg and without trust in them.
 //!
-//! The tree has a merged /usr, whatever the packages have. No entry is written through a link, and
+//! The root of a system has a merged /usr, whatever the packages have. No entry is written through a link, and
 //! no link leads out of the tree, so nothing outside can be read or written by way of it.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use crate::deb::{self, Control};
 use crate::{Error, Result, store};
@@ -24,8 +25,50 @@ const LEFT_OUT: [&str; 7] = ["bug", "doc", "doc-base", "info", "lintian", "local
 #[derive(Debug)]
 pub(crate) struct Tree {
     root: PathBuf,
+    layout: Layout,
     bytes_left: u64,
     entries_left: usize,
+}
+
+/// Where the entries of an archive go.
+#[derive(Clone, Copy, Debug)]
+enum Layout {
+    /// Below the root of a system, with a merged /usr.
+    System,
+    /// Without the directory that all are in, as a kernel's source is packed; what no x86 kernel is
+    /// built from is left out.
+    Source,
+}
+
+impl Layout {
+    /// The place of an entry; `None` when it is left out.
+    fn place<'a>(self, parts: &[&'a str]) -> Option<Vec<&'a str>> {
+        match self {
+            Layout::System => {
+                let place = merged(parts);
+                let left_out =
+                    matches!(&place[..], ["usr", "share", part, ..] if LEFT_OUT.contains(part));
+                (!left_out).then_some(place)
+            }
+            Layout::Source => {
+                let place = parts.get(1..)?;
+                is_built_from(place).then(|| place.to_vec())
+            }
+        }
+    }
+}
+
+/// Whether a file of a kernel's source can matter to a kernel for x86. Half of the source is for
+/// other machines, or for people to read.
+fn is_built_from(place: &[&str]) -> bool {
+    // Those of all machines are read for each.
+    let is_kconfig = place.last().is_some_and(|name| name.starts_with("Kconfig"));
+    match place {
+        ["arch", arch, _, ..] => *arch == "x86" || is_kconfig,
+        ["Documentation", .., name] => is_kconfig || *name == "Makefile",
+        ["tools", "perf" | "testing", ..] => false,
+        _ => true,
+    }
 }
 
 /// The dynamic loader of a QEMU takes these in a path for separators and variables.
@@ -37,10 +80,21 @@ pub(crate) fn check_path(cache: &Path) -> Result<()> {
 }
 
 impl Tree {
-    /// Starts an empty tree in a directory that isn't there yet.
+    /// Starts an empty root of a system, in a directory that isn't there yet.
     pub(crate) fn new(root: &Path) -> Result<Tree> {
+        Tree::empty(root, Layout::System)
+    }
+
+    /// Unpacks the tar of a kernel's source into a directory that isn't there yet. Its files keep
+    /// their times, by which `make` tells what is new. `archive` is where the tar is from.
+    pub(crate) fn unpack_source(root: &Path, archive: &Path, tar: &mut dyn Read) -> Result<()> {
+        Tree::empty(root, Layout::Source)?.unpack_data(archive, tar)
+    }
+
+    fn empty(root: &Path, layout: Layout) -> Result<Tree> {
         store::create_dir(root)?;
-        Ok(Tree { root: root.to_owned(), bytes_left: MAX_TOTAL, entries_left: MAX_ENTRIES })
+        let root = root.to_owned();
+        Ok(Tree { root, layout, bytes_left: MAX_TOTAL, entries_left: MAX_ENTRIES })
     }
 
     /// Adds a package's files.
@@ -85,16 +139,13 @@ impl Tree {
         let Some(parts) = deb::relative_parts(name) else {
             return Ok(Some("leaves the directory it is unpacked into"));
         };
-        let place = merged(&parts);
+        let Some(place) = self.layout.place(&parts) else { return Ok(None) };
         let kind = entry.header().entry_type();
         // A link from `lib` to `usr/lib` comes with `finish`.
         let made_later = kind.is_symlink() && matches!(&parts[..], [top] if MERGED.contains(top));
         let Some((_, parents)) = place.split_last().filter(|_| !made_later) else {
             return Ok(None);
         };
-        if matches!(&place[..], ["usr", "share", part, ..] if LEFT_OUT.contains(part)) {
-            return Ok(None);
-        }
         if !self.make_dirs(if kind.is_dir() { &place } else { parents })? {
             return Ok(Some("lies below a link or a file"));
         }
@@ -109,9 +160,12 @@ impl Tree {
                 let Some(to) = link_target(above, &to) else {
                     return Ok(Some("is a link out of the directory it is unpacked into"));
                 };
-                make(deb, &target, symlink(relative(parents, &merged(&to)), &target))?;
+                // What it leads to may have been left out.
+                let Some(to) = self.layout.place(&to) else { return Ok(None) };
+                make(deb, &target, symlink(relative(parents, &to), &target))?;
             } else {
-                let Some(source) = deb::relative_parts(&to).and_then(|to| self.file(&merged(&to)))
+                let Some(source) =
+                    deb::relative_parts(&to).and_then(|to| self.file(&self.layout.place(&to)?))
                 else {
                     return Ok(Some("is a second name of no file of the package"));
                 };
@@ -168,7 +222,15 @@ impl Tree {
         let mut file = make(deb, target, File::create_new(target))?;
         deb::copy(entry, &mut file, deb, target)?;
         let mode = fs::Permissions::from_mode(if runs { 0o755 } else { 0o644 });
-        file.set_permissions(mode).map_err(|e| Error::io("write", target, e))
+        file.set_permissions(mode).map_err(|e| Error::io("write", target, e))?;
+        if let Layout::Source = self.layout {
+            let seconds = entry.header().mtime().map_err(|e| Error::bad_deb(deb, e))?;
+            // Times of the far future would overflow; no archive has them.
+            let seconds = Duration::from_secs(seconds.min(u64::from(u32::MAX)));
+            file.set_modified(SystemTime::UNIX_EPOCH + seconds)
+                .map_err(|e| Error::io("write", target, e))?;
+        }
+        Ok(())
     }
 }
 
@@ -307,6 +369,37 @@ mod tests {
         assert_eq!(mode("usr/bin/a") & 0o7777, 0o755);
         assert_eq!(mode("usr/lib/x/ld.so") & 0o7777, 0o644);
         assert!(!root.join("usr/share/doc").exists() && !root.join("usr/share/man").exists());
+    }
+
+    #[test]
+    fn a_source_loses_its_top_and_what_is_not_built_from() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("root");
+        let tar = tar_of(&[
+            ("linux-9/", Directory, ""),
+            ("linux-9/Makefile", Regular, "all:"),
+            ("linux-9/arch/Kconfig", Regular, "config"),
+            ("linux-9/arch/x86/boot/a.c", Regular, "int a;"),
+            ("linux-9/arch/mips/crypto/Kconfig", Regular, "config"),
+            ("linux-9/arch/arm/boot/a.c", Regular, "int a;"),
+            ("linux-9/scripts/x86", Symlink, "../arch/x86"),
+            ("linux-9/scripts/arm", Symlink, "../arch/arm/boot"),
+            ("linux-9/Documentation/Kconfig", Regular, "config"),
+            ("linux-9/Documentation/a.rst", Regular, "words"),
+        ]);
+        Tree::unpack_source(&root, Path::new("x.tar.xz"), &mut &tar[..]).unwrap();
+        let kept = ["Makefile", "arch/Kconfig", "scripts/x86/boot/a.c", "Documentation/Kconfig"];
+        for name in kept.into_iter().chain(["arch/mips/crypto/Kconfig"]) {
+            assert!(root.join(name).is_file(), "{name}");
+        }
+        for name in ["arch/arm", "scripts/arm", "Documentation/a.rst", "linux-9"] {
+            assert!(fs::symlink_metadata(root.join(name)).is_err(), "{name}");
+        }
+        let modified = fs::metadata(root.join("Makefile")).unwrap().modified().unwrap();
+        assert_eq!(modified, SystemTime::UNIX_EPOCH, "the time in the archive");
+        let out = tar_of(&[("linux-9/a", Symlink, "../../outside")]);
+        let refused = Tree::unpack_source(&dir.path().join("b"), Path::new("x"), &mut &out[..]);
+        assert!(matches!(refused, Err(Error::UnsafeDeb { .. })));
     }
 
     #[track_caller]

@@ -186,6 +186,9 @@ pub struct BlockJob {
     pub seed: u64,
     /// Whether the disk came with nobody knows what, and not with zeros.
     pub used: bool,
+    /// Time that the guest is left alone after the last request, in milliseconds: what the kernel
+    /// puts off belongs to the window too.
+    pub linger_ms: u32,
 }
 
 /// Frames with verified contents.

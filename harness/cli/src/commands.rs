@@ -1,15 +1,24 @@
 //! The commands.
 
+mod analyze;
+mod bisect;
+pub(crate) mod bisect_step;
 mod cells;
+mod compare;
 mod doctor;
 mod images;
 mod judge;
+mod kernel;
 mod plan;
 mod probe;
+mod prove;
 mod run;
 mod schema;
 
 use clap::Subcommand;
+
+pub(crate) use self::kernel::Bar;
+pub(crate) use self::{compare::Limit, run::meta as run_meta};
 
 use crate::{
     exit::{Exit, Failure},
@@ -27,10 +36,22 @@ pub(crate) enum Command {
     Plan(#[command(flatten)] plan::Plan),
     /// Judge a recorded run again, by its own cases or by these
     Judge(#[command(flatten)] judge::Judge),
-    /// Fetch, list and remove guest kernels
+    /// Compare two kernels, QEMUs or variants in turn, or two recorded runs
+    Compare(#[command(flatten)] compare::Compare),
+    /// Say what a kernel log from anywhere, or that of a recorded run, tells of the IOMMU
+    Analyze(#[command(flatten)] analyze::Analyze),
+    /// Find the commit that broke a cell, or made a metric worse
+    Bisect(#[command(flatten)] Box<bisect::Bisect>),
+    /// Judge the checked out revision, with exit codes for `git bisect run`
+    BisectStep(#[command(flatten)] Box<bisect_step::BisectStep>),
+    /// Fetch, list and remove guest kernels, their sources, and QEMUs
     Images(#[command(flatten)] images::Images),
+    /// Build guest kernels from source; list and remove them
+    Kernel(#[command(flatten)] kernel::Kernel),
     /// Say what this host can run, with the evidence, and what will be skipped
     Doctor(#[command(flatten)] doctor::Doctor),
+    /// Prove the rig on kernels with known bugs: each must be caught, and the good kernel not blamed
+    Prove(#[command(flatten)] prove::Prove),
     /// Serve the device of one guest over vfio-user; the rig starts it by itself
     #[command(hide = true)]
     Probe(#[command(flatten)] probe::Probe),
@@ -45,8 +66,14 @@ pub(crate) fn dispatch(command: Command, words: Vec<String>) -> Result<Exit, Fai
         Command::Cells(cells) => cells.execute(),
         Command::Plan(plan) => plan.execute(),
         Command::Judge(judge) => judge.execute(),
+        Command::Compare(compare) => compare.execute(words),
+        Command::Analyze(analyze) => analyze.execute(),
+        Command::Bisect(bisect) => bisect.execute(words),
+        Command::BisectStep(step) => step.execute(words),
         Command::Images(images) => images.execute(),
+        Command::Kernel(kernel) => kernel.execute(),
         Command::Doctor(doctor) => doctor.execute(),
+        Command::Prove(prove) => prove.execute(words),
         Command::Probe(probe) => probe.execute(),
         Command::Schema(schema) => schema.execute(),
     }

@@ -4,13 +4,21 @@ use dmarig_model::observation::Outcome;
 
 /// The list of exit codes, as `--help` shows it.
 pub(crate) const HELP: &str = "\
-Exit codes of `run` and `judge`:
-  0    all cells that ran passed
-  1    a cell failed or timed out
+Exit codes of `run`, `judge` and `compare`:
+  0    all cells that ran passed; a comparison found nothing worse than its limit
+  1    a cell failed or timed out; a candidate is worse than the limit
   2    bad usage, or a mistake in a case file
   3    a cell errored: the rig's fault or the host's, nothing is said of the kernel
   4    nothing ran
   130  interrupted
+
+Exit codes of `analyze`: 0 nothing is odd, 1 something is, 2 bad usage, 3 the log can't be read,
+4 there is no kernel log in it.
+Exit codes of `bisect`: 0 the guilty commit was found and confirmed, 1 it could not be told from others,
+2 bad usage, or an end is not what it is said to be, 3 the rig's fault or the host's, 4 an end can't be
+judged, 130 interrupted; after 3 and 130 `--resume` goes on.
+Exit codes of `bisect-step`, for `git bisect run`: 0 good, 1 bad, 125 can't be tested (it does not build or
+boot, or is not decided), 128 the rig's fault or the host's, 129 bad usage, 130 interrupted.
 
 Settings from the environment: DMARIG_MIRROR, DMARIG_SECURITY_MIRROR (package mirrors),
 DMARIG_CACHE, DMARIG_RUNS (directories), DMARIG_QEMU, DMARIG_LOG (debug output).";
@@ -28,6 +36,8 @@ pub enum Exit {
     Errored,
     /// Nothing ran.
     Nothing,
+    /// A revision that says nothing, for `git bisect run`.
+    Untestable,
     /// Stopped by the user.
     Interrupted,
 }
@@ -42,6 +52,7 @@ impl Exit {
             Self::Usage => 2,
             Self::Errored => 3,
             Self::Nothing => 4,
+            Self::Untestable => 125,
             Self::Interrupted => 130,
         }
     }

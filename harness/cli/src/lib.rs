@@ -1,11 +1,13 @@
 //! The `dmarig` command line: which cells to run, on what, in which order, and how their outcome
 //! is told. The work itself is in the other crates.
 
+mod bisect;
 mod cases;
 mod commands;
 mod exit;
 mod host;
 mod host_device;
+mod interleave;
 mod nested;
 mod options;
 mod prepare;
@@ -28,7 +30,19 @@ struct Cli {
 
 /// Runs the command line, program name first, and gives the process' exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> std::process::ExitCode {
-    run(arguments).into()
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if !for_git(&arguments) {
+        return run(arguments).into();
+    }
+    // A panic's own exit code would be a verdict to git.
+    let exit = std::panic::catch_unwind(|| run(arguments)).unwrap_or(Exit::Errored);
+    commands::bisect_step::git_code(exit).into()
+}
+
+/// Whether git reads the exit code, as far as words that may be wrong tell.
+fn for_git(arguments: &[OsString]) -> bool {
+    let words = arguments.iter().skip(1).take_while(|word| *word != "--");
+    words.into_iter().any(|word| word == commands::bisect_step::NAME)
 }
 
 /// Runs the command line, program name first, and tells how it ended.

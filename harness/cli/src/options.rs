@@ -21,6 +21,29 @@ pub(crate) struct Places {
     pub(crate) recipes: Option<PathBuf>,
 }
 
+impl Default for Selection {
+    /// What a command line without options gives, but for the case.
+    fn default() -> Self {
+        Self {
+            cases: Vec::new(),
+            cells: Vec::new(),
+            kernels: Vec::new(),
+            modules: None,
+            qemus: Vec::new(),
+            accelerator: Accelerator::Auto,
+            sets: Vec::new(),
+            stock_boot: false,
+            append: Vec::new(),
+            adds: Vec::new(),
+            device: DeviceOptions::default(),
+            probe_program: None,
+            outer_kernel: None,
+            load: Vec::new(),
+            patience: 1.0,
+        }
+    }
+}
+
 /// Which cells, on what.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Selection {

@@ -1,5 +1,7 @@
 //! How a run is told: live on standard error, then as a table, JSON or JUnit.
 
+mod analysis;
+mod comparison;
 mod device;
 mod junit;
 mod live;
@@ -11,6 +13,8 @@ use dmarig_model::{matrix::Cell, text::shown};
 use dmarig_rig::guest::Stage;
 
 pub(crate) use self::{
+    analysis::analysis,
+    comparison::{comparison_markdown, comparison_table, quantity},
     junit::junit,
     live::{Lines, Live},
     sweep::{sweep_lines, sweep_picture},

@@ -9,5 +9,5 @@ pub use comparison::{
 };
 pub use record::{
     CaseText, CellRecord, HostFacts, LoadError, RECORD_SCHEMA, Recorder, RunMeta, StoredRun,
-    runs_directory,
+    new_name, runs_directory,
 };

@@ -77,6 +77,12 @@ pub fn runs_directory() -> Option<PathBuf> {
     Some(state.join("dmarig/runs"))
 }
 
+/// A name for something that begins now: it sorts by time, and two of one second differ.
+#[must_use]
+pub fn new_name() -> String {
+    new_id(Timestamp::now())
+}
+
 /// Writes one run's record.
 #[derive(Debug)]
 pub struct Recorder {

@@ -166,6 +166,9 @@ pub struct BlockWorkload {
     pub span: Size,
     /// What the order of blocks and their contents follow from.
     pub seed: u64,
+    /// Time for which the guest is left alone after the last request, at most a minute: what the
+    /// kernel puts off, as the flush of a batch, then belongs to the window too.
+    pub linger: Option<Limit>,
 }
 
 impl Default for BlockWorkload {
@@ -178,6 +181,7 @@ impl Default for BlockWorkload {
             threads: 1,
             span: Size(0),
             seed: 1,
+            linger: None,
         }
     }
 }
@@ -400,6 +404,9 @@ impl Case {
                     span: block.span.0,
                     seed: block.seed,
                     used: axes.passthrough == Passthrough::Host,
+                    linger_ms: block.linger.map_or(0, |linger| {
+                        u32::try_from(linger.0.as_millis()).unwrap_or(u32::MAX)
+                    }),
                 })
             }
             // An override can bring in a device that the case has no work for.

@@ -69,6 +69,24 @@ per_axis! {
 }
 
 impl AxisSets {
+    /// Axes with a value that no guest can have, and what they take.
+    pub(crate) fn out_of_range(&self) -> Vec<(Axis, &'static str)> {
+        let mut wrong = Vec::new();
+        if self.smp.iter().any(|cpus| !(1..=255).contains(cpus)) {
+            wrong.push((Axis::Smp, "a guest has 1 to 255 CPUs"));
+        }
+        let memory = 128 << 20..=1 << 40;
+        if self.memory.iter().any(|size| size.0 % (1 << 20) != 0 || !memory.contains(&size.0)) {
+            wrong.push((Axis::Memory, "a guest has whole MiB of memory, 128MiB to 1TiB"));
+        }
+        for (axis, names) in [(Axis::Kernel, &self.kernel), (Axis::Qemu, &self.qemu)] {
+            if names.iter().any(|name| name.trim().is_empty()) {
+                wrong.push((axis, "an empty name"));
+            }
+        }
+        wrong
+    }
+
     /// The axes that have values.
     #[must_use]
     pub fn given(&self) -> Vec<Axis> {

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     axes::{Accelerator, Axes},
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Whether a line must stand in the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Presence {
     /// It must.
@@ -68,6 +68,10 @@ pub struct Rule {
     /// Page-selective invalidations of maps, per map (with caching mode on).
     #[serde(default)]
     pub psi_per_map: Option<Bound>,
+    /// Ranges that are mapped for the first time in the window, beyond as many as are mapped at once,
+    /// per unmap (with caching mode on).
+    #[serde(default)]
+    pub new_ranges_per_unmap: Option<Bound>,
     /// Domain-selective invalidations per thousand unmaps.
     #[serde(default, rename = "dsi-per-1000-unmaps")]
     pub dsi_per_1000_unmaps: Option<Bound>,
@@ -196,12 +200,13 @@ pub(crate) struct CountCheck {
 }
 
 /// Every check of a count. Each is a metric of that name, too.
-pub(crate) const COUNT_CHECKS: [CountCheck; 16] = [
+pub(crate) const COUNT_CHECKS: [CountCheck; 17] = [
     CountCheck { name: "psi", bound: |rule| rule.psi },
     CountCheck { name: "dsi", bound: |rule| rule.dsi },
     CountCheck { name: "global", bound: |rule| rule.global },
     CountCheck { name: "psi-per-unmap", bound: |rule| rule.psi_per_unmap },
     CountCheck { name: "psi-per-map", bound: |rule| rule.psi_per_map },
+    CountCheck { name: "new-ranges-per-unmap", bound: |rule| rule.new_ranges_per_unmap },
     CountCheck { name: "dsi-per-1000-unmaps", bound: |rule| rule.dsi_per_1000_unmaps },
     CountCheck { name: "device-iotlb-per-unmap", bound: |rule| rule.device_iotlb_per_unmap },
     CountCheck {

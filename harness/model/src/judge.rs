@@ -21,7 +21,7 @@ mod proof;
 mod ratio;
 
 pub use passed_through::attacks_of;
-pub(crate) use proof::group_types;
+pub(crate) use proof::{group_types, policy_of, turned_off};
 pub use ratio::judge_ratios;
 
 /// Rule named by checks that every cell has.
@@ -282,7 +282,11 @@ fn warning(rules: &[&Rule], observation: &Observation, facts: &LogFacts) -> Opti
         Presence::Any => return None,
     };
     // A record that was overwritten may have been the warning.
-    let (held, found) = if !present && lost > 0 {
+    let times = facts.warnings.len();
+    let (held, found) = if times > 1 && presence == Presence::Present {
+        // Kernels say it once, by a flag or by the policy that it leaves behind.
+        (Held::No, format!("present {times} times"))
+    } else if !present && lost > 0 {
         (Held::NotSeen, format!("not in what is left of the log ({lost} records lost)"))
     } else if present == (presence == Presence::Present) {
         (Held::Yes, expected.to_owned())

@@ -2,6 +2,7 @@
 //! thought of that. Everything here is a pure function of its arguments: no files, no processes,
 //! no clock.
 
+pub mod analysis;
 pub mod axes;
 pub mod case;
 pub mod coherence;

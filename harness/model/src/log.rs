@@ -1,6 +1,6 @@
 //! What a kernel log says: the patterns live in `data/log-patterns.yaml`.
 
-use std::sync::LazyLock;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use dmarig_wire::LogRecord;
 use regex::{Captures, Regex, RegexSet};
@@ -20,6 +20,9 @@ const MAX_FINDINGS: usize = 100;
 
 /// Lines after a finding that are kept with it.
 const CONTEXT: usize = 4;
+
+/// Most IOMMUs of one log; machines have a dozen.
+const MAX_UNITS: usize = 256;
 
 /// Records around a finding within which a call trace belongs to it.
 const TRACE_NEAR: usize = 64;
@@ -148,6 +151,18 @@ pub enum Access {
     Interrupt,
 }
 
+impl Access {
+    /// The word in reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Interrupt => "interrupt",
+        }
+    }
+}
+
 /// Something that a kernel log must not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
@@ -159,6 +174,17 @@ pub struct Finding {
     pub text: String,
     /// The next few lines, escaped.
     pub context: Vec<String>,
+}
+
+/// One IOMMU of several, as the log tells of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unit {
+    /// Capability register.
+    pub cap: Option<u64>,
+    /// Extended capability register.
+    pub ecap: Option<u64>,
+    /// `Queued` or `Register based`.
+    pub invalidation: Option<String>,
 }
 
 /// What a kernel log says.
@@ -176,11 +202,13 @@ pub struct LogFacts {
     pub enabled: bool,
     /// Whether the driver said that it is up.
     pub success: bool,
-    /// Capability register, as printed at boot.
+    /// Each IOMMU that the log names, by its number: `dmar0` is 0. At most 256.
+    pub units: BTreeMap<u32, Unit>,
+    /// Capability register of the first one, as printed at boot.
     pub cap: Option<u64>,
-    /// Extended capability register, as printed at boot.
+    /// Extended capability register of the first one, as printed at boot.
     pub ecap: Option<u64>,
-    /// `Queued` or `Register based`.
+    /// `Queued` or `Register based`, of the first one.
     pub invalidation: Option<String>,
     /// `xapic` or `x2apic`.
     pub interrupt_remapping: Option<String>,
@@ -281,7 +309,7 @@ pub fn warning_spellings() -> impl Iterator<Item = (&'static str, &'static Versi
 }
 
 /// A record's text without the time stamp (and the caller's id) that a console puts before it.
-fn message(text: &str) -> &str {
+pub(crate) fn message(text: &str) -> &str {
     static STAMP: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(r"^(?:<\d+>)?\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? ?").expect("a pattern of ours")
     });
@@ -357,7 +385,7 @@ fn fact(facts: &mut LogFacts, text: &str, index: usize, record: &LogRecord) {
     let word = |pattern: &Pattern| {
         pattern.0.captures(text).and_then(|found| Some(found.get(1)?.as_str().to_owned()))
     };
-    if !text.contains("DMAR") && !text.starts_with("iommu: ") {
+    if !["DMAR", "iommu: ", "dmar: ", "IOMMU"].iter().any(|word| text.contains(word)) {
         return;
     }
     if patterns.warning.is_match(text) && facts.warnings.len() < MAX_FINDINGS {
@@ -369,10 +397,19 @@ fn fact(facts: &mut LogFacts, text: &str, index: usize, record: &LogRecord) {
         facts.policy = Some(mode);
         facts.policy_line = Some(seen());
     } else if let Some(found) = patterns.facts.registers.0.captures(text) {
-        facts.cap = u64::from_str_radix(&found[1], 16).ok();
-        facts.ecap = u64::from_str_radix(&found[2], 16).ok();
-    } else if let Some(kind) = word(&patterns.facts.invalidation) {
-        facts.invalidation = Some(kind);
+        let register = |name| u64::from_str_radix(&found[name], 16).ok();
+        let (cap, ecap) = (register("cap"), register("ecap"));
+        if let Some(unit) = unit(facts, &found["unit"]) {
+            (unit.cap, unit.ecap) = (cap, ecap);
+        }
+        facts.cap = facts.cap.or(cap);
+        facts.ecap = facts.ecap.or(ecap);
+    } else if let Some(found) = patterns.facts.invalidation.0.captures(text) {
+        let how = found["how"].to_owned();
+        facts.invalidation.get_or_insert_with(|| how.clone());
+        if let Some(unit) = unit(facts, &found["unit"]) {
+            unit.invalidation = Some(how);
+        }
     } else if let Some(mode) = word(&patterns.facts.interrupt_remapping) {
         facts.interrupt_remapping = Some(mode);
     } else if patterns.facts.enabled.0.is_match(text) {
@@ -380,10 +417,23 @@ fn fact(facts: &mut LogFacts, text: &str, index: usize, record: &LogRecord) {
     } else if patterns.facts.success.0.is_match(text) {
         facts.success = true;
     } else if facts.faults.len() < MAX_FINDINGS
-        && let Some(found) = patterns.faults.iter().find_map(|fault| fault.0.captures(text))
+        && let Some(fault) = fault_in(text, index, record)
     {
-        facts.faults.push(fault(&found, seen()));
+        facts.faults.push(fault);
     }
+}
+
+/// The IOMMU of that number, unless there are too many of them to be true.
+fn unit<'a>(facts: &'a mut LogFacts, number: &str) -> Option<&'a mut Unit> {
+    let number = number.parse().ok()?;
+    let room = facts.units.len() < MAX_UNITS || facts.units.contains_key(&number);
+    room.then(|| facts.units.entry(number).or_default())
+}
+
+/// The DMA fault that a line of a record tells of.
+pub(crate) fn fault_in(text: &str, index: usize, record: &LogRecord) -> Option<Fault> {
+    let found = PATTERNS.faults.iter().find_map(|fault| fault.0.captures(text))?;
+    Some(fault(&found, Seen { record: index, line: line(record) }))
 }
 
 fn fault(found: &Captures<'_>, seen: Seen) -> Fault {

@@ -184,6 +184,9 @@ pub fn parse_override(text: &str, into: &mut AxisSets) -> Result<(), MatrixError
     if !sets.repeated().is_empty() {
         return Err(bad("a value stands twice".to_owned()));
     }
+    if let Some((_, what)) = sets.out_of_range().first() {
+        return Err(bad((*what).to_owned()));
+    }
     if let Some(axis) = sets.given().into_iter().find(|axis| into.count(*axis) > 0) {
         return Err(bad(format!("{axis} was given before: write all values in one list")));
     }

@@ -133,6 +133,11 @@ impl Counted {
             "psi-per-unmap" => per(trace.psi, unmaps),
             "psi-per-map" if self.maps_invalidate => per(trace.psi_opening, maps),
             "psi-per-map" => Ok(0.0),
+            // As many as are open at once must be new.
+            "new-ranges-per-unmap" if self.maps_invalidate => {
+                per(trace.psi_new.saturating_sub(trace.psi_open_at_most), unmaps)
+            }
+            "new-ranges-per-unmap" => Err(NoCount::NoData),
             "dsi-per-1000-unmaps" => per(trace.dsi * 1000, unmaps),
             "device-iotlb-per-unmap" => per(trace.device_iotlb, unmaps),
             "page-walk-entries-per-unmap" => per(trace.page_walk_entries, unmaps),
@@ -210,6 +215,8 @@ fn add(mut a: TraceCounts, b: TraceCounts) -> TraceCounts {
     a.psi += b.psi;
     a.psi_opening += b.psi_opening;
     a.psi_closing += b.psi_closing;
+    a.psi_new += b.psi_new;
+    a.psi_open_at_most = a.psi_open_at_most.max(b.psi_open_at_most);
     a.dsi += b.dsi;
     a.global += b.global;
     a.wait += b.wait;

@@ -4,7 +4,7 @@
 //! runs this very program, hands the disk over to VFIO as it would a real device, and boots the
 //! inner guest: the one that the cell is about. So the path for real hardware is run without any.
 
-use crate::axes::{Accelerator, Axes, Axis, Device, Passthrough, Policy, ScalableMode, Toggle};
+use crate::axes::{Accelerator, Axes, Axis, Passthrough};
 
 /// The kernel of outer guests where none is named: it has to have VFIO.
 pub const OUTER_KERNEL: &str = "debian-6.12";
@@ -29,15 +29,8 @@ const IN_A_VIRTUAL_MACHINE: f64 = 4.0;
 /// Settings of the outer guest of a cell.
 #[must_use]
 pub fn outer(axes: &Axes, kernel: &str) -> Axes {
+    // Without caching mode, with batching, and with an emulated NVMe controller.
     Axes {
-        caching_mode: Toggle::Off,
-        policy: Policy::Lazy,
-        device: Device::Nvme,
-        passthrough: Passthrough::None,
-        live_mappings: 0,
-        pt: Toggle::On,
-        scalable_mode: ScalableMode::Off,
-        device_iotlb: Toggle::Off,
         // The inner one's addresses have to fit.
         aw_bits: axes.aw_bits,
         // One for QEMU's own threads beside the inner guest's.
@@ -46,6 +39,7 @@ pub fn outer(axes: &Axes, kernel: &str) -> Axes {
         kernel: kernel.to_owned(),
         qemu: axes.qemu.clone(),
         accelerator: axes.accelerator,
+        ..Axes::default()
     }
 }
 
@@ -64,7 +58,11 @@ pub fn words(axes: &Axes) -> Vec<String> {
     let set = Axis::ALL
         .into_iter()
         .filter(|axis| !own.contains(axis) && (*axis != Axis::AwBits || inner.aw_bits.is_some()));
-    set.flat_map(|axis| ["--set".to_owned(), format!("{axis}={}", axis.value(&inner))]).collect()
+    let value = |axis: Axis| match axis {
+        Axis::Memory => format!("{}MiB", inner.memory_mib),
+        _ => axis.value(&inner),
+    };
+    set.flat_map(|axis| ["--set".to_owned(), format!("{axis}={}", value(axis))]).collect()
 }
 
 /// How much longer than usual the inner guest may take, by the outer one's accelerator.
@@ -80,6 +78,7 @@ pub const fn patience(outer: Accelerator) -> f64 {
 mod tests {
     use super::*;
     use crate::{
+        axes::Toggle,
         case::Case,
         conditions::AxisSets,
         matrix::{cells, parse_override},

@@ -322,6 +322,12 @@ pub struct TraceCounts {
     pub psi_closing: u64,
     /// Of them, those that came when more ranges were open than are kept track of.
     pub psi_unattributed: u64,
+    /// Of those that opened a range, how many were the first of the window for theirs.
+    #[serde(default)]
+    pub psi_new: u64,
+    /// Most ranges that were open at once.
+    #[serde(default)]
+    pub psi_open_at_most: u64,
     /// Domain-selective IOTLB invalidations, PASID-selective ones included.
     pub dsi: u64,
     /// Global IOTLB invalidations.

@@ -53,6 +53,8 @@ pub struct TraceCounter {
     /// By domain and PASID (none: [`NO_PASID`]).
     open: HashMap<(u16, u32), Open>,
     open_total: usize,
+    /// Ranges that were opened in this window.
+    seen: HashSet<(u16, u32, u64, u8)>,
     /// The beginning of a line whose end has not come yet.
     partial: Vec<u8>,
     windows: Vec<(u64, TraceCounts)>,
@@ -92,6 +94,7 @@ impl TraceCounter {
         let number = std::str::from_utf8(mark).ok().and_then(|text| text.trim().parse().ok());
         self.open.clear();
         self.open_total = 0;
+        self.seen.clear();
         let counts = std::mem::take(&mut self.counts);
         match number {
             Some(number) => self.windows.push((number, counts)),
@@ -205,6 +208,10 @@ impl TraceCounter {
             open.insert(range);
             self.open_total += 1;
             self.counts.psi_opening += 1;
+            self.counts.psi_open_at_most = self.counts.psi_open_at_most.max(self.open_total as u64);
+            if self.seen.len() < MAX_OPEN && self.seen.insert((of.0, of.1, range.0, range.1)) {
+                self.counts.psi_new += 1;
+            }
         } else {
             self.counts.psi_unattributed += 1;
         }

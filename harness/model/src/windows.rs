@@ -94,6 +94,19 @@ pub fn planned(case: &Case, axes: &Axes, kernel: Option<Version>) -> Vec<Planned
     first.into_iter().chain(twins).collect()
 }
 
+/// Windows on these sides, in this order: for one who has an order of his own.
+#[must_use]
+pub fn on_sides(windows: impl IntoIterator<Item = (WindowKind, Side)>) -> Vec<PlannedWindow> {
+    let planned = windows.into_iter().map(|(kind, side)| {
+        let group_type = match side {
+            Side::Own => STRICT,
+            Side::Control => BATCHED,
+        };
+        PlannedWindow { kind, group_type: Some(group_type.to_owned()) }
+    });
+    planned.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

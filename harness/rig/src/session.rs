@@ -189,7 +189,17 @@ impl Session {
             _ = process.exited() => return Err(died(&mut process, probe.as_mut()).await),
             () = interrupted(interrupt.clone()) => return Err(End::Interrupted),
         };
-        let (qmp, events) = opened.map_err(|error| host_fault(&error))?;
+        let (qmp, events) = match opened {
+            Ok(opened) => opened,
+            // A monitor that is closed mostly means that QEMU is ending, and its end says more.
+            Err(error) => {
+                let ending = tokio::time::timeout(launch.deadlines.end, process.exited());
+                return Err(match ending.await {
+                    Ok(_) => died(&mut process, probe.as_mut()).await,
+                    Err(_) => host_fault(&error),
+                });
+            }
+        };
         let vitals = Vitals::new(process, probe, console, events, interrupt);
         let agent = AgentLink::new(agent);
         Ok(Self { vitals, qmp, agent, trace, probe: link, _workdir: workdir })

@@ -283,6 +283,18 @@ impl Sequence {
         (!self.over()).then_some(Turn { number: self.pairs, order: self.order })
     }
 
+    /// The pairs up to the next look, of which the first is due: for one who has to say beforehand what
+    /// is run. Empty when none is due.
+    #[must_use]
+    pub fn batch(&self) -> Vec<Turn> {
+        let look = self.rule.looks.iter().find(|look| **look > self.pairs);
+        let Some(look) = look.filter(|_| !self.over()) else { return Vec::new() };
+        let (mut stream, mut order) = (self.stream.clone(), self.order);
+        let turn =
+            |number| Turn { number, order: std::mem::replace(&mut order, draw(&mut stream)) };
+        (self.pairs..*look).map(turn).collect()
+    }
+
     /// Takes the pair that was due.
     ///
     /// # Errors

@@ -19,6 +19,7 @@ fn job() -> BlockJob {
         span: 0,
         seed: 42,
         used: false,
+        linger_ms: 0,
     }
 }
 

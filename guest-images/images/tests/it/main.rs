@@ -7,4 +7,5 @@ mod network;
 mod packages;
 mod qemus;
 mod repository;
+mod sources;
 mod synthetic;

@@ -115,12 +115,17 @@ impl Repository {
 
     /// A cache with these recipes of QEMUs, each the inside of a YAML mapping.
     pub(crate) fn cache(&self, name: &str, recipes: &[&str]) -> Cache {
+        self.cache_of("qemus", name, recipes)
+    }
+
+    /// A cache with these recipes of a kind, by its key in a list of recipes.
+    pub(crate) fn cache_of(&self, key: &str, name: &str, recipes: &[&str]) -> Cache {
         let keyring = self.path("keyring.gpg");
         let lines = recipes.iter().map(|recipe| {
             format!("  - {{{recipe}, archive: debian, keyring: {}}}\n", keyring.display())
         });
         let file = self.path("recipes.yaml");
-        fs::write(&file, format!("qemus:\n{}", lines.collect::<String>())).unwrap();
+        fs::write(&file, format!("{key}:\n{}", lines.collect::<String>())).unwrap();
         let cache = Cache::open(Some(&self.path(name))).unwrap();
         cache.with_recipes(Recipes::load(&file).unwrap())
     }

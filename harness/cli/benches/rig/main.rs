@@ -37,6 +37,10 @@ fn main() {
     if wanted("memory") {
         memory(&rig);
     }
+    // Kernels must have been built for it.
+    if asked.iter().any(|word| word == "kernels") {
+        kernels(&rig);
+    }
 }
 
 /// The binary under measurement, with a place of its own for records.
@@ -143,6 +147,24 @@ fn boot(rig: &Rig) {
     let bare = Bare::like(&rig.observation(&document), "");
     let ratios = pairs(|| rig.run(&cell).0, || bare.run());
     show("judged cell / bare QEMU with the stock bzImage", &ratios, ..=0.45);
+}
+
+/// A kernel of ours against the distribution's of the same version: from QEMU's start to the agent's
+/// first words.
+fn kernels(rig: &Rig) {
+    for (ours, stock) in [("linux-5.10", "debian-5.10"), ("linux-6.12", "debian-6.12")] {
+        let boot = |kernel: &str| {
+            let (_, document) = rig.run(&["run", "boot", "--kernel", kernel]);
+            let observation = rig.observation(&document);
+            let phases = observation["phases"].as_array().expect("phases");
+            let until = ["spawn", "firmware", "kernel", "agent"];
+            let counted =
+                phases.iter().filter(|phase| until.iter().any(|name| phase["name"] == *name));
+            counted.map(|phase| phase["us"].as_f64().expect("a time")).sum::<f64>()
+        };
+        let ratios = pairs(|| boot(ours), || boot(stock));
+        show(&format!("{ours} / {stock}, from QEMU's start to the agent"), &ratios, Some(0.50));
+    }
 }
 
 /// Two guests at once against the sum of the cells' own times.

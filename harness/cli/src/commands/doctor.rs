@@ -12,7 +12,6 @@ use crate::{
     cases::open_cache,
     exit::{Exit, Failure},
     host,
-    host_device::DeviceOptions,
     options::{Places, Selection},
     prepare::Preparer,
 };
@@ -46,7 +45,7 @@ impl Doctor {
         for candidate in dmarig_hostdev::Host::real().candidates() {
             println!("device    {candidate}");
         }
-        let selection = self.selection();
+        let selection = Selection::default();
         let (_sender, interrupted) = watch::channel(false);
         let say = |text: &str| eprintln!("{text}");
         let mut preparer = Preparer::new(&cache, &selection, None, interrupted, &say);
@@ -62,26 +61,6 @@ impl Doctor {
         let named = if qemu == DEFAULT_QEMU { String::new() } else { format!(" --qemu {qemu}") };
         println!("\nready: `dmarig run{named}` boots the smoke case");
         Ok(Exit::Passed)
-    }
-
-    fn selection(&self) -> Selection {
-        Selection {
-            cases: Vec::new(),
-            cells: Vec::new(),
-            kernels: Vec::new(),
-            modules: None,
-            qemus: Vec::new(),
-            accelerator: Accelerator::Auto,
-            sets: Vec::new(),
-            stock_boot: false,
-            append: Vec::new(),
-            adds: Vec::new(),
-            device: DeviceOptions::default(),
-            probe_program: None,
-            outer_kernel: None,
-            load: Vec::new(),
-            patience: 1.0,
-        }
     }
 
     /// Prints the kernels that are cached; gives their names, the default one first.

@@ -28,11 +28,11 @@ pub(crate) struct Images {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Fetch kernels and QEMUs, verified by their distribution's signed index
+    /// Fetch kernels, sources and QEMUs, verified by their distribution's signed index
     Fetch(Fetch),
-    /// List the kernels and QEMUs there are recipes for, and which are in the cache
+    /// List the kernels, sources and QEMUs there are recipes for, and which are in the cache
     List,
-    /// Remove kernels and QEMUs from the cache
+    /// Remove kernels, sources and QEMUs from the cache
     Rm {
         /// Names, as `list` shows them
         #[arg(required = true, value_name = "NAME")]
@@ -45,18 +45,31 @@ struct Fetch {
     /// Names, as `list` shows them; `qemu` is the default QEMU [default: the default kernel]
     #[arg(value_name = "NAME")]
     names: Vec<String>,
-    /// All that there are recipes for, kernels and QEMUs
+    /// All kernels and QEMUs that there are recipes for
     #[arg(long, conflicts_with = "names")]
     all: bool,
     /// Ask the archive for news even where its index was read in the last hours
     #[arg(long)]
     refresh: bool,
+    #[command(flatten)]
+    mirrors: MirrorOptions,
+}
+
+/// Where packages come from.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct MirrorOptions {
     /// Mirror of the distribution's archive [default: the system's own apt configuration]
     #[arg(long, value_name = "URL", env = "DMARIG_MIRROR", hide_env = true)]
     mirror: Option<String>,
     /// Mirror of its security archive [default: the system's own apt configuration]
     #[arg(long, value_name = "URL", env = "DMARIG_SECURITY_MIRROR", hide_env = true)]
     security_mirror: Option<String>,
+}
+
+impl MirrorOptions {
+    pub(crate) fn mirrors(&self) -> Mirrors {
+        Mirrors { debian: self.mirror.clone(), security: self.security_mirror.clone() }
+    }
 }
 
 impl Images {
@@ -81,7 +94,8 @@ impl Fetch {
         let recipes = cache.recipes();
         let mut wanted = Vec::new();
         for name in &self.names {
-            let recipe = recipes.get(name).or_else(|| recipes.qemu(name)).ok_or_else(|| {
+            let recipe = recipes.get(name).or_else(|| recipes.source(name));
+            let recipe = recipe.or_else(|| recipes.qemu(name)).ok_or_else(|| {
                 let names: Vec<&str> = all(cache).map(|recipe| recipe.name.as_str()).collect();
                 Failure::usage(anyhow!(
                     "there is no recipe for `{name}`; there are {}",
@@ -91,12 +105,11 @@ impl Fetch {
             wanted.push(recipe);
         }
         if self.all {
-            wanted = all(cache).collect();
+            wanted = recipes.iter().chain(recipes.qemus()).collect();
         } else if wanted.is_empty() {
             wanted.push(recipes.default_recipe());
         }
-        let mirrors = Mirrors { debian: self.mirror, security: self.security_mirror };
-        let options = FetchOptions { mirrors, refresh: self.refresh };
+        let options = FetchOptions { mirrors: self.mirrors.mirrors(), refresh: self.refresh };
         for recipe in wanted {
             let fetched = cache.fetch(recipe, &options, &Bars::default())?;
             let how =
@@ -111,7 +124,8 @@ impl Fetch {
 
 /// Kernels first.
 fn all(cache: &Cache) -> impl Iterator<Item = &Recipe> {
-    cache.recipes().iter().chain(cache.recipes().qemus())
+    let recipes = cache.recipes();
+    recipes.iter().chain(recipes.sources()).chain(recipes.qemus())
 }
 
 /// What the list tells of something that is in the cache.
@@ -133,6 +147,14 @@ fn list(cache: &Cache) -> Result<Exit, Failure> {
         release: kernel.release,
         size: kernel.size,
         fetched: kernel.fetched,
+    }));
+    rows.extend(cache.sources()?.into_iter().map(|source| Row {
+        name: source.tree.name,
+        version: source.tree.version,
+        newest: source.newest,
+        release: "source".to_owned(),
+        size: source.size,
+        fetched: source.fetched,
     }));
     rows.extend(cache.qemus()?.into_iter().map(|qemu| Row {
         name: qemu.tree.name,
@@ -178,7 +200,7 @@ fn list(cache: &Cache) -> Result<Exit, Failure> {
 
 /// Progress bars on standard error; where that is no terminal, a line a step.
 #[derive(Default)]
-struct Bars {
+pub(crate) struct Bars {
     bar: Mutex<RefCell<Option<ProgressBar>>>,
 }
 

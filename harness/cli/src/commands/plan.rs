@@ -105,7 +105,6 @@ impl Options {
         let cases = if self.cases.is_empty() { vec![named] } else { self.cases };
         Selection {
             cases,
-            cells: Vec::new(),
             kernels: self.kernels,
             modules: self.modules,
             qemus: self.qemus,
@@ -115,10 +114,9 @@ impl Options {
             append: self.append,
             adds: self.adds,
             device: self.device,
-            probe_program: None,
             outer_kernel: self.outer_kernel,
             load: self.load,
-            patience: 1.0,
+            ..Selection::default()
         }
     }
 }
@@ -137,7 +135,7 @@ fn solo(job: &Job) -> String {
         Job::Idle => write!(text, "idle"),
         Job::Block(job) => write!(
             text,
-            "block,device={},ops={},block-size={},queue-depth={},read-percent={},threads={},span={},seed={},used={}",
+            "block,device={},ops={},block-size={},queue-depth={},read-percent={},threads={},span={},seed={},used={}{}",
             device(job.device),
             job.ops,
             job.block_size,
@@ -146,7 +144,8 @@ fn solo(job: &Job) -> String {
             job.threads,
             job.span,
             job.seed,
-            u8::from(job.used)
+            u8::from(job.used),
+            if job.linger_ms > 0 { format!(",linger={}", job.linger_ms) } else { String::new() }
         ),
         Job::Net(job) => write!(
             text,

@@ -169,17 +169,22 @@ pub(crate) fn tell(
             report::table(&cells, &Footing { width, colour, again, logs, sweeps: &sweeps })
         }
     };
-    let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        // A reader that has gone, as `| head` does, is no error.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
-        written => written.context("can't write the results to standard output")?,
-    }
+    print(&text)?;
     if let Some(path) = &output.junit {
         let xml = report::junit(&cells)?;
         std::fs::write(path, xml).with_context(|| format!("can't write {}", path.display()))?;
     }
     Ok(())
+}
+
+/// Writes results to standard output.
+pub(super) fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        // A reader that has gone, as `| head` does, is no error.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written.context("can't write the results to standard output")?),
+    }
 }
 
 /// Draws a sweep into the run's directory.
@@ -194,7 +199,7 @@ fn picture(sweep: &Sweep, directory: &Path) -> Result<(), Failure> {
 }
 
 /// Returns when the user insists; the first time it only tells the run.
-async fn listen(interrupt: &watch::Sender<bool>) {
+pub(crate) async fn listen(interrupt: &watch::Sender<bool>) {
     let (Ok(mut int), Ok(mut term)) =
         (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {
@@ -213,7 +218,7 @@ async fn listen(interrupt: &watch::Sender<bool>) {
     }
 }
 
-fn meta(selected: &Selected, command: Vec<String>) -> RunMeta {
+pub(crate) fn meta(selected: &Selected, command: Vec<String>) -> RunMeta {
     RunMeta {
         schema: RECORD_SCHEMA,
         id: String::new(),

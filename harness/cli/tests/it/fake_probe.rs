@@ -10,7 +10,7 @@ use std::{
 };
 
 use clap::ValueEnum;
-use dmarig_model::probe::{ProbeCounts, Reply, Request, Stale};
+use dmarig_model::probe::{ProbeCounts, Reply, Request, Stale, Tables};
 
 use crate::fake_qemu::{file_name, of_this_process};
 
@@ -84,6 +84,10 @@ pub(crate) fn play(script: ProbeScript) -> ExitCode {
                 }
             }
             Request::End => end(script),
+            // A machine that translates nothing has no tables.
+            Request::Compare { .. } => {
+                say(&Reply::Compared { tables: Tables::PassThrough, coherence: None });
+            }
             Request::Shadow | Request::Attack { .. } => say(&Reply::Failed { what: "no".into() }),
         }
     }

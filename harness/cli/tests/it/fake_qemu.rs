@@ -32,6 +32,8 @@ const PREFIX: &str = "fake-qemu-";
 pub(crate) enum Script {
     /// A good guest.
     Passes,
+    /// As that, and its workload takes a fifth more time.
+    IsSlow,
     /// Tells of a version from long ago.
     IsOld,
     /// Dies when it is asked what it can do.
@@ -44,6 +46,8 @@ pub(crate) enum Script {
     Dies,
     /// As that, after much that is no reason.
     DiesAfterManyWords,
+    /// Dies when it has connected, some time after it has closed its channels.
+    DiesWhenConnected,
     /// Never connects.
     NeverConnects,
     /// Speaks something else than QMP.
@@ -102,7 +106,12 @@ pub(crate) enum Script {
     ClaimsMoreThanItHas,
     /// Says that it could not do what it was asked.
     Fails,
+    /// Plays the script that its kernel names.
+    AsItsKernel,
 }
+
+/// What stands in a kernel before the name of a script, and what behind it.
+pub(crate) const KERNEL_SCRIPT: [&str; 2] = ["fake-script: ", ";"];
 
 impl Script {
     /// The name of a QEMU that plays it.
@@ -135,8 +144,19 @@ pub(crate) fn play(script: Script) -> ExitCode {
     if arguments.windows(2).any(|pair| pair == ["-M", "none"]) {
         monitor::inspected(script)
     } else {
+        let script = if script == Script::AsItsKernel { of_kernel(&arguments) } else { script };
         guest::play(script, &arguments)
     }
+}
+
+/// The script that the kernel names which this was started with.
+fn of_kernel(arguments: &[String]) -> Script {
+    let at = arguments.iter().position(|word| word == "-kernel").expect("a kernel");
+    let kernel = std::fs::read(&arguments[at + 1]).expect("a kernel that can be read");
+    let kernel = String::from_utf8_lossy(&kernel).into_owned();
+    let [before, behind] = KERNEL_SCRIPT;
+    let name = kernel.split_once(before).and_then(|(_, rest)| Some(rest.split_once(behind)?.0));
+    Script::from_str(name.expect("a kernel made for this"), false).expect("a script of that name")
 }
 
 /// Hangs for ever, and tells those who wait for it.

@@ -2,7 +2,10 @@
 //! one clear message, the right end state, the documented exit code, nothing left behind, and no
 //! other cell harmed.
 
+mod analyzing;
+mod bisecting;
 mod cases;
+mod compare;
 mod disks;
 mod fake_probe;
 mod fake_qemu;
@@ -56,6 +59,23 @@ fn main() -> ExitCode {
             a_case_file_of_ten_megabytes_is_refused,
             bombs_are_refused,
             words_that_are_wrong_are_refused;
+        compare:
+            two_qemus_are_run_in_turn_and_judged,
+            a_side_that_comes_to_nothing_stops_it,
+            recorded_runs_are_compared_and_not_judged,
+            what_can_not_be_compared_is_told;
+        analyzing:
+            logs_are_told_with_their_exit_codes,
+            packed_and_piped_logs_are_read,
+            a_recorded_runs_logs_are_read,
+            hostile_logs_steer_no_terminal;
+        bisecting:
+            the_guilty_commit_is_found_and_the_clone_left_as_it_was,
+            killed_and_gone_on_with_it_finds_the_same,
+            trouble_of_the_host_blames_nobody,
+            wrong_words_are_told_before_anything_is_built,
+            steps_speak_gits_language,
+            git_bisect_run_finds_the_same;
         kernels:
             what_is_no_kernel_harms_no_other_cell,
             what_a_kernel_lacks_is_told_by_name,

@@ -323,7 +323,12 @@ pub(crate) const EM_AARCH64: u16 = 183;
 
 /// An ELF file that says that it is a kernel, with the note by which QEMU finds its PVH entry.
 pub(crate) fn vmlinux(machine: u16) -> Vec<u8> {
-    let text = format!("{:4096}\0Linux version 6.1.0-fake (me@here) #1\0", "");
+    vmlinux_with(machine, "")
+}
+
+/// As that, with these words in it.
+pub(crate) fn vmlinux_with(machine: u16, words: &str) -> Vec<u8> {
+    let text = format!("{:4096}\0Linux version 6.1.0-fake (me@here) #1\0{words}\0", "");
     let note = [&[4u8, 0, 0, 0, 4, 0, 0, 0, 18, 0, 0, 0][..], b"Xen\0", &[0, 0, 0, 1]].concat();
     let segments: [(u32, &[u8]); 2] = [(1, text.as_bytes()), (4, &note)];
     let mut file = b"\x7fELF\x02\x01\x01".to_vec();

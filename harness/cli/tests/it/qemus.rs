@@ -89,6 +89,7 @@ pub(crate) fn one_that_is_too_old() {
 pub(crate) fn one_that_dies() {
     check(Script::Dies, "", "errored", LAST_WORDS);
     check(Script::DiesAfterManyWords, "", "errored", LAST_WORDS);
+    check(Script::DiesWhenConnected, "", "errored", LAST_WORDS);
     check(Script::DiesInWorkload, "", "errored", LAST_WORDS);
     check(Script::Aborts, "", "errored", "signal 6");
 }

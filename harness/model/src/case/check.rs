@@ -108,6 +108,9 @@ fn workload(workload: &WorkloadFile, at: &mut At<'_>) {
         between(block.queue_depth.into(), 1, 1024, at, "queue-depth");
         between(block.threads.into(), 1, 64, at, "threads");
         between(block.read_percent.into(), 0, 100, at, "read-percent");
+        if let Some(linger) = block.linger.filter(|linger| linger.0.as_secs() > 60) {
+            at.key("linger").wrong(format!("{} s is more than a minute", linger.0.as_secs()));
+        }
         let least = size.saturating_mul(block.threads.into());
         if block.span.0 != 0 && block.span.0 < least {
             at.key("span").wrong(format!(
@@ -152,21 +155,8 @@ fn axes(axes: &AxisSets, at: &mut At<'_>) {
         let what = "a value that stands in this list already";
         at.key(axis.name()).index(index).wrong(what);
     }
-    if axes.smp.iter().any(|cpus| !(1..=255).contains(cpus)) {
-        at.key("smp").wrong("a guest has 1 to 255 CPUs");
-    }
-    let most = 1 << 40;
-    if axes
-        .memory
-        .iter()
-        .any(|size| size.0 % (1 << 20) != 0 || !(128 << 20..=most).contains(&size.0))
-    {
-        at.key("memory").wrong("a guest has whole MiB of memory, 128MiB to 1TiB");
-    }
-    for (axis, names) in [(Axis::Kernel, &axes.kernel), (Axis::Qemu, &axes.qemu)] {
-        if names.iter().any(|name| name.trim().is_empty()) {
-            at.key(axis.name()).wrong("an empty name");
-        }
+    for (axis, what) in axes.out_of_range() {
+        at.key(axis.name()).wrong(what);
     }
     if axes.size() > MAX_CELLS {
         at.wrong(format!("{} cells; a case has at most {MAX_CELLS}", axes.size()));

@@ -189,7 +189,7 @@ fn shape(guest: &Environment, axes: &Axes, kernel: Option<Version>) -> Vec<Strin
 }
 
 /// Whether a kernel command line turns the IOMMU off. What comes last goes.
-fn turned_off(cmdline: &str) -> bool {
+pub(crate) fn turned_off(cmdline: &str) -> bool {
     let (mut driver, mut all) = (false, false);
     for word in cmdline.split_ascii_whitespace() {
         match word.split_once('=') {
@@ -211,7 +211,7 @@ fn turned_off(cmdline: &str) -> bool {
 
 /// The policy that a kernel command line asks for, in that kernel's words: before 5.15 the Intel
 /// driver does not look at `iommu.strict`.
-fn policy_of(cmdline: &str, kernel: Option<Version>) -> Policy {
+pub(crate) fn policy_of(cmdline: &str, kernel: Option<Version>) -> Policy {
     let heeds_strict = kernel.is_none_or(|kernel| kernel >= HEEDS_IOMMU_STRICT);
     let mut policy = Policy::Lazy;
     let mut passthrough = false;

@@ -1,5 +1,6 @@
 //! The model as its users see it.
 
+mod analysis;
 mod case_files;
 mod document;
 mod judge;

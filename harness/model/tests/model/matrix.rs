@@ -96,6 +96,9 @@ fn bad_overrides_say_what_would_be_right() {
             &["policy=lazy", "policy=strict"],
             "`policy=strict`: policy was given before: write all values in one list",
         ),
+        (&["smp=0"], "`smp=0`: a guest has 1 to 255 CPUs"),
+        // Bytes, where MiB were meant.
+        (&["memory=512"], "`memory=512`: a guest has whole MiB of memory, 128MiB to 1TiB"),
         (&["smp=x"], "`smp=x`: found string \"x\", expected a whole number"),
         (
             &["caching-mode=off", "policy=passthrough"],

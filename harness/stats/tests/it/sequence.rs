@@ -119,6 +119,20 @@ fn the_order_is_the_seeds_and_a_pair_is_due_until_it_was_made() {
 }
 
 #[test]
+fn a_batch_is_what_will_be_due_up_to_a_look() {
+    let mut sequence = sequence(5, vec![metric(Better::Lower, None)]);
+    for size in [8, 4, 8, 10] {
+        let batch = sequence.batch();
+        assert_eq!(batch.len(), size);
+        for turn in batch {
+            assert_eq!(sequence.due(), Some(turn));
+            sequence.add(&Pair { candidate: vec![1.0], baseline: vec![1.0] }).unwrap();
+        }
+    }
+    assert_eq!(sequence.batch(), []);
+}
+
+#[test]
 fn a_pair_without_ratios_is_refused_whole() {
     let both = vec![metric(Better::Lower, None), metric(Better::Higher, None)];
     let mut sequence = sequence(1, both);

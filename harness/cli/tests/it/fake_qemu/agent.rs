@@ -103,7 +103,8 @@ impl Agent {
                 };
                 *unmaps += ops;
                 self.trace(ops);
-                Reply::Report(Box::new(report(ops)))
+                let elapsed_ns = if script == Script::IsSlow { 1_200_000 } else { 1_000_000 };
+                Reply::Report(Box::new(report(ops, elapsed_ns)))
             }
             (Request::ReadLog, script) => {
                 // It does end, at more bytes than a kernel can hold and in fewer pieces than it may.
@@ -114,6 +115,9 @@ impl Agent {
                 Reply::Log(Log { records: vec![record], lost: 0, more: endless })
             }
             (Request::SetGroupType { .. }, _) => Reply::GroupType { rebound: false },
+            (Request::ListFiles(_) | Request::ReadFile { .. }, _) => {
+                Reply::Failed { what: "there are no files".into() }
+            }
             (Request::PowerOff, _) => Reply::Bye,
         }
     }
@@ -159,7 +163,7 @@ impl Agent {
     }
 }
 
-fn report(ops: u64) -> Report {
+fn report(ops: u64, elapsed_ns: u64) -> Report {
     Report {
         interface: Interface::IoUring,
         ops,
@@ -168,7 +172,7 @@ fn report(ops: u64) -> Report {
         bytes: ops << 16,
         errors: 0,
         lost: 0,
-        elapsed_ns: 1_000_000,
+        elapsed_ns,
         latency: None,
         problems: Vec::new(),
         corrupt: 0,

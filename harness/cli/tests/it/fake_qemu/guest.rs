@@ -7,6 +7,7 @@ use std::{
     os::unix::net::UnixStream,
     process::ExitCode,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use serde_json::{Value, json};
@@ -132,6 +133,11 @@ pub(super) fn play(script: Script, arguments: &[String]) -> ExitCode {
             hang()
         }
         Script::IsMute => hang(),
+        Script::DiesWhenConnected => {
+            drop(channels);
+            std::thread::sleep(Duration::from_millis(300));
+            die()
+        }
         _ => {}
     }
     // Handlers stay for the rest of the process.

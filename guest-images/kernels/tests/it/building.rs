@@ -1,0 +1,124 @@
+use std::fs;
+
+use dmarig_images::{Boot, ConfigValue};
+use dmarig_kernels::{Error, Fault};
+
+use crate::small_source::{Place, Told, configured, edited};
+
+#[test]
+fn a_kernel_is_built_once_and_found_by_its_name() {
+    let place = Place::new();
+    let spec = place.spec(None);
+    let built = place.build(&spec).unwrap();
+    assert!(!built.already_cached);
+    assert_eq!((built.made, built.kernel.release.as_str()), (3, "9.9.9-small"));
+    let phases: Vec<_> = built.phases.iter().map(|phase| phase.name).collect();
+    assert_eq!(phases, ["source", "configure", "compile", "keep"]);
+    assert!(place.build(&spec).unwrap().already_cached);
+
+    place.cache.name_built("mine", &built.kernel.id).unwrap();
+    let image = place.cache.resolve("mine", None).unwrap();
+    assert_eq!((image.boot, image.release.as_str()), (Boot::Pvh, "9.9.9-small"));
+    assert_eq!(image.config.unwrap().get("CONFIG_INTEL_IOMMU"), ConfigValue::Yes);
+    let names: Vec<_> =
+        place.cache.all_built().unwrap().into_iter().map(|named| named.name).collect();
+    assert_eq!(names, ["mine"]);
+    assert!(place.cache.rm_built("mine").unwrap() > 0);
+    assert!(place.cache.resolve("mine", None).is_err());
+    // Somebody who takes it away does not harm the next build: its objects are still there.
+    let again = place.build(&spec).unwrap();
+    assert_eq!((again.already_cached, again.made), (false, 0));
+}
+
+#[test]
+fn an_edit_compiles_what_it_changes_and_is_taken_back() {
+    let place = Place::new();
+    let good = place.spec(None);
+    let told = Told::default();
+    let first = place.build_told(&good, &told).unwrap();
+    assert_eq!(told.total.get(), None);
+    let bug = edited(&good, "bug", "a.c", "return 1", "return 2");
+    let told = Told::default();
+    let bad = place.build_told(&bug, &told).unwrap();
+    // One file, and the link; how many there are is known by now.
+    assert_eq!((bad.made, told.total.get()), (2, Some(3)));
+    assert_ne!(first.kernel.id, bad.kernel.id);
+    assert_ne!(fs::read(&first.kernel.vmlinux).unwrap(), fs::read(&bad.kernel.vmlinux).unwrap());
+    assert!(bad.kernel.about.iter().any(|line| line == "edits: bug"));
+    // Another bug elsewhere: the first one's file is as it was.
+    let other = edited(&good, "other", "kernel.c", "a();", "a(); a();");
+    assert_eq!(place.build(&other).unwrap().made, 3);
+    assert_eq!(
+        fs::read_to_string(place.source().join("a.c")).unwrap(),
+        "int a(void) { return 1; }\n"
+    );
+    let both = edited(&other, "bug", "a.c", "return 1", "return 2");
+    assert_eq!(place.build(&both).unwrap().made, 2);
+}
+
+#[test]
+fn what_does_not_build_is_the_sources_fault_and_tells_its_first_error() {
+    let place = Place::new();
+    let good = place.spec(None);
+    let broken = edited(&good, "broken", "a.c", "return 1", "return x + y");
+    let error = place.build(&broken).unwrap_err();
+    assert_eq!(error.fault(), Fault::Source);
+    let text = error.to_string();
+    assert!(text.contains("a.c:1:") && text.contains("error: 'x' undeclared"), "{text}");
+    assert!(!text.contains("***"), "{text}");
+    // Linking is building too.
+    let unlinked = edited(&good, "unlinked", "a.c", "return 1", "int b(void); return b()");
+    let error = place.build(&unlinked).unwrap_err();
+    assert!(
+        matches!(&error, Error::DoesNotBuild { first, .. } if first.contains("`b'")),
+        "{error}"
+    );
+    // The next one is not harmed.
+    place.build(&good).unwrap();
+}
+
+#[test]
+fn what_the_host_breaks_is_the_hosts_fault() {
+    let place = Place::new();
+    let line =
+        "\t@echo \"cc1: fatal error: can't write a.o: No space left on device\" >&2; exit 1\n";
+    let text = fs::read_to_string(place.source().join("Makefile")).unwrap();
+    place.write("Makefile", &text.replace("\t@echo '  LD", &format!("{line}\t@echo '  LD")));
+    let error = place.build(&place.spec(None)).unwrap_err();
+    assert!(matches!(error, Error::BuildBroke { .. }), "{error}");
+    assert_eq!(error.fault(), Fault::Host);
+}
+
+#[test]
+fn an_option_that_is_lost_is_told_with_what_it_lacks() {
+    let place = Place::new();
+    let spec = configured(&place.spec(None), "CONFIG_MISSING=y\nCONFIG_LOST=y\n");
+    let error = place.build(&spec).unwrap_err();
+    assert_eq!(error.fault(), Fault::Source);
+    let text = error.to_string();
+    assert!(text.contains("CONFIG_MISSING=y: needs `OUTER` (here OUTER=n)"), "{text}");
+    assert!(text.contains("CONFIG_LOST=y: this kernel has no such option"), "{text}");
+    let optional = configured(&place.spec(None), "# optional: later\nCONFIG_MISSING=y\n");
+    place.build(&optional).unwrap();
+}
+
+#[test]
+fn another_configuration_is_another_kernel_with_objects_of_its_own() {
+    let place = Place::new();
+    let plain = place.build(&place.spec(None)).unwrap();
+    let spec = configured(&place.spec(None), "CONFIG_OTHER=y\n");
+    assert_eq!(spec.name(), "source+mine");
+    let other = place.build(&spec).unwrap();
+    assert_ne!(plain.kernel.id, other.kernel.id);
+    assert_eq!(other.made, 3);
+}
+
+#[test]
+fn an_anchor_that_is_not_there_is_told_before_anything_is_made() {
+    let place = Place::new();
+    let spec = edited(&place.spec(None), "bug", "a.c", "return 7", "return 8");
+    let told = Told::default();
+    let error = place.build_told(&spec, &told).unwrap_err();
+    assert!(error.to_string().contains("bug: in a.c the text to find stands nowhere"), "{error}");
+    assert_eq!(told.made.get(), 0);
+}

@@ -1,0 +1,102 @@
+//! Cells of a kernel, run and recorded as `dmarig run` does.
+
+use std::path::PathBuf;
+
+use dmarig_bisect::Trouble;
+use dmarig_history::{CaseText, RECORD_SCHEMA, Recorder, RunMeta};
+use dmarig_images::Cache;
+use dmarig_model::sweep::Sweep;
+use tokio::sync::watch;
+
+use super::{hearing::Hearing, subject::Subject};
+use crate::{
+    cases::{Selected, select},
+    exit::Failure,
+    host,
+    options::Selection,
+    prepare::Preparer,
+    report::Lines,
+    scheduler::{self, Ended, compare},
+};
+
+/// Cells that have ended, and where their record is.
+pub(crate) struct Ran {
+    pub(crate) ended: Vec<Ended>,
+    pub(crate) record: String,
+}
+
+/// Where guests run and are recorded.
+pub(crate) struct Guests {
+    pub(crate) cache: Cache,
+    pub(crate) runs: PathBuf,
+    pub(crate) words: Vec<String>,
+}
+
+impl Guests {
+    /// What the subject selects, on a kernel; a mistake in it is the user's.
+    pub(crate) fn select(
+        &self,
+        subject: &Subject,
+        kernel: &str,
+    ) -> Result<(Selection, Selected), Failure> {
+        let selection = subject.selection(kernel)?;
+        let selected = select(&selection, &self.cache)?;
+        Ok((selection, selected))
+    }
+
+    /// Runs them; those of a measurement one at a time.
+    pub(crate) fn run(
+        &self,
+        subject: &Subject,
+        kernel: &str,
+        hearing: &mut Hearing,
+    ) -> Result<Ran, Trouble> {
+        let host = |failure: Failure| Trouble::Host(format!("{:#}", failure.error));
+        let (selection, selected) = self.select(subject, kernel).map_err(host)?;
+        let interrupted = hearing.interrupted();
+        let alone = subject.metric.is_some();
+        let work = self.cells(&selection, &selected, interrupted, alone);
+        let ran = hearing.run(work).ok_or(Trouble::Interrupted)?;
+        if hearing.is_stopped() {
+            return Err(Trouble::Interrupted);
+        }
+        ran.map_err(host)
+    }
+
+    async fn cells(
+        &self,
+        selection: &Selection,
+        selected: &Selected,
+        interrupted: watch::Receiver<bool>,
+        alone: bool,
+    ) -> Result<Ran, Failure> {
+        let mut meta = RunMeta {
+            schema: RECORD_SCHEMA,
+            id: String::new(),
+            started: 0,
+            dmarig: env!("CARGO_PKG_VERSION").to_owned(),
+            command: self.words.clone(),
+            host: host::facts(),
+            cases: selected
+                .cases
+                .iter()
+                .map(|case| CaseText { file: case.file.clone(), text: case.text.clone() })
+                .collect(),
+        };
+        let mut recorder = Recorder::create(&self.runs, &mut meta)?;
+        let lines = Lines::default();
+        // Notes on a kernel are the same for each revision.
+        let say = |text: &str| tracing::info!("{text}");
+        let mut preparer = Preparer::new(&self.cache, selection, None, interrupted.clone(), &say);
+        let mut prepared = Vec::new();
+        for cell in &selected.cells {
+            prepared.push(preparer.prepare(selected.case(cell), cell).await);
+        }
+        let largest = selected.cells.iter().map(|cell| cell.axes.memory_mib).max().unwrap_or(0);
+        let jobs = scheduler::jobs(alone.then_some(1), largest);
+        let mut ended =
+            scheduler::run(selected, prepared, jobs, &mut recorder, &interrupted, &lines).await;
+        let _: Vec<Sweep> = compare(&selected.cases, &mut ended);
+        Ok(Ran { ended, record: recorder.directory().display().to_string() })
+    }
+}

@@ -1,0 +1,145 @@
+//! `dmarig analyze`
+
+use std::{
+    fs::File,
+    io::{ErrorKind, IsTerminal, Read, Write},
+    path::Path,
+};
+
+use anyhow::{Context, anyhow};
+use clap::Args;
+use dmarig_history::StoredRun;
+use dmarig_model::{
+    analysis::{ANALYSIS_SCHEMA, Analysis, Power, analyze, of_records},
+    observation::LogSource,
+};
+use serde::Serialize;
+
+use crate::{
+    exit::{Exit, Failure},
+    options::Places,
+    report,
+};
+
+/// Largest log that is read, compressed or not, in bytes.
+const MAX_LOG: u64 = 256 << 20;
+
+#[derive(Debug, Args)]
+pub(crate) struct Analyze {
+    #[command(flatten)]
+    places: Places,
+    /// A kernel log (`dmesg`, `journalctl -k`, a console, a quoted mail; also .gz, .xz, .zst), `-` for
+    /// standard input, or a recorded run: its id, its directory, or `last`
+    #[arg(value_name = "FILE|RUN|-")]
+    source: String,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// One log.
+#[derive(Debug, Serialize)]
+struct Log {
+    /// Where it is from: the file, or a cell of a run.
+    name: String,
+    #[serde(flatten)]
+    analysis: Analysis,
+}
+
+#[derive(Debug, Serialize)]
+struct Logs<'a> {
+    schema: u32,
+    logs: &'a [Log],
+}
+
+impl Analyze {
+    pub(crate) fn execute(self) -> Result<Exit, Failure> {
+        let logs = self.logs()?;
+        let text = if self.json {
+            serde_json::to_string_pretty(&Logs { schema: ANALYSIS_SCHEMA, logs: &logs })? + "\n"
+        } else {
+            let terminal = std::io::stdout().is_terminal();
+            let width = rustix::termios::tcgetwinsize(std::io::stdout())
+                .map_or(100, |size| usize::from(size.ws_col.clamp(60, 120)));
+            let colour = terminal && std::env::var_os("NO_COLOR").is_none();
+            let told: Vec<String> = logs
+                .iter()
+                .map(|log| report::analysis(&log.name, &log.analysis, width, colour))
+                .collect();
+            told.join("\n")
+        };
+        let mut stdout = std::io::stdout().lock();
+        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+            written => written.context("can't write to standard output")?,
+        }
+        if logs.iter().any(|log| !log.analysis.odd.is_empty()) {
+            return Ok(Exit::Failed);
+        }
+        if logs.iter().all(|log| is_no_log(&log.analysis)) {
+            eprintln!("dmarig: {}: there is no kernel log in it", self.source);
+            return Ok(Exit::Nothing);
+        }
+        Ok(Exit::Passed)
+    }
+
+    fn logs(&self) -> Result<Vec<Log>, Failure> {
+        let path = Path::new(&self.source);
+        let bytes = if self.source == "-" {
+            read(std::io::stdin().lock()).context("can't read standard input")?
+        } else if path.is_file() {
+            let file = File::open(path).with_context(|| format!("can't read {}", self.source))?;
+            read(file).with_context(|| format!("can't read {}", self.source))?
+        } else {
+            return self.recorded();
+        };
+        let boots = analyze(&bytes);
+        let many = boots.len() > 1;
+        let name = |at: usize| match many {
+            true => format!("{}, boot {} of {}", self.source, at + 1, boots.len()),
+            false => self.source.clone(),
+        };
+        let names: Vec<String> = (0..boots.len()).map(name).collect();
+        Ok(names.into_iter().zip(boots).map(|(name, analysis)| Log { name, analysis }).collect())
+    }
+
+    /// The logs of a run's guests.
+    fn recorded(&self) -> Result<Vec<Log>, Failure> {
+        let runs = super::runs(&self.places)?;
+        let run = StoredRun::load(&self.source, &runs).map_err(|error| {
+            Failure::usage(anyhow!("there is no file {}, and as a run: {error}", self.source))
+        })?;
+        let cells = run.cells.iter().filter(|cell| cell.observation.log.source != LogSource::None);
+        Ok(cells
+            .map(|cell| {
+                let log = &cell.observation.log;
+                let analysis = of_records(&log.records, log.lost);
+                Log { name: cell.observation.cell.clone(), analysis }
+            })
+            .collect())
+    }
+}
+
+/// Reads at most [`MAX_LOG`] bytes, and unpacks what is compressed.
+fn read(source: impl Read) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    source.take(MAX_LOG + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_LOG {
+        return Err(std::io::Error::other(format!(
+            "it is larger than {} MiB: cut out the boot in question",
+            MAX_LOG >> 20
+        )));
+    }
+    dmarig_images::unpacked(bytes, MAX_LOG)
+}
+
+/// Whether nothing in a log is a kernel's.
+fn is_no_log(analysis: &Analysis) -> bool {
+    analysis.kernel.release.is_none()
+        && analysis.iommu.power == Power::Untold
+        && analysis.command_line.is_none()
+        && analysis.mode.default_domain.is_none()
+        && analysis.groups.is_empty()
+        && analysis.units.is_empty()
+        && analysis.warning.present.is_none()
+}

@@ -1,0 +1,211 @@
+//! `dmarig bisect`
+
+use std::{
+    io::{ErrorKind, Write},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, anyhow};
+use clap::{Args, ValueEnum};
+use dmarig_bisect::{
+    Bisection, Commit, Conclusion, Error, Events, Journal, Question, Role, Step, Summary, Verdict,
+    Workspace,
+};
+use dmarig_images::Cache;
+use dmarig_model::{plan::shell_words, text::shown};
+
+use crate::{
+    bisect::{CellJudge, Subject, SubjectOptions},
+    cases::open_cache,
+    exit::{Exit, Failure},
+    options::Places,
+};
+
+#[derive(Debug, Args)]
+pub(crate) struct Bisect {
+    #[command(flatten)]
+    places: Places,
+    /// A git tree of Linux, bare or not; nothing is written to it
+    #[arg(long, value_name = "DIR", required_unless_present = "resume")]
+    tree: Option<PathBuf>,
+    /// A revision without the fault
+    #[arg(long, value_name = "REV", required_unless_present = "resume")]
+    good: Option<String>,
+    /// A revision with it
+    #[arg(long, value_name = "REV", required_unless_present = "resume")]
+    bad: Option<String>,
+    #[command(flatten)]
+    subject: SubjectOptions,
+    /// Go on with a bisection that was stopped or killed [default: the last one]
+    #[arg(long, value_name = "ID", num_args = 0..=1, default_missing_value = "last", conflicts_with_all = ["tree", "good", "bad", "case"])]
+    resume: Option<String>,
+    /// What to print on standard output
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// A summary for people
+    Text,
+    /// The same as a mail to a list, without addresses
+    Mail,
+    /// One JSON document
+    Json,
+}
+
+impl Bisect {
+    pub(crate) fn execute(self, words: Vec<String>) -> Result<Exit, Failure> {
+        let cache = open_cache(&self.places)?;
+        let runs = super::runs(&self.places)?;
+        let place = runs.join("bisections");
+        let journal = match &self.resume {
+            Some(name) => Journal::find(&place, name).map_err(failure)?,
+            None => self.begin(&place, &words)?,
+        };
+        let subject: Subject = serde_json::from_value(journal.question().subject.clone())
+            .context("the journal's subject is not one of this dmarig's")?;
+        for left in dmarig_rig::workdir::sweep() {
+            tracing::info!("removed {}, which a killed run had left", left.display());
+        }
+        let directory = journal.directory().to_owned();
+        let tree = journal.question().tree.clone();
+        let mut judge = CellJudge::new(cache, runs, words, subject, &tree)
+            .context("signals can't be listened to")?;
+        eprintln!("bisection: {}", directory.display());
+        let bisection = Bisection::new(journal, &mut judge, &Told).inspect_err(|_| {
+            // Ends that can't be are no bisection to go on with.
+            if self.resume.is_none() {
+                let _ = std::fs::remove_dir_all(&directory);
+            }
+        });
+        let summary = bisection.and_then(Bisection::run).map_err(failure)?;
+        self.keep(&directory, &summary)?;
+        self.print(&summary)?;
+        Ok(exit(&summary.conclusion))
+    }
+
+    /// Checks all that can be checked, and only then begins.
+    fn begin(&self, place: &Path, words: &[String]) -> Result<Journal, Failure> {
+        let given = |word: &Option<String>| word.clone().unwrap_or_default();
+        let tree = self.tree.clone().unwrap_or_default();
+        let tree = std::fs::canonicalize(&tree)
+            .with_context(|| format!("can't read {}", tree.display()))
+            .map_err(Failure::usage)?;
+        let subject = self.subject.subject()?;
+        let end = |word: String| -> Result<(String, String), Failure> {
+            let id = Workspace::resolve(&tree, &word).map_err(failure)?;
+            Ok((word, id))
+        };
+        let (good, bad) = (end(given(&self.good))?, end(given(&self.bad))?);
+        let cache = open_cache(&self.places)?;
+        check(&subject, &cache)?;
+        let question = Question {
+            tree,
+            good,
+            bad,
+            only: Default::default(),
+            error: self.subject.error()?,
+            subject: serde_json::to_value(&subject)?,
+            command: shell_words(words.iter()).replace(" \\\n  ", " "),
+        };
+        let directory = place.join(dmarig_history::new_name());
+        Journal::create(&directory, question).map_err(failure)
+    }
+
+    fn keep(&self, directory: &Path, summary: &Summary) -> Result<(), Failure> {
+        for (name, text) in [
+            ("summary.txt", summary.text()),
+            ("mail.txt", summary.mail()),
+            ("bisect.log", summary.bisect_log()),
+        ] {
+            let path = directory.join(name);
+            std::fs::write(&path, text)
+                .with_context(|| format!("can't write {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    fn print(&self, summary: &Summary) -> Result<(), Failure> {
+        let text = match self.format {
+            Format::Text => summary.text(),
+            Format::Mail => summary.mail(),
+            Format::Json => serde_json::to_string_pretty(summary)? + "\n",
+        };
+        let mut stdout = std::io::stdout().lock();
+        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            written => Ok(written.context("can't write to standard output")?),
+        }
+    }
+}
+
+/// Whether the cells are there, by the kernel's name alone: a mistake is told before the first build.
+fn check(subject: &Subject, cache: &Cache) -> Result<(), Failure> {
+    let selection = subject.selection("a-revision")?;
+    let selected = crate::cases::select(&selection, cache)?;
+    if subject.metric.is_some() && selected.cells.len() != 1 {
+        let ids: Vec<&str> = selected.cells.iter().take(4).map(|cell| cell.id.as_str()).collect();
+        return Err(Failure::usage(anyhow!(
+            "a metric is judged by one cell, and {} are selected ({}, ...): name one with --case or --cell",
+            selected.cells.len(),
+            ids.join(", ")
+        )));
+    }
+    Ok(())
+}
+
+/// The exit of what a bisection came to.
+fn exit(conclusion: &Conclusion) -> Exit {
+    match conclusion {
+        Conclusion::Guilty { doubts, .. } if doubts.is_empty() => Exit::Passed,
+        Conclusion::Guilty { .. } | Conclusion::Among { .. } | Conclusion::OlderThanFork { .. } => {
+            Exit::Failed
+        }
+        Conclusion::BadIsGood { .. } | Conclusion::GoodIsBad { .. } => Exit::Usage,
+        Conclusion::EndUnusable { .. } => Exit::Nothing,
+    }
+}
+
+fn failure(error: Error) -> Failure {
+    let exit = match &error {
+        Error::NoRepository { .. }
+        | Error::NoRevision { .. }
+        | Error::SameEnds(_)
+        | Error::Unrelated { .. }
+        | Error::Reversed { .. }
+        | Error::Unknown { .. } => Exit::Usage,
+        Error::Interrupted(_) => Exit::Interrupted,
+        _ => Exit::Errored,
+    };
+    Failure { exit, error: error.into() }
+}
+
+/// Tells each judgement on standard error.
+struct Told;
+
+impl Events for Told {
+    fn judging(&self, commit: &Commit, role: Role, left: Option<(u64, u32)>) {
+        let left = left.map_or_else(String::new, |(left, steps)| {
+            format!(", {left} may be guilty, about {steps} steps")
+        });
+        eprintln!("{}: {} {}{left}", role.name(), commit.short(), shown(&commit.subject));
+    }
+
+    fn judged(&self, step: &Step, again: bool) {
+        let why = match &step.verdict {
+            Verdict::Skip(why) => format!(": {}", shown(why)),
+            _ => step
+                .seen
+                .evidence
+                .first()
+                .map_or_else(String::new, |line| format!(": {}", shown(line))),
+        };
+        let again = if again { " (from the journal)" } else { "" };
+        eprintln!("  {} is {}{again}{why}", step.commit.short(), step.verdict.name());
+    }
+
+    fn trouble(&self, commit: &Commit, said: &str) {
+        eprintln!("  {} is tried once more: {}", commit.short(), shown(said));
+    }
+}

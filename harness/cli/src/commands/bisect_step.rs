@@ -1,0 +1,159 @@
+//! `dmarig bisect-step`, for `git bisect run`.
+//!
+//! Git takes 0 for good, 125 for untestable, 1 to 127 for bad, and stops at anything above. So whatever is
+//! not a verdict on the revision (bad words, the host's trouble, a panic of our own) must be above 127, and
+//! 126 and 127 are a shell's, for a program that it can't start.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use dmarig_bisect::{Seen, Trouble, Workspace};
+use dmarig_model::text::shown;
+
+use crate::{
+    bisect::{CellJudge, Revision, SubjectOptions},
+    cases::open_cache,
+    exit::{Exit, Failure},
+    options::Places,
+};
+
+/// The name of the command, by which its exit codes are told before its words are read.
+pub(crate) const NAME: &str = "bisect-step";
+
+#[derive(Debug, Args)]
+pub(crate) struct BisectStep {
+    #[command(flatten)]
+    places: Places,
+    /// The git tree, with the files to be judged
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    tree: PathBuf,
+    /// The revision to judge [default: the tree's files as they are now]
+    #[arg(long, value_name = "REV")]
+    rev: Option<String>,
+    /// With --metric: the good revision to compare with
+    #[arg(long, value_name = "REV", requires = "metric")]
+    good: Option<String>,
+    #[command(flatten)]
+    subject: SubjectOptions,
+}
+
+impl BisectStep {
+    pub(crate) fn execute(self, words: Vec<String>) -> Result<Exit, Failure> {
+        let cache = open_cache(&self.places)?;
+        let runs = super::runs(&self.places)?;
+        let subject = self.subject.subject()?;
+        // A mistake in the words is told before an hour of building.
+        crate::cases::select(&subject.selection("a-revision")?, &cache)?;
+        let revision = self.rev.clone().map_or(Revision::AsItIs, Revision::At);
+        let good = match (&subject.metric, &self.good) {
+            (None, _) => None,
+            (Some(metric), Some(good)) => {
+                let id = Workspace::resolve(&self.tree, good).map_err(Failure::usage)?;
+                Some((metric.clone(), Revision::At(id)))
+            }
+            (Some(_), None) => {
+                return Err(Failure::usage(anyhow::anyhow!(
+                    "a metric is judged against a good kernel: --good REV"
+                )));
+            }
+        };
+        let error = self.subject.error()?;
+        let mut judge = CellJudge::new(cache, runs, words, subject, &self.tree)?;
+        let mut look = || match &good {
+            None => judge.checks(&revision),
+            Some((metric, good)) => judge.compare(metric, good, &revision, error),
+        };
+        let seen = match look() {
+            Err(Trouble::Host(said)) => {
+                eprintln!("dmarig: tried once more: {said}");
+                look()
+            }
+            seen => seen,
+        };
+        Ok(match seen {
+            Ok(seen) => tell(&seen),
+            Err(Trouble::Interrupted) => Exit::Interrupted,
+            Err(Trouble::Host(said)) => {
+                return Err(anyhow::anyhow!("the revision could not be judged: {said}").into());
+            }
+        })
+    }
+}
+
+/// Tells what was seen. Without a bad end to compare with, every check that fails counts.
+fn tell(seen: &Seen) -> Exit {
+    let (word, exit) = match (&seen.obstacle, seen.failed.is_empty(), seen.held.is_empty()) {
+        (Some(obstacle), ..) => {
+            println!("skip: {}", shown(&obstacle.told()));
+            return Exit::Untestable;
+        }
+        (None, false, _) => ("bad", Exit::Failed),
+        (None, true, false) => ("good", Exit::Passed),
+        (None, true, true) => ("skip: no check was judged", Exit::Untestable),
+    };
+    println!("{word}");
+    for line in &seen.evidence {
+        println!("  {}", shown(line));
+    }
+    exit
+}
+
+/// The exit code that git understands, of a command that ended so.
+pub(crate) const fn git_code(exit: Exit) -> u8 {
+    match exit {
+        Exit::Passed => 0,
+        Exit::Failed => 1,
+        Exit::Untestable => 125,
+        Exit::Interrupted => 130,
+        Exit::Usage => 129,
+        Exit::Errored | Exit::Nothing => 128,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use dmarig_bisect::Obstacle;
+
+    use super::*;
+
+    #[test]
+    fn only_verdicts_are_taken_for_verdicts() {
+        let all = [
+            Exit::Passed,
+            Exit::Failed,
+            Exit::Untestable,
+            Exit::Interrupted,
+            Exit::Usage,
+            Exit::Errored,
+            Exit::Nothing,
+        ];
+        for exit in all {
+            let code = git_code(exit);
+            let verdict = matches!(exit, Exit::Passed | Exit::Failed | Exit::Untestable);
+            assert_eq!(code < 128, verdict, "{exit:?}");
+            assert!(code != 126 && code != 127);
+        }
+    }
+
+    #[test]
+    fn what_was_seen_has_its_code() {
+        let one = |name: &str| BTreeSet::from([name.to_owned()]);
+        for (seen, exit) in [
+            (Seen { held: one("a"), ..Seen::default() }, Exit::Passed),
+            (Seen { held: one("a"), failed: one("b"), ..Seen::default() }, Exit::Failed),
+            (
+                Seen {
+                    failed: one("b"),
+                    obstacle: Some(Obstacle::Boot("x".into())),
+                    ..Seen::default()
+                },
+                Exit::Untestable,
+            ),
+            (Seen::default(), Exit::Untestable),
+        ] {
+            assert_eq!(tell(&seen), exit);
+        }
+    }
+}

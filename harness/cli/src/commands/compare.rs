@@ -1,0 +1,320 @@
+//! `dmarig compare`
+
+use std::{io::IsTerminal, path::Path};
+
+use anyhow::anyhow;
+use clap::{Args, ValueEnum};
+use dmarig_history::{Comparison, LoadError, Part, StoredRun, compare_runs};
+use dmarig_model::{
+    axes::Accelerator, conditions::AxisSets, matrix::parse_override, text::shown, windows::Side,
+};
+use dmarig_stats::paired::{Better, Judgement};
+use tokio::sync::watch;
+
+use super::run::{listen, print};
+use crate::{
+    cases::open_cache,
+    exit::{Exit, Failure},
+    interleave::{self, Asked, Ended},
+    options::{Places, Selection},
+    report,
+};
+
+#[derive(Debug, Args)]
+pub(crate) struct Compare {
+    #[command(flatten)]
+    places: Places,
+    /// What is judged: a kernel, `axis=value,...`, or a recorded run (its id, directory or `last`,
+    /// or a part of it, as in last:policy=strict); `control=on` is the kernel made to batch
+    #[arg(value_name = "CANDIDATE")]
+    candidate: String,
+    /// What it is compared with, likewise
+    #[arg(value_name = "BASELINE")]
+    baseline: String,
+    /// The case to run: a built-in one's name or a file
+    #[arg(long, value_name = "CASE", default_value = "timing")]
+    case: String,
+    /// Judge a metric: how many percent worse the candidate may be, as in elapsed=5 or, of a metric
+    /// whose name and unit do not tell which is better, score:higher=5 (may be repeated)
+    #[arg(long = "limit", value_name = "METRIC=PERCENT", value_parser = Limit::parse)]
+    limits: Vec<Limit>,
+    /// Compare this metric (may be repeated) [default: those that say something of their own]
+    #[arg(long = "metric", value_name = "NAME")]
+    metrics: Vec<String>,
+    /// From which the order of pairs is drawn [default: another one each time, which is told]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// How to tell it
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+    /// Only cells with this id, or whose id this is a part or a glob of (may be repeated)
+    #[arg(long = "cell", short = 'c', value_name = "PATTERN")]
+    cells: Vec<String>,
+    /// Values of an axis instead of the case's, for both (may be repeated)
+    #[arg(long = "set", short = 's', value_name = "AXIS=VALUE,...")]
+    sets: Vec<String>,
+    /// QEMU of both: a fetched one's name, or a binary [default: qemu-system-x86_64]
+    #[arg(long, value_name = "NAME|PATH", env = "DMARIG_QEMU", hide_env = true)]
+    qemu: Option<String>,
+    /// Accelerator of both
+    #[arg(long = "accel", value_name = "auto|kvm|tcg", default_value = "auto")]
+    accelerator: Accelerator,
+    /// The kernels' modules, where they are not beside them
+    #[arg(long, value_name = "DIR")]
+    modules: Option<std::path::PathBuf>,
+    /// Stretch every deadline by this factor
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    patience: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Tables for people
+    Table,
+    /// Tables for a mail or a pull request
+    Markdown,
+    /// One JSON document
+    Json,
+}
+
+/// How much worse a metric may be.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Limit {
+    pub(crate) metric: String,
+    /// Which is better, where the user says.
+    pub(crate) better: Option<Better>,
+    pub(crate) percent: f64,
+}
+
+impl Limit {
+    fn parse(text: &str) -> Result<Self, String> {
+        let (name, percent) =
+            text.rsplit_once('=').ok_or("write METRIC=PERCENT, as in elapsed=5")?;
+        let percent = percent.trim().trim_end_matches('%').trim_end();
+        let percent: f64 = percent.parse().map_err(|_| format!("`{percent}` is no number"))?;
+        let (metric, better) = match name.rsplit_once(':') {
+            Some((metric, "lower")) => (metric, Some(Better::Lower)),
+            Some((metric, "higher")) => (metric, Some(Better::Higher)),
+            _ => (name, None),
+        };
+        Ok(Self { metric: metric.trim().to_owned(), better, percent })
+    }
+}
+
+/// What the user named.
+enum Subject {
+    /// A recorded run, and the part of it.
+    Stored { run: Box<StoredRun>, only: AxisSets, side: Side },
+    /// Values of axes to run.
+    Variant { sets: Vec<String>, side: Side },
+}
+
+impl Subject {
+    fn parse(text: &str, runs: &Path) -> Result<Self, Failure> {
+        let (head, rest) = match text.split_once(':') {
+            Some((head, rest)) if !head.contains('=') => (head, rest),
+            _ => (text, ""),
+        };
+        if !head.contains('=') {
+            match StoredRun::load(head, runs) {
+                Ok(run) => {
+                    let (sets, side) = words(rest)?;
+                    let mut only = AxisSets::default();
+                    for set in &sets {
+                        parse_override(set, &mut only).map_err(Failure::usage)?;
+                    }
+                    return Ok(Self::Stored { run: Box::new(run), only, side });
+                }
+                Err(LoadError::Unknown { .. }) => {}
+                Err(error) => return Err(Failure::usage(error)),
+            }
+            // What is no run is a kernel; if it is none either, its cells say so.
+            let sets = vec![format!("kernel={text}")];
+            return Ok(Self::Variant { sets, side: Side::Own });
+        }
+        let (sets, side) = words(text)?;
+        Ok(Self::Variant { sets, side })
+    }
+}
+
+/// The words `axis=value` of a list, and the side, which is no axis.
+fn words(text: &str) -> Result<(Vec<String>, Side), Failure> {
+    let mut sets = Vec::new();
+    let mut side = Side::Own;
+    for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+        match word {
+            "control=on" => side = Side::Control,
+            "control=off" => side = Side::Own,
+            _ if word.contains('=') => sets.push(word.to_owned()),
+            _ => {
+                let word = shown(word);
+                return Err(Failure::usage(anyhow!("`{word}`: write axis=value,axis=value")));
+            }
+        }
+    }
+    Ok((sets, side))
+}
+
+impl Compare {
+    pub(crate) fn execute(self, command: Vec<String>) -> Result<Exit, Failure> {
+        let runs = super::runs(&self.places)?;
+        let candidate = Subject::parse(&self.candidate, &runs)?;
+        let baseline = Subject::parse(&self.baseline, &runs)?;
+        match (candidate, baseline) {
+            (
+                Subject::Stored { run: ours, only: our_part, side: our_side },
+                Subject::Stored { run: theirs, only: their_part, side: their_side },
+            ) => {
+                if !self.limits.is_empty() {
+                    return Err(Failure::usage(anyhow!(
+                        "recorded runs were not measured in pairs, so no limit is judged: leave --limit away, \
+                         or name two kernels or variants to run"
+                    )));
+                }
+                let parts = [
+                    Part { run: &ours, only: &our_part, side: our_side },
+                    Part { run: &theirs, only: &their_part, side: their_side },
+                ];
+                let names = [self.candidate.as_str(), self.baseline.as_str()];
+                let found = compare_runs(names, parts, &self.metrics).map_err(Failure::usage)?;
+                self.tell(&found)?;
+                Ok(Exit::Passed)
+            }
+            (
+                Subject::Variant { sets: ours, side: our_side },
+                Subject::Variant { sets: theirs, side: their_side },
+            ) => {
+                let sides = [(ours, our_side), (theirs, their_side)];
+                self.interleaved(sides, command, &runs)
+            }
+            _ => Err(Failure::usage(anyhow!(
+                "a recorded run can only be compared with another one: record {} by `dmarig run` first, or name \
+                 what to run on both sides",
+                shown(&self.baseline)
+            ))),
+        }
+    }
+
+    fn interleaved(
+        &self,
+        sides: [(Vec<String>, Side); 2],
+        command: Vec<String>,
+        runs: &Path,
+    ) -> Result<Exit, Failure> {
+        for Limit { metric, better, percent } in &self.limits {
+            let better = better.or_else(|| dmarig_history::better(metric, ""));
+            if better.unwrap_or(Better::Lower).limit(*percent).is_none() {
+                return Err(Failure::usage(anyhow!(
+                    "{} can't be limited to {percent} % worse: it must be above 0, and below 100 where higher is \
+                     better",
+                    shown(metric)
+                )));
+            }
+        }
+        let cache = open_cache(&self.places)?;
+        let seed = match self.seed {
+            Some(seed) => seed,
+            None => fresh_seed()?,
+        };
+        let [candidate, baseline] = sides;
+        let asked = Asked {
+            names: [self.candidate.clone(), self.baseline.clone()],
+            selections: [self.selection(&candidate.0), self.selection(&baseline.0)],
+            sides: [candidate.1, baseline.1],
+            limits: &self.limits,
+            metrics: &self.metrics,
+            seed,
+        };
+        for left in dmarig_rig::workdir::sweep() {
+            tracing::info!("removed {}, which a killed run had left", left.display());
+        }
+        let ended = super::runtime()?.block_on(async {
+            let (interrupt, interrupted) = watch::channel(false);
+            tokio::select! {
+                ended = interleave::run(&asked, &cache, command, runs, interrupted) => ended.map(Some),
+                // Dropping the run kills every guest and removes its directory.
+                () = listen(&interrupt) => Ok(None),
+            }
+        })?;
+        let Some(Ended { comparison, stopped, interrupted, directory }) = ended else {
+            return Ok(Exit::Interrupted);
+        };
+        self.tell(&comparison)?;
+        eprintln!("record: {}", directory.display());
+        Ok(match comparison.judgement() {
+            _ if interrupted => Exit::Interrupted,
+            Some(Judgement::Fail) => Exit::Failed,
+            _ if stopped => Exit::Errored,
+            _ => Exit::Passed,
+        })
+    }
+
+    fn selection(&self, own: &[String]) -> Selection {
+        let sets = self.sets.iter().chain(own).cloned().collect();
+        let names_qemu = own.iter().any(|set| set.starts_with("qemu="));
+        Selection {
+            cases: vec![self.case.clone()],
+            cells: self.cells.clone(),
+            modules: self.modules.clone(),
+            qemus: self.qemu.iter().filter(|_| !names_qemu).cloned().collect(),
+            accelerator: self.accelerator,
+            sets,
+            patience: self.patience,
+            ..Selection::default()
+        }
+    }
+
+    fn tell(&self, comparison: &Comparison) -> Result<(), Failure> {
+        let text = match self.format {
+            Format::Json => serde_json::to_string_pretty(comparison)? + "\n",
+            Format::Markdown => report::comparison_markdown(comparison),
+            Format::Table => {
+                let terminal = std::io::stdout().is_terminal();
+                let width = rustix::termios::tcgetwinsize(std::io::stdout())
+                    .map_or(100, |size| size.ws_col.max(60));
+                let colour = terminal && std::env::var_os("NO_COLOR").is_none();
+                report::comparison_table(comparison, width, colour)
+            }
+        };
+        print(&text)
+    }
+}
+
+/// A seed that nobody chose.
+fn fresh_seed() -> Result<u64, Failure> {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+    // Short enough to be typed again.
+    Ok(u64::from(now.subsec_nanos()) ^ (now.as_secs() & 0xffff_ffff))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_read_with_their_direction() {
+        let limit = |text| {
+            let Limit { metric, better, percent } = Limit::parse(text).unwrap();
+            (metric, better, percent)
+        };
+        assert_eq!(limit("elapsed=5"), ("elapsed".into(), None, 5.0));
+        assert_eq!(limit("score:higher=2.5%"), ("score".into(), Some(Better::Higher), 2.5));
+        assert_eq!(limit("a:b=1"), ("a:b".into(), None, 1.0));
+        assert!(Limit::parse("elapsed").is_err() && Limit::parse("elapsed=much").is_err());
+    }
+
+    #[test]
+    fn what_is_no_run_is_a_kernel_or_values_of_axes() {
+        let nowhere = Path::new("/nonexistent");
+        let variant = |text| match Subject::parse(text, nowhere).map_err(|failure| failure.error) {
+            Ok(Subject::Variant { sets, side }) => (sets, side),
+            Ok(Subject::Stored { .. }) => panic!("{text} is a run"),
+            Err(error) => panic!("{error}"),
+        };
+        assert_eq!(variant("debian-6.1"), (vec!["kernel=debian-6.1".into()], Side::Own));
+        assert_eq!(variant("./arch/x86/boot/bzImage").0, ["kernel=./arch/x86/boot/bzImage"]);
+        let both = vec!["policy=lazy".to_owned(), "kernel=a".into()];
+        assert_eq!(variant("policy=lazy, kernel=a,control=on"), (both, Side::Control));
+        assert!(Subject::parse("policy=lazy,strict", nowhere).is_err());
+    }
+}

@@ -1,0 +1,338 @@
+//! `dmarig kernel`
+
+use std::{
+    cell::{Cell, RefCell},
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::anyhow;
+use clap::{Args, Subcommand};
+use comfy_table::{Table, presets};
+use dmarig_images::{Cache, FetchOptions};
+use dmarig_kernels::{Builder, Built, Edits, Error, Fault, Fragment, Source, Spec, Watch};
+use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressStyle};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    cases::open_cache,
+    commands::images::{Bars, MirrorOptions},
+    exit::{Exit, Failure},
+    options::Places,
+};
+
+/// Files after which a line tells how far a build is, where there is no terminal.
+const LINE_EVERY: u32 = 250;
+
+#[derive(Debug, Args)]
+pub(crate) struct Kernel {
+    #[command(flatten)]
+    places: Places,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Build a kernel from source, or find it built; `dmarig run --kernel NAME` then takes it
+    Build(Build),
+    /// List the kernels that were built, and what they were built from
+    List,
+    /// Remove kernels that were built
+    Rm(Rm),
+    /// Print the configuration of a built kernel, or one of the built-in fragments
+    Config {
+        /// A built kernel's name, or base, dma-debug, kasan or lockdep
+        #[arg(value_name = "NAME", default_value = "base")]
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Build {
+    /// A source's name, as `dmarig images list` shows them; it is fetched where it is not here
+    #[arg(value_name = "RECIPE", required_unless_present = "tree", conflicts_with = "tree")]
+    recipe: Option<String>,
+    /// A source of your own: a git tree, bare or not, or a plain directory; nothing is written to it
+    #[arg(long, value_name = "DIR")]
+    tree: Option<PathBuf>,
+    /// The revision of the tree to build [default: its files as they are now]
+    #[arg(long, value_name = "REV", requires = "tree")]
+    rev: Option<String>,
+    /// More configuration: kasan, lockdep, dma-debug, or a file of `CONFIG_NAME=y` (may be repeated)
+    #[arg(long, value_name = "FRAGMENT")]
+    config: Vec<String>,
+    /// Edit the source first: a file of edits, a bug of a file as FILE#ID, or the id of a built-in
+    /// bug (may be repeated)
+    #[arg(long = "edit", value_name = "EDITS")]
+    edits: Vec<String>,
+    /// The kernel's name [default: made of the source, configuration and edits]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Compilers at once [default: by processors]
+    #[arg(long, short = 'j', value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
+    #[command(flatten)]
+    mirrors: MirrorOptions,
+}
+
+#[derive(Debug, Args)]
+struct Rm {
+    /// Names, as `list` shows them
+    #[arg(value_name = "NAME", required_unless_present = "work")]
+    names: Vec<String>,
+    /// Also what builds left to go on from: trees and objects
+    #[arg(long)]
+    work: bool,
+}
+
+impl Kernel {
+    pub(crate) fn execute(self) -> Result<Exit, Failure> {
+        let cache = open_cache(&self.places)?;
+        match self.action {
+            Action::Build(build) => build.execute(&cache),
+            Action::List => list(&cache),
+            Action::Rm(rm) => rm.execute(&cache),
+            Action::Config { name } => config(&cache, &name),
+        }
+    }
+}
+
+impl Build {
+    fn execute(&self, cache: &Cache) -> Result<Exit, Failure> {
+        let spec = self.spec().map_err(failure)?;
+        if let Source::Package(name) = &spec.source {
+            fetch_source(cache, name, &self.mirrors)?;
+        }
+        let name = self.name.clone().unwrap_or_else(|| spec.name());
+        let mut builder = Builder::new(cache);
+        if let Some(jobs) = self.jobs {
+            builder = builder.with_jobs(jobs.into());
+        }
+        let built = build_until_interrupted(builder, spec).map_err(failure)?;
+        cache.name_built(&name, &built.kernel.id).map_err(|error| failure(error.into()))?;
+        tell(&name, &built);
+        println!("{}", built.kernel.vmlinux.display());
+        Ok(Exit::Passed)
+    }
+
+    fn spec(&self) -> Result<Spec, Error> {
+        let source = match (&self.recipe, &self.tree) {
+            (_, Some(dir)) => Source::Tree { dir: dir.clone(), rev: self.rev.clone() },
+            (recipe, None) => Source::Package(recipe.clone().unwrap_or_default()),
+        };
+        let of = self.recipe.as_deref();
+        Ok(Spec {
+            source,
+            config: self
+                .config
+                .iter()
+                .map(|word| Fragment::load(word))
+                .collect::<Result<_, _>>()?,
+            edits: self.edits.iter().map(|word| Edits::load(word, of)).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+/// Fetches a source where there is a recipe and no source.
+pub(crate) fn fetch_source(
+    cache: &Cache,
+    name: &str,
+    mirrors: &MirrorOptions,
+) -> Result<(), Failure> {
+    if !matches!(cache.source(name), Err(dmarig_images::Error::SourceNotFetched { .. })) {
+        return Ok(());
+    }
+    if let Some(recipe) = cache.recipes().source(name) {
+        let options = FetchOptions { mirrors: mirrors.mirrors(), refresh: false };
+        let fetched = cache.fetch(recipe, &options, &Bars::default())?;
+        eprintln!("{} {} fetched and verified", fetched.name, fetched.version);
+    }
+    Ok(())
+}
+
+/// The exit code of a build that failed: a source that does not build is a failure, anything of the
+/// host's an error.
+pub(crate) fn failure(error: Error) -> Failure {
+    let exit = match error.fault() {
+        Fault::Source => Exit::Failed,
+        Fault::Request => Exit::Usage,
+        Fault::Host => Exit::Errored,
+        Fault::Interrupted => Exit::Interrupted,
+    };
+    Failure { exit, error: error.into() }
+}
+
+/// Builds on a thread of its own, so that signals are heard meanwhile; they end the build in order.
+pub(crate) fn build_until_interrupted(builder: Builder, spec: Spec) -> Result<Built, Error> {
+    let broken = |error: std::io::Error| Error::Io {
+        action: "listen to signals for",
+        path: "dmarig kernel build".into(),
+        source: error,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(broken)?.block_on(async move {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let task = tokio::task::spawn_blocking(move || {
+            builder.build(&spec, &Bar::new(stopped))
+        });
+        let mut int = signal(SignalKind::interrupt()).map_err(broken)?;
+        let mut term = signal(SignalKind::terminate()).map_err(broken)?;
+        tokio::pin!(task);
+        loop {
+            tokio::select! {
+                built = &mut task => {
+                    return built.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+                }
+                _ = int.recv() => stop.store(true, Ordering::Relaxed),
+                _ = term.recv() => stop.store(true, Ordering::Relaxed),
+            }
+        }
+    })
+}
+
+fn tell(name: &str, built: &Built) {
+    if built.already_cached {
+        eprintln!("{name} ({}) is built already", built.kernel.release);
+        return;
+    }
+    let phases: Vec<String> = built
+        .phases
+        .iter()
+        .map(|phase| format!("{} {:.1} s", phase.name, phase.took.as_secs_f64()))
+        .collect();
+    eprintln!(
+        "{name} ({}) is built: {} files made; {}",
+        built.kernel.release,
+        built.made,
+        phases.join(", ")
+    );
+}
+
+fn list(cache: &Cache) -> Result<Exit, Failure> {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(["name", "release", "size", "built", "from"]);
+    let all = cache.all_built()?;
+    for named in &all {
+        let age = named.named.elapsed().unwrap_or(Duration::ZERO);
+        let from = named.kernel.about.first().map(String::as_str).unwrap_or_default();
+        let from = from.trim_start_matches("source: ").split(" (").next().unwrap_or_default();
+        table.add_row([
+            named.name.clone(),
+            named.kernel.release.clone(),
+            HumanBytes(named.size).to_string(),
+            format!("{} ago", HumanDuration(age)),
+            from.to_owned(),
+        ]);
+    }
+    match all.is_empty() {
+        true => println!("no kernel is built yet; `dmarig kernel build linux-6.12` builds one"),
+        false => table.lines().for_each(|line| println!("{}", line.trim_end())),
+    }
+    let work = Builder::new(cache).work_size();
+    println!(
+        "\nto go on building from: {} (`dmarig kernel rm --work` removes it)",
+        HumanBytes(work)
+    );
+    Ok(Exit::Passed)
+}
+
+impl Rm {
+    fn execute(&self, cache: &Cache) -> Result<Exit, Failure> {
+        for name in &self.names {
+            let bytes = cache.rm_built(name)?;
+            eprintln!("removed {name}: {} freed", HumanBytes(bytes));
+        }
+        if self.work {
+            let bytes = Builder::new(cache).remove_work().map_err(failure)?;
+            eprintln!("removed what builds left: {} freed", HumanBytes(bytes));
+        }
+        Ok(Exit::Passed)
+    }
+}
+
+fn config(cache: &Cache, name: &str) -> Result<Exit, Failure> {
+    if let Some(fragment) = Fragment::builtin(name) {
+        print!("{}", fragment.text);
+        return Ok(Exit::Passed);
+    }
+    let Some(kernel) = cache.built_named(name)? else {
+        let options: Vec<&str> = Fragment::options().collect();
+        return Err(Failure::usage(anyhow!(
+            "{name} is neither a built kernel (`dmarig kernel list`) nor a fragment (base, {})",
+            options.join(", ")
+        )));
+    };
+    let path = kernel.config;
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| anyhow!("can't read {}: {error}", path.display()))?;
+    print!("{text}");
+    Ok(Exit::Passed)
+}
+
+/// A bar of files on standard error; where that is no terminal, a line now and then.
+pub(crate) struct Bar {
+    stop: Arc<AtomicBool>,
+    bar: RefCell<Option<ProgressBar>>,
+    told: Cell<u32>,
+}
+
+impl Bar {
+    /// A bar of a build that ends when `stop` is set.
+    pub(crate) fn new(stop: Arc<AtomicBool>) -> Self {
+        Self { stop, bar: RefCell::new(None), told: Cell::new(0) }
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        if let Some(bar) = self.bar.borrow_mut().take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Watch for Bar {
+    fn phase(&self, name: &'static str) {
+        if let Some(bar) = self.bar.borrow_mut().take() {
+            bar.finish_and_clear();
+        }
+        let bar = ProgressBar::new_spinner().with_message(name);
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}  {elapsed}") {
+            bar.set_style(style);
+        }
+        if bar.is_hidden() {
+            eprintln!("{name}");
+        }
+        bar.enable_steady_tick(Duration::from_millis(200));
+        self.told.set(0);
+        *self.bar.borrow_mut() = Some(bar);
+    }
+
+    fn made(&self, files: u32, total: Option<u32>) {
+        let Some(bar) = &*self.bar.borrow() else { return };
+        // A build after an edit makes few of them all.
+        let of = total.map_or_else(String::new, |total| format!(" of at most {total}"));
+        bar.set_message(format!("compile: {files}{of} files"));
+        if bar.is_hidden() && files >= self.told.get() + LINE_EVERY {
+            self.told.set(files);
+            eprintln!("  {files}{of} files");
+        }
+    }
+
+    fn message(&self, text: &str) {
+        match &*self.bar.borrow() {
+            Some(bar) if !bar.is_hidden() => bar.println(text),
+            _ => eprintln!("{text}"),
+        }
+    }
+
+    fn cancelled(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,245 @@
+//! `dmarig prove`
+
+mod matrix;
+mod trial;
+
+use std::{io::Write, path::PathBuf, time::Instant};
+
+use anyhow::{Context, anyhow};
+use clap::{Args, Parser};
+use dmarig_images::Cache;
+use dmarig_kernels::{Bug, Bugs, Builder, Edits, Fault, Source, Spec};
+use tokio::sync::watch;
+
+use crate::{
+    cases::open_cache,
+    commands::{
+        images::MirrorOptions,
+        kernel::{build_until_interrupted, failure, fetch_source},
+        run::{Format, listen},
+    },
+    exit::{Exit, Failure},
+    options::{Places, Selection},
+};
+
+use self::trial::{Seen, Trial, Verdict};
+
+/// The case that is run where no other is named.
+const CASE: &str = "prove";
+/// The QEMU that is taken where no other is named: passed-through devices need a new one.
+const QEMU: &str = "qemu";
+
+#[derive(Debug, Args)]
+pub(crate) struct Prove {
+    #[command(flatten)]
+    places: Places,
+    /// Sources whose kernels are tried, good and with bugs (may be repeated) [default: all that there
+    /// are built-in bugs for]
+    #[arg(long = "kernel", short = 'k', value_name = "RECIPE")]
+    kernels: Vec<String>,
+    /// Only these bugs (may be repeated); the good kernel is tried in any case
+    #[arg(long = "bug", value_name = "ID")]
+    bugs: Vec<String>,
+    /// Bugs of your own instead of the built-in ones, for the kernel that the file or --kernel names
+    #[arg(long = "bugs", value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Case to run, built-in or a file
+    #[arg(long, value_name = "CASE", default_value = CASE)]
+    case: String,
+    /// QEMU: a fetched one's name, or a binary
+    #[arg(long, value_name = "NAME|PATH", default_value = QEMU)]
+    qemu: String,
+    /// What to print on standard output
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+    /// Guests and compilers at once [default: by processors and free memory]
+    #[arg(long, short = 'j', value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
+    /// Stretch every deadline by this factor
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    patience: f64,
+    /// Program that serves probes, as `dmarig probe` does [default: this one]
+    #[arg(long, value_name = "PATH", hide = true)]
+    probe_program: Option<PathBuf>,
+    #[command(flatten)]
+    mirrors: MirrorOptions,
+}
+
+/// The words of a run, as its own command line would have them.
+#[derive(Debug, Parser)]
+struct RunWords {
+    #[command(flatten)]
+    selection: Selection,
+}
+
+impl Prove {
+    pub(crate) fn execute(self, words: Vec<String>) -> Result<Exit, Failure> {
+        let cache = open_cache(&self.places)?;
+        let runs = super::runs(&self.places)?;
+        let lists = self.lists()?;
+        for left in dmarig_rig::workdir::sweep() {
+            tracing::info!("removed {}, which a killed run had left", left.display());
+        }
+        let mut trials = Vec::new();
+        let mut stopped = false;
+        for (kernel, bugs) in &lists {
+            fetch_source(&cache, kernel, &self.mirrors)?;
+            let all = std::iter::once(None).chain(bugs.iter().map(Some));
+            for bug in all {
+                match self.trial(&cache, &runs, kernel, bug, &words)? {
+                    Some(trial) => {
+                        eprintln!("{}", trial.line());
+                        trials.push(trial);
+                    }
+                    None => stopped = true,
+                }
+                if stopped {
+                    break;
+                }
+            }
+            if stopped {
+                break;
+            }
+        }
+        self.tell(&trials)?;
+        Ok(if stopped { Exit::Interrupted } else { exit(&trials) })
+    }
+
+    /// The kernels to try, each with its bugs.
+    fn lists(&self) -> Result<Vec<(String, Vec<Bug>)>, Failure> {
+        let lists: Vec<(String, Bugs)> = match &self.file {
+            Some(path) => {
+                let bugs = Bugs::load(path).map_err(failure)?;
+                let kernel = match (self.kernels.as_slice(), &bugs.kernel) {
+                    ([kernel], _) => kernel.clone(),
+                    ([], Some(kernel)) => kernel.clone(),
+                    _ => {
+                        return Err(Failure::usage(anyhow!(
+                            "{}: name the one kernel that its bugs are for by --kernel",
+                            path.display()
+                        )));
+                    }
+                };
+                vec![(kernel, bugs)]
+            }
+            None => {
+                let named = self.kernels.iter().map(String::as_str);
+                let kernels: Vec<&str> = if self.kernels.is_empty() {
+                    Bugs::kernels().collect()
+                } else {
+                    named.collect()
+                };
+                let load = |name: &str| Ok((name.to_owned(), Bugs::builtin(name)?));
+                kernels.into_iter().map(load).collect::<Result<_, _>>().map_err(failure)?
+            }
+        };
+        let picked = |bugs: &Bugs| -> Result<Vec<Bug>, Failure> {
+            if self.bugs.is_empty() {
+                return Ok(bugs.bugs.clone());
+            }
+            let get = |id: &String| bugs.get(id).cloned();
+            self.bugs.iter().map(get).collect::<Result<_, _>>().map_err(failure)
+        };
+        lists.iter().map(|(kernel, bugs)| Ok((kernel.clone(), picked(bugs)?))).collect()
+    }
+
+    /// Builds one kernel, good or with a bug, and runs the case on it. `None` where the user
+    /// stopped it.
+    fn trial(
+        &self,
+        cache: &Cache,
+        runs: &std::path::Path,
+        kernel: &str,
+        bug: Option<&Bug>,
+        words: &[String],
+    ) -> Result<Option<Trial>, Failure> {
+        let edits: Vec<Edits> = bug.iter().map(|bug| bug.edits.clone()).collect();
+        let spec = Spec { edits, ..Spec::new(Source::Package(kernel.to_owned())) };
+        let name = spec.name();
+        let mut trial = Trial::new(kernel, bug);
+        let start = Instant::now();
+        let mut builder = Builder::new(cache);
+        if let Some(jobs) = self.jobs {
+            builder = builder.with_jobs(jobs.into());
+        }
+        eprintln!("building {name}");
+        match build_until_interrupted(builder, spec) {
+            Ok(built) => {
+                cache.name_built(&name, &built.kernel.id)?;
+                trial.built = start.elapsed();
+            }
+            Err(error) => match error.fault() {
+                Fault::Interrupted => return Ok(None),
+                // An edit that does not apply or build proves nothing; the others still may.
+                Fault::Source => {
+                    trial.verdict = Verdict::Errored(format!("not built: {error}"));
+                    return Ok(Some(trial));
+                }
+                Fault::Request | Fault::Host => return Err(failure(error)),
+            },
+        }
+        let start = Instant::now();
+        let selection = self.selection(&name)?;
+        let seen = super::runtime()?.block_on(async {
+            let (interrupt, interrupted) = watch::channel(false);
+            tokio::select! {
+                seen = trial::run(cache, &selection, runs, self.jobs, words, interrupted) => seen.map(Some),
+                // Dropping the run kills every guest and removes its directory.
+                () = listen(&interrupt) => Ok(None),
+            }
+        })?;
+        let Some(Seen { cells, stopped: false }) = seen else { return Ok(None) };
+        trial.ran = start.elapsed();
+        trial.judge(cells);
+        Ok(Some(trial))
+    }
+
+    fn selection(&self, kernel: &str) -> Result<Selection, Failure> {
+        let patience = self.patience.to_string();
+        let mut words = vec![
+            "prove",
+            &self.case,
+            "--kernel",
+            kernel,
+            "--qemu",
+            &self.qemu,
+            "--patience",
+            &patience,
+        ];
+        let program = self.probe_program.as_ref().map(|program| program.display().to_string());
+        if let Some(program) = &program {
+            words.extend(["--probe-program", program]);
+        }
+        Ok(RunWords::try_parse_from(words).map_err(Failure::usage)?.selection)
+    }
+
+    fn tell(&self, trials: &[Trial]) -> Result<(), Failure> {
+        let text = match self.format {
+            Format::Json => serde_json::to_string_pretty(&matrix::document(trials))? + "\n",
+            Format::Table => matrix::text(trials),
+        };
+        let mut stdout = std::io::stdout().lock();
+        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+            // A reader that has gone, as `| head` does, is no error.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            written => Ok(written.context("can't write the results to standard output")?),
+        }
+    }
+}
+
+/// A bug that is missed or caught for another's reason, and a good kernel that is blamed, are
+/// failures of the rig under proof.
+fn exit(trials: &[Trial]) -> Exit {
+    let any = |wanted: fn(&Verdict) -> bool| trials.iter().any(|trial| wanted(&trial.verdict));
+    if trials.is_empty() {
+        Exit::Nothing
+    } else if any(|verdict| {
+        matches!(verdict, Verdict::Missed | Verdict::Otherwise { .. } | Verdict::Blamed)
+    }) {
+        Exit::Failed
+    } else if any(|verdict| matches!(verdict, Verdict::Errored(_))) {
+        Exit::Errored
+    } else {
+        Exit::Passed
+    }
+}

@@ -1,0 +1,280 @@
+//! One kernel, good or with a bug, and what the rig finds on it.
+
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use dmarig_history::{CellRecord, Recorder};
+use dmarig_images::Cache;
+use dmarig_kernels::Bug;
+use dmarig_model::{matrix::Cell, observation::Outcome};
+use dmarig_rig::guest::Stage;
+use tokio::sync::watch;
+
+use crate::{
+    cases::select,
+    commands::run,
+    exit::Failure,
+    options::Selection,
+    prepare::Preparer,
+    report::Events,
+    scheduler::{self, Ended, compare},
+};
+
+/// A kernel that is tried.
+#[derive(Debug)]
+pub(crate) struct Trial {
+    /// The source that it is built from.
+    pub(crate) kernel: String,
+    /// The bug that it has; none for the good one.
+    pub(crate) bug: Option<Bug>,
+    /// How it came out.
+    pub(crate) verdict: Verdict,
+    /// The checks that failed, each with its first finding.
+    pub(crate) failed: BTreeMap<String, Finding>,
+    /// Cells that ran.
+    pub(crate) cells: usize,
+    /// How long it took to build.
+    pub(crate) built: Duration,
+    /// How long its cells took.
+    pub(crate) ran: Duration,
+}
+
+/// A check that failed, where it first did.
+#[derive(Debug, Clone)]
+pub(crate) struct Finding {
+    /// The cell.
+    pub(crate) cell: String,
+    /// What was found there, and expected.
+    pub(crate) what: String,
+    /// Cells on which it failed.
+    pub(crate) cells: usize,
+}
+
+/// How a trial came out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// A good kernel of which nothing bad is said.
+    Good,
+    /// A good kernel that is blamed.
+    Blamed,
+    /// A bug that is caught by all of its own checks.
+    Caught,
+    /// A bug that some checks catch, and these of its own do not.
+    Otherwise { lacking: Vec<String> },
+    /// A bug that nothing catches.
+    Missed,
+    /// It could not be tried.
+    Errored(String),
+}
+
+/// The cells of a trial.
+pub(crate) struct Seen {
+    pub(crate) cells: Vec<Ended>,
+    pub(crate) stopped: bool,
+}
+
+impl Verdict {
+    /// In a word.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Blamed => "BLAMED",
+            Self::Caught => "caught",
+            Self::Otherwise { .. } => "OTHERWISE",
+            Self::Missed => "MISSED",
+            Self::Errored(_) => "errored",
+        }
+    }
+}
+
+impl Trial {
+    pub(crate) fn new(kernel: &str, bug: Option<&Bug>) -> Self {
+        Self {
+            kernel: kernel.to_owned(),
+            bug: bug.cloned(),
+            verdict: Verdict::Errored("not tried".to_owned()),
+            failed: BTreeMap::new(),
+            cells: 0,
+            built: Duration::ZERO,
+            ran: Duration::ZERO,
+        }
+    }
+
+    /// The bug's id, or that there is none.
+    pub(crate) fn id(&self) -> &str {
+        self.bug.as_ref().map_or("(none: the good kernel)", |bug| &bug.id)
+    }
+
+    /// Whether a check is among the bug's own.
+    pub(crate) fn owns(&self, check: &str) -> bool {
+        self.bug.as_ref().is_some_and(|bug| bug.caught_by.iter().any(|own| own == check))
+    }
+
+    /// The outcome in a line.
+    pub(crate) fn line(&self) -> String {
+        let failed: Vec<&str> = self.failed.keys().map(String::as_str).collect();
+        let found = match &self.verdict {
+            Verdict::Errored(why) => why.clone(),
+            Verdict::Otherwise { lacking } => {
+                format!("{}; not by {}", failed.join(", "), lacking.join(", "))
+            }
+            _ if failed.is_empty() => format!("{} cells passed", self.cells),
+            _ => failed.join(", "),
+        };
+        format!(
+            "{:>9}  {} {}: {found} (built in {:.0} s, {} cells in {:.0} s)",
+            self.verdict.name(),
+            self.kernel,
+            self.id(),
+            self.built.as_secs_f64(),
+            self.cells,
+            self.ran.as_secs_f64()
+        )
+    }
+
+    /// Judges by the cells that ran.
+    pub(crate) fn judge(&mut self, ended: Vec<Ended>) {
+        self.cells = ended.len();
+        let mut unfit = None;
+        for cell in &ended {
+            let result = &cell.result;
+            match result.outcome {
+                Outcome::Passed | Outcome::Failed => {}
+                // What the kernel did to the guest is a finding, too.
+                Outcome::TimedOut => self.note(cell, "timed-out", &result.reasons.join("; ")),
+                Outcome::Skipped | Outcome::Errored => {
+                    let why = result.reasons.first().map_or("", String::as_str);
+                    unfit = Some(format!("{}: {why}", cell.cell.id));
+                }
+            }
+            let broken = result.checks.iter().filter(|check| check.held == Some(false));
+            let mut count = 0;
+            for check in broken {
+                count += 1;
+                let what = format!("{}, expected {}", check.found, check.expected);
+                self.note(cell, &check.name, &what);
+            }
+            if count == 0 && result.outcome == Outcome::Failed {
+                // A panic, or a rate without anything to divide by.
+                self.note(cell, "ended", &result.reasons.join("; "));
+            }
+        }
+        self.verdict = self.conclude(unfit);
+    }
+
+    fn note(&mut self, cell: &Ended, check: &str, what: &str) {
+        let found = self.failed.entry(check.to_owned()).or_insert_with(|| Finding {
+            cell: cell.cell.id.clone(),
+            what: what.to_owned(),
+            cells: 0,
+        });
+        found.cells += 1;
+    }
+
+    fn conclude(&self, unfit: Option<String>) -> Verdict {
+        let Some(bug) = &self.bug else {
+            return match (self.failed.is_empty(), unfit) {
+                (false, _) => Verdict::Blamed,
+                (true, Some(why)) => Verdict::Errored(why),
+                (true, None) => Verdict::Good,
+            };
+        };
+        let lacking: Vec<String> =
+            bug.caught_by.iter().filter(|own| !self.failed.contains_key(*own)).cloned().collect();
+        match (self.failed.is_empty(), lacking.is_empty(), unfit) {
+            (false, true, _) => Verdict::Caught,
+            // What was not seen may have been the reason.
+            (_, _, Some(why)) => Verdict::Errored(why),
+            (false, false, None) => Verdict::Otherwise { lacking },
+            (true, _, None) => Verdict::Missed,
+        }
+    }
+}
+
+/// Runs the selected cells, and judges each.
+pub(crate) async fn run(
+    cache: &Cache,
+    selection: &Selection,
+    runs: &Path,
+    jobs: Option<u16>,
+    words: &[String],
+    interrupted: watch::Receiver<bool>,
+) -> Result<Seen, Failure> {
+    let selected = select(selection, cache)?;
+    let mut meta = run::meta(&selected, words.to_vec());
+    let mut recorder = Recorder::create(runs, &mut meta)?;
+    let say = |text: &str| tracing::info!("{text}");
+    let mut preparer = Preparer::new(cache, selection, None, interrupted.clone(), &say);
+    let mut prepared = Vec::new();
+    let mut stopped = interrupted.clone();
+    for cell in &selected.cells {
+        tokio::select! {
+            ready = preparer.prepare(selected.case(cell), cell) => prepared.push(ready),
+            Ok(_) = stopped.wait_for(|stopped| *stopped) => break,
+        }
+    }
+    let largest = selected.cells.iter().map(|cell| cell.axes.memory_mib).max().unwrap_or(0);
+    let jobs = scheduler::jobs(jobs.map(usize::from), largest);
+    let mut cells =
+        scheduler::run(&selected, prepared, jobs, &mut recorder, &interrupted, &Silence).await;
+    compare(&selected.cases, &mut cells);
+    let stopped = *interrupted.borrow();
+    Ok(Seen { cells, stopped })
+}
+
+/// A trial is told in a line of its own.
+struct Silence;
+
+impl Events for Silence {
+    fn started(&self, _cell: &Cell) {}
+    fn stage(&self, _cell: &Cell, _stage: Stage) {}
+    fn ended(&self, _cell: &Cell, _record: &CellRecord) {}
+    fn say(&self, text: &str) {
+        eprintln!("{text}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dmarig_kernels::Edits;
+
+    fn bug(caught_by: &[&str]) -> Bug {
+        Bug {
+            id: "b".into(),
+            what: String::new(),
+            why: String::new(),
+            edits: Edits { name: "b".into(), edits: Vec::new() },
+            caught_by: caught_by.iter().map(|name| (*name).to_owned()).collect(),
+        }
+    }
+
+    #[track_caller]
+    fn check(bug: Option<Bug>, failed: &[&str], unfit: Option<&str>, expected: &Verdict) {
+        let finding = Finding { cell: String::new(), what: String::new(), cells: 1 };
+        let failed = failed.iter().map(|name| ((*name).to_owned(), finding.clone()));
+        let trial = Trial { failed: failed.collect(), ..Trial::new("k", bug.as_ref()) };
+        assert_eq!(trial.conclude(unfit.map(str::to_owned)), *expected);
+    }
+
+    #[test]
+    fn a_bug_is_caught_by_its_own_reasons_alone() {
+        let own = || Some(bug(&["psi", "warning"]));
+        check(own(), &["psi", "warning", "log"], None, &Verdict::Caught);
+        // What else went wrong does not undo it.
+        check(own(), &["psi", "warning"], Some("errored"), &Verdict::Caught);
+        let lacking = vec!["warning".to_owned()];
+        check(own(), &["psi", "log"], None, &Verdict::Otherwise { lacking });
+        check(own(), &[], None, &Verdict::Missed);
+        check(own(), &["psi"], Some("why"), &Verdict::Errored("why".into()));
+        // A bug that names no reason of its own is caught by any.
+        check(Some(bug(&[])), &["log"], None, &Verdict::Caught);
+        check(Some(bug(&[])), &[], None, &Verdict::Missed);
+    }
+
+    #[test]
+    fn a_good_kernel_is_blamed_by_any_check() {
+        check(None, &[], None, &Verdict::Good);
+        check(None, &["psi"], None, &Verdict::Blamed);
+        check(None, &[], Some("why"), &Verdict::Errored("why".into()));
+    }
+}

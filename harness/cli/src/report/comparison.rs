@@ -1,0 +1,403 @@
+//! How a comparison is told: tables with small distributions, and Markdown.
+
+use std::fmt::Write;
+
+use comfy_table::{
+    Attribute, Cell as Field, CellAlignment, Color, ContentArrangement, Table, presets,
+};
+use dmarig_history::{Compared, ComparedCell, ComparedMetric, Comparison};
+use dmarig_model::text::shown;
+use dmarig_stats::paired::Judgement;
+
+/// Columns of a small distribution.
+const BINS: usize = 32;
+
+/// What stands in a row of a metric.
+struct Row {
+    metric: String,
+    candidate: String,
+    baseline: String,
+    change: String,
+    interval: String,
+    limit: String,
+    verdict: String,
+    noise: String,
+    resolves: String,
+    judgement: Option<Judgement>,
+}
+
+const HEADS: [&str; 9] = [
+    "metric",
+    "candidate",
+    "baseline",
+    "change",
+    "interval",
+    "limit",
+    "verdict",
+    "noise",
+    "resolves",
+];
+
+impl Row {
+    fn of(metric: &ComparedMetric) -> Self {
+        let none = || "-".to_owned();
+        let (change, interval) = ratio(&metric.result);
+        let mut row = Self {
+            metric: shown(&metric.name),
+            candidate: quantity(median(&metric.candidate), &metric.unit),
+            baseline: quantity(median(&metric.baseline), &metric.unit),
+            change,
+            interval,
+            limit: none(),
+            verdict: none(),
+            noise: none(),
+            resolves: none(),
+            judgement: None,
+        };
+        match &metric.result {
+            Compared::Unpaired { estimate } => {
+                let noise = estimate.and_then(|estimate| estimate.noise);
+                row.noise = noise.map_or_else(none, |noise| format!("{:.1} %", noise * 100.0));
+                let differs = estimate.is_some_and(|estimate| estimate.differs());
+                row.verdict = if differs { "differ, unpaired" } else { "unpaired" }.to_owned();
+            }
+            Compared::Paired(finding) => {
+                if let Some(estimate) = finding.estimate {
+                    row.noise = format!("{:.1} %", estimate.noise * 100.0);
+                    row.resolves = format!("{:.1} %", estimate.resolvable);
+                }
+                row.judgement = finding.judgement;
+                if let Some(limit) = finding.metric.limit {
+                    row.limit = format!("{limit} % worse");
+                    row.verdict = finding.judgement.map_or("open", Judgement::name).to_owned();
+                }
+            }
+        }
+        row
+    }
+
+    fn fields(&self) -> [&str; 9] {
+        [
+            &self.metric,
+            &self.candidate,
+            &self.baseline,
+            &self.change,
+            &self.interval,
+            &self.limit,
+            &self.verdict,
+            &self.noise,
+            &self.resolves,
+        ]
+    }
+}
+
+/// The ratio and its interval, as changes in percent.
+fn ratio(result: &Compared) -> (String, String) {
+    let found = match result {
+        Compared::Paired(finding) => {
+            finding.estimate.map(|found| (found.ratio, found.low, found.high))
+        }
+        Compared::Unpaired { estimate } => {
+            estimate.map(|found| (found.ratio, found.low, found.high))
+        }
+    };
+    let change = |ratio: f64| format!("{:+.1}", (ratio - 1.0) * 100.0);
+    match found {
+        None => ("-".to_owned(), "-".to_owned()),
+        Some((ratio, low, high)) => {
+            let bound = |bound: Option<f64>| bound.map_or_else(|| "?".to_owned(), change);
+            let interval = match (low, high) {
+                (None, None) => "too few".to_owned(),
+                _ => format!("{} .. {} %", bound(low), bound(high)),
+            };
+            (format!("{} %", change(ratio)), interval)
+        }
+    }
+}
+
+/// The comparison for a terminal of this width.
+pub(crate) fn comparison_table(comparison: &Comparison, width: u16, colour: bool) -> String {
+    let mut text = format!("\n{}\n", heading(comparison));
+    for cell in &comparison.cells {
+        let _ = writeln!(text, "\n{}\n", shown(&cell.label));
+        let mut table = Table::new();
+        table
+            .load_style(presets::NOTHING)
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_width(width)
+            .set_header(HEADS.map(|head| {
+                let head = Field::new(head);
+                if colour { head.add_attribute(Attribute::Bold) } else { head }
+            }));
+        for row in cell.metrics.iter().map(Row::of) {
+            let fields = row.fields().into_iter().enumerate().map(|(at, field)| {
+                let field = Field::new(field);
+                match at {
+                    6 if colour => paint(field, row.judgement),
+                    1..=5 | 7.. => field.set_alignment(CellAlignment::Right),
+                    _ => field,
+                }
+            });
+            table.add_row(fields.collect::<Vec<_>>());
+        }
+        for line in table.lines() {
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+        text.push_str(&distributions(cell));
+        for line in counts(cell) {
+            let _ = writeln!(text, "  {line}");
+        }
+    }
+    text.push('\n');
+    for note in notes(comparison) {
+        let _ = writeln!(text, "{note}");
+    }
+    text
+}
+
+fn paint(field: Field, judgement: Option<Judgement>) -> Field {
+    match judgement {
+        Some(Judgement::Pass) => field.fg(Color::Green),
+        Some(Judgement::Fail) => field.fg(Color::Red),
+        Some(Judgement::Inconclusive) => field.fg(Color::Yellow),
+        None => field,
+    }
+}
+
+/// The comparison as Markdown.
+pub(crate) fn comparison_markdown(comparison: &Comparison) -> String {
+    let plain = |text: &str| shown(text).replace('|', "\\|");
+    let mut text = format!("**{}**\n", plain(&heading(comparison)));
+    for cell in &comparison.cells {
+        let _ = writeln!(text, "\n`{}`\n", shown(&cell.label).replace('`', "'"));
+        let _ = writeln!(text, "| {} |", HEADS.join(" | "));
+        let _ = writeln!(text, "|---|{}", "--:|".repeat(HEADS.len() - 1));
+        for row in cell.metrics.iter().map(Row::of) {
+            let _ = writeln!(text, "| {} |", row.fields().map(plain).join(" | "));
+        }
+        let counts: Vec<String> = counts(cell).iter().map(|count| plain(count)).collect();
+        if !counts.is_empty() {
+            let _ = writeln!(text, "\n{}", counts.join("; "));
+        }
+    }
+    for note in notes(comparison) {
+        let _ = writeln!(text, "\n{}", plain(&note));
+    }
+    text
+}
+
+fn heading(comparison: &Comparison) -> String {
+    let (candidate, baseline) = (shown(&comparison.candidate), shown(&comparison.baseline));
+    match &comparison.pairing {
+        None => format!("{candidate} beside {baseline}: UNPAIRED, estimated and not judged"),
+        Some(pairing) => {
+            let place = if pairing.one_boot { "in one boot" } else { "each in a boot of its own" };
+            format!("{candidate} against {baseline}, in pairs, {place}; seed {}", pairing.seed)
+        }
+    }
+}
+
+/// What both gave, each over the same span.
+fn distributions(cell: &ComparedCell) -> String {
+    let mut text = String::new();
+    for metric in cell.metrics.iter().filter(|metric| metric.candidate.len() > 2) {
+        let all = || metric.candidate.iter().chain(&metric.baseline).copied();
+        let (low, high) =
+            (all().fold(f64::INFINITY, f64::min), all().fold(f64::NEG_INFINITY, f64::max));
+        let _ = writeln!(
+            text,
+            "\n  {}, from {} to {}",
+            shown(&metric.name),
+            quantity(low, &metric.unit),
+            quantity(high, &metric.unit)
+        );
+        for (name, values) in [("candidate", &metric.candidate), ("baseline", &metric.baseline)] {
+            let _ = writeln!(text, "  {name:>9} |{}| {}", strip(values, low, high), values.len());
+        }
+    }
+    text
+}
+
+/// A histogram of one line.
+fn strip(values: &[f64], low: f64, high: f64) -> String {
+    const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let mut bins = [0_usize; BINS];
+    for value in values {
+        let part = if high > low { (value - low) / (high - low) } else { 0.5 };
+        bins[((part * BINS as f64) as usize).min(BINS - 1)] += 1;
+    }
+    let most = bins.iter().copied().max().unwrap_or(0).max(1);
+    bins.iter().map(|count| BARS[(count * 8).div_ceil(most)]).collect()
+}
+
+fn counts(cell: &ComparedCell) -> Vec<String> {
+    let told = cell.counts.iter().map(|count| {
+        format!(
+            "{}: {}, not {}",
+            shown(&count.name),
+            number(count.candidate),
+            number(count.baseline)
+        )
+    });
+    told.collect()
+}
+
+/// What a reader must know.
+fn notes(comparison: &Comparison) -> Vec<String> {
+    let mut notes: Vec<String> = comparison.notes.iter().map(|note| shown(note)).collect();
+    if let Some(pairing) = &comparison.pairing {
+        notes.push(format!(
+            "a wrong pass and a wrong failure each have a probability of at most {} %, looked at after {} \
+             pairs",
+            pairing.error * 100.0,
+            pairing.looks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        ));
+    }
+    for cell in &comparison.cells {
+        for metric in &cell.metrics {
+            let Compared::Paired(finding) = &metric.result else { continue };
+            let (Some(limit), Some(true), Some(estimate)) =
+                (finding.metric.limit, finding.too_fine, finding.estimate)
+            else {
+                continue;
+            };
+            notes.push(format!(
+                "{}, {}: {limit} % is finer than this machine resolves in a few pairs; it could decide {:.1} %",
+                shown(&cell.label),
+                shown(&metric.name),
+                estimate.resolvable
+            ));
+        }
+    }
+    notes
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => f64::NAN,
+        len if len % 2 == 0 => f64::midpoint(sorted[len / 2 - 1], sorted[len / 2]),
+        len => sorted[len / 2],
+    }
+}
+
+/// A value in the unit that people read it in.
+pub(crate) fn quantity(value: f64, unit: &str) -> String {
+    let steps: &[(f64, &str)] = match unit {
+        "ns" => &[(1e9, "s"), (1e6, "ms"), (1e3, "us"), (1.0, "ns")],
+        "bytes/s" => &[(1_073_741_824.0, "GiB/s"), (1_048_576.0, "MiB/s"), (1024.0, "KiB/s")],
+        _ => &[],
+    };
+    let fitting = steps.iter().find(|(size, _)| value.abs() >= *size).or(steps.last());
+    match fitting {
+        Some((size, name)) => format!("{} {name}", number(value / size)),
+        None if unit == "1" => number(value),
+        None => format!("{} {}", number(value), shown(unit)),
+    }
+}
+
+/// Four digits that count.
+fn number(value: f64) -> String {
+    let whole = value.abs().log10().floor();
+    let places = if whole.is_finite() { (3.0 - whole).clamp(0.0, 9.0) as usize } else { 0 };
+    let text = format!("{value:.places$}");
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dmarig_history::{COMPARISON_SCHEMA, ComparedCount, Pairing};
+    use dmarig_stats::sequence::{Metric, Pair, Plan, Rule, Sequence};
+
+    use super::*;
+
+    /// Pairs of so many percent worse, judged by a limit of 5 %.
+    fn comparison(percent: f64) -> Comparison {
+        let metric = Metric {
+            name: "elapsed".into(),
+            better: dmarig_stats::paired::Better::Lower,
+            limit: Some(5.0),
+        };
+        let plan = Plan { seed: 7, rule: Rule::default(), metrics: vec![metric] };
+        let mut sequence = Sequence::new(plan).unwrap();
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        while let Some(turn) = sequence.due() {
+            let baseline = 1.2e9 + 1e6 * (turn.number * 7 % 5) as f64;
+            let candidate = baseline * (1.0 + percent / 100.0) + 1e6 * (turn.number % 3) as f64;
+            sequence.add(&Pair { candidate: vec![candidate], baseline: vec![baseline] }).unwrap();
+            ours.push(candidate);
+            theirs.push(baseline);
+        }
+        let result = Compared::Paired(sequence.findings().remove(0));
+        let metric = ComparedMetric {
+            name: "elapsed".into(),
+            unit: "ns".into(),
+            candidate: ours,
+            baseline: theirs,
+            result,
+        };
+        let count = ComparedCount { name: "psi|x".into(), candidate: 2.0, baseline: 1.0 };
+        Comparison {
+            schema: COMPARISON_SCHEMA,
+            candidate: "debian-6.12".into(),
+            baseline: "debian-6.1".into(),
+            pairing: Some(Pairing {
+                seed: 7,
+                error: 0.02,
+                looks: vec![8, 12, 20, 30],
+                rule: 1,
+                one_boot: false,
+            }),
+            cells: vec![ComparedCell {
+                label: "timing/policy=strict".into(),
+                metrics: vec![metric],
+                counts: vec![count],
+            }],
+            notes: vec!["\u{1b}[31mred".into()],
+        }
+    }
+
+    #[test]
+    fn a_verdict_is_told_with_what_it_rests_on() {
+        let text = comparison_table(&comparison(9.0), 110, false);
+        for part in ["FAIL", "+9.", "5 % worse", "1.2", "debian-6.12 against debian-6.1", "seed 7"]
+        {
+            assert!(text.contains(part), "no {part} in {text}");
+        }
+        assert!(text.lines().all(|line| line.chars().count() <= 110), "{text}");
+        assert!(text.contains('█') && text.contains("psi|x: 2, not 1"), "{text}");
+        assert!(!text.contains('\u{1b}'), "{text}");
+        assert!(comparison_table(&comparison(0.0), 110, false).contains(" pass"));
+    }
+
+    #[test]
+    fn markdown_has_a_column_for_each_head() {
+        let text = comparison_markdown(&comparison(0.0));
+        let rows: Vec<&str> = text.lines().filter(|line| line.starts_with('|')).collect();
+        assert_eq!(rows.len(), 3, "{text}");
+        assert!(rows.iter().all(|row| row.matches('|').count() == HEADS.len() + 1), "{text}");
+        assert!(text.contains("psi\\|x"), "{text}");
+    }
+
+    #[test]
+    fn values_are_told_in_units_that_people_read() {
+        assert_eq!(quantity(1_234_567_890.0, "ns"), "1.235 s");
+        assert_eq!(quantity(999.0, "ns"), "999 ns");
+        assert_eq!(quantity(3_145_728.0, "bytes/s"), "3 MiB/s");
+        assert_eq!(quantity(12_345.6, "frames"), "12346 frames");
+        assert_eq!(quantity(0.0, "ns"), "0 ns");
+    }
+
+    #[test]
+    fn a_strip_shows_where_values_lie() {
+        let strip = strip(&[0.0, 0.0, 0.0, 0.0, 10.0], 0.0, 10.0);
+        assert_eq!(strip.chars().count(), BINS);
+        assert!(strip.starts_with('█') && strip.ends_with('▂'), "{strip}");
+    }
+}

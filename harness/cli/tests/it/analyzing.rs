@@ -1,0 +1,88 @@
+//! Kernel logs from anywhere.
+
+use std::{fs::File, process::Command};
+
+use crate::{
+    fake_qemu::Script,
+    place::{CASE, Place},
+};
+
+const LOG: &str = include_str!("../../../model/tests/data/6.1-caching-mode.log");
+
+pub(crate) fn logs_are_told_with_their_exit_codes() {
+    let place = Place::new();
+    let good = place.file("good.log", LOG);
+    let ended = place.run(&["analyze", &good]);
+    ended.exits(0);
+    for text in [
+        "6.1.176 (6.1.0-50-amd64)",
+        "caching mode on (CM)",
+        "present, as expected",
+        "odd        nothing",
+    ] {
+        assert!(ended.stdout.contains(text), "no `{text}` in\n{}", ended.stdout);
+    }
+    let without: String = LOG
+        .lines()
+        .filter(|line| !line.contains("virtualization"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let odd = place.file("odd.log", without);
+    let ended = place.run(&["analyze", "--json", &odd]);
+    ended.exits(1);
+    let document = ended.document();
+    assert_eq!(document["schema"], 1);
+    let log = &document["logs"][0];
+    assert_eq!(log["warning"]["present"], false);
+    assert_eq!(log["warning"]["expected"], "present");
+    assert!(log["odd"][0].as_str().unwrap().contains("29b32839725f"), "{log}");
+    let empty = place.file("empty.log", "hello\n");
+    place.run(&["analyze", &empty]).exits(4).says(&["there is no kernel log in it"]);
+    place.run(&["analyze", "nope"]).exits(2).says(&["there is no file nope", "no run `nope`"]);
+    let broken = place.file("broken.gz", b"\x1f\x8b\x08\x00broken");
+    place.run(&["analyze", &broken]).exits(3).says(&["can't unpack it as gzip"]);
+}
+
+pub(crate) fn packed_and_piped_logs_are_read() {
+    let place = Place::new();
+    let log = place.file("log", LOG);
+    for (program, suffix) in [("gzip", "gz"), ("xz", "xz")] {
+        let output = Command::new(program).args(["-c", &log]).output().unwrap();
+        let packed = place.file(&format!("log.{suffix}"), output.stdout);
+        place.run(&["analyze", &packed]).exits(0);
+        let mut piped = place.dmarig(&["analyze", "-"]);
+        piped.stdin(File::open(&packed).unwrap());
+        let ended = place.start(piped).wait();
+        ended.exits(0);
+        assert!(ended.stdout.contains("present, as expected"), "{ended:?}");
+    }
+}
+
+pub(crate) fn a_recorded_runs_logs_are_read() {
+    let place = Place::new();
+    let (case, kernel) = (place.file("case.yaml", CASE), place.kernel());
+    let (good, panics) = (place.qemu(Script::Passes), place.qemu(Script::Panics));
+    place.run(&["run", &case, "--kernel", &kernel, "--qemu", &good, "--qemu", &panics]).exits(1);
+    let ended = place.run(&["analyze", "last", "--json"]);
+    ended.exits(1);
+    let document = ended.document();
+    let logs = document["logs"].as_array().unwrap();
+    assert_eq!(logs.len(), 2, "{document}");
+    let panicked =
+        logs.iter().find(|log| log["splats"].as_array().is_some_and(|all| !all.is_empty()));
+    let panicked = panicked.unwrap_or_else(|| panic!("{document}"));
+    assert_eq!(panicked["splats"][0]["kind"], "panic");
+    assert!(panicked["name"].as_str().unwrap().contains("fake-qemu-panics"), "{panicked}");
+}
+
+pub(crate) fn hostile_logs_steer_no_terminal() {
+    let place = Place::new();
+    let evil = "\x1b]0;owned\x07[    0.000000] Linux version 6.1.0\x1b[2J\u{202e} x\n\
+                [    1.0] BUG: \x07\u{202e}evil\n[    1.0] Command line: \x08\u{202e}x\n";
+    let log = place.file("evil.log", evil);
+    for words in [&["analyze", &log][..], &["analyze", &log, "--json"]] {
+        let ended = place.run(words);
+        ended.exits(1);
+        assert!(!ended.stdout.contains(['\x1b', '\x07', '\x08', '\u{202e}']), "{:?}", ended.stdout);
+    }
+}

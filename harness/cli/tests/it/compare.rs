@@ -1,0 +1,136 @@
+//! Two sides run in turn, and two recorded runs.
+
+use dmarig_history::{Compared, Comparison};
+use dmarig_stats::paired::Judgement;
+
+use crate::{
+    fake_qemu::Script,
+    place::{CASE, Place},
+};
+
+/// Words that compare two QEMUs by the time of a workload.
+fn words<'a>(
+    candidate: &'a str,
+    baseline: &'a str,
+    case: &'a str,
+    kernel: &'a str,
+) -> Vec<&'a str> {
+    let limit = ["--limit", "elapsed=5", "--seed", "1", "--format", "json"];
+    let mut words = vec!["compare", candidate, baseline, "--case", case, "--set", kernel];
+    words.extend(limit);
+    words
+}
+
+fn comparison(text: &str) -> Comparison {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+pub(crate) fn two_qemus_are_run_in_turn_and_judged() {
+    let place = Place::new();
+    let case = place.file("case.yaml", CASE);
+    let kernel = format!("kernel={}", place.kernel());
+    let [good, slow] =
+        [Script::Passes, Script::IsSlow].map(|script| format!("qemu={}", place.qemu(script)));
+    let check = |candidate: &str, baseline: &str, code, judgement, ratio: f64| {
+        let ended = place.run(&words(candidate, baseline, &case, &kernel));
+        ended.exits(code);
+        let found = comparison(&ended.stdout);
+        assert_eq!(found.judgement(), Some(judgement), "{found:?}");
+        assert!(!found.pairing.unwrap().one_boot);
+        let [cell] = found.cells.as_slice() else { panic!("{:?}", found.cells) };
+        let metric = &cell.metrics[0];
+        let Compared::Paired(finding) = &metric.result else { panic!("{metric:?}") };
+        let estimate = finding.estimate.unwrap();
+        assert_eq!((metric.candidate.len(), estimate.pairs), (8, 8));
+        assert!((estimate.ratio - ratio).abs() < 1e-9, "{estimate:?}");
+    };
+    check(&slow, &good, 1, Judgement::Fail, 1.2);
+    check(&good, &slow, 0, Judgement::Pass, 1.0 / 1.2);
+
+    // A warm-up and eight pairs, of two boots each, all recorded; and what came of them.
+    let runs: Vec<_> = std::fs::read_dir(place.path("runs")).unwrap().flatten().collect();
+    assert_eq!(runs.len(), 2);
+    for run in runs {
+        let read = |name: &str| std::fs::read_to_string(run.path().join(name)).unwrap();
+        assert_eq!(read("cells.jsonl").lines().count(), 18);
+        assert_eq!(comparison(&read("comparison.json")).cells.len(), 1);
+    }
+}
+
+pub(crate) fn a_side_that_comes_to_nothing_stops_it() {
+    let place = Place::new();
+    let case = place.file("case.yaml", CASE);
+    let kernel = format!("kernel={}", place.kernel());
+    let [good, dies] =
+        [Script::Passes, Script::Dies].map(|script| format!("qemu={}", place.qemu(script)));
+    let ended = place.run(&words(&dies, &good, &case, &kernel));
+    ended.exits(3);
+    let found = comparison(&ended.stdout);
+    assert_eq!((found.judgement(), found.cells.len()), (None, 0));
+    assert!(found.notes[0].contains("was stopped: errored"), "{found:?}");
+    // It was tried twice.
+    assert_eq!(ended.stderr.matches("came to nothing").count(), 2, "{ended:?}");
+}
+
+pub(crate) fn recorded_runs_are_compared_and_not_judged() {
+    let place = Place::new();
+    let timed = format!("{CASE}windows: {{time: 6}}\n");
+    let (case, kernel) = (place.file("case.yaml", timed), place.kernel());
+    let [good, slow] = [Script::Passes, Script::IsSlow].map(|script| place.qemu(script));
+    place.run(&["run", &case, "--kernel", &kernel, "--qemu", &good]).exits(0);
+    let first = place.run(&["judge", "last", "--format", "json"]);
+    let first = first.document()["run"].as_str().unwrap().to_owned();
+    place.run(&["run", &case, "--kernel", &kernel, "--qemu", &slow, "--qemu", &good]).exits(0);
+
+    let part = format!("last:qemu={slow}");
+    let ended = place.run(&["compare", &part, &first, "--format", "json"]);
+    ended.exits(0);
+    let found = comparison(&ended.stdout);
+    let metric = &found.cells[0].metrics[0];
+    let Compared::Unpaired { estimate: Some(estimate) } = &metric.result else {
+        panic!("{metric:?}");
+    };
+    assert!((estimate.ratio - 1.2).abs() < 1e-9 && estimate.differs(), "{estimate:?}");
+    assert_eq!((found.judgement(), found.pairing), (None, None));
+
+    let table = place.run(&["compare", &part, &first]);
+    table.exits(0);
+    assert!(table.stdout.contains("UNPAIRED") && table.stdout.contains("+20.0 %"), "{table:?}");
+    let markdown = place.run(&["compare", &part, &first, "--format", "markdown"]);
+    assert!(markdown.stdout.contains("| elapsed | 1.2 ms | 1 ms | +20.0 % |"), "{markdown:?}");
+
+    let judged = place.run(&["compare", &part, &first, "--limit", "elapsed=5"]);
+    judged.exits(2);
+    assert!(judged.stderr.contains("not measured in pairs"), "{judged:?}");
+}
+
+pub(crate) fn what_can_not_be_compared_is_told() {
+    let place = Place::new();
+    let case = place.file("case.yaml", CASE);
+    let idle = place.file("idle.yaml", "case: idle\nworkload: {idle: {}}\n");
+    let kernel = format!("kernel={}", place.kernel());
+    let good = format!("qemu={}", place.qemu(Script::Passes));
+    let check = |words: &[&str], code, expected: &str| {
+        let ended = place.run(words);
+        ended.exits(code);
+        let said = ended.stderr.clone() + &ended.stdout;
+        assert!(said.contains(expected), "no `{expected}`: {ended:?}");
+    };
+    check(
+        &["compare", &good, &good, "--case", &idle, "-s", &kernel],
+        2,
+        "nothing that could be timed",
+    );
+    check(&["compare", "policy=lazy,strict", &good], 2, "write axis=value");
+    check(&["compare", "control=on", "control=on", "--case", &case], 2, "on both sides");
+    check(&["compare", "control=on", "policy=lazy", "--case", &case], 2, "other values to both");
+    check(&["compare", "polcy=lazy", &good, "--case", &case], 2, "policy");
+    let twins =
+        ["compare", "control=on", "control=off", "--case", &case, "-s", &kernel, "-s", &good];
+    check(&twins, 3, "can't be made to batch");
+    let unknown =
+        ["compare", &good, &good, "--case", &case, "-s", &kernel, "--limit", "latency-p50=5"];
+    check(&unknown, 3, "no metric `latency-p50`; there are throughput, iops, elapsed");
+    let limit = ["compare", &good, &good, "--case", &case, "-s", &kernel, "--limit", "iops=100"];
+    check(&limit, 2, "below 100 where higher is better");
+}

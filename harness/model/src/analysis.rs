@@ -1,0 +1,449 @@
+//! What a kernel log from anywhere says of the IOMMU, judged by the table of expectations as far as the
+//! log tells what it depends on.
+
+mod boot;
+mod clean;
+mod expected;
+mod odd;
+mod reasons;
+mod registers;
+
+use std::collections::{BTreeMap, HashSet};
+
+use dmarig_wire::LogRecord;
+use serde::Serialize;
+
+pub use crate::expect::Presence;
+use crate::{
+    log::{LogFacts, LogKind, message, read},
+    observation::Registers,
+    text::shown,
+};
+
+use self::{
+    boot::Boot,
+    expected::{Expected, warning},
+};
+
+/// Version of [`Analysis`] as JSON.
+pub const ANALYSIS_SCHEMA: u32 = 1;
+
+/// Most boots of one log that are told apart.
+const MAX_BOOTS: usize = 100;
+
+/// What one boot's log says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Analysis {
+    /// [`ANALYSIS_SCHEMA`]
+    pub schema: u32,
+    /// Lines of it in the log: first and last.
+    pub lines: (u64, u64),
+    /// The kernel.
+    pub kernel: KernelFound,
+    /// Its command line, escaped.
+    pub command_line: Option<String>,
+    /// Whether the IOMMU is on.
+    pub iommu: Iommu,
+    /// Each IOMMU of the machine.
+    pub units: Vec<UnitFound>,
+    /// How devices are mapped.
+    pub mode: Mode,
+    /// The warning that batching is off because the IOMMU is virtual.
+    pub warning: WarningFound,
+    /// `xapic` or `x2apic`, where interrupts are remapped.
+    pub interrupt_remapping: Option<String>,
+    /// Devices of each IOMMU group.
+    pub groups: BTreeMap<u32, Vec<String>>,
+    /// DMA faults.
+    pub faults: FaultsFound,
+    /// Lines that must not be there.
+    pub splats: Vec<Splat>,
+    /// What is not as it should be.
+    pub odd: Vec<String>,
+    /// What is worth knowing, and no fault.
+    pub notes: Vec<String>,
+    /// What to do next.
+    pub hints: Vec<String>,
+}
+
+/// A kernel as its log names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct KernelFound {
+    /// `uname -r`, escaped; null where no line tells.
+    pub release: Option<String>,
+    /// Its version with the patch level.
+    pub version: Option<String>,
+    /// Why the version may not tell what the kernel does.
+    pub doubt: Option<String>,
+    /// Whether the log begins with the kernel's first line and has none left out.
+    pub complete: bool,
+}
+
+/// Whether an IOMMU is in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Power {
+    /// It is.
+    On,
+    /// It is not.
+    Off,
+    /// The log does not tell.
+    Untold,
+}
+
+/// Whether the IOMMU is on, and how that is known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Iommu {
+    /// Whether it is.
+    pub power: Power,
+    /// How that is known.
+    pub why: String,
+}
+
+/// One IOMMU.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct UnitFound {
+    /// `dmar0`
+    pub name: String,
+    /// Capability register, in hexadecimal.
+    pub cap: Option<String>,
+    /// Extended capability register, in hexadecimal.
+    pub ecap: Option<String>,
+    /// CAP.CM
+    pub caching_mode: Option<bool>,
+    /// What it offers, each in a few words.
+    pub offers: Vec<String>,
+    /// `Queued` or `Register based`.
+    pub invalidation: Option<String>,
+}
+
+/// How devices are mapped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Mode {
+    /// `Translated` or `Passthrough`.
+    pub default_domain: Option<String>,
+    /// Whether the command line chose it.
+    pub chosen_by_user: bool,
+    /// `lazy` or `strict`, as the kernel says it before the driver has its say.
+    pub policy_line: Option<String>,
+    /// What to make of that, for a person.
+    pub policy: String,
+}
+
+/// The warning.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct WarningFound {
+    /// Whether it is there; null where the log does not have the place at which it stands.
+    pub present: Option<bool>,
+    /// What the table of expectations says; null where that depends on what the log does not tell.
+    pub expected: Option<Presence>,
+    /// The rule that says so.
+    pub rule: String,
+    /// What it means if it does not hold.
+    pub because: Option<String>,
+    /// Why presence or expectation are not told.
+    pub untold: Vec<String>,
+    /// The lines, escaped.
+    pub lines: Vec<String>,
+}
+
+/// DMA faults.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct FaultsFound {
+    /// Lines of them.
+    pub told: u64,
+    /// Those that a rate limit swallowed, as far as the kernel counts them.
+    pub suppressed: u64,
+    /// By device, the one with most first.
+    pub devices: Vec<DeviceFaults>,
+}
+
+/// Faults of one device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct DeviceFaults {
+    /// Its address as printed.
+    pub device: String,
+    /// How many.
+    pub count: u64,
+    /// `read`, `write`, `interrupt`, each with its count.
+    pub accesses: BTreeMap<&'static str, u64>,
+    /// Lowest and highest address, in hexadecimal.
+    pub addresses: (String, String),
+    /// By reason.
+    pub reasons: Vec<ReasonFound>,
+    /// The first one's line, escaped.
+    pub first: String,
+}
+
+/// A fault reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ReasonFound {
+    /// Its number.
+    pub number: u8,
+    /// How many.
+    pub count: u64,
+    /// The kernel's words, escaped.
+    pub says: String,
+    /// What the hardware found.
+    pub found: Option<&'static str>,
+    /// What that mostly comes from.
+    pub mostly: Option<&'static str>,
+}
+
+/// A line that must not be there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Splat {
+    /// Its kind.
+    pub kind: LogKind,
+    /// Its line in the log, from 1.
+    pub at: u64,
+    /// It, escaped.
+    pub line: String,
+    /// The next few, escaped.
+    pub context: Vec<String>,
+}
+
+/// Reads a log as text in any of the forms in which people pass one on, boot by boot.
+#[must_use]
+pub fn analyze(bytes: &[u8]) -> Vec<Analysis> {
+    let cleaned = clean::clean(bytes);
+    let mut found: Vec<Analysis> = boots(&cleaned.records)
+        .into_iter()
+        .map(|boot| of_records(boot, cleaned.left_out))
+        .collect();
+    if cleaned.foreign > 0
+        && let Some(first) = found.first_mut()
+    {
+        first.notes.push(format!("{} lines of other programs were left out", cleaned.foreign));
+    }
+    found
+}
+
+/// Reads the records of one boot, of which `lost` others are missing.
+#[must_use]
+pub fn of_records(records: &[LogRecord], lost: u64) -> Analysis {
+    let facts = read(records);
+    let boot = boot::read(records);
+    let first =
+        records.iter().take(50).any(|record| message(&record.text).starts_with("Linux version "));
+    let line = |record: Option<&LogRecord>| record.map_or(0, |record| record.seq);
+    let mut analysis = Analysis {
+        schema: ANALYSIS_SCHEMA,
+        lines: (line(records.first()), line(records.last())),
+        kernel: kernel(&boot, first && lost == 0),
+        command_line: boot.command_line.as_deref().map(shown),
+        iommu: iommu(&boot, &facts),
+        units: units(&facts),
+        mode: mode(&boot, &facts),
+        warning: warning_found(&boot, &facts, lost),
+        interrupt_remapping: facts.interrupt_remapping.clone(),
+        groups: boot.groups.clone(),
+        faults: faults(&boot),
+        splats: splats(&facts, records),
+        odd: Vec::new(),
+        notes: Vec::new(),
+        hints: Vec::new(),
+    };
+    if lost > 0 {
+        analysis.notes.push(format!("{lost} records of the log are missing"));
+    }
+    odd::judge(&mut analysis, &boot, &facts);
+    analysis
+}
+
+/// One slice a boot. A console is played back when the real one takes over from an early one: what stands
+/// again in the next slice, stamps and all, is no boot of its own.
+fn boots(records: &[LogRecord]) -> Vec<&[LogRecord]> {
+    let starts = |record: &LogRecord| message(&record.text).starts_with("Linux version ");
+    let mut borders: Vec<usize> =
+        (0..records.len()).filter(|at| starts(&records[*at])).take(MAX_BOOTS).collect();
+    if borders.first() != Some(&0) {
+        borders.insert(0, 0);
+    }
+    borders.push(records.len());
+    let slices: Vec<&[LogRecord]> =
+        borders.windows(2).map(|pair| &records[pair[0]..pair[1]]).collect();
+    let mut found = Vec::new();
+    for (at, slice) in slices.iter().enumerate() {
+        let said = |records: &[LogRecord]| -> HashSet<(u64, String)> {
+            records.iter().map(|record| (record.time_us, record.text.clone())).collect()
+        };
+        let again = slices.get(at + 1).is_some_and(|next| said(slice).is_subset(&said(next)));
+        // What stands before the first boot is firmware's, unless the kernel's stamps or words are in it.
+        let kernels = |record: &LogRecord| record.time_us > 0 || record.text.contains("DMAR");
+        let firmware = at == 0
+            && slices.len() > 1
+            && !slice.first().is_some_and(starts)
+            && !slice.iter().any(kernels);
+        if !again && !firmware {
+            found.push(*slice);
+        }
+    }
+    found
+}
+
+fn kernel(boot: &Boot, complete: bool) -> KernelFound {
+    let kernel = boot.kernel.as_ref();
+    KernelFound {
+        release: kernel.map(|kernel| kernel.release.clone()),
+        version: kernel.and_then(|kernel| Some(kernel.version?.to_string())),
+        doubt: kernel.and_then(|kernel| match kernel.doubt {
+            None if kernel.from_splat => Some("it is known from a call trace alone".to_owned()),
+            doubt => doubt.map(str::to_owned),
+        }),
+        complete,
+    }
+}
+
+fn iommu(boot: &Boot, facts: &LogFacts) -> Iommu {
+    let by = match (facts.enabled, boot.opted_in) {
+        (true, _) => "asked for on the command line",
+        (_, true) => "the platform asked for it",
+        _ => "on by the kernel's configuration",
+    };
+    let (power, why) = if facts.success {
+        (Power::On, by.to_owned())
+    } else if facts.invalidation.is_some() || boot.success_at.is_some() {
+        (Power::On, format!("{by}; the log ends before the driver says that it is up"))
+    } else if !boot.faults.is_empty() {
+        (Power::On, "it reports faults".to_owned())
+    } else if boot.disabled {
+        (Power::Off, "`DMAR: IOMMU disabled`: turned off on the command line".to_owned())
+    } else if boot.command_line.as_deref().is_some_and(crate::judge::turned_off) {
+        (Power::Off, "turned off on the command line".to_owned())
+    } else if boot.tables && boot.dmar_table.is_none() {
+        (Power::Off, "the firmware has no DMAR table".to_owned())
+    } else if boot.dmar_table.is_some() && !facts.enabled && boot.last_time_us > 20_000_000 {
+        (Power::Off, "the firmware has a DMAR table, and nothing turned the IOMMU on".to_owned())
+    } else {
+        (Power::Untold, "no line of the log tells".to_owned())
+    };
+    Iommu { power, why }
+}
+
+fn units(facts: &LogFacts) -> Vec<UnitFound> {
+    let unit = |(number, unit): (&u32, &crate::log::Unit)| {
+        let registers = unit.cap.zip(unit.ecap).map(|(cap, ecap)| Registers { cap, ecap });
+        UnitFound {
+            name: format!("dmar{number}"),
+            cap: unit.cap.map(|cap| format!("{cap:x}")),
+            ecap: unit.ecap.map(|ecap| format!("{ecap:x}")),
+            caching_mode: registers.map(Registers::caching_mode),
+            offers: registers.map(registers::words).unwrap_or_default(),
+            invalidation: unit.invalidation.clone(),
+        }
+    };
+    facts.units.iter().map(unit).collect()
+}
+
+fn mode(boot: &Boot, facts: &LogFacts) -> Mode {
+    let line = facts.policy.as_deref();
+    let warned = !facts.warnings.is_empty();
+    let passthrough = facts.default_domain.as_deref() == Some("Passthrough");
+    let by = if boot.policy_by_user { ", as the command line asks" } else { "" };
+    let policy = match (line, warned) {
+        _ if passthrough => "devices are mapped one to one and never unmapped, but for those that can't be".to_owned(),
+        (Some("strict"), _) => format!("strict{by}"),
+        (Some("lazy"), true) => "strict: the policy line says lazy, but it is printed before the driver turns batching off".to_owned(),
+        (_, true) => "strict: the driver turned batching off because of caching mode".to_owned(),
+        (Some("lazy"), false) => {
+            format!("lazy{by}; the line is printed before the driver has its say, so only a group's type (`/sys/kernel/iommu_groups/*/type`) is certain")
+        }
+        (Some(other), false) => format!("{}{by}", shown(other)),
+        (None, false) if boot.strict_option => "strict, as `intel_iommu=strict` asks".to_owned(),
+        (None, false) => "not told: kernels before 5.14 have no line for it".to_owned(),
+    };
+    Mode {
+        default_domain: facts.default_domain.as_deref().map(shown),
+        chosen_by_user: boot.domain_by_user,
+        policy_line: line.map(shown),
+        policy,
+    }
+}
+
+fn warning_found(boot: &Boot, facts: &LogFacts, lost: u64) -> WarningFound {
+    let present = !facts.warnings.is_empty();
+    // It stands between the line on invalidation and the one that says that the driver is up.
+    let covered = lost == 0
+        && matches!((boot.invalidation_at, boot.success_at), (Some(from), Some(to)) if from <= to);
+    let mut untold = Vec::new();
+    if !present && !covered {
+        untold.push(
+            "the log does not have the whole of the driver's start, where the warning stands"
+                .to_owned(),
+        );
+    }
+    let doubt = boot.kernel.as_ref().and_then(|kernel| kernel.doubt);
+    let (expected, rule, because) = match warning(boot, facts) {
+        Expected::Told { presence, rule, because } if doubt.is_none() => {
+            (Some(presence), rule, because)
+        }
+        Expected::Told { rule, .. } => {
+            untold.push(format!(
+                "the kernel's version does not settle it: {}",
+                doubt.unwrap_or_default()
+            ));
+            (None, rule, None)
+        }
+        Expected::Depends(what) => {
+            untold.push(format!("it depends on {}", what.join("; and on ")));
+            (None, String::new(), None)
+        }
+    };
+    WarningFound {
+        present: (present || covered).then_some(present),
+        expected,
+        rule,
+        because,
+        untold,
+        lines: facts.warnings.iter().take(4).map(|seen| seen.line.clone()).collect(),
+    }
+}
+
+fn faults(boot: &Boot) -> FaultsFound {
+    let mut devices: Vec<DeviceFaults> = boot
+        .faults
+        .iter()
+        .map(|(device, of)| DeviceFaults {
+            device: device.clone(),
+            count: of.count,
+            accesses: of.accesses.clone(),
+            addresses: (format!("{:#x}", of.addresses.0), format!("{:#x}", of.addresses.1)),
+            reasons: of
+                .reasons
+                .iter()
+                .map(|(number, (count, says))| ReasonFound {
+                    number: *number,
+                    count: *count,
+                    says: says.clone(),
+                    found: reasons::reason(*number).map(|reason| reason.found),
+                    mostly: reasons::reason(*number).map(|reason| reason.mostly),
+                })
+                .collect(),
+            first: of.first.clone(),
+        })
+        .collect();
+    devices.sort_by_key(|of| std::cmp::Reverse(of.count));
+    let told = devices.iter().map(|of| of.count).sum();
+    FaultsFound { told, suppressed: boot.suppressed, devices }
+}
+
+fn splats(facts: &LogFacts, records: &[LogRecord]) -> Vec<Splat> {
+    let splat = |finding: &crate::log::Finding| Splat {
+        kind: finding.kind,
+        at: records.get(finding.seen.record).map_or(0, |record| record.seq),
+        line: finding.seen.line.clone(),
+        context: finding.context.clone(),
+    };
+    facts.findings.iter().map(splat).collect()
+}

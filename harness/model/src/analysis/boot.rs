@@ -1,0 +1,212 @@
+//! What a boot says of itself besides what the judge needs: which kernel, on what firmware, told what.
+
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use dmarig_wire::LogRecord;
+use regex::Regex;
+
+use crate::{
+    log::{Fault, fault_in, message},
+    text::shown,
+    version::Version,
+};
+
+/// Groups' devices and faulting devices that are told apart.
+const MAX_DEVICES: usize = 4096;
+
+/// A kernel, as a log names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Kernel {
+    /// `uname -r`.
+    pub(super) release: String,
+    pub(super) version: Option<Version>,
+    /// Why the version may not tell what the kernel does.
+    pub(super) doubt: Option<&'static str>,
+    /// Whether it is known from a splat alone.
+    pub(super) from_splat: bool,
+}
+
+/// Faults of one device.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Faults {
+    pub(super) count: u64,
+    /// How often each reason, and the kernel's words for it.
+    pub(super) reasons: BTreeMap<u8, (u64, String)>,
+    pub(super) accesses: BTreeMap<&'static str, u64>,
+    pub(super) addresses: (u64, u64),
+    pub(super) first: String,
+}
+
+/// What a boot says.
+#[derive(Debug, Default)]
+pub(super) struct Boot {
+    pub(super) kernel: Option<Kernel>,
+    pub(super) command_line: Option<String>,
+    /// The OEM in the DMAR table's line.
+    pub(super) dmar_table: Option<String>,
+    /// Whether ACPI tables are listed at all.
+    pub(super) tables: bool,
+    pub(super) disabled: bool,
+    pub(super) opted_in: bool,
+    pub(super) amd: bool,
+    /// The lines of it that tell how the default domain and the policy were set.
+    pub(super) domain_by_user: bool,
+    pub(super) policy_by_user: bool,
+    /// `intel_iommu=strict` was read, on kernels before 5.15.
+    pub(super) strict_option: bool,
+    /// `intel_iommu=sm_on` was read.
+    pub(super) scalable_option: bool,
+    pub(super) scalable_off: bool,
+    pub(super) groups: BTreeMap<u32, Vec<String>>,
+    pub(super) faults: BTreeMap<String, Faults>,
+    pub(super) suppressed: u64,
+    /// Records of the lines between which the warning stands.
+    pub(super) invalidation_at: Option<usize>,
+    pub(super) success_at: Option<usize>,
+    pub(super) last_time_us: u64,
+}
+
+struct Lines {
+    splat: Regex,
+    command_line: Regex,
+    dmar_table: Regex,
+    group: Regex,
+    suppressed: Regex,
+    ubuntu: Regex,
+    vendor: Regex,
+}
+
+static LINES: LazyLock<Lines> = LazyLock::new(|| {
+    let regex = |text: &str| Regex::new(text).expect("a pattern of ours");
+    Lines {
+        splat: regex(
+            r"^CPU: \d+ .*(?:[Nn]ot [Tt]ainted|Tainted: .*?) (?<release>\d+\.\d+[^\s]*) #\S+(?<rest>.*)",
+        ),
+        command_line: regex(r"^(?:Kernel command line|Command line): (.*)"),
+        dmar_table: regex(
+            r"^ACPI: DMAR 0x[0-9A-Fa-f]+ [0-9A-Fa-f]+ \(v\d+ *(?<oem>.{0,40}?) *[0-9A-Fa-f]{8} ",
+        ),
+        group: regex(
+            r"^(?:\S+ (?<new>[0-9a-f]{4}:[0-9a-f:.]+): Adding to iommu group (?<to>\d+)|iommu: Adding device (?<old>\S+) to group (?<in>\d+))$",
+        ),
+        suppressed: regex(r"^dmar_fault: (\d+) callbacks suppressed"),
+        ubuntu: regex(r"\(Ubuntu \S+ (\d+\.\d+\.\d+)\)"),
+        vendor: regex(r"\.el\d|\.fbk|^\d+\.\d+\.\d+-1[0-9]{5}\.|-default$"),
+    }
+});
+
+/// Reads a boot.
+pub(super) fn read(records: &[LogRecord]) -> Boot {
+    let mut boot = Boot::default();
+    for (index, record) in records.iter().enumerate() {
+        boot.last_time_us = boot.last_time_us.max(record.time_us);
+        for text in message(&record.text).split('\n') {
+            boot.line(text.trim_end(), index, record);
+        }
+    }
+    boot
+}
+
+impl Boot {
+    fn line(&mut self, text: &str, index: usize, record: &LogRecord) {
+        if text.starts_with("Linux version ") {
+            self.kernel = kernel_of_banner(text);
+        } else if text.starts_with("CPU: ") && self.kernel.is_none() {
+            self.kernel = LINES.splat.captures(text).map(|found| Kernel {
+                from_splat: true,
+                ..kernel(&found["release"], &format!("x {} {}", &found["release"], &found["rest"]))
+            });
+        } else if let Some(found) = LINES.command_line.captures(text) {
+            self.command_line = Some(found[1].to_owned());
+        } else if text.starts_with("ACPI: ") {
+            self.tables |= text.starts_with("ACPI: RSDP ") || text.starts_with("ACPI: FACP ");
+            if let Some(found) = LINES.dmar_table.captures(text) {
+                self.dmar_table = Some(shown(found["oem"].trim()));
+            }
+        } else if let Some(found) = LINES.group.captures(text) {
+            self.group(&found);
+        } else if let Some(found) = LINES.suppressed.captures(text) {
+            self.suppressed = self.suppressed.saturating_add(found[1].parse().unwrap_or(0));
+        } else if text.starts_with("AMD-Vi: ") {
+            self.amd = true;
+        } else if let Some(rest) = text.strip_prefix("iommu: ") {
+            let by_user = rest.contains("(set via kernel command line)");
+            self.domain_by_user |= by_user && rest.starts_with("Default domain type");
+            self.policy_by_user |= by_user && rest.contains("invalidation policy");
+        } else {
+            self.driver_line(text, index, record);
+        }
+    }
+
+    fn driver_line(&mut self, text: &str, index: usize, record: &LogRecord) {
+        // From the end, since a line without a newline may have run into this one.
+        if text.contains("Intel(R) Virtualization Technology for Directed I/O") {
+            self.success_at.get_or_insert(index);
+        }
+        let Some(rest) = text.strip_prefix("DMAR: ") else { return };
+        if rest.contains("sing Queued invalidation") || rest.contains("sing Register based") {
+            self.invalidation_at.get_or_insert(index);
+        }
+        self.disabled |= rest == "IOMMU disabled";
+        self.opted_in |= rest.contains("force enabled due to platform opt in");
+        self.strict_option |= rest == "Disable batched IOTLB flush";
+        self.scalable_option |= rest.starts_with("Intel-IOMMU: scalable mode supported")
+            || rest.starts_with("Enable scalable mode if");
+        self.scalable_off |= rest.starts_with("VT-d Scalable Mode not enabled")
+            || rest.starts_with("Scalable mode is disallowed");
+        if let Some(fault) = fault_in(text, index, record) {
+            self.fault(&fault);
+        }
+    }
+
+    fn group(&mut self, found: &regex::Captures<'_>) {
+        let device = found.name("new").or_else(|| found.name("old"));
+        let number = found.name("to").or_else(|| found.name("in"));
+        let (Some(device), Some(number)) = (device, number) else { return };
+        let Ok(number) = number.as_str().parse() else { return };
+        if self.groups.values().map(Vec::len).sum::<usize>() < MAX_DEVICES {
+            // A device that was removed and came back is where it is now.
+            self.groups.values_mut().for_each(|group| group.retain(|of| of != device.as_str()));
+            self.groups.entry(number).or_default().push(device.as_str().to_owned());
+        }
+    }
+
+    fn fault(&mut self, fault: &Fault) {
+        if self.faults.len() >= MAX_DEVICES && !self.faults.contains_key(&fault.device) {
+            return;
+        }
+        let of = self.faults.entry(fault.device.clone()).or_default();
+        if of.count == 0 {
+            of.addresses = (fault.address, fault.address);
+            of.first = fault.seen.line.clone();
+        }
+        of.count += 1;
+        let (low, high) = of.addresses;
+        of.addresses = (low.min(fault.address), high.max(fault.address));
+        *of.accesses.entry(fault.access.name()).or_default() += 1;
+        let reason = of.reasons.entry(fault.reason).or_insert_with(|| (0, fault.why.clone()));
+        reason.0 += 1;
+    }
+}
+
+fn kernel_of_banner(banner: &str) -> Option<Kernel> {
+    let release = banner.split_ascii_whitespace().nth(2)?;
+    Some(kernel(release, banner))
+}
+
+/// A kernel by its release and all that is said beside it.
+fn kernel(release: &str, said: &str) -> Kernel {
+    let ubuntu = LINES.ubuntu.captures(said).and_then(|found| found[1].parse().ok());
+    let debian = Version::from_banner(&format!("Linux version {release} {said}"));
+    let version = ubuntu.or(debian);
+    let hidden =
+        version.is_some_and(|version| version.parts[2] == 0) && release.contains("-generic");
+    let doubt = if LINES.vendor.is_match(release) {
+        Some("its vendor puts changes of later kernels into it")
+    } else if hidden {
+        Some("its release hides the patch level")
+    } else {
+        None
+    };
+    Kernel { release: shown(release), version, doubt, from_splat: false }
+}

@@ -1,0 +1,261 @@
+//! Logs from anywhere: of real kernels in the forms in which people pass them on, and excerpts written
+//! after public reports.
+
+use dmarig_model::analysis::{Analysis, Power, Presence, analyze};
+
+const LOG_5_10: &str = include_str!("../data/5.10-caching-mode.log");
+const LOG_6_1: &str = include_str!("../data/6.1-caching-mode.log");
+const LOG_6_12_PT: &str = include_str!("../data/6.12-caching-mode-pt.log");
+const LOG_7_3: &str = include_str!("../data/7.3-caching-mode.log");
+const LOG_7_3_LAZY: &str = include_str!("../data/7.3-lazy.log");
+
+/// A laptop of which people report faults: two units, no caching mode, a first unit for graphics alone.
+const LAPTOP: &str = "\
+[    0.000000] Linux version 5.15.0-91-generic (buildd@lcy02) (gcc (Ubuntu 11.4.0) 11.4.0, GNU ld 2.38) #101-Ubuntu SMP Tue Nov 14 13:30:08 UTC 2023 (Ubuntu 5.15.0-91.101-generic 5.15.131)
+[    0.000000] Command line: BOOT_IMAGE=/vmlinuz ro quiet intel_iommu=on
+[    0.010000] ACPI: RSDP 0x000000007B7FE014 000024 (v02 LENOVO)
+[    0.010100] ACPI: DMAR 0x000000007B7A1000 0000A8 (v01 LENOVO TC-S0Z   00001300 PTEC 00000002)
+[    0.020000] DMAR: IOMMU enabled
+[    0.072000] DMAR: Host address width 39
+[    0.072001] DMAR: DRHD base: 0x000000fed90000 flags: 0x0
+[    0.072009] DMAR: dmar0: reg_base_addr fed90000 ver 1:0 cap 1c0000c40660462 ecap 19e2ff0505e
+[    0.072010] DMAR: DRHD base: 0x000000fed91000 flags: 0x1
+[    0.072016] DMAR: dmar1: reg_base_addr fed91000 ver 1:0 cap d2008c40660462 ecap f050da
+[    0.072020] DMAR: RMRR base: 0x0000007a8b7000 end: 0x0000007a8d6fff
+[    0.073500] DMAR-IR: Enabled IRQ remapping in x2apic mode
+[    0.400000] iommu: Default domain type: Translated 
+[    0.400001] iommu: DMA domain TLB invalidation policy: lazy mode 
+[    0.500000] DMAR: No ATSR found
+[    0.500100] DMAR: dmar0: Using Queued invalidation
+[    0.500200] DMAR: dmar1: Using Queued invalidation
+[    0.510000] pci 0000:00:00.0: Adding to iommu group 0
+[    0.510100] pci 0000:00:02.0: Adding to iommu group 1
+[    0.510200] pci 0000:00:14.0: Adding to iommu group 2
+[    0.510300] pci 0000:00:14.2: Adding to iommu group 2
+[    0.520000] DMAR: Intel(R) Virtualization Technology for Directed I/O
+[    9.000000] DMAR: DRHD: handling fault status reg 3
+[    9.000100] DMAR: [DMA Read NO_PASID] Request device [0x00:0x02.0] fault addr 0xfffff000 [fault reason 0x06] PTE Read access is not set
+[    9.000200] DMAR: [DMA Write NO_PASID] Request device [0x00:0x02.0] fault addr 0x1000 [fault reason 0x05] PTE Write access is not set
+[    9.100000] DMAR: [DMA Read NO_PASID] Request device [0x00:0x14.0] fault addr 0x7a000000 [fault reason 0x02] Present bit in context entry is clear
+[   14.000000] dmar_fault: 1048 callbacks suppressed
+";
+
+#[track_caller]
+fn one(log: &str) -> Analysis {
+    let mut found = analyze(log.as_bytes());
+    assert_eq!(found.len(), 1, "{log}");
+    found.remove(0)
+}
+
+#[test]
+fn real_kernels_are_as_expected() {
+    for (name, log, version, present) in [
+        ("5.10", LOG_5_10, "5.10.262", true),
+        ("6.1", LOG_6_1, "6.1.176", true),
+        ("6.12 pt", LOG_6_12_PT, "6.12.107", true),
+        ("7.3", LOG_7_3, "7.3.4", true),
+        ("7.3 lazy", LOG_7_3_LAZY, "7.3.4", false),
+    ] {
+        let found = one(log);
+        assert_eq!(found.kernel.version.as_deref(), Some(version), "{name}");
+        assert_eq!(found.iommu.power, Power::On, "{name}");
+        assert_eq!(found.warning.present, Some(present), "{name}");
+        assert_eq!(found.warning.expected.map(|p| p == Presence::Present), Some(present), "{name}");
+        assert_eq!(found.odd, [""; 0], "{name}");
+        assert_eq!(found.units[0].caching_mode, Some(present), "{name}");
+    }
+    let found = one(LOG_7_3);
+    assert_eq!(found.groups[&2], ["0000:00:1f.0", "0000:00:1f.2", "0000:00:1f.3"]);
+    assert!(
+        found.mode.policy.starts_with("strict: the policy line says lazy"),
+        "{}",
+        found.mode.policy
+    );
+}
+
+/// However it is passed on, it says the same.
+#[test]
+fn each_form_says_the_same() {
+    let said = |log: &str| {
+        let found = one(log);
+        let mut warning = found.warning;
+        warning.lines.clear();
+        (found.kernel, found.iommu, found.units, found.mode, warning, found.groups, found.odd)
+    };
+    let lines = || LOG_6_1.lines().map(|line| line.split_once("] ").map_or(line, |(_, text)| text));
+    let journal: String =
+        lines().map(|line| format!("Nov 22 18:41:39 box kernel: {line}\n")).collect();
+    let foreign = "Nov 22 18:41:39 box systemd[1]: DMAR: IOMMU disabled\n";
+    let human: String =
+        lines().map(|line| format!("[Sun Nov 22 18:41:39 2026] {line}\n")).collect();
+    let iso: String =
+        lines().map(|line| format!("2026-11-22T18:41:39,123456+01:00 {line}\n")).collect();
+    let bare: String = lines().map(|line| format!("{line}\n")).collect();
+    let quoted: String = LOG_6_1.lines().map(|line| format!("> > {line}\n")).collect();
+    let serial = LOG_6_1.replace('\n', "\r\r\n");
+    let real = said(LOG_6_1);
+    for (form, log) in [
+        ("journal", format!("{journal}{foreign}")),
+        ("dmesg -T", human),
+        ("iso", iso),
+        ("bare", bare),
+        ("quoted", quoted),
+        ("serial", format!("SeaBIOS (version 1.16)\r\n\r\niPXE\r\n{serial}")),
+        ("coloured", LOG_6_1.replace("DMAR", "\x1b[33mDMAR\x1b[0m")),
+    ] {
+        assert_eq!(said(&log), real, "{form}");
+    }
+}
+
+#[test]
+fn a_machine_with_two_units_and_faults() {
+    let found = one(LAPTOP);
+    assert_eq!(found.kernel.version.as_deref(), Some("5.15.131"));
+    assert_eq!(found.units.len(), 2);
+    assert!(found.units[1].offers.iter().any(|word| word == "interrupt remapping"));
+    assert_eq!(
+        (found.warning.present, found.warning.expected),
+        (Some(false), Some(Presence::Absent))
+    );
+    assert_eq!(found.interrupt_remapping.as_deref(), Some("x2apic"));
+    assert_eq!((found.faults.told, found.faults.suppressed), (3, 1048));
+    let worst = &found.faults.devices[0];
+    assert_eq!((worst.device.as_str(), worst.count), ("0x00:0x02.0", 2));
+    assert_eq!(worst.accesses, [("read", 1), ("write", 1)].into());
+    assert_eq!(worst.addresses, ("0x1000".to_owned(), "0xfffff000".to_owned()));
+    assert_eq!(found.odd.len(), 1, "{:?}", found.odd);
+    assert!(
+        found.odd[0].starts_with("3 DMA faults of 0x00:0x02.0, 0x00:0x14.0"),
+        "{:?}",
+        found.odd
+    );
+}
+
+#[test]
+fn a_warning_that_is_missing_or_too_much_is_odd() {
+    let without = LOG_6_1
+        .lines()
+        .filter(|line| !line.contains("virtualization"))
+        .collect::<Vec<_>>()
+        .join("\n");
+    let found = one(&without);
+    assert_eq!(
+        (found.warning.present, found.warning.expected),
+        (Some(false), Some(Presence::Present))
+    );
+    assert!(found.odd[0].contains("29b32839725f"), "{:?}", found.odd);
+    let extra = LOG_7_3_LAZY.replace(
+        "DMAR: Intel(R)",
+        "DMAR: IOMMU batching disallowed due to virtualization\n[    1.7] DMAR: Intel(R)",
+    );
+    let found = one(&extra);
+    assert_eq!(
+        (found.warning.present, found.warning.expected),
+        (Some(true), Some(Presence::Absent))
+    );
+    assert_eq!(found.odd.len(), 1, "{:?}", found.odd);
+    let other = LOG_6_1.replace(
+        "IOMMU batching disallowed due to virtualization",
+        "Disable batched IOTLB flush due to virtualization",
+    );
+    assert!(
+        one(&other).odd[0].contains("is the wording of kernels <5.12"),
+        "{:?}",
+        one(&other).odd
+    );
+}
+
+/// What the log does not have is not made up.
+#[test]
+fn what_can_not_be_told_is_said_to_be_so() {
+    let only = |words: &[&str]| -> String {
+        let kept = |line: &&str| words.iter().any(|word| line.contains(word));
+        LOG_6_1.lines().filter(kept).map(|line| format!("{line}\n")).collect()
+    };
+    let found = one(&only(&["Linux version", "Command line", "reg_base_addr"]));
+    assert_eq!((found.warning.present, found.warning.expected), (None, Some(Presence::Present)));
+    // Strict on an old kernel would not say it: it depends on version and policy.
+    let found = one(&only(&["reg_base_addr", "Queued", "Intel(R)"]));
+    assert_eq!((found.warning.present, found.warning.expected), (Some(false), None));
+    assert!(found.warning.untold[0].contains("version"), "{:?}", found.warning.untold);
+    let found = one(&only(&["Linux version", "Queued", "Intel(R)"]));
+    assert!(found.warning.untold[0].contains("caching mode"), "{:?}", found.warning.untold);
+    // A distribution's kernel that carries later changes.
+    let vendor = LOG_6_12_PT.replace("6.12.107+deb13-amd64", "4.18.0-553.el8_10.x86_64");
+    let found = one(&vendor);
+    assert_eq!(found.warning.expected, None);
+    assert!(found.warning.untold.iter().any(|why| why.contains("vendor")), "{:?}", found.warning);
+}
+
+#[test]
+fn off_is_told_with_its_reason() {
+    let banner = "[    0.000000] Linux version 6.1.1 (a@b) (gcc) #1 SMP\n";
+    for (log, power, hint) in [
+        (
+            "[    0.0] Command line: ro intel_iommu=off\n[    0.100000] DMAR: IOMMU disabled\n",
+            Power::Off,
+            "without `intel_iommu=off`",
+        ),
+        (
+            "[    0.010000] ACPI: FACP 0x1 2 (v01 A B 00000001 C 00000001)\n[   30.000000] done\n",
+            Power::Off,
+            "no DMAR table",
+        ),
+        (
+            "[    0.010000] ACPI: DMAR 0x7B7A1000 0000A8 (v01 LENOVO TC-S0Z   00001300 PTEC 00000002)\n[   30.000000] done\n",
+            Power::Off,
+            "`intel_iommu=on`",
+        ),
+        (
+            "[    1.000000] nvme nvme0: 1/0/0 default/read/poll queues\n",
+            Power::Untold,
+            "journalctl",
+        ),
+    ] {
+        let found = one(&format!("{banner}{log}"));
+        assert_eq!(found.iommu.power, power, "{log}");
+        assert!(found.hints.iter().any(|told| told.contains(hint)), "{log}: {:?}", found.hints);
+    }
+}
+
+#[test]
+fn boots_are_told_apart_and_a_played_back_console_is_one() {
+    assert_eq!(analyze(format!("{LOG_5_10}{LOG_7_3}").as_bytes()).len(), 2);
+    let early: String = LOG_5_10.lines().take(6).map(|line| format!("{line}\n")).collect();
+    assert_eq!(analyze(format!("{early}{LOG_5_10}").as_bytes()).len(), 1);
+}
+
+#[test]
+fn splats_are_told_with_their_first_lines_and_the_kernel_from_them() {
+    let log = "\
+[  100.000000] ------------[ cut here ]------------
+[  100.000001] WARNING: CPU: 0 PID: 1 at drivers/iommu/dma-iommu.c:1 iommu_dma_unmap+0x1/0x2
+[  100.000002] Modules linked in: nvme
+[  100.000003] CPU: 0 PID: 1 Comm: swapper/0 Not tainted 6.1.0-50-amd64 #1  Debian 6.1.176-1
+[  100.000004] Call Trace:
+";
+    let found = one(log);
+    assert_eq!(found.kernel.version.as_deref(), Some("6.1.176"));
+    assert_eq!(found.splats.len(), 1, "{:?}", found.splats);
+    assert_eq!((found.splats[0].at, found.splats[0].context.len()), (2, 3));
+    assert!(found.odd[0].starts_with("warning: line 2: "), "{:?}", found.odd);
+}
+
+#[test]
+fn hostile_logs_are_bounded_and_escaped() {
+    let evil = "[    0.000000] Linux version \x1b]0;x\x07\u{202e}6.1 \u{7}\n\
+                [    0.0] Command line: \u{202e}\u{8}x\n\
+                ACPI: DMAR 0x1 2 (v01 \u{202e}EVIL 00000001 C 00000001)\n\
+                BUG: \u{7}\u{202e}\n";
+    let shown = format!("{:?}", serde_json::to_string(&one(evil)).unwrap());
+    assert!(!shown.contains(['\u{202e}', '\u{7}', '\u{1b}', '\u{8}']), "{shown}");
+    let flood: String = (0..50_000)
+        .map(|at| format!("DMAR: [DMA Read] Request device [{:02x}:{:02x}.{}] fault addr {at:x} [fault reason 06] x\npci 0000:00:00.{at:x}: Adding to iommu group {at}\nDMAR: dmar{}: reg_base_addr 0 ver 1:0 cap 0 ecap 0\n", at / 2048 % 256, at / 8 % 256, at % 8, at % 10_000))
+        .collect();
+    let found = one(&flood);
+    assert!(found.faults.devices.len() <= 4096 && found.groups.len() <= 4096);
+    assert!(found.units.len() <= 256 && found.splats.len() <= 100);
+    for bytes in [&b""[..], b"\n\r\n", &[0xff; 100], b"[    ", b"Linux version", b"> > >"] {
+        let _ = analyze(bytes);
+    }
+}
