@@ -163,7 +163,7 @@ fn kernels(rig: &Rig) {
             counted.map(|phase| phase["us"].as_f64().expect("a time")).sum::<f64>()
         };
         let ratios = pairs(|| boot(ours), || boot(stock));
-        show(&format!("{ours} / {stock}, from QEMU's start to the agent"), &ratios, Some(0.50));
+        show(&format!("{ours} / {stock}, from QEMU's start to the agent"), &ratios, ..=0.50);
     }
 }
 
