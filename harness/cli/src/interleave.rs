@@ -114,18 +114,11 @@ pub(crate) async fn run(
         }
         cells.extend(tracks.map(|tracks| tracks.cell(&couple.label)));
     }
-    let rule = Rule::default();
     let comparison = Comparison {
         schema: COMPARISON_SCHEMA,
         candidate: asked.names[0].clone(),
         baseline: asked.names[1].clone(),
-        pairing: Some(Pairing {
-            seed: asked.seed,
-            error: rule.error(),
-            looks: rule.looks().to_vec(),
-            rule: RULE_VERSION,
-            one_boot,
-        }),
+        pairing: Some(pairing(asked, one_boot)),
         cells,
         notes: notes.into_iter().collect(),
     };
@@ -135,6 +128,17 @@ pub(crate) async fn run(
         .with_context(|| format!("can't write {}", path.display()))?;
     let interrupted = *interrupted.borrow();
     Ok(Ended { comparison, stopped, interrupted, directory })
+}
+
+fn pairing(asked: &Asked<'_>, one_boot: bool) -> Pairing {
+    let rule = Rule::default();
+    Pairing {
+        seed: asked.seed,
+        error: rule.error(),
+        looks: rule.looks().to_vec(),
+        rule: RULE_VERSION,
+        one_boot,
+    }
 }
 
 /// Whether both are the same cells, of which one is made to batch.

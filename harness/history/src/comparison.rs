@@ -230,14 +230,17 @@ pub fn compare_runs(
 }
 
 impl Comparison {
-    /// What is thought of all of it: the worst of what is thought of each. `None` where nothing was
-    /// judged.
+    /// What is thought of all of it: the worst of what is thought of each metric with a limit, of which
+    /// one that was left open is inconclusive. `None` where nothing has a limit.
     #[must_use]
     pub fn judgement(&self) -> Option<Judgement> {
         let all = self.cells.iter().flat_map(|cell| &cell.metrics);
         let judged: Vec<Judgement> = all
             .filter_map(|metric| match &metric.result {
-                Compared::Paired(finding) => finding.judgement,
+                Compared::Paired(finding) => finding
+                    .metric
+                    .limit
+                    .map(|_| finding.judgement.unwrap_or(Judgement::Inconclusive)),
                 Compared::Unpaired { .. } => None,
             })
             .collect();

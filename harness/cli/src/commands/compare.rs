@@ -104,9 +104,21 @@ impl Limit {
 /// What the user named.
 enum Subject {
     /// A recorded run, and the part of it.
-    Stored { run: Box<StoredRun>, only: AxisSets, side: Side },
+    Stored(Box<Stored>),
     /// Values of axes to run.
     Variant { sets: Vec<String>, side: Side },
+}
+
+struct Stored {
+    run: StoredRun,
+    only: AxisSets,
+    side: Side,
+}
+
+impl Stored {
+    fn part(&self) -> Part<'_> {
+        Part { run: &self.run, only: &self.only, side: self.side }
+    }
 }
 
 impl Subject {
@@ -123,7 +135,7 @@ impl Subject {
                     for set in &sets {
                         parse_override(set, &mut only).map_err(Failure::usage)?;
                     }
-                    return Ok(Self::Stored { run: Box::new(run), only, side });
+                    return Ok(Self::Stored(Box::new(Stored { run, only, side })));
                 }
                 Err(LoadError::Unknown { .. }) => {}
                 Err(error) => return Err(Failure::usage(error)),
@@ -161,20 +173,14 @@ impl Compare {
         let candidate = Subject::parse(&self.candidate, &runs)?;
         let baseline = Subject::parse(&self.baseline, &runs)?;
         match (candidate, baseline) {
-            (
-                Subject::Stored { run: ours, only: our_part, side: our_side },
-                Subject::Stored { run: theirs, only: their_part, side: their_side },
-            ) => {
+            (Subject::Stored(ours), Subject::Stored(theirs)) => {
                 if !self.limits.is_empty() {
                     return Err(Failure::usage(anyhow!(
                         "recorded runs were not measured in pairs, so no limit is judged: leave --limit away, \
                          or name two kernels or variants to run"
                     )));
                 }
-                let parts = [
-                    Part { run: &ours, only: &our_part, side: our_side },
-                    Part { run: &theirs, only: &their_part, side: their_side },
-                ];
+                let parts = [ours.part(), theirs.part()];
                 let names = [self.candidate.as_str(), self.baseline.as_str()];
                 let found = compare_runs(names, parts, &self.metrics).map_err(Failure::usage)?;
                 self.tell(&found)?;
@@ -308,7 +314,7 @@ mod tests {
         let nowhere = Path::new("/nonexistent");
         let variant = |text| match Subject::parse(text, nowhere).map_err(|failure| failure.error) {
             Ok(Subject::Variant { sets, side }) => (sets, side),
-            Ok(Subject::Stored { .. }) => panic!("{text} is a run"),
+            Ok(Subject::Stored(_)) => panic!("{text} is a run"),
             Err(error) => panic!("{error}"),
         };
         assert_eq!(variant("debian-6.1"), (vec!["kernel=debian-6.1".into()], Side::Own));
