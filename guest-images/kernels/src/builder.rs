@@ -171,7 +171,9 @@ impl Builder {
         }
         work.put(&origin, &files)?;
         let (tree, lock) = (work.tree(), work.lock());
-        let key = hash::id([wanted.text().as_bytes(), tools.compiler.as_bytes()]);
+        // By the fragments' names: where one's text changes, make knows what depends on it.
+        let names = fragments.iter().map(|fragment| fragment.path.as_bytes());
+        let key = hash::id(names.chain([tools.compiler.as_bytes()]));
         let objects = work.objects(&key)?;
         let make =
             Make { tree: &tree, objects: &objects, tools: &tools, jobs: self.jobs, lock, watch };
