@@ -201,15 +201,21 @@ fn level(name: &str) -> u8 {
 /// Joins what a mailer wrapped: a line without a stamp belongs to the one before it, where the others
 /// have stamps and none is longer than a mail's.
 fn join(records: &mut Vec<LogRecord>, unstamped: &[usize]) {
-    for &at in unstamped.iter().rev() {
-        let Some(before) = at.checked_sub(1) else { continue };
-        let line = records.remove(at);
-        let before = &mut records[before].text;
-        if before.len() + line.text.len() < MAX_LINE {
-            before.push(' ');
-            before.push_str(line.text.trim_start());
+    let mut unstamped = unstamped.iter().copied().peekable();
+    let mut joined: Vec<LogRecord> = Vec::with_capacity(records.len());
+    for (at, record) in std::mem::take(records).into_iter().enumerate() {
+        let wrapped = unstamped.next_if_eq(&at).is_some();
+        match joined.last_mut().filter(|_| wrapped) {
+            Some(before) if before.text.len() + record.text.len() < MAX_LINE => {
+                before.text.push(' ');
+                before.text.push_str(record.text.trim_start());
+            }
+            // What is too long to be one line of a log says nothing.
+            Some(_) => {}
+            None => joined.push(record),
         }
     }
+    *records = joined;
 }
 
 #[cfg(test)]
@@ -299,5 +305,8 @@ mod tests {
         assert_eq!((many.records.len(), many.left_out), (2 * MAX_HALF, MAX_HALF as u64));
         assert_eq!(many.records.last().unwrap().text, (3 * MAX_HALF - 1).to_string());
         assert!(clean(&[0xff, 0xfe, b'\n', 0, b'\r']).records.len() <= 2);
+        // As many wrapped lines as there can be, which are joined in one go.
+        let wrapped = "[    1.000000] a\n[    1.000000] b\nc\n".repeat(MAX_HALF / 3);
+        assert_eq!(clean(wrapped.as_bytes()).records.len(), MAX_HALF / 3 * 2);
     }
 }
