@@ -73,7 +73,7 @@ fn history(place: &Place, words: &[&str]) -> String {
 }
 
 fn data(stream: &mut Vec<u8>, content: &[u8]) {
-    write!(stream, "data {}\n", content.len()).unwrap();
+    writeln!(stream, "data {}", content.len()).unwrap();
     stream.extend_from_slice(content);
     stream.push(b'\n');
 }
