@@ -142,6 +142,7 @@ impl Cache {
                 kernel,
             });
         }
+        named.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(named)
     }
 

@@ -44,7 +44,7 @@ pub(crate) fn the_list_names_them_and_a_wrong_name_is_refused() {
         assert!(ended.stdout.contains(line), "no `{line}` in\n{}", ended.stdout);
     }
     let ended = place.run(&["images", "fetch", "qemu-11"]);
-    ended.exits(2).says(&["there is no recipe for `qemu-11`", "debian-7.3, qemu-7.2, qemu-10.0"]);
+    ended.exits(2).says(&["there is no recipe for `qemu-11`", "linux-7.3, qemu-7.2, qemu-10.0"]);
     place.run(&["images", "rm", "qemu"]).exits(3).says(&["qemu-11.1 isn't in the cache"]);
 }
 

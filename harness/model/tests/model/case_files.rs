@@ -97,7 +97,7 @@ fn unknown_keys_are_named_with_the_right_ones() {
     check_line(
         "{ops: 400}",
         "{op: 400}",
-        "a.yaml:6:11: workload.block.op: unknown key `op`; did you mean `ops`? (there are block-size, queue-depth, ops, read-percent, threads, span, seed)",
+        "a.yaml:6:11: workload.block.op: unknown key `op`; did you mean `ops`? (there are block-size, queue-depth, ops, read-percent, threads, span, seed, linger)",
     );
     check_line(
         "case: sound\n",
@@ -326,7 +326,7 @@ fn rules_are_checked() {
     check(
         &rule("ratios: [{metric: latency-p5, to: {policy: strict}, max: 1}]"),
         &[
-            "a.yaml:9:15: expect[0].ratios[0].metric: unknown metric `latency-p5`; did you mean `latency-p50`? (there are throughput, iops, elapsed, latency-mean, latency-p50, latency-p90, latency-p99, latency-p999, latency-max, stale-p50, stale-p99, stale-max, psi, dsi, global, psi-per-unmap, psi-per-map, dsi-per-1000-unmaps, device-iotlb-per-unmap, page-walk-entries-per-unmap, page-walk-in-vain-per-unmap, stale-requests, stale-share, stale-bytes, leaked-requests, stale-for-requests, mappings-per-op, mappings-in-flight)",
+            "a.yaml:9:15: expect[0].ratios[0].metric: unknown metric `latency-p5`; did you mean `latency-p50`? (there are throughput, iops, elapsed, latency-mean, latency-p50, latency-p90, latency-p99, latency-p999, latency-max, stale-p50, stale-p99, stale-max, psi, dsi, global, psi-per-unmap, psi-per-map, new-ranges-per-unmap, dsi-per-1000-unmaps, device-iotlb-per-unmap, page-walk-entries-per-unmap, page-walk-in-vain-per-unmap, stale-requests, stale-share, stale-bytes, leaked-requests, stale-for-requests, mappings-per-op, mappings-in-flight)",
         ],
     );
     check(
