@@ -31,11 +31,11 @@ os() {
     done
 }
 
-# Everything a build and a guest need; with the word `kernels`, also what kernels are built with. Cargo
-# comes first: without it, nothing is touched.
+# Everything a build and a guest need: $1 is `guests`, or `kernels` for what kernels are built with as
+# well. Cargo comes first: without it, nothing is touched.
 set_up() {
     need_cargo
-    BUILDS_KERNELS=${1-}
+    PURPOSE=$1
     need_packages
 }
 
@@ -101,7 +101,7 @@ missing() {
     # Cargo reads the system's certificates; minimal images have none.
     [ -n "${SSL_CERT_FILE-}" ] || [ -e /etc/ssl/certs/ca-certificates.crt ] ||
         [ -e /etc/pki/tls/certs/ca-bundle.crt ] || [ -e /etc/ssl/ca-bundle.pem ] || echo certificates
-    [ -n "${BUILDS_KERNELS-}" ] || return 0
+    [ "$PURPOSE" = kernels ] || return 0
     local tool
     for tool in make flex bison bc perl git; do
         have "$tool" || echo "$tool"
