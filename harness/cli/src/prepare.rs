@@ -16,8 +16,7 @@ use dmarig_model::{
     judge::attacks_of,
     kernel::{Boot, Kernel, OPTIONS, Setting},
     matrix::Cell,
-    nested::{OUTER_DEVICE, OUTER_KERNEL, OUTER_MODULES, inner, outer, patience},
-    observation::{PlannedWindow, Setup, WindowKind},
+    observation::{PlannedWindow, Setup},
     plan::{LaunchPlan, Parts},
     probe::{Attack, Knobs},
     qemu::Qemu,
@@ -30,14 +29,12 @@ use dmarig_rig::{
     inspect,
     probe::ProbeLaunch,
 };
-use dmarig_wire::{ExecJob, Job};
+use dmarig_wire::Job;
 use tokio::sync::watch;
 
-use crate::{
-    host_device::HostDevice,
-    nested::{self, Given, Inside},
-    options::Selection,
-};
+use crate::{host_device::HostDevice, nested, options::Selection};
+
+mod outer;
 
 /// Why a cell is not launched.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -188,83 +185,6 @@ impl<'a> Preparer<'a> {
         })
     }
 
-    /// The launch of the outer guest of a nested cell.
-    async fn launch_outer(&mut self, case: &Case, axes: &Axes) -> Result<Ready, Obstacle> {
-        let qemu = self.qemu(&axes.qemu).await.map_err(Obstacle::Fault)?;
-        let kernel = self.kernel(&axes.kernel).map_err(Obstacle::Fault)?.kernel.clone();
-        let named = self.selection.outer_kernel.as_deref().unwrap_or(OUTER_KERNEL).to_owned();
-        let outer = outer(axes, &named);
-        let around = self.kernel(&named).map_err(|error| {
-            Obstacle::Fault(format!("the outer guest's kernel (--outer-kernel): {error}"))
-        })?;
-        let around = around.kernel.clone();
-        // What can't be planned, within or around, needs neither an accelerator nor an initramfs.
-        let device = ["-device".to_owned(), format!("vfio-pci,host={OUTER_DEVICE}")];
-        let inside = self.parts(&case.probe, &qemu, &kernel, &device);
-        LaunchPlan::new(&inner(axes), &inside).map_err(Obstacle::Skip)?;
-        self.plan(&outer, &case.probe, &qemu, &around, "", Accelerator::Tcg)
-            .map_err(Obstacle::Skip)?;
-        let finding =
-            self.accelerator(&qemu, axes.accelerator, &kernel).await.map_err(Obstacle::Fault)?;
-        let patience = self.selection.patience * patience(finding.accelerator);
-        let inside = self.inside(case, axes, &kernel, patience)?;
-        let packed =
-            self.pack_outer(&around, outer.device, &inside.files).map_err(Obstacle::Fault)?;
-        let initramfs = packed.path.display().to_string();
-        let plan = self
-            .plan(&outer, &case.probe, &qemu, &around, &initramfs, finding.accelerator)
-            .map_err(Obstacle::Skip)?;
-        let limits = case.time_limits;
-        let limit = |patience| {
-            Deadlines::new(finding.accelerator, limits.boot(), limits.workload(), patience)
-        };
-        let windows = windows::planned(case, &inner(axes), kernel.version).len();
-        let workload = limit(patience).whole(windows);
-        Ok(Ready {
-            setup: setup(&plan, &qemu, &around, &packed, finding.accelerator),
-            iommu_properties: qemu.proving_properties(),
-            job: Job::Exec(ExecJob { argv: inside.argv, echo: true }),
-            windows: vec![PlannedWindow { kind: WindowKind::Timing, group_type: None }],
-            deadlines: Deadlines { workload, ..limit(self.selection.patience) },
-            probe: None,
-            attacks: Vec::new(),
-            outer: Some(outer),
-            plan,
-        })
-    }
-
-    /// What the outer guest runs, with its files.
-    fn inside(
-        &mut self,
-        case: &Case,
-        axes: &Axes,
-        kernel: &Kernel,
-        patience: f64,
-    ) -> Result<Inside, Obstacle> {
-        let fault = |error: dmarig_images::Error| Obstacle::Fault(error.to_string());
-        let tree = self.cache.qemu(&axes.qemu).map_err(fault)?.ok_or_else(|| {
-            Obstacle::Skip(format!(
-                "the outer guest needs a QEMU with all that it runs with, and {} is a program of this \
-                 host: `dmarig images fetch qemu` brings one for --qemu qemu",
-                axes.qemu
-            ))
-        })?;
-        let modules = self.closure(kernel, axes.device).map_err(Obstacle::Fault)?;
-        let cache = self.cache;
-        let image = &self.kernel(&axes.kernel).map_err(Obstacle::Fault)?.image;
-        let export = cache.export(image, &modules, nested::GIVEN).map_err(fault)?;
-        let file = nested::case_file(case, self.cache.dir()).map_err(Obstacle::Fault)?;
-        Inside::new(&Given {
-            axes,
-            selection: self.selection,
-            qemu: &tree,
-            kernel: &export,
-            patience,
-            case_file: &file,
-        })
-        .map_err(Obstacle::Fault)
-    }
-
     /// The probe of a plan: this very program, unless another one is named.
     fn probe(&self, plan: &LaunchPlan) -> Result<Option<ProbeLaunch>, Obstacle> {
         let Some(settings) = plan.probe.clone() else { return Ok(None) };
@@ -387,19 +307,6 @@ impl<'a> Preparer<'a> {
     ) -> Result<dmarig_images::Initramfs, String> {
         let modules = self.closure(kernel, device)?;
         self.pack_with(&modules, &added(&self.selection.adds)?)
-    }
-
-    /// The initramfs of an outer guest: its own modules, and the files for what runs in it.
-    fn pack_outer(
-        &mut self,
-        kernel: &Kernel,
-        device: Device,
-        files: &[AddedFile],
-    ) -> Result<dmarig_images::Initramfs, String> {
-        let mut wanted: Vec<&str> = kernel.modules(device);
-        wanted.extend(OUTER_MODULES);
-        let modules = self.modules(&kernel.name, &wanted, true)?;
-        self.pack_with(&modules, files)
     }
 
     fn pack_with(
