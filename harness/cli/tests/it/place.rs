@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use dmarig_images::Cache;
 use dmarig_model::kernel::OPTIONS;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -52,6 +53,12 @@ pub(crate) struct Running {
     output: PathBuf,
 }
 
+/// The user's cache, as a run finds it.
+pub(crate) fn real_cache() -> Cache {
+    let named = std::env::var_os("DMARIG_CACHE").map(PathBuf::from);
+    Cache::open(named.as_deref()).unwrap()
+}
+
 impl Place {
     /// A place with a cache of its own, for kernels and QEMUs that are none.
     pub(crate) fn new() -> Self {
@@ -65,7 +72,7 @@ impl Place {
 
     /// A place for real guests, on the user's cache.
     pub(crate) fn real() -> Self {
-        let cache = dmarig_images::Cache::open(None).unwrap();
+        let cache = real_cache();
         if let Err(error) = cache.resolve(REAL_KERNEL, None) {
             panic!(
                 "this test boots {REAL_KERNEL}: run `dmarig images fetch {REAL_KERNEL}` ({error})"

@@ -7,16 +7,16 @@ use std::{
     process::{Command, Stdio},
 };
 
-use dmarig_images::{Cache, QemuTree};
+use dmarig_images::QemuTree;
 
 use crate::{
     fake_qemu::Script,
-    place::{CASE, Place, REAL_KERNEL, came_out},
+    place::{CASE, Place, REAL_KERNEL, came_out, real_cache},
 };
 
 /// Those that this user has fetched. Tests of them find nothing to do where there are none.
 fn fetched() -> Vec<QemuTree> {
-    let cache = Cache::open(None).unwrap();
+    let cache = real_cache();
     let trees: Vec<_> = cache.qemus().unwrap().into_iter().map(|qemu| qemu.tree).collect();
     if trees.is_empty() {
         eprintln!("nothing to test: no QEMU is in the cache; see `dmarig images fetch qemu`");
