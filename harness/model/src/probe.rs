@@ -301,6 +301,10 @@ pub struct ProbeCounts {
     pub faults: u64,
     /// The first few of them, each in a line.
     pub fault_lines: Vec<String>,
+    /// Commands whose data is read alone, in mappings made for them that may be written as well.
+    pub exposed: u64,
+    /// The first few of them, each in a line.
+    pub exposed_lines: Vec<String>,
     /// What became of the buffers of finished requests; `None` where they were not followed.
     pub stale: Option<Stale>,
 }

@@ -57,10 +57,14 @@ impl Request {
         Self::default()
     }
 
+    /// Whether a mapping was made for this request.
+    pub(crate) fn owns(&self, piece: &Piece) -> bool {
+        self.since.is_some_and(|since| piece.id > since)
+    }
+
     /// Notes a mapping that its data is in.
     pub(crate) fn uses(&mut self, piece: &Piece) {
-        let own = self.since.is_some_and(|since| piece.id > since);
-        if own && self.own.last().is_none_or(|last| last.id != piece.id) {
+        if self.owns(piece) && self.own.last().is_none_or(|last| last.id != piece.id) {
             self.own.push(Owned { iova: piece.iova, size: piece.mapped, id: piece.id });
         }
     }

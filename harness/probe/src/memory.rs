@@ -249,10 +249,25 @@ impl Memory {
         request: &mut Request,
     ) -> Result<(), Fault> {
         let mut rest = buffer;
+        let mut exposed = None;
         for range in ranges {
             let (part, behind) = rest.split_at_mut(range.size as usize);
-            self.lock().read(range.iova, part, |piece| request.uses(piece))?;
+            self.lock().read(range.iova, part, |piece| {
+                if piece.writable && request.owns(piece) {
+                    exposed = Some(piece.iova);
+                }
+                request.uses(piece);
+            })?;
             rest = behind;
+        }
+        if let Some(iova) = exposed {
+            let counts = &mut self.lock().counts.counts;
+            counts.exposed += 1;
+            if counts.exposed_lines.len() < MAX_LINES {
+                counts
+                    .exposed_lines
+                    .push(format!("{iova:#x}, which is read alone, may be written"));
+            }
         }
         Ok(())
     }

@@ -90,6 +90,8 @@ pub struct Piece {
     pub iova: u64,
     /// Bytes of its whole mapping.
     pub mapped: u64,
+    /// Whether its mapping may be written as well.
+    pub writable: bool,
     /// Its mapping.
     pub id: MapId,
 }
@@ -290,6 +292,7 @@ impl Shadow {
                 size: until - at + 1,
                 iova: mapping.iova,
                 mapped: mapping.size,
+                writable: mapping.access.write,
                 id: mapping.id,
             });
             if until == last {

@@ -6,7 +6,7 @@ use crate::{
     judge::{ALWAYS, Held, Judged},
     log::read,
     observation::{End, Observation, Outcome, Verdict},
-    probe::{Attack, Mapping},
+    probe::{Attack, Mapping, ProbeCounts},
     text::{shown, shown_end},
 };
 
@@ -74,14 +74,18 @@ pub(super) fn device(observation: &Observation) -> Option<Judged> {
     if observation.axes.passthrough != Passthrough::Probe || observation.windows.is_empty() {
         return None;
     }
-    let expected = "all as the workload sent it, within mappings".to_owned();
+    let expected = "all as the workload sent it, within mappings that allow no more".to_owned();
     if counts().next().is_none() {
         let found = "the probe was never asked".to_owned();
         return Some(Judged::new("device", ALWAYS, Held::NotSeen, expected, found));
     }
     let mut found = Vec::new();
-    let (corrupt, faults) =
-        counts().fold((0, 0), |sum, counts| (sum.0 + counts.corrupt, sum.1 + counts.faults));
+    let sum = |of: fn(&ProbeCounts) -> u64| counts().map(of).sum::<u64>();
+    let (corrupt, faults) = (sum(|counts| counts.corrupt), sum(|counts| counts.faults));
+    let exposed = sum(|counts| counts.exposed);
+    if exposed > 0 {
+        found.push(format!("{exposed} buffers that it only reads could be written"));
+    }
     if corrupt > 0 {
         found.push(format!("{corrupt} corrupt sectors"));
     }
@@ -91,7 +95,9 @@ pub(super) fn device(observation: &Observation) -> Option<Judged> {
     for (status, count) in counts().flat_map(|counts| &counts.failed) {
         found.push(format!("{count} commands failed with {}", shown(status)));
     }
-    let lines = counts().flat_map(|counts| counts.corrupt_lines.iter().chain(&counts.fault_lines));
+    let lines = counts().flat_map(|counts| {
+        counts.corrupt_lines.iter().chain(&counts.fault_lines).chain(&counts.exposed_lines)
+    });
     let held = if found.is_empty() { Held::Yes } else { Held::No };
     let found = if found.is_empty() { "so it was".to_owned() } else { found.join(", ") };
     Some(Judged::new("device", ALWAYS, held, expected, found).with(lines.map(|line| shown(line))))

@@ -44,6 +44,7 @@ fn what_the_device_saw_is_judged() {
     use Outcome::{Errored, Failed};
     spoilt(Failed, "device", |seen| counts(seen).corrupt = 1);
     spoilt(Failed, "device", |seen| counts(seen).faults = 1);
+    spoilt(Failed, "device", |seen| counts(seen).exposed = 1);
     spoilt(Failed, "device", |seen| {
         counts(seen).failed.insert("0/2".into(), 1);
     });

@@ -69,6 +69,23 @@ fn a_list_goes_on_in_another_page() {
 }
 
 #[test]
+fn a_mapping_that_allows_more_than_its_command_needs_is_told_of() {
+    let mut driver = Driver::new(settings());
+    driver.client.ask(&Request::Begin);
+    let kept = driver.pages(1);
+    assert_eq!(driver.io(Command::io(READ, 1, 0, 1, [kept.iova, 0])).status, OK);
+    // Not this command's own: nobody knows what else it is for.
+    assert_eq!(driver.io(Command::io(WRITE, 1, 0, 1, [kept.iova, 0])).status, OK);
+    assert_eq!(driver.client.counts().exposed, 0);
+    let own = driver.pages(1);
+    assert_eq!(driver.io(Command::io(WRITE, 1, 0, 1, [own.iova, 0])).status, OK);
+    let counts = driver.client.counts();
+    assert_eq!((counts.exposed, counts.exposed_lines.len()), (1, 1), "{counts:?}");
+    assert!(counts.exposed_lines[0].contains(&format!("{:#x}", own.iova)), "{counts:?}");
+    driver.client.quit();
+}
+
+#[test]
 fn corrupt_data_is_found_on_its_way() {
     let mut driver = Driver::new(settings());
     driver.client.ask(&Request::Begin);
