@@ -179,20 +179,20 @@ pub const fn leaf_bytes(level: u32) -> u64 {
     PAGE_BYTES << (9 * (level - 1))
 }
 
-/// A leaf as a mapping; `None` where it leads to no memory.
+/// Set in the offset of what is no memory; the rest of it is the address.
+pub const NO_MEMORY: u64 = 1 << 63;
+
+/// A leaf as a mapping. One that leads to no memory is a mapping that no device can have.
 #[must_use]
-pub const fn leaf(iova: u64, value: u64, level: u32, ram_bytes: u64) -> Option<Mapping> {
+pub const fn leaf(iova: u64, value: u64, level: u32, ram_bytes: u64) -> Mapping {
     let size = leaf_bytes(level);
-    match ram_offset(value & entry::ADDRESS & !(size - 1), ram_bytes) {
-        Some(offset) => Some(Mapping {
-            iova,
-            size,
-            offset,
-            read: value & entry::READ != 0,
-            write: value & entry::WRITE != 0,
-        }),
-        None => None,
-    }
+    let address = value & entry::ADDRESS & !(size - 1);
+    let offset = match ram_offset(address, ram_bytes) {
+        Some(offset) => offset,
+        None => NO_MEMORY | address,
+    };
+    let (read, write) = (value & entry::READ != 0, value & entry::WRITE != 0);
+    Mapping { iova, size, offset, read, write }
 }
 
 /// The mappings of a device in a kernel's `domain_translation_struct`; `None` where it does not stand
@@ -228,7 +228,7 @@ fn row(page: &str, columns: &str, ram_bytes: u64) -> Option<Mapping> {
     // The levels below a large page are left out, or 0.
     let last = entries.iter().rposition(|entry| *entry != 0)?;
     let level = 5u32.checked_sub(u32::try_from(last).ok()?).filter(|level| *level > 0)?;
-    leaf(number(page)?.checked_mul(PAGE_BYTES)?, entries[last], level, ram_bytes)
+    Some(leaf(number(page)?.checked_mul(PAGE_BYTES)?, entries[last], level, ram_bytes))
 }
 
 #[cfg(test)]
@@ -275,6 +275,13 @@ mod tests {
         for other in [elsewhere, read_only] {
             check(&[one], &[other], &[one], &[other]);
         }
+    }
+
+    #[test]
+    fn a_leaf_that_leads_to_no_memory_is_a_difference() {
+        let lost = leaf(0x1000, RAM | entry::READ | entry::WRITE, 1, RAM);
+        assert_eq!(lost, mapping(0x1000, 4096, NO_MEMORY | RAM));
+        check(&[lost], &[], &[lost], &[]);
     }
 
     #[test]
