@@ -173,13 +173,13 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// `20261122T125049Z-1a2b3c`: sorts by time, and two runs of one second differ.
+/// `20261122T125049.123456Z-1a2b3c`: sorts by time, and two runs of one moment differ.
 fn new_id(now: Timestamp) -> String {
     let mut random = [0u8; 3];
     // Without randomness the time alone has to do.
     let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::NONBLOCK);
     let [a, b, c] = random;
-    format!("{}-{a:02x}{b:02x}{c:02x}", now.strftime("%Y%m%dT%H%M%SZ"))
+    format!("{}-{a:02x}{b:02x}{c:02x}", now.strftime("%Y%m%dT%H%M%S%.6fZ"))
 }
 
 /// Why a stored run can't be read.
