@@ -4,7 +4,7 @@ mod analyze;
 mod bisect;
 pub(crate) mod bisect_step;
 mod cells;
-mod compare;
+pub(crate) mod compare;
 mod doctor;
 mod images;
 mod judge;
@@ -18,7 +18,7 @@ mod schema;
 use clap::Subcommand;
 
 pub(crate) use self::kernel::Bar;
-pub(crate) use self::{compare::Limit, run::meta as run_meta};
+pub(crate) use self::run::meta as run_meta;
 
 use crate::{
     exit::{Exit, Failure},

@@ -13,6 +13,7 @@ mod options;
 mod prepare;
 mod report;
 mod scheduler;
+mod work;
 
 use std::ffi::OsString;
 

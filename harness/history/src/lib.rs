@@ -5,7 +5,7 @@ mod record;
 
 pub use comparison::{
     COMPARISON_SCHEMA, CompareError, Compared, ComparedCell, ComparedCount, ComparedMetric,
-    Comparison, Pairing, Part, better, compare_runs, is_wanted, label,
+    Comparison, Pairing, Part, compare_runs, is_wanted, label,
 };
 pub use record::{
     CaseText, CellRecord, HostFacts, LoadError, RECORD_SCHEMA, Recorder, RunMeta, StoredRun,

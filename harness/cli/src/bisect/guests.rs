@@ -3,20 +3,19 @@
 use std::path::PathBuf;
 
 use dmarig_bisect::Trouble;
-use dmarig_history::{CaseText, RECORD_SCHEMA, Recorder, RunMeta};
+use dmarig_history::Recorder;
 use dmarig_images::Cache;
-use dmarig_model::sweep::Sweep;
 use tokio::sync::watch;
 
 use super::{hearing::Hearing, subject::Subject};
 use crate::{
     cases::{Selected, select},
+    commands::run_meta,
     exit::Failure,
-    host,
     options::Selection,
-    prepare::Preparer,
     report::Lines,
-    scheduler::{self, Ended, compare},
+    scheduler::Ended,
+    work::Work,
 };
 
 /// Cells that have ended, and where their record is.
@@ -70,33 +69,22 @@ impl Guests {
         interrupted: watch::Receiver<bool>,
         alone: bool,
     ) -> Result<Ran, Failure> {
-        let mut meta = RunMeta {
-            schema: RECORD_SCHEMA,
-            id: String::new(),
-            started: 0,
-            dmarig: env!("CARGO_PKG_VERSION").to_owned(),
-            command: self.words.clone(),
-            host: host::facts(),
-            cases: selected
-                .cases
-                .iter()
-                .map(|case| CaseText { file: case.file.clone(), text: case.text.clone() })
-                .collect(),
-        };
+        let mut meta = run_meta(selected, self.words.clone());
         let mut recorder = Recorder::create(&self.runs, &mut meta)?;
         let lines = Lines::default();
         // Notes on a kernel are the same for each revision.
         let say = |text: &str| tracing::info!("{text}");
-        let mut preparer = Preparer::new(&self.cache, selection, None, interrupted.clone(), &say);
-        let mut prepared = Vec::new();
-        for cell in &selected.cells {
-            prepared.push(preparer.prepare(selected.case(cell), cell).await);
-        }
-        let largest = selected.cells.iter().map(|cell| cell.axes.memory_mib).max().unwrap_or(0);
-        let jobs = scheduler::jobs(alone.then_some(1), largest);
-        let mut ended =
-            scheduler::run(selected, prepared, jobs, &mut recorder, &interrupted, &lines).await;
-        let _: Vec<Sweep> = compare(&selected.cases, &mut ended);
+        let work = Work {
+            cache: &self.cache,
+            selection,
+            selected,
+            device: None,
+            jobs: alone.then_some(1),
+            interrupted: &interrupted,
+            events: &lines,
+            say: &say,
+        };
+        let ended = work.run(&mut recorder).await.ended;
         Ok(Ran { ended, record: recorder.directory().display().to_string() })
     }
 }
