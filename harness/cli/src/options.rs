@@ -93,3 +93,15 @@ pub(crate) struct Selection {
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
     pub(crate) patience: f64,
 }
+
+impl Selection {
+    /// Has another kernel run besides those that are selected; of none, beside the default one.
+    pub(crate) fn run_besides(&mut self, kernel: &str, default: &str) {
+        if self.kernels.is_empty() {
+            self.kernels.push(default.to_owned());
+        }
+        if self.kernels.iter().all(|known| known != kernel) {
+            self.kernels.push(kernel.to_owned());
+        }
+    }
+}

@@ -1,13 +1,23 @@
-//! What is kept of runs: append-only records, from which everything else is derived.
+//! What is kept of runs: append-only records, and the history that is derived from them.
 
 mod comparison;
+mod derive;
+mod entry;
+mod environment;
 mod record;
+mod store;
 
 pub use comparison::{
     COMPARISON_SCHEMA, CompareError, Compared, ComparedCell, ComparedCount, ComparedMetric,
     Comparison, Pairing, Part, better, compare_runs, is_wanted, label,
 };
+pub use entry::{CellEntry, DERIVATION, Place, PointEntry, RunEntry, Sample, SeriesKey, variant};
+pub use environment::{Build, Environment};
 pub use record::{
     CaseText, CellRecord, HostFacts, LoadError, RECORD_SCHEMA, Recorder, RunMeta, StoredRun,
-    new_name, runs_directory,
+    new_name, rules, runs_directory,
+};
+pub use store::{
+    CellRow, HISTORY_SCHEMA, History, HistoryError, Info, Outcomes, Point, Put, RunRow,
+    SeriesFilter, SeriesRow, Visit, history_file,
 };

@@ -11,6 +11,8 @@ use dmarig_model::observation::{Observation, Verdict};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::environment::hash;
+
 /// Version of the record's layout.
 pub const RECORD_SCHEMA: u32 = 1;
 
@@ -31,6 +33,12 @@ pub struct RunMeta {
     pub host: HostFacts,
     /// The case files, as they were.
     pub cases: Vec<CaseText>,
+    /// Which rules judge: a hash of the standard table; empty in records of old.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub rules: String,
+    /// Name of the kernel that the history sets the others in relation to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
 }
 
 /// The host that a run was made on.
@@ -46,6 +54,15 @@ pub struct HostFacts {
     pub memory_kib: u64,
     /// The three load averages at the start.
     pub load: String,
+    /// Version of the CPU's microcode, as the kernel says it; empty where it does not.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub microcode: String,
+    /// Frequency governor of the first CPU; empty where there is none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub governor: String,
+    /// Simultaneous multithreading, in the words of `/sys/devices/system/cpu/smt/control`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub smt: String,
 }
 
 /// A case file.
@@ -71,10 +88,22 @@ pub struct CellRecord {
 /// Where runs are kept: `$XDG_STATE_HOME/dmarig/runs` or `~/.local/state/dmarig/runs`.
 #[must_use]
 pub fn runs_directory() -> Option<PathBuf> {
+    Some(state_directory()?.join("runs"))
+}
+
+/// What is kept beyond a cache: `$XDG_STATE_HOME/dmarig` or `~/.local/state/dmarig`.
+pub(crate) fn state_directory() -> Option<PathBuf> {
     let given =
         |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let state = given("XDG_STATE_HOME").or_else(|| Some(given("HOME")?.join(".local/state")))?;
-    Some(state.join("dmarig/runs"))
+    Some(state.join("dmarig"))
+}
+
+/// The rules that this dmarig judges by: a hash of the standard table, with the version.
+#[must_use]
+pub fn rules() -> String {
+    let table = hash([dmarig_model::expect::STANDARD_TEXT], 12);
+    format!("{}+{table}", env!("CARGO_PKG_VERSION"))
 }
 
 /// A name for something that begins now: it sorts by time, and two of one second differ.
@@ -318,6 +347,8 @@ mod tests {
             command: vec!["dmarig".into(), "run".into()],
             host: HostFacts::default(),
             cases: vec![CaseText { file: "smoke.yaml".into(), text: "case: smoke\n".into() }],
+            rules: String::new(),
+            reference: None,
         }
     }
 

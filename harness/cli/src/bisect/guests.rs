@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use dmarig_bisect::Trouble;
-use dmarig_history::{CaseText, RECORD_SCHEMA, Recorder, RunMeta};
+use dmarig_history::Recorder;
 use dmarig_images::Cache;
 use dmarig_model::sweep::Sweep;
 use tokio::sync::watch;
@@ -11,8 +11,8 @@ use tokio::sync::watch;
 use super::{hearing::Hearing, subject::Subject};
 use crate::{
     cases::{Selected, select},
+    commands::run_meta,
     exit::Failure,
-    host,
     options::Selection,
     prepare::Preparer,
     report::Lines,
@@ -70,19 +70,7 @@ impl Guests {
         interrupted: watch::Receiver<bool>,
         alone: bool,
     ) -> Result<Ran, Failure> {
-        let mut meta = RunMeta {
-            schema: RECORD_SCHEMA,
-            id: String::new(),
-            started: 0,
-            dmarig: env!("CARGO_PKG_VERSION").to_owned(),
-            command: self.words.clone(),
-            host: host::facts(),
-            cases: selected
-                .cases
-                .iter()
-                .map(|case| CaseText { file: case.file.clone(), text: case.text.clone() })
-                .collect(),
-        };
+        let mut meta = run_meta(selected, self.words.clone());
         let mut recorder = Recorder::create(&self.runs, &mut meta)?;
         let lines = Lines::default();
         // Notes on a kernel are the same for each revision.

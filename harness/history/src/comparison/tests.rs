@@ -54,6 +54,8 @@ fn run(cells: Vec<CellRecord>) -> StoredRun {
         command: Vec::new(),
         host: HostFacts { cpus: 2, ..HostFacts::default() },
         cases: Vec::new(),
+        rules: String::new(),
+        reference: None,
     };
     StoredRun { meta, cells, torn: false }
 }
