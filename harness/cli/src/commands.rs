@@ -5,6 +5,7 @@ mod bisect;
 pub(crate) mod bisect_step;
 mod cells;
 mod compare;
+mod dashboard;
 mod doctor;
 mod images;
 mod judge;
@@ -38,6 +39,8 @@ pub(crate) enum Command {
     Judge(#[command(flatten)] judge::Judge),
     /// Compare two kernels, QEMUs or variants in turn, or two recorded runs
     Compare(#[command(flatten)] compare::Compare),
+    /// Make a site of runs, series and alerts, or serve it on this machine
+    Dashboard(#[command(flatten)] dashboard::Dashboard),
     /// Say what a kernel log from anywhere, or that of a recorded run, tells of the IOMMU
     Analyze(#[command(flatten)] analyze::Analyze),
     /// Find the commit that broke a cell, or made a metric worse
@@ -67,6 +70,7 @@ pub(crate) fn dispatch(command: Command, words: Vec<String>) -> Result<Exit, Fai
         Command::Plan(plan) => plan.execute(),
         Command::Judge(judge) => judge.execute(),
         Command::Compare(compare) => compare.execute(words),
+        Command::Dashboard(dashboard) => dashboard.execute(),
         Command::Analyze(analyze) => analyze.execute(),
         Command::Bisect(bisect) => bisect.execute(words),
         Command::BisectStep(step) => step.execute(words),

@@ -269,6 +269,7 @@
       for (let time = Math.ceil(from / DAY) * DAY; time <= to; time += days * DAY) {
         const span = make("span", { textContent: name.format(time * 1000) });
         span.style.left = `${this.share(time) * 100}%`;
+        span.className = this.share(time) > .94 ? "end" : "";
         spans.push(span);
       }
       this.figure.querySelector(".x").replaceChildren(...spans);
@@ -298,7 +299,7 @@
     const head = make("tr", {}, ...heads.map(([text, number]) => make("th", { scope: "col", textContent: text, className: number ? "number" : "" })));
     const element = make("table", { className: "sortable" }, make("thead", {}, head), make("tbody", {}, ...rows));
     const scroll = make("div", { className: "scroll", tabIndex: 0 }, element);
-    scroll.setAttribute("role", "region");
+    scroll.setAttribute("role", "group");
     scroll.setAttribute("aria-label", label);
     sortable(element);
     return scroll;

@@ -16,14 +16,12 @@ fn main() {
     for (name, demo) in
         [("40 nights, 12 series, 24 cells", SMALL), ("365 nights, 300 series, 120 cells", YEAR)]
     {
-        let site = demo.site();
-        let details = |run: usize| demo.details(&site, run);
         let mut times = Vec::new();
         let mut written = Default::default();
         for _ in 0..TURNS {
+            let site = demo.site();
             let began = Instant::now();
-            let dashboard = Dashboard::new(&site, &details);
-            written = dashboard
+            written = Dashboard::new(site, Box::new(move |site, run| demo.details(site, run)))
                 .write(|_, bytes| {
                     black_box(bytes);
                     Ok(())
@@ -39,7 +37,7 @@ fn main() {
             times[0],
             times[TURNS / 2]
         );
-        let dashboard = Dashboard::new(&site, &details);
+        let dashboard = demo.dashboard();
         let mut kinds: BTreeMap<String, (usize, usize)> = BTreeMap::new();
         for path in dashboard.paths() {
             let size = dashboard.render(&path).map_or(0, |text| text.len());

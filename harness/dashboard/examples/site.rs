@@ -3,8 +3,7 @@
 
 use std::{fs, path::Path};
 
-use dmarig_dashboard::Dashboard;
-
+#[expect(dead_code, reason = "not all of it is for each of its users")]
 #[path = "../tests/it/demo.rs"]
 mod demo;
 
@@ -21,9 +20,7 @@ fn main() -> std::io::Result<()> {
     let directory = words.next().expect("a directory");
     let text = if words.next().as_deref() == Some("hostile") { HOSTILE } else { "" };
     let demo = Demo { text, ..SMALL };
-    let site = demo.site();
-    let details = |run: usize| demo.details(&site, run);
-    let written = Dashboard::new(&site, &details).write(|path, bytes| {
+    let written = demo.dashboard().write(|path, bytes| {
         let path = Path::new(&directory).join(path);
         fs::create_dir_all(path.parent().expect("it is below the directory"))?;
         fs::write(path, bytes)

@@ -272,6 +272,8 @@ pub(crate) fn ticks(low: f64, high: f64) -> Vec<f64> {
 fn times(from: i64, to: i64) -> Markup {
     let days = (to - from) / DAY;
     let at = |time: i64| format!("{:.2}%", (time - from) as f64 / (to - from) as f64 * 100.0);
+    // A name there would stand out of the chart.
+    let at_the_end = |time: i64| (time - from) as f64 / (to - from) as f64 > 0.94;
     let stops: Vec<(i64, String)> = if days > 70 {
         let mut months: Vec<(i64, String)> = Vec::new();
         for time in (from..=to).step_by(DAY as usize) {
@@ -287,7 +289,7 @@ fn times(from: i64, to: i64) -> Markup {
         let first = (from + DAY - 1) / DAY * DAY;
         (first..=to).step_by(step as usize).map(|time| (time, short_day(time))).collect()
     };
-    html! { @for (time, name) in stops { @if time >= from { span style={ "left:" (at(time)) } { (name) } } } }
+    html! { @for (time, name) in stops { @if time >= from { span.end[at_the_end(time)] style={ "left:" (at(time)) } { (name) } } } }
 }
 
 #[cfg(test)]

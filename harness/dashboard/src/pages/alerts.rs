@@ -15,7 +15,7 @@ use crate::{
 const STATES: [AlertState; 4] =
     [AlertState::New, AlertState::Confirmed, AlertState::Fixed, AlertState::Invalid];
 
-pub(crate) fn page(of: &Dashboard<'_>) -> Markup {
+pub(crate) fn page(of: &Dashboard) -> Markup {
     let alerts = &of.site.alerts;
     let with = |state| -> Vec<usize> {
         (0..alerts.len()).filter(|at| alerts[*at].state == state).collect()
@@ -40,7 +40,7 @@ pub(crate) fn page(of: &Dashboard<'_>) -> Markup {
 }
 
 /// A table of these alerts.
-pub(crate) fn alerts_table(of: &Dashboard<'_>, alerts: &[usize], root: &str) -> Markup {
+pub(crate) fn alerts_table(of: &Dashboard, alerts: &[usize], root: &str) -> Markup {
     scrolling(
         "Alerts",
         &html! { table.filtered.sortable {
@@ -53,7 +53,7 @@ pub(crate) fn alerts_table(of: &Dashboard<'_>, alerts: &[usize], root: &str) -> 
     )
 }
 
-fn row(of: &Dashboard<'_>, at: usize, alert: &Alert, root: &str) -> Markup {
+fn row(of: &Dashboard, at: usize, alert: &Alert, root: &str) -> Markup {
     let started = |run: usize| of.site.runs.get(run).map(|run| run.started);
     html! { tr id={ "alert-" (at) } {
         (what(of, alert, root))
@@ -67,7 +67,7 @@ fn row(of: &Dashboard<'_>, at: usize, alert: &Alert, root: &str) -> Markup {
 }
 
 /// The first three fields: what it is about, its picture, how large it is.
-fn what(of: &Dashboard<'_>, alert: &Alert, root: &str) -> Markup {
+fn what(of: &Dashboard, alert: &Alert, root: &str) -> Markup {
     match alert.subject {
         Subject::Series { series, point } if series < of.site.series.len() => {
             let one = &of.site.series[series];

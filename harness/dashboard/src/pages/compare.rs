@@ -11,7 +11,7 @@ use crate::{
     text::{json as script, minute, safe},
 };
 
-pub(crate) fn page(of: &Dashboard<'_>) -> Markup {
+pub(crate) fn page(of: &Dashboard) -> Markup {
     let runs = &of.site.runs;
     let choice = |label: &str, id: &str| {
         html! { label for=(id) { (label) } select id=(id) { @for at in (0..runs.len()).rev() {
@@ -39,7 +39,7 @@ pub(crate) fn page(of: &Dashboard<'_>) -> Markup {
 }
 
 /// Names of all series and cells, as a script.
-pub(crate) fn series_data(of: &Dashboard<'_>) -> String {
+pub(crate) fn series_data(of: &Dashboard) -> String {
     let series: Vec<Value> = of
         .site
         .series
@@ -75,7 +75,7 @@ pub(crate) fn series_data(of: &Dashboard<'_>) -> String {
 }
 
 /// The numbers and verdicts of one run, as a script.
-pub(crate) fn run_data(of: &Dashboard<'_>, run: usize) -> String {
+pub(crate) fn run_data(of: &Dashboard, run: usize) -> String {
     let values: Map<String, Value> = of.points[run]
         .iter()
         .map(|(series, at)| (series.to_string(), json!(of.site.series[*series].points[*at].value)))

@@ -72,7 +72,7 @@ pub(crate) fn turns(
 }
 
 /// Points of these runs that lie outside the noise of those before them, the farthest first.
-pub(crate) fn moves(of: &Dashboard<'_>, runs: &[usize]) -> Vec<Move> {
+pub(crate) fn moves(of: &Dashboard, runs: &[usize]) -> Vec<Move> {
     let points = runs.iter().filter_map(|run| of.points.get(*run)).flatten();
     let mut moves: Vec<Move> = points
         .filter_map(|&(series, at)| {
@@ -85,7 +85,7 @@ pub(crate) fn moves(of: &Dashboard<'_>, runs: &[usize]) -> Vec<Move> {
 }
 
 /// How far a point lies from the level that its series had before it, in standard deviations.
-fn away(of: &Dashboard<'_>, series: usize, at: usize) -> Option<f64> {
+fn away(of: &Dashboard, series: usize, at: usize) -> Option<f64> {
     let points = &of.site.series[series].points;
     let before = at.checked_sub(1)?;
     let segment =
@@ -100,7 +100,7 @@ fn away(of: &Dashboard<'_>, series: usize, at: usize) -> Option<f64> {
 }
 
 /// A table of turned verdicts.
-pub(crate) fn turns_table(of: &Dashboard<'_>, turns: &[Turn], root: &str) -> Markup {
+pub(crate) fn turns_table(of: &Dashboard, turns: &[Turn], root: &str) -> Markup {
     if turns.is_empty() {
         return html! { p.quiet { "No verdict turned." } };
     }
@@ -127,7 +127,7 @@ pub(crate) fn turns_table(of: &Dashboard<'_>, turns: &[Turn], root: &str) -> Mar
 }
 
 /// A table of numbers that moved.
-pub(crate) fn moves_table(of: &Dashboard<'_>, moves: &[Move], root: &str) -> Markup {
+pub(crate) fn moves_table(of: &Dashboard, moves: &[Move], root: &str) -> Markup {
     if moves.is_empty() {
         return html! { p.quiet { "Every number lies within its noise." } };
     }

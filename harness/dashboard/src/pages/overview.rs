@@ -26,11 +26,11 @@ const FEW: usize = 12;
 
 type Results<'a> = BTreeMap<usize, (usize, &'a CellResult)>;
 
-pub(crate) fn page(of: &Dashboard<'_>) -> Markup {
+pub(crate) fn page(of: &Dashboard) -> Markup {
     let (title, body) = match of.nights.split_last() {
         None => ("No runs yet".to_owned(), empty()),
         Some((last, before)) => {
-            let results = last.results(of.site);
+            let results = last.results(&of.site);
             (headline(&results), filled(of, last, before.last(), &results))
         }
     };
@@ -64,18 +64,13 @@ fn headline(results: &Results<'_>) -> String {
     }
 }
 
-fn filled(
-    of: &Dashboard<'_>,
-    last: &Night,
-    before: Option<&Night>,
-    results: &Results<'_>,
-) -> Markup {
+fn filled(of: &Dashboard, last: &Night, before: Option<&Night>, results: &Results<'_>) -> Markup {
     let state = worst(results.values().map(|(_, result)| result.outcome));
     let state = state.unwrap_or(Outcome::Skipped);
     let outcomes = |results: &Results<'_>| -> BTreeMap<usize, (usize, Outcome)> {
         results.iter().map(|(cell, (run, result))| (*cell, (*run, result.outcome))).collect()
     };
-    let earlier = before.map(|night| night.results(of.site));
+    let earlier = before.map(|night| night.results(&of.site));
     let turned = earlier.as_ref().map(|earlier| turns(&outcomes(earlier), &outcomes(results)));
     let moved = moves(of, &last.runs);
     html! {
@@ -143,7 +138,7 @@ fn tally(results: &Results<'_>, earlier: Option<&Results<'_>>) -> Markup {
 }
 
 /// Cases by kernels.
-fn matrix(of: &Dashboard<'_>, results: &Results<'_>) -> Markup {
+fn matrix(of: &Dashboard, results: &Results<'_>) -> Markup {
     let cell = |index: usize| &of.site.cells[index];
     let kernels: BTreeSet<&str> = results.keys().map(|at| cell(*at).kernel.as_str()).collect();
     let cases: BTreeSet<&str> = results.keys().map(|at| cell(*at).case.as_str()).collect();
@@ -174,7 +169,7 @@ fn matrix(of: &Dashboard<'_>, results: &Results<'_>) -> Markup {
     )
 }
 
-fn tile(of: &Dashboard<'_>, results: &[(usize, &CellResult)], case: &str, kernel: &str) -> Markup {
+fn tile(of: &Dashboard, results: &[(usize, &CellResult)], case: &str, kernel: &str) -> Markup {
     let Some(state) = worst(results.iter().map(|(_, result)| result.outcome)) else {
         return html! { td.tile { span.absent title="does not run here" { "\u{b7}" } } };
     };
@@ -198,13 +193,13 @@ fn tile(of: &Dashboard<'_>, results: &[(usize, &CellResult)], case: &str, kernel
 }
 
 /// What share of a kernel's cells went wrong, night by night.
-fn history(of: &Dashboard<'_>, kernel: &str) -> Markup {
+fn history(of: &Dashboard, kernel: &str) -> Markup {
     let first = of.nights.len().saturating_sub(NIGHTS);
     let mut bad_nights = 0;
     let shares: Vec<Option<f64>> = of.nights[first..]
         .iter()
         .map(|night| {
-            let results = night.results(of.site);
+            let results = night.results(&of.site);
             let of_kernel = results.iter().filter(|(at, _)| of.site.cells[**at].kernel == kernel);
             let (mut all, mut bad) = (0_usize, 0_usize);
             for (_, (_, result)) in of_kernel {
@@ -219,7 +214,7 @@ fn history(of: &Dashboard<'_>, kernel: &str) -> Markup {
 }
 
 /// Checks that did not hold, by kernels: those of tonight, and those of late.
-fn checks(of: &Dashboard<'_>, results: &Results<'_>) -> Markup {
+fn checks(of: &Dashboard, results: &Results<'_>) -> Markup {
     let mut tonight: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     let mut kernels = BTreeSet::new();
     for (at, (_, result)) in results {
@@ -232,7 +227,7 @@ fn checks(of: &Dashboard<'_>, results: &Results<'_>) -> Markup {
     let mut names: BTreeMap<&str, usize> = BTreeMap::new();
     let first = of.nights.len().saturating_sub(14);
     for night in &of.nights[first..] {
-        for (_, result) in night.results(of.site).values() {
+        for (_, result) in night.results(&of.site).values() {
             for name in &result.broken {
                 *names.entry(name).or_default() += 1;
             }

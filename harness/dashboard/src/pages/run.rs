@@ -17,10 +17,10 @@ use crate::{
     text::{Safe, minute},
 };
 
-pub(crate) fn page(of: &Dashboard<'_>, index: usize) -> Markup {
+pub(crate) fn page(of: &Dashboard, index: usize) -> Markup {
     let run = &of.site.runs[index];
     let state = worst(run.results.iter().map(|result| result.outcome)).unwrap_or(Outcome::Skipped);
-    let details = (of.details)(index);
+    let details = of.details(index);
     let body = html! {
         nav.crumbs aria-label="Where this is" { a href="../runs.html" { "Runs" } }
         section.hero.(class(state)) { div {
@@ -38,7 +38,7 @@ pub(crate) fn page(of: &Dashboard<'_>, index: usize) -> Markup {
     Page { title, entry: "Runs", root: "../", data: &[], body }.render(of)
 }
 
-fn neighbours(of: &Dashboard<'_>, index: usize) -> Markup {
+fn neighbours(of: &Dashboard, index: usize) -> Markup {
     html! {
         @if index > 0 { a rel="prev" href={ "../" (of.run_path(index - 1)) } { "\u{2190} the run before" } }
         @if index + 1 < of.site.runs.len() { a rel="next" href={ "../" (of.run_path(index + 1)) } { "the next run \u{2192}" } }
@@ -58,7 +58,7 @@ fn facts(run: &Run) -> Markup {
 }
 
 /// Beside the run before: as these pages are made from run to run, it needs no script.
-fn since(of: &Dashboard<'_>, index: usize) -> Markup {
+fn since(of: &Dashboard, index: usize) -> Markup {
     let Some(night) = of.night_of(index).and_then(|at| at.checked_sub(1)) else { return html! {} };
     let earlier = &of.nights[night];
     let outcomes = |run: usize| -> BTreeMap<usize, (usize, Outcome)> {
@@ -69,7 +69,7 @@ fn since(of: &Dashboard<'_>, index: usize) -> Markup {
             .collect()
     };
     let mut before: BTreeMap<usize, (usize, Outcome)> = earlier
-        .results(of.site)
+        .results(&of.site)
         .into_iter()
         .map(|(cell, (run, result))| (cell, (run, result.outcome)))
         .collect();

@@ -25,7 +25,7 @@ pub(crate) fn group_anchor(case: &str) -> String {
 }
 
 /// Cells that did not pass, each with its reasons, evidence, log and command.
-pub(crate) fn problems(of: &Dashboard<'_>, run: usize, details: &RunDetails) -> Markup {
+pub(crate) fn problems(of: &Dashboard, run: usize, details: &RunDetails) -> Markup {
     let known: HashMap<usize, &CellDetails> =
         details.cells.iter().map(|details| (details.cell, details)).collect();
     let mut bad: Vec<&CellResult> = of.site.runs[run]
@@ -58,7 +58,7 @@ fn problem(cell: &Cell, result: &CellResult, details: Option<&CellDetails>) -> M
             @for check in details.checks.iter().filter(|check| check.held != Some(true)) { (broken(check)) }
             @for (name, lines) in &details.logs { @if !lines.is_empty() {
                 details open[lines.len() < 15] { summary { (Safe(name)) }
-                    pre tabindex="0" role="region" aria-label={ "log " (crate::text::safe(name)) } { (log(lines)) } }
+                    pre tabindex="0" role="group" aria-label={ "log " (crate::text::safe(name)) } { (log(lines)) } }
             } }
             @if !details.again.is_empty() {
                 div.command { code { (Safe(&details.again)) } button.copy type="button" hidden { "Copy" } }
@@ -71,12 +71,12 @@ fn broken(check: &Check) -> Markup {
     html! { div.check {
         p { strong { (Safe(&check.name)) } ": found " b { (Safe(&check.found)) } ", expected " b { (Safe(&check.expected)) }
             @if check.held.is_none() { " (could not be judged)" } }
-        @if !check.evidence.is_empty() { pre tabindex="0" role="region" aria-label={ "evidence of " (crate::text::safe(&check.name)) } { (log(&check.evidence)) } }
+        @if !check.evidence.is_empty() { pre tabindex="0" role="group" aria-label={ "evidence of " (crate::text::safe(&check.name)) } { (log(&check.evidence)) } }
     } }
 }
 
 /// All cells, a table for each case.
-pub(crate) fn tables(of: &Dashboard<'_>, run: usize, details: &RunDetails) -> Markup {
+pub(crate) fn tables(of: &Dashboard, run: usize, details: &RunDetails) -> Markup {
     let known: HashMap<usize, &CellDetails> =
         details.cells.iter().map(|details| (details.cell, details)).collect();
     let mut cases: BTreeMap<&str, Vec<(&Cell, &CellResult)>> = BTreeMap::new();
@@ -128,7 +128,7 @@ fn heads<'a>(
 }
 
 fn row(
-    of: &Dashboard<'_>,
+    of: &Dashboard,
     (cell, result): (&Cell, &CellResult),
     heads: &[&str],
     details: Option<&CellDetails>,

@@ -10,7 +10,7 @@ use crate::{
     text::{Safe, many, minute},
 };
 
-pub(crate) fn page(of: &Dashboard<'_>) -> Markup {
+pub(crate) fn page(of: &Dashboard) -> Markup {
     let body = html! {
         h1 { "Runs" }
         @if of.site.runs.is_empty() { p.quiet { "There are none yet." } } @else {
@@ -34,7 +34,7 @@ pub(crate) fn filter() -> Markup {
     span.matches role="status" {} span.key { kbd { "/" } } } }
 }
 
-fn row(of: &Dashboard<'_>, index: usize) -> Markup {
+fn row(of: &Dashboard, index: usize) -> Markup {
     let run = &of.site.runs[index];
     let state = worst(run.results.iter().map(|result| result.outcome));
     let cells = run.results.iter().filter_map(|result| of.site.cells.get(result.cell));
@@ -51,7 +51,7 @@ fn row(of: &Dashboard<'_>, index: usize) -> Markup {
 }
 
 /// How many cells of a run ended in which way.
-pub(crate) fn counts(of: &Dashboard<'_>, run: usize) -> Markup {
+pub(crate) fn counts(of: &Dashboard, run: usize) -> Markup {
     let results = &of.site.runs[run].results;
     let count = |outcome| results.iter().filter(|result| result.outcome == outcome).count();
     html! { span.counts { @for outcome in WORST { @if count(outcome) > 0 {

@@ -12,7 +12,7 @@ use crate::{
     text::{Safe, change, day, many, minute, quantity, safe},
 };
 
-pub(crate) fn page(of: &Dashboard<'_>, index: usize) -> Markup {
+pub(crate) fn page(of: &Dashboard, index: usize) -> Markup {
     let series = &of.site.series[index];
     let times = of.times(series);
     let label = |number: usize| {
@@ -43,7 +43,7 @@ pub(crate) fn page(of: &Dashboard<'_>, index: usize) -> Markup {
     Page { title, entry: "Series", root: "../", data: &[], body }.render(of)
 }
 
-fn summary(of: &Dashboard<'_>, index: usize) -> Markup {
+fn summary(of: &Dashboard, index: usize) -> Markup {
     let series = &of.site.series[index];
     let Some(last) = series.points.last() else { return html! {} };
     let segment = of.segments[index].last();
@@ -61,12 +61,12 @@ fn summary(of: &Dashboard<'_>, index: usize) -> Markup {
 }
 
 /// The alert that is of a change, if there is one.
-fn alert_of<'a>(of: &'a Dashboard<'_>, index: usize, at: usize) -> Option<(usize, &'a Alert)> {
+fn alert_of(of: &Dashboard, index: usize, at: usize) -> Option<(usize, &Alert)> {
     let is = |alert: &&Alert| matches!(alert.subject, Subject::Series { series, point } if series == index && point == at);
     of.site.alerts.iter().enumerate().find(|(_, alert)| is(alert))
 }
 
-fn changes(of: &Dashboard<'_>, index: usize, times: &[i64]) -> Markup {
+fn changes(of: &Dashboard, index: usize, times: &[i64]) -> Markup {
     let series = &of.site.series[index];
     if series.changes.is_empty() {
         return html! { h2 { "Changes" } p.quiet { "None was found." } };
@@ -83,7 +83,7 @@ fn changes(of: &Dashboard<'_>, index: usize, times: &[i64]) -> Markup {
                         td.number { (quantity(one.after, &series.unit)) }
                         td.number { (changed(way(series.better, one.before, one.after), &change(one.before, one.after))) }
                         td { (range(&before.kernel, &now.kernel)) }
-                        td.number { (format!("{:.3}", one.p)) }
+                        td.number { (crate::text::number(one.p)) }
                         td { @match alert_of(of, index, one.at) {
                             Some((at, alert)) => a href={ "../alerts.html#alert-" (at) } { (alert_state(alert.state)) },
                             None => span.muted { "none" },
@@ -104,14 +104,14 @@ pub(crate) fn range(good: &str, bad: &str) -> Markup {
 }
 
 /// Every point. The chart's script reads them here.
-fn points(of: &Dashboard<'_>, series: &Series, times: &[i64]) -> Markup {
+fn points(of: &Dashboard, series: &Series, times: &[i64]) -> Markup {
     html! {
         h2 { "Points" }
         details { summary { "All " (many(series.points.len(), "point")) ", the newest first" }
             (scrolling("Points", &html! { table #points {
                 thead { tr { th scope="col" { "run" } th.number scope="col" { "value" } th.number scope="col" { "samples" } th scope="col" { "kernel" } } }
                 tbody { @for (at, point) in series.points.iter().enumerate().rev() {
-                    tr data-t=(times[at]) data-v=(point.value) {
+                    tr data-t=(times[at]) data-v=[point.value.is_finite().then_some(point.value)] {
                         td { a href={ "../" (of.run_path(point.run)) "#" (group_anchor(&series.case)) } { (minute(times[at])) } }
                         td.number { (quantity(point.value, &series.unit)) }
                         td.number { (point.samples) }

@@ -11,8 +11,8 @@ use crate::{
     text::{Safe, change, day, quantity},
 };
 
-pub(crate) fn page(of: &Dashboard<'_>) -> Markup {
-    let site = of.site;
+pub(crate) fn page(of: &Dashboard) -> Markup {
+    let site = &of.site;
     let several = site.series.iter().any(|series| series.environment != site.series[0].environment);
     let mut order: Vec<usize> = (0..site.series.len()).collect();
     let key = |at: usize| {
@@ -37,7 +37,7 @@ pub(crate) fn page(of: &Dashboard<'_>) -> Markup {
     Page { title: "Series".into(), entry: "Series", root: "", data: &[], body }.render(of)
 }
 
-fn row(of: &Dashboard<'_>, at: usize, several: bool) -> Markup {
+fn row(of: &Dashboard, at: usize, several: bool) -> Markup {
     let series = &of.site.series[at];
     let values: Vec<f64> = series.points.iter().map(|point| point.value).collect();
     let last = values.last().copied();
@@ -52,7 +52,7 @@ fn row(of: &Dashboard<'_>, at: usize, several: bool) -> Markup {
         td { (Safe(&series.kernel)) }
         @if several { td.small { (Safe(&series.environment)) } }
         td { (spark(&values)) }
-        td.number data-v=[last] { @if let Some(last) = last { (quantity(last, &series.unit)) } }
+        td.number data-v=[last.filter(|last| last.is_finite())] { @if let Some(last) = last { (quantity(last, &series.unit)) } }
         td.number data-v=(loss.unwrap_or(0.0)) { @if let (Some(last), Some(level)) = (last, level) {
             @if outside { (changed(way(series.better, level, last), &change(level, last))) } @else { span.muted { (change(level, last)) } }
         } }

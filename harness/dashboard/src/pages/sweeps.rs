@@ -10,7 +10,7 @@ use crate::{
     text::{Safe, minute, safe},
 };
 
-pub(crate) fn page(of: &Dashboard<'_>) -> Markup {
+pub(crate) fn page(of: &Dashboard) -> Markup {
     let body = html! {
         h1 { "Sweeps over live mappings" }
         p { "A batched flush invalidates a whole domain, and the hypervisor walks every entry to find what changed: "
@@ -21,7 +21,7 @@ pub(crate) fn page(of: &Dashboard<'_>) -> Markup {
     Page { title: "Sweeps".into(), entry: "Sweeps", root: "", data: &[], body }.render(of)
 }
 
-fn one(of: &Dashboard<'_>, at: usize, sweep: &Sweep) -> Markup {
+fn one(of: &Dashboard, at: usize, sweep: &Sweep) -> Markup {
     html! { section.sweep aria-labelledby={ "sweep-" (at) } {
         h2 id={ "sweep-" (at) } { (Safe(&sweep.title)) " "
             @if let Some(run) = of.site.runs.get(sweep.run) { small { a href=(of.run_path(sweep.run)) { (minute(run.started)) } } } }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dmarig_dashboard::{
-    Alert, AlertState, Better, Cell, CellDetails, CellResult, Change, Check, Point, Run,
+    Alert, AlertState, Better, Cell, CellDetails, CellResult, Change, Check, Dashboard, Point, Run,
     RunDetails, Series, Site, Subject, Sweep,
 };
 use dmarig_model::observation::Outcome;
@@ -52,6 +52,10 @@ impl Noise {
 impl Demo {
     fn text(&self, text: impl AsRef<str>) -> String {
         format!("{}{}", text.as_ref(), self.text)
+    }
+
+    pub(crate) fn dashboard(self) -> Dashboard {
+        Dashboard::new(self.site(), Box::new(move |site, run| self.details(site, run)))
     }
 
     pub(crate) fn site(&self) -> Site {
@@ -213,7 +217,7 @@ impl Demo {
     }
 
     /// What is told of a run on its page.
-    pub(crate) fn details(&self, site: &Site, run: usize) -> RunDetails {
+    fn details(&self, site: &Site, run: usize) -> RunDetails {
         let check = |name: &str, held| Check {
             name: self.text(name),
             expected: self.text("exactly 1"),

@@ -17,9 +17,7 @@ const HOSTILE: &str = "</script><script>alert(1)</script><!--\"'><img src=x oner
 
 /// What a site is made of: of each file in its order, tags with the names of their attributes.
 fn skeleton(demo: Demo) -> Vec<Vec<(String, Vec<String>)>> {
-    let site = demo.site();
-    let details = |run: usize| demo.details(&site, run);
-    let dashboard = Dashboard::new(&site, &details);
+    let dashboard = demo.dashboard();
     // Names of files differ with what is in them, their order does not.
     let mut pages: BTreeMap<String, String> = BTreeMap::new();
     dashboard
@@ -50,9 +48,7 @@ fn hostile_text_changes_no_tag_of_any_page() {
 #[test]
 fn hostile_text_reaches_no_address_no_style_and_no_script() {
     let demo = Demo { text: HOSTILE, ..SMALL };
-    let site = demo.site();
-    let details = |run: usize| demo.details(&site, run);
-    let dashboard = Dashboard::new(&site, &details);
+    let dashboard = demo.dashboard();
     for path in dashboard.paths() {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-./".contains(c);
         assert!(path.chars().all(plain) && !path.contains(".."), "{path}");
@@ -162,8 +158,7 @@ fn what_leads_nowhere_is_left_out() {
         ],
         ..Site::default()
     };
-    let details = |_: usize| RunDetails::default();
-    let dashboard = Dashboard::new(&site, &details);
+    let dashboard = Dashboard::new(site, Box::new(|_, _| RunDetails::default()));
     for path in dashboard.paths() {
         let text = dashboard.render(&path).unwrap();
         assert!(!text.contains("=\"NaN") && !text.contains("NaN "), "{path}: {text}");

@@ -3,15 +3,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use dmarig_dashboard::{Dashboard, RunDetails, Site};
 
 use crate::{
-    demo::{Demo, SMALL, YEAR},
+    demo::{SMALL, YEAR},
     html::tags,
 };
 
 /// All files of a site, by path.
-fn files(site: &Site, demo: Demo) -> BTreeMap<String, String> {
-    let details = |run: usize| demo.details(site, run);
+fn files(dashboard: &Dashboard) -> BTreeMap<String, String> {
     let mut files = BTreeMap::new();
-    let dashboard = Dashboard::new(site, &details);
     let written = dashboard
         .write(|path, bytes| {
             let text = String::from_utf8(bytes.to_vec()).expect("UTF-8");
@@ -21,6 +19,10 @@ fn files(site: &Site, demo: Demo) -> BTreeMap<String, String> {
         .unwrap();
     assert_eq!(written.files, files.len());
     files
+}
+
+fn with(site: Site) -> Dashboard {
+    Dashboard::new(site, Box::new(|_, _| RunDetails::default()))
 }
 
 /// What an address in a page of this path leads to: the file and the place in it.
@@ -45,7 +47,7 @@ fn target<'a>(path: &str, address: &'a str) -> (String, Option<&'a str>) {
 
 #[test]
 fn every_address_leads_to_a_file_and_a_place_in_it() {
-    let files = files(&SMALL.site(), SMALL);
+    let files = files(&SMALL.dashboard());
     let mut places: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for (path, text) in files.iter().filter(|(path, _)| path.ends_with(".html")) {
         let of_page = places.entry(path).or_default();
@@ -75,7 +77,7 @@ fn every_address_leads_to_a_file_and_a_place_in_it() {
 
 #[test]
 fn every_page_has_what_all_pages_have() {
-    for (path, text) in files(&SMALL.site(), SMALL) {
+    for (path, text) in files(&SMALL.dashboard()) {
         if !path.ends_with(".html") {
             continue;
         }
@@ -102,15 +104,13 @@ fn every_page_has_what_all_pages_have() {
 
 #[test]
 fn what_was_measured_is_not_called_synthetic() {
-    let site = Site { synthetic: false, ..SMALL.site() };
-    assert!(files(&site, SMALL).values().all(|text| !text.contains("Synthetic.")));
+    let dashboard = with(Site { synthetic: false, ..SMALL.site() });
+    assert!(files(&dashboard).values().all(|text| !text.contains("Synthetic.")));
 }
 
 #[test]
 fn a_site_of_nothing_says_what_to_do() {
-    let site = Site::default();
-    let details = |_: usize| RunDetails::default();
-    let dashboard = Dashboard::new(&site, &details);
+    let dashboard = with(Site::default());
     for path in dashboard.paths() {
         assert!(dashboard.render(&path).is_some(), "{path}");
     }
@@ -120,11 +120,7 @@ fn a_site_of_nothing_says_what_to_do() {
 
 #[test]
 fn only_a_served_page_connects_anywhere() {
-    let live = |live| {
-        let site = Site { live, ..SMALL.site() };
-        let details = |run: usize| SMALL.details(&site, run);
-        Dashboard::new(&site, &details).render("index.html").unwrap()
-    };
+    let live = |live| with(Site { live, ..SMALL.site() }).render("index.html").unwrap();
     assert!(
         live(true).contains("connect-src 'self'") && live(true).contains("data-live=\"events\"")
     );
@@ -133,10 +129,9 @@ fn only_a_served_page_connects_anywhere() {
 
 #[test]
 fn the_first_page_says_how_the_night_went() {
-    let site = SMALL.site();
-    let details = |run: usize| SMALL.details(&site, run);
-    let page = Dashboard::new(&site, &details).render("index.html").unwrap();
-    let bad = site.runs[39].results.iter().filter(|result| {
+    let dashboard = SMALL.dashboard();
+    let page = dashboard.render("index.html").unwrap();
+    let bad = dashboard.site().runs[39].results.iter().filter(|result| {
         use dmarig_model::observation::Outcome::{Passed, Skipped};
         !matches!(result.outcome, Passed | Skipped)
     });
@@ -146,9 +141,7 @@ fn the_first_page_says_how_the_night_went() {
 
 #[test]
 fn a_year_stays_small() {
-    let site = YEAR.site();
-    let details = |run: usize| YEAR.details(&site, run);
-    let dashboard = Dashboard::new(&site, &details);
+    let dashboard = YEAR.dashboard();
     for (path, most) in
         [("index.html", 300_000), ("series.html", 450_000), ("data/series.js", 100_000)]
     {
