@@ -6,7 +6,9 @@ pub(crate) mod bisect_step;
 mod cells;
 mod compare;
 mod dashboard;
+mod demo_history;
 mod doctor;
+mod history;
 mod images;
 mod judge;
 mod kernel;
@@ -41,6 +43,10 @@ pub(crate) enum Command {
     Compare(#[command(flatten)] compare::Compare),
     /// Make a site of runs, series and alerts, or serve it on this machine
     Dashboard(#[command(flatten)] dashboard::Dashboard),
+    /// Keep what came of runs, over months and machines: add, list, show, merge, export
+    History(#[command(flatten)] history::HistoryCommand),
+    /// Make up a year of nights, to look at: marked as made up wherever it is shown
+    DemoHistory(#[command(flatten)] demo_history::DemoHistory),
     /// Say what a kernel log from anywhere, or that of a recorded run, tells of the IOMMU
     Analyze(#[command(flatten)] analyze::Analyze),
     /// Find the commit that broke a cell, or made a metric worse
@@ -71,6 +77,8 @@ pub(crate) fn dispatch(command: Command, words: Vec<String>) -> Result<Exit, Fai
         Command::Judge(judge) => judge.execute(),
         Command::Compare(compare) => compare.execute(words),
         Command::Dashboard(dashboard) => dashboard.execute(),
+        Command::History(history) => history.execute(),
+        Command::DemoHistory(demo) => demo.execute(),
         Command::Analyze(analyze) => analyze.execute(),
         Command::Bisect(bisect) => bisect.execute(words),
         Command::BisectStep(step) => step.execute(words),

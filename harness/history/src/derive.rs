@@ -28,7 +28,7 @@ impl RunEntry {
     /// the record itself does not.
     #[must_use]
     pub fn new(run: StoredRun, reference: Option<&str>) -> Self {
-        let StoredRun { meta, cells, .. } = run;
+        let StoredRun { meta, cells, bytes, .. } = run;
         let cases: Vec<Case> =
             meta.cases.iter().filter_map(|case| Case::parse(&case.file, &case.text).ok()).collect();
         let mut seen = Vec::with_capacity(cells.len());
@@ -61,6 +61,7 @@ impl RunEntry {
             rules: shown(&meta.rules),
             reference: reference.as_deref().map(shown),
             synthetic: false,
+            record_bytes: bytes,
             cells: entries,
             points,
         }
@@ -189,7 +190,8 @@ fn measure(points: &mut Points, seen: &Observation, boot: &Boot, cell: &CellEntr
                 cell: cell.number,
                 window,
                 pair: pair(at),
-                value,
+                // Of the two zeros SQLite keeps one.
+                value: value + 0.0,
             });
             let samples: Vec<Sample> = samples.filter(|sample| sample.value.is_finite()).collect();
             if !samples.is_empty() {
@@ -208,14 +210,19 @@ fn windows(
     all.filter(move |(_, window)| window.kind == kind && window.side() == side).map(|(at, _)| at)
 }
 
-fn finish((series, samples): (SeriesKey, Vec<Sample>)) -> PointEntry {
+pub(crate) fn finish((series, samples): (SeriesKey, Vec<Sample>)) -> PointEntry {
     let value = median(samples.iter().map(|sample| sample.value));
     PointEntry { series, cell: samples[0].cell, value, samples }
 }
 
 /// Each number in relation to the reference kernel's in the same run: the median of the ratios of pairs
-/// where there are pairs, and the ratio of medians where there are none.
-fn ratios(points: &[PointEntry], cells: &[CellEntry], reference: &str) -> Vec<PointEntry> {
+/// where there are pairs, and the ratio of medians where there are none. `points` stand in the order of
+/// their series.
+pub(crate) fn ratios(
+    points: &[PointEntry],
+    cells: &[CellEntry],
+    reference: &str,
+) -> Vec<PointEntry> {
     let like = |point: &PointEntry| {
         let mut key = point.series.clone();
         reference.clone_into(&mut key.place.kernel);

@@ -40,6 +40,8 @@ pub struct RunEntry {
     pub reference: Option<String>,
     /// Whether it was made up, as by `dmarig demo-history`.
     pub synthetic: bool,
+    /// Size of the record's `cells.jsonl`, but for a line that was cut short.
+    pub record_bytes: u64,
     /// Its cells, in the order in which they ended.
     pub cells: Vec<CellEntry>,
     /// Its numbers.

@@ -13,6 +13,7 @@ use std::{
 use rusqlite::{Connection, OpenFlags};
 use rusqlite_migration::{M, Migrations};
 
+pub(crate) use self::read::key;
 pub use self::{
     rows::{CellRow, Info, Outcomes, Point, RunRow, SeriesFilter, SeriesRow, Visit},
     write::Put,

@@ -57,7 +57,7 @@ fn run(cells: Vec<CellRecord>) -> StoredRun {
         rules: String::new(),
         reference: None,
     };
-    StoredRun { meta, cells, torn: false }
+    StoredRun { meta, cells, bytes: 0, torn: false }
 }
 
 fn only(words: &[&str]) -> AxisSets {

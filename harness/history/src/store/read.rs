@@ -81,17 +81,17 @@ impl History {
     /// # Errors
     /// [`HistoryError::Sql`]
     pub fn has_run(&self, id: &str) -> Result<bool, HistoryError> {
-        Ok(self.cells_of_run(id)?.is_some())
+        Ok(self.record_bytes(id)?.is_some())
     }
 
-    /// How many cells it has of a run; `None` where the run is not in it.
+    /// How much of a run's record is in it, in bytes of `cells.jsonl`; `None` where nothing is.
     ///
     /// # Errors
     /// [`HistoryError::Sql`]
-    pub fn cells_of_run(&self, id: &str) -> Result<Option<u64>, HistoryError> {
-        let sql = "SELECT cells FROM runs WHERE id = ?";
-        let cells = self.connection.query_row(sql, [id], |row| row.get::<_, i64>(0)).optional();
-        cells.map(|cells| cells.map(i64::unsigned_abs)).map_err(|error| self.sql(error))
+    pub fn record_bytes(&self, id: &str) -> Result<Option<u64>, HistoryError> {
+        let sql = "SELECT record_bytes FROM runs WHERE id = ?";
+        let bytes = self.connection.query_row(sql, [id], |row| row.get::<_, i64>(0)).optional();
+        bytes.map(|bytes| bytes.map(i64::unsigned_abs)).map_err(|error| self.sql(error))
     }
 
     /// The cells of a run, in the order in which they ended.
@@ -321,7 +321,7 @@ fn series_row(row: &Row<'_>) -> rusqlite::Result<SeriesRow> {
 }
 
 /// A key whose seven columns begin at `at`.
-fn key(row: &Row<'_>, at: usize) -> rusqlite::Result<SeriesKey> {
+pub(crate) fn key(row: &Row<'_>, at: usize) -> rusqlite::Result<SeriesKey> {
     Ok(SeriesKey {
         place: place(row, at)?,
         metric: row.get(at + 3)?,

@@ -32,23 +32,18 @@ impl History {
         &mut self,
         runs: impl IntoIterator<Item = &'a RunEntry>,
     ) -> Result<Vec<Put>, HistoryError> {
-        self.change(|transaction| {
-            runs.into_iter().map(|run| put(transaction, run)).collect::<rusqlite::Result<_>>()
-        })
+        self.put_by(runs, false)
     }
 
-    /// Takes all runs out, to be made again from their records. What people said of alerts stays.
-    ///
-    /// # Errors
-    /// [`HistoryError::Sql`]
-    pub fn clear(&mut self) -> Result<(), HistoryError> {
+    /// As [`Self::put`]; with `again`, these take the place of whatever is there.
+    pub(crate) fn put_by<'a>(
+        &mut self,
+        runs: impl IntoIterator<Item = &'a RunEntry>,
+        again: bool,
+    ) -> Result<Vec<Put>, HistoryError> {
         self.change(|transaction| {
-            for table in
-                ["samples", "points", "series", "cells", "places", "builds", "environments", "runs"]
-            {
-                transaction.execute(&format!("DELETE FROM {table}"), ())?;
-            }
-            Ok(())
+            let put = |run| put(transaction, run, again);
+            runs.into_iter().map(put).collect::<rusqlite::Result<_>>()
         })
     }
 
@@ -70,7 +65,7 @@ impl History {
     }
 }
 
-fn put(transaction: &Transaction<'_>, run: &RunEntry) -> rusqlite::Result<Put> {
+fn put(transaction: &Transaction<'_>, run: &RunEntry, again: bool) -> rusqlite::Result<Put> {
     let digest = digest(run);
     let rank = (i64::from(run.derivation), run.cells.len() as i64, digest);
     let known = transaction
@@ -80,7 +75,7 @@ fn put(transaction: &Transaction<'_>, run: &RunEntry) -> rusqlite::Result<Put> {
         })
         .optional()?;
     let put = match known {
-        Some((_, there)) if there >= rank => return Ok(Put::Known),
+        Some((_, there)) if there == rank || there > rank && !again => return Ok(Put::Known),
         Some((number, _)) => {
             remove(transaction, number)?;
             Put::Replaced
@@ -133,7 +128,7 @@ fn insert_run(connection: &Connection, run: &RunEntry, digest: &str) -> rusqlite
     connection
         .prepare_cached(
             "INSERT INTO runs (id, started, dmarig, command, host, rules, reference, synthetic, derivation, \
-             cells, digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             cells, record_bytes, digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )?
         .insert(params![
             run.id,
@@ -146,6 +141,7 @@ fn insert_run(connection: &Connection, run: &RunEntry, digest: &str) -> rusqlite
             run.synthetic,
             run.derivation,
             run.cells.len() as i64,
+            i64::try_from(run.record_bytes).unwrap_or(i64::MAX),
             digest,
         ])
 }

@@ -2,3 +2,4 @@
 
 mod made;
 mod reading;
+mod synthetic;

@@ -13,6 +13,7 @@ CREATE TABLE runs (
     synthetic INTEGER NOT NULL,
     derivation INTEGER NOT NULL,
     cells INTEGER NOT NULL,
+    record_bytes INTEGER NOT NULL,      -- of the record's cells.jsonl, its whole lines
     digest TEXT NOT NULL                -- of all that is derived; decides between two of one id
 ) STRICT;
 CREATE INDEX runs_by_time ON runs (started, id);
