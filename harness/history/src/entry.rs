@@ -2,11 +2,11 @@
 
 use std::fmt;
 
+use dmarig_model::limit::Better;
 use dmarig_model::{
     axes::{Axes, Axis},
     observation::Outcome,
 };
-use dmarig_model::limit::Better;
 use serde::{Deserialize, Serialize};
 
 use crate::{
