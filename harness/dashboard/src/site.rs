@@ -184,6 +184,8 @@ pub enum AlertState {
     Invalid,
     /// It is over.
     Fixed,
+    /// Nobody has to look at it: it is for the better.
+    Improved,
 }
 
 impl AlertState {
@@ -195,6 +197,7 @@ impl AlertState {
             Self::Confirmed => "confirmed",
             Self::Invalid => "invalid",
             Self::Fixed => "fixed",
+            Self::Improved => "for the better",
         }
     }
 }

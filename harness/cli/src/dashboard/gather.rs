@@ -1,16 +1,11 @@
 //! From the history to a site.
 
-use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{collections::HashMap, path::PathBuf, sync::Arc, time::SystemTime};
 
 use dmarig_dashboard::{Better, Cell, CellResult, Dashboard, Point, Run, Series, Site};
 use dmarig_history::{
-    Build, CellRow, Environment, History, HistoryError, Put, RunEntry, RunRow, SeriesFilter,
-    SeriesRow, StoredRun,
+    Build, CellRow, Environment, History, HistoryError, How, RunRow, SeriesFilter, SeriesRow,
+    run_directories,
 };
 use dmarig_model::text::shown;
 
@@ -23,7 +18,7 @@ pub(crate) struct Sources {
     pub(crate) history: PathBuf,
     /// Records of runs.
     pub(crate) runs: PathBuf,
-    /// Whether records that the history does not have yet are put into it first.
+    /// Whether records that the history does not have yet are put into it.
     pub(crate) add: bool,
     /// Of how many of the newest runs the records are read, for logs and evidence.
     pub(crate) detailed: usize,
@@ -34,13 +29,7 @@ pub(crate) struct Sources {
 /// # Errors
 /// What the history says.
 pub(crate) fn gather(sources: &Sources, live: bool) -> Result<Dashboard, HistoryError> {
-    let history = if sources.add {
-        let mut history = History::create(&sources.history)?;
-        add(&mut history, &sources.runs)?;
-        history
-    } else {
-        History::open(&sources.history)?
-    };
+    let history = History::open(&sources.history)?;
     let mut site =
         Site { synthetic: history.is_synthetic()?, generated: now(), live, ..Site::default() };
     let mut runs = history.runs(None)?;
@@ -63,29 +52,30 @@ pub(crate) fn gather(sources: &Sources, live: bool) -> Result<Dashboard, History
     Ok(Dashboard::new(site, Box::new(move |site, run| details.of(site, run))))
 }
 
-/// Puts records in that the history does not have, or has less of.
-fn add(history: &mut History, runs: &Path) -> Result<(), HistoryError> {
-    // No record was ever made where there is no directory.
-    let Ok(entries) = std::fs::read_dir(runs) else { return Ok(()) };
-    let mut entries: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    entries.sort();
-    for path in entries.into_iter().filter(|path| path.join("run.json").exists()) {
-        let Some(id) = path.file_name().and_then(|name| name.to_str()) else { continue };
-        let lines = std::fs::read(path.join("cells.jsonl"))
-            .map_or(0, |text| text.iter().filter(|byte| **byte == b'\n').count());
-        if history.cells_of_run(id)? == u64::try_from(lines).ok() {
-            continue;
-        }
-        match StoredRun::load(&path.display().to_string(), runs) {
-            Ok(run) => {
-                let put = history.put([&RunEntry::new(run, None)])?;
-                tracing::debug!("{id}: {}", if put == [Put::Known] { "known" } else { "added" });
-            }
-            // One that can't be read hides no other.
-            Err(error) => tracing::warn!("left out: {error}"),
-        }
+/// What became of records that the history did not have.
+#[derive(Debug, Default)]
+pub(crate) struct News {
+    /// Whether something is in it now that was not before.
+    pub(crate) any: bool,
+    /// Whether a run is going on, whose turn comes when it has ended.
+    pub(crate) going_on: bool,
+}
+
+/// Puts records into the history that it does not have.
+///
+/// # Errors
+/// What the history says, or that the records can't be listed.
+pub(crate) fn add(sources: &Sources) -> anyhow::Result<News> {
+    let directories = run_directories(&sources.runs)?;
+    let imported = History::create(&sources.history)?.import(&directories, How::default())?;
+    for error in &imported.refused {
+        // One that can't be read hides no other.
+        tracing::warn!("left out: {error}");
     }
-    Ok(())
+    Ok(News {
+        any: !imported.added.is_empty() || !imported.replaced.is_empty(),
+        going_on: !imported.going_on.is_empty(),
+    })
 }
 
 fn now() -> i64 {

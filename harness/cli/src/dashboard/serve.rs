@@ -32,7 +32,10 @@ use tokio::{
     time::interval,
 };
 
-use super::{Sources, gather};
+use super::{
+    Sources,
+    gather::{News, add, gather},
+};
 use crate::exit::Failure;
 
 /// How often it is looked whether there is something new.
@@ -92,6 +95,7 @@ pub(crate) async fn serve(
     let listener =
         TcpListener::bind(address).await.with_context(|| format!("can't serve at {address}"))?;
     let address = listener.local_addr()?;
+    take(sources.clone()).await?;
     let first = make(sources.clone()).await?;
     let (sender, current) = watch::channel(Arc::new(Version { number: 0, dashboard: first }));
     eprintln!("serving http://{address}/ until it is interrupted");
@@ -108,30 +112,45 @@ async fn make(sources: Sources) -> Result<Dashboard, Failure> {
     Ok(tokio::task::spawn_blocking(move || gather(&sources, true)).await??)
 }
 
+/// Puts new records into the history, where that is wanted.
+async fn take(sources: Sources) -> anyhow::Result<News> {
+    if !sources.add {
+        return Ok(News { any: true, going_on: false });
+    }
+    tokio::task::spawn_blocking(move || add(&sources)).await?
+}
+
 /// Makes the site anew when something has changed.
 async fn renew(sources: Sources, sender: watch::Sender<Arc<Version>>) {
     let mut clock = interval(LOOK);
-    let mut seen = Vec::new();
-    let mut number = 0;
+    // What had changed before the first site was made is in it.
+    let mut seen = marks(&sources);
+    let mut going_on = true;
     loop {
         clock.tick().await;
         let now = marks(&sources);
-        if now == seen {
+        // Of a run that ends, nothing changes that could be seen.
+        if now == seen && !going_on {
             continue;
         }
-        let first = seen.is_empty();
+        let changed = now != seen;
         seen = now;
-        if first {
+        let news = match take(sources.clone()).await {
+            Ok(news) => news,
+            Err(error) => {
+                tracing::warn!("the pages stay as they are: {error:#}");
+                continue;
+            }
+        };
+        going_on = news.going_on;
+        if !(news.any && (changed || sources.add)) {
             continue;
         }
         match make(sources.clone()).await {
             Ok(dashboard) => {
-                number += 1;
-                // What was put into the history meanwhile is no news.
-                seen = marks(&sources);
+                let number = sender.borrow().number + 1;
                 sender.send_replace(Arc::new(Version { number, dashboard }));
             }
-            // A record that is being written is whole the next time.
             Err(failure) => tracing::warn!("the pages stay as they are: {:#}", failure.error),
         }
     }
@@ -144,8 +163,6 @@ fn marks(sources: &Sources) -> Vec<(std::path::PathBuf, u64, Option<SystemTime>)
         Some((path.to_owned(), about.len(), about.modified().ok()))
     };
     let mut found = Vec::new();
-    // Never empty, so that the first look differs from none.
-    found.push((sources.history.clone(), 0, None));
     if sources.add {
         let entries = std::fs::read_dir(&sources.runs).into_iter().flatten().flatten();
         found.extend(entries.filter_map(|entry| mark(&entry.path().join("cells.jsonl"))));

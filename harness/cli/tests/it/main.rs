@@ -6,6 +6,7 @@ mod analyzing;
 mod bisecting;
 mod cases;
 mod compare;
+mod dashboards;
 mod disks;
 mod fake_probe;
 mod fake_qemu;
@@ -64,6 +65,10 @@ fn main() -> ExitCode {
             a_side_that_comes_to_nothing_stops_it,
             recorded_runs_are_compared_and_not_judged,
             what_can_not_be_compared_is_told;
+        dashboards:
+            recorded_runs_become_a_site,
+            wrong_places_are_told,
+            a_served_site_is_made_anew_as_records_come;
         analyzing:
             logs_are_told_with_their_exit_codes,
             packed_and_piped_logs_are_read,

@@ -6,14 +6,20 @@ use super::series::range;
 use crate::{
     chart::{spark, way},
     dashboard::{Dashboard, anchor},
+    names::readable,
     page::{Page, alert_state, changed, scrolling},
     pages::runs::filter,
     site::{Alert, AlertState, Subject},
     text::{Safe, change, day, many, quantity},
 };
 
-const STATES: [AlertState; 4] =
-    [AlertState::New, AlertState::Confirmed, AlertState::Fixed, AlertState::Invalid];
+const STATES: [AlertState; 5] = [
+    AlertState::New,
+    AlertState::Confirmed,
+    AlertState::Fixed,
+    AlertState::Improved,
+    AlertState::Invalid,
+];
 
 pub(crate) fn page(of: &Dashboard) -> Markup {
     let alerts = &of.site.alerts;
@@ -28,8 +34,8 @@ pub(crate) fn page(of: &Dashboard) -> Markup {
             @for state in STATES {
                 @let of_state = with(state);
                 @if !of_state.is_empty() {
-                    section aria-labelledby={ "state-" (state.name()) } {
-                        h2 id={ "state-" (state.name()) } { (alert_state(state)) " " small { (many(of_state.len(), "alert")) } }
+                    section aria-labelledby={ "state-" (readable(state.name())) } {
+                        h2 id={ "state-" (readable(state.name())) } { (alert_state(state)) " " small { (many(of_state.len(), "alert")) } }
                         (alerts_table(of, &of_state, ""))
                     }
                 }

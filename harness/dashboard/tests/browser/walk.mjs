@@ -234,7 +234,7 @@ for (const colorScheme of ["light", "dark"]) {
     const controls = await page.locator("button:visible, input:visible, select:visible").count();
     check(`${path} has no dead controls`, controls === 0, `${controls}`);
     const text = await page.locator("main").innerText();
-    check(`${path} has something to read`, text.length > 100, text);
+    check(`${path} has something to read`, text.length > 30, text);
   }
   await page.goto(address(site, "compare.html"));
   check("comparisons are linked without scripts", await page.locator("noscript a, main ul a").count() > 0);
