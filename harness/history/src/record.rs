@@ -409,10 +409,10 @@ impl Ended {
         let path = directory.join(CELLS);
         let io = |error| LoadError::Io { path: path.display().to_string(), error };
         let lock = File::open(&path).map_err(io)?;
-        match flock(&lock, FlockOperation::NonBlockingLockShared) {
-            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
-            // Where there are no locks, nobody can say.
-            Ok(()) | Err(_) => {}
+        // Where there are no locks, nobody can say.
+        let locked = flock(&lock, FlockOperation::NonBlockingLockShared);
+        if locked == Err(rustix::io::Errno::WOULDBLOCK) {
+            return Ok(None);
         }
         let bytes = lock.metadata().map_err(io)?.len();
         Ok(Some(Self { bytes, _lock: lock }))

@@ -23,7 +23,8 @@ use crate::record::state_directory;
 /// Version of the file's layout; each migration below makes one of it.
 pub const HISTORY_SCHEMA: u32 = MIGRATIONS.len() as u32;
 
-const MIGRATIONS: &[M<'_>] = &[M::up(include_str!("store/schema/v1.sql"))];
+const MIGRATIONS: &[M<'_>] =
+    &[M::up(include_str!("store/schema/v1.sql")), M::up(include_str!("store/schema/v2.sql"))];
 
 /// Marks the file as a history of ours: `dmar` in ASCII.
 const APPLICATION_ID: i32 = 0x646d_6172;
@@ -166,6 +167,7 @@ impl History {
         migrations
             .to_latest(&mut history.connection)
             .map_err(|error| HistoryError::Migration { path: path.display().to_string(), error })?;
+        history.read_events()?;
         Ok(history)
     }
 
@@ -210,7 +212,7 @@ impl History {
         HistoryError::Sql { path: self.path.display().to_string(), error }
     }
 
-    fn unknown(&self, what: &'static str, name: &str) -> HistoryError {
+    pub(crate) fn unknown(&self, what: &'static str, name: &str) -> HistoryError {
         let (path, name) = (self.path.display().to_string(), dmarig_model::text::shown(name));
         HistoryError::Unknown { path, what, name }
     }

@@ -15,6 +15,7 @@ use dmarig_history::{
 use dmarig_model::text::shown;
 use indicatif::HumanBytes;
 
+pub(super) use self::tell::{made_up, print_json, rendered, table};
 use super::run::print;
 use crate::{
     exit::{Exit, Failure},

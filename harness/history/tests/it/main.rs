@@ -1,5 +1,6 @@
 //! The history: what goes in, what comes out, and what becomes of it when things go wrong.
 
+mod alerts;
 mod made;
 mod reading;
 mod synthetic;
