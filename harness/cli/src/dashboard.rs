@@ -1,6 +1,7 @@
 //! The dashboard's other side: what its pages are made of comes from the history and from records, and
 //! where they go.
 
+mod alerts;
 mod comparison;
 mod details;
 mod gather;

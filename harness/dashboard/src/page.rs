@@ -114,7 +114,7 @@ pub(crate) const fn symbol(outcome: Outcome) -> &'static str {
         Outcome::Passed => "\u{2713}",
         Outcome::Failed => "\u{2717}",
         Outcome::Skipped => "\u{2013}",
-        Outcome::TimedOut => "\u{29d6}",
+        Outcome::TimedOut => "\u{2026}",
         Outcome::Errored => "!",
     }
 }

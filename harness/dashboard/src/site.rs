@@ -153,7 +153,7 @@ pub struct Point {
     pub run: usize,
     /// The value, in the series' unit.
     pub value: f64,
-    /// How many samples it is the median of.
+    /// How many samples it is the median of; 0 where that is not known.
     pub samples: u32,
     /// The kernel as it says itself.
     pub kernel: Arc<str>,

@@ -2,14 +2,14 @@
 
 use std::{collections::HashMap, path::PathBuf, sync::Arc, time::SystemTime};
 
-use dmarig_dashboard::{Better, Cell, CellResult, Dashboard, Point, Run, Series, Site};
+use dmarig_dashboard::{Better, Cell, CellResult, Change, Dashboard, Point, Run, Series, Site};
 use dmarig_history::{
     Build, CellRow, Environment, History, HistoryError, How, RunRow, SeriesFilter, SeriesRow,
     run_directories,
 };
 use dmarig_model::text::shown;
 
-use super::{details::Details, sweeps::sweeps};
+use super::{alerts::alerts, details::Details, sweeps::sweeps};
 
 /// Where things are read.
 #[derive(Debug, Clone)]
@@ -29,7 +29,9 @@ pub(crate) struct Sources {
 /// # Errors
 /// What the history says.
 pub(crate) fn gather(sources: &Sources, live: bool) -> Result<Dashboard, HistoryError> {
-    let history = History::open(&sources.history)?;
+    let mut history = History::open(&sources.history)?;
+    // Before the series are read: it also finds where they changed.
+    let found = history.alerts()?;
     let mut site =
         Site { synthetic: history.is_synthetic()?, generated: now(), live, ..Site::default() };
     let mut runs = history.runs(None)?;
@@ -47,6 +49,7 @@ pub(crate) fn gather(sources: &Sources, live: bool) -> Result<Dashboard, History
     }
     site.sweeps = sweeps(&history, &runs)?;
     site.cells = cells.all;
+    site.alerts = alerts(&site, &numbers, &found);
     let first = site.runs.len().saturating_sub(sources.detailed);
     let details = Details::new(sources, first, runs.into_iter().map(|run| run.id).collect());
     Ok(Dashboard::new(site, Box::new(move |site, run| details.of(site, run))))
@@ -213,9 +216,15 @@ fn series(
     let points = history.points(&row.id)?.into_iter().filter_map(|point| {
         let run = *runs.get(point.run.as_str())?;
         let kernel = names.of(&kernel(point.release.as_deref(), &point.build));
-        Some(Point { run, value: point.value, samples: 1, kernel })
+        Some(Point { run, value: point.value, samples: 0, kernel })
     });
     let points: Vec<Point> = points.collect();
+    let changes = history.changes(&row.id)?.into_iter().map(|found| Change {
+        at: found.at,
+        before: found.before,
+        after: found.after,
+        p: found.p,
+    });
     let better = match row.key.better() {
         Some(dmarig_stats::paired::Better::Lower) => Better::Lower,
         Some(dmarig_stats::paired::Better::Higher) => Better::Higher,
@@ -232,6 +241,6 @@ fn series(
         reference: row.key.reference,
         better,
         points,
-        changes: Vec::new(),
+        changes: changes.collect(),
     })
 }

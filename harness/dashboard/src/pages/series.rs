@@ -105,16 +105,17 @@ pub(crate) fn range(good: &str, bad: &str) -> Markup {
 
 /// Every point. The chart's script reads them here.
 fn points(of: &Dashboard, series: &Series, times: &[i64]) -> Markup {
+    let counted = series.points.iter().any(|point| point.samples > 0);
     html! {
         h2 { "Points" }
         details { summary { "All " (many(series.points.len(), "point")) ", the newest first" }
             (scrolling("Points", &html! { table #points {
-                thead { tr { th scope="col" { "run" } th.number scope="col" { "value" } th.number scope="col" { "samples" } th scope="col" { "kernel" } } }
+                thead { tr { th scope="col" { "run" } th.number scope="col" { "value" } @if counted { th.number scope="col" { "samples" } } th scope="col" { "kernel" } } }
                 tbody { @for (at, point) in series.points.iter().enumerate().rev() {
                     tr data-t=(times[at]) data-v=[point.value.is_finite().then_some(point.value)] {
                         td { a href={ "../" (of.run_path(point.run)) "#" (group_anchor(&series.case)) } { (minute(times[at])) } }
                         td.number { (quantity(point.value, &series.unit)) }
-                        td.number { (point.samples) }
+                        @if counted { td.number.samples { (point.samples) } }
                         td { code { (safe(&point.kernel)) } }
                     }
                 } }

@@ -8,7 +8,7 @@ use crate::{
     noise::{BAND, last_loss},
     page::{Page, changed, scrolling},
     pages::runs::filter,
-    text::{Safe, change, day, quantity},
+    text::{Safe, change, day, quantity, safe},
 };
 
 pub(crate) fn page(of: &Dashboard) -> Markup {
@@ -48,8 +48,8 @@ fn row(of: &Dashboard, at: usize, several: bool) -> Markup {
     html! { tr {
         td { (Safe(&series.case)) }
         td.small { (Safe(&series.variant)) }
-        td { a href=(of.series_path(at)) { (Safe(&series.metric)) } @if let Some(reference) = &series.reference { " " small.muted { "of " (Safe(reference)) } } }
-        td { (Safe(&series.kernel)) }
+        td { a href=(of.series_path(at)) { (Safe(&series.metric)) } @if let Some(reference) = &series.reference { " " small.muted title=(safe(reference)) { "of " (Safe(short(reference))) } } }
+        td.name { (Safe(&series.kernel)) }
         @if several { td.small { (Safe(&series.environment)) } }
         td { (spark(&values)) }
         td.number data-v=[last.filter(|last| last.is_finite())] { @if let Some(last) = last { (quantity(last, &series.unit)) } }
@@ -61,4 +61,9 @@ fn row(of: &Dashboard, at: usize, several: bool) -> Markup {
             " " small.muted { (day(of.site.runs.get(series.points[one.at].run).map_or(0, |run| run.started))) }
         } }
     } }
+}
+
+/// A reference without the build that it was.
+fn short(reference: &str) -> &str {
+    reference.split_once('@').map_or(reference, |(name, _)| name)
 }

@@ -100,11 +100,11 @@ for (const colorScheme of ["light", "dark"]) {
   const path = pages(site).filter((path) => path.startsWith("series/")).find((path) => readFileSync(join(site, path), "utf8").includes("class=\"mark"))
     || pages(site).find((path) => path.startsWith("series/"));
   await page.goto(address(site, path));
-  const rows = await page.$$eval("#points tbody tr", (rows) => rows.map((row) => [...row.cells].map((cell) => cell.textContent)));
+  const rows = await page.$$eval("#points tbody tr", (rows) => rows.map((row) => [row.cells[0], row.cells[1], row.querySelector("code")].map((cell) => cell.textContent)));
   const plot = page.locator(".plot");
   const box = await plot.boundingBox();
   const tip = page.locator(".tip");
-  const known = (text) => rows.some(([run, value, , kernel]) => text.includes(value) && text.includes(run) && text.includes(kernel));
+  const known = (text) => rows.some(([run, value, kernel]) => text.includes(value) && text.includes(run) && text.includes(kernel));
   for (const share of [.02, .4, .6, .98]) {
     await page.mouse.move(box.x + box.width * share, box.y + box.height / 2);
     check(`hovering at ${share} names a run`, await tip.isVisible() && known(await tip.textContent()), await tip.textContent());
