@@ -56,6 +56,8 @@
         row.hidden = !words.every((word) => texts[at].includes(word));
         shown += row.hidden ? 0 : 1;
       });
+      // What fits is seen, wherever it is put away.
+      if (words.length) for (const row of rows) if (!row.hidden && row.closest("details")) row.closest("details").open = true;
       told.textContent = words.length ? `${shown} of ${rows.length}` : "";
     };
     field.hidden = rows.length < 8;

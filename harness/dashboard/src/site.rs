@@ -233,6 +233,8 @@ pub struct Alert {
     pub last_good: Option<usize>,
     /// The first run that shows it.
     pub first_bad: Option<usize>,
+    /// The first run that does not show it any more.
+    pub until: Option<usize>,
     /// The kernel of the last run before it.
     pub good_kernel: String,
     /// The kernel of the first run that shows it.

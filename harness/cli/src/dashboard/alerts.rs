@@ -46,6 +46,7 @@ pub(super) fn alerts(site: &Site, runs: &HashMap<&str, usize>, found: &[Found]) 
             what,
             last_good: runs.get(alert.last_good.run.as_str()).copied(),
             first_bad,
+            until: alert.until.as_ref().and_then(|until| runs.get(until.run.as_str()).copied()),
             good_kernel: kernel(&alert.last_good),
             bad_kernel: kernel(&alert.first_bad),
             note: note(alert),
@@ -75,14 +76,7 @@ fn kernel(mark: &Mark) -> String {
 
 /// What was said of it, and by whom.
 fn note(alert: &Found) -> String {
-    let over = alert.until.as_ref().map(|until| format!("over since the run {}", until.run));
-    let said = alert.said.as_ref().map(|said| match said.author.as_str() {
-        "" => said.note.clone(),
-        author => format!("{} ({author})", said.note),
-    });
-    said.into_iter()
-        .chain(over)
-        .filter(|part| !part.trim().is_empty())
-        .collect::<Vec<_>>()
-        .join("; ")
+    let Some(said) = &alert.said else { return String::new() };
+    let told = [said.note.trim(), said.author.trim()].into_iter().filter(|part| !part.is_empty());
+    told.collect::<Vec<_>>().join(", ")
 }
