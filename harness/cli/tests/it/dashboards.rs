@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 
@@ -27,7 +27,19 @@ fn dmarig(place: &Place, words: &[&str]) -> Command {
 fn run(place: &Place, script: Script) {
     let (case, kernel) = (place.file("case.yaml", CASE), place.kernel());
     let qemu = place.qemu(script);
-    place.run(&["run", &case, "--kernel", &kernel, "--qemu", &qemu]);
+    // Beside a server, which is not left but goes on.
+    place.start(place.dmarig(&["run", &case, "--kernel", &kernel, "--qemu", &qemu])).wait();
+}
+
+/// A server, which ends with the test that started it.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// All pages of a directory of the site.
@@ -96,8 +108,8 @@ pub(crate) fn a_served_site_is_made_anew_as_records_come() {
     let place = Place::new();
     run(&place, Script::Passes);
     let mut command = dmarig(&place, &["dashboard", "--serve", "127.0.0.1:0"]);
-    let mut server = command.stderr(Stdio::piped()).spawn().unwrap();
-    let mut said = BufReader::new(server.stderr.take().unwrap());
+    let mut server = Server(command.stderr(Stdio::piped()).spawn().unwrap());
+    let mut said = BufReader::new(server.0.stderr.take().unwrap());
     let mut line = String::new();
     said.read_line(&mut line).unwrap();
     let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next());
@@ -119,6 +131,6 @@ pub(crate) fn a_served_site_is_made_anew_as_records_come() {
     let after = get(&address, &address, "/runs.html").matches("<tr>").count();
     assert_eq!(after, before + 1);
 
-    kill_process(Pid::from_child(&server), Signal::INT).unwrap();
-    assert!(server.wait().unwrap().success());
+    kill_process(Pid::from_child(&server.0), Signal::INT).unwrap();
+    assert!(server.0.wait().unwrap().success());
 }
