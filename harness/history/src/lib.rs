@@ -7,6 +7,7 @@ mod derive;
 mod entry;
 mod environment;
 mod events;
+mod export;
 mod import;
 mod merge;
 mod record;
@@ -22,6 +23,7 @@ pub use comparison::{
 pub use entry::{CellEntry, DERIVATION, Place, PointEntry, RunEntry, Sample, SeriesKey, variant};
 pub use environment::{Build, Environment};
 pub use events::{AlertEvent, AlertState, EVENT_SCHEMA};
+pub use export::{ExportError, ExportFormat, Exported};
 pub use import::{Collected, Fate, How, Imported, Keep, sweep_gone};
 pub use merge::Merged;
 pub use record::{

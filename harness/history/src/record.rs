@@ -112,6 +112,11 @@ pub fn utc(seconds: i64) -> String {
     time.map_or_else(|_| "-".to_owned(), |time| time.strftime("%Y-%m-%d %H:%M").to_string())
 }
 
+/// Seconds since 1970 for programs: `2026-11-22T12:50:49Z`.
+pub(crate) fn rfc3339(seconds: i64) -> String {
+    Timestamp::from_second(seconds).map_or_else(|_| String::new(), |time| time.to_string())
+}
+
 /// The rules that this dmarig judges by: a hash of the standard table, with the version.
 #[must_use]
 pub fn rules() -> String {

@@ -1,5 +1,6 @@
 //! `dmarig history`
 
+mod export;
 mod tell;
 
 use std::{
@@ -48,6 +49,8 @@ enum Action {
         #[arg(required = true, value_name = "PATH")]
         paths: Vec<PathBuf>,
     },
+    /// Write the numbers for another program
+    Export(export::Export),
     /// Remove old records that are in the history; without a limit there is nothing to remove
     Gc(Gc),
 }
@@ -89,6 +92,7 @@ impl HistoryCommand {
             Action::List(list) => list.execute(&History::open(&file)?),
             Action::Series(series) => series.execute(&History::open(&file)?),
             Action::Show(show) => show.execute(&History::open(&file)?),
+            Action::Export(export) => export.execute(&History::open(&file)?),
             Action::Merge { paths } => merge(&file, &paths),
             Action::Gc(gc) => gc.execute(&file, &super::runs(&self.places)?),
         }
