@@ -11,10 +11,19 @@ use crate::{
     text::{Safe, change, day, quantity, safe},
 };
 
+/// With more series than this, those with hardly a point are left out: their runs tell them.
+const MANY: usize = 600;
+/// Points that make a series.
+const LEAST: usize = 3;
+
 pub(crate) fn page(of: &Dashboard) -> Markup {
     let site = &of.site;
     let several = site.series.iter().any(|series| series.environment != site.series[0].environment);
     let mut order: Vec<usize> = (0..site.series.len()).collect();
+    let all = order.len();
+    if all > MANY {
+        order.retain(|at| site.series[*at].points.len() >= LEAST);
+    }
     let key = |at: usize| {
         let series = &site.series[at];
         (&series.case, &series.variant, &series.metric, &series.kernel)
@@ -22,7 +31,8 @@ pub(crate) fn page(of: &Dashboard) -> Markup {
     order.sort_by(|a, b| key(*a).cmp(&key(*b)));
     let body = html! {
         h1 { "Series" }
-        @if order.is_empty() { p.quiet { "There are none yet: no run in the history has numbers." } } @else {
+        @if order.len() < all { p.muted { (all - order.len()) " series have fewer than three points yet, and are told on the pages of their runs alone." } }
+        @if all == 0 { p.quiet { "There are none yet: no run in the history has numbers." } } @else {
             (filter())
             (scrolling("Series", &html! { table.sortable.filtered.dense {
                 thead { tr {
