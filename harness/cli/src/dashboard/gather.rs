@@ -188,12 +188,13 @@ impl Environments {
                     && (telling.contains(name) || differs(*at))
             });
             let words: Vec<String> = told
-                .map(|(_, (name, value))| {
-                    if telling.contains(name) {
-                        shown(value)
-                    } else {
-                        format!("{name} {}", shown(value))
+                .map(|(_, (name, value))| match *name {
+                    // Of a version, what distributions add is not told.
+                    "qemu" => {
+                        format!("QEMU {}", shown(value.split(' ').next().unwrap_or_default()))
                     }
+                    name if telling.contains(&name) => shown(value),
+                    name => format!("{name} {}", shown(value)),
                 })
                 .collect();
             words.join(", ")
@@ -219,7 +220,10 @@ fn series(
         Some(Point { run, value: point.value, samples: 0, kernel })
     });
     let points: Vec<Point> = points.collect();
-    let changes = history.changes(&row.id)?.into_iter().map(|found| Change {
+    // As for alerts: in counts, and in ratios to what ran beside.
+    let searched = row.key.reference.is_some() == (row.key.unit != "1");
+    let changes = if searched { history.changes(&row.id)? } else { Vec::new() };
+    let changes = changes.into_iter().map(|found| Change {
         at: found.at,
         before: found.before,
         after: found.after,
@@ -241,6 +245,7 @@ fn series(
         reference: row.key.reference,
         better,
         points,
+        searched,
         changes: changes.collect(),
     })
 }

@@ -79,7 +79,11 @@ fn told(seen: &Seen, title: String, run: usize) -> Option<Sweep> {
     // What can't be drawn, such as a sweep without a panel's metric, is no sweep to look at.
     let svg = report::sweep_picture(seen).ok()?;
     let lines = report::sweep_lines(seen);
-    let findings = lines.lines().skip(2).map(|line| line.trim().to_owned());
+    // Its first line says of what, and that growth is told for so many mappings; that is said of each here.
+    let findings = lines.lines().skip(2).map(str::trim).map(|line| match line {
+        line if line.is_empty() || line.starts_with("batching") => line.to_owned(),
+        line => format!("{line}, per 1,000 live mappings more"),
+    });
     let measured: Vec<(usize, &str, Side)> = METRICS
         .iter()
         .enumerate()

@@ -74,6 +74,6 @@ fn row(of: &Dashboard, at: usize, several: bool) -> Markup {
 }
 
 /// A reference without the build that it was.
-fn short(reference: &str) -> &str {
+pub(super) fn short(reference: &str) -> &str {
     reference.split_once('@').map_or(reference, |(name, _)| name)
 }

@@ -168,6 +168,7 @@ impl Demo {
             environment: self.text(["EPYC, KVM", "Xeon, TCG"][at / 150 % 2]),
             better,
             points: points.collect(),
+            searched: at % 5 != 4,
             changes: shift.map(change).into_iter().collect(),
         }
     }
