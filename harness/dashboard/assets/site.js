@@ -262,7 +262,9 @@
         mark.hidden = share < 0 || share > 1;
         mark.style.left = `${share * 100}%`;
       }
-      if (this.at !== null) this.show(this.at);
+      // What is named stays named as long as it can be seen.
+      if (this.at !== null && (this.points[this.at].t < from || this.points[this.at].t > to)) this.leave();
+      else if (this.at !== null) this.show(this.at);
     }
     times() {
       const { from, to } = this.view;
