@@ -106,7 +106,7 @@ fn night(at: u32, samples: u32) -> RunEntry {
         warning: Some(true),
         duration_us: 20_000_000,
         environment: environment.clone(),
-        build: Build { commit: format!("{at:040x}"), ..Build::default() },
+        build: Build { image_sha256: format!("{at:064x}"), ..Build::default() },
     };
     let point = |series: u32| {
         let cell = series % CELLS;

@@ -20,6 +20,7 @@ pub use comparison::{
     COMPARISON_SCHEMA, CompareError, Compared, ComparedCell, ComparedCount, ComparedMetric,
     Comparison, Pairing, Part, better, compare_runs, is_wanted, label,
 };
+pub use dmarig_model::kernel::KernelBuild;
 pub use entry::{CellEntry, DERIVATION, Place, PointEntry, RunEntry, Sample, SeriesKey, variant};
 pub use environment::{Build, Environment};
 pub use events::{AlertEvent, AlertState, EVENT_SCHEMA};

@@ -16,7 +16,6 @@ use crate::{
 };
 
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Alerts {
     #[command(flatten)]
     file: HistoryFile,

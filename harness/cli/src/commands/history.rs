@@ -59,7 +59,7 @@ enum Action {
 struct Add {
     /// Runs: ids, directories, or `last` [default: all that are not in it]
     #[arg(value_name = "RUN")]
-    runs: Vec<String>,
+    names: Vec<String>,
     /// Make everything again from the records that are there
     #[arg(long)]
     rebuild: bool,
@@ -101,10 +101,10 @@ impl HistoryCommand {
 
 impl Add {
     fn execute(self, file: &Path, runs: &Path) -> Result<Exit, Failure> {
-        let directories = match self.runs.is_empty() {
+        let directories = match self.names.is_empty() {
             true => run_directories(runs)?,
             false => {
-                let named = self.runs.iter().map(|name| StoredRun::find(name, runs));
+                let named = self.names.iter().map(|name| StoredRun::find(name, runs));
                 named.collect::<Result<_, _>>().map_err(Failure::usage)?
             }
         };

@@ -12,6 +12,7 @@ mod fake_probe;
 mod fake_qemu;
 mod guests;
 mod hand_over;
+mod histories;
 mod kernels;
 mod night;
 mod place;
@@ -144,6 +145,12 @@ fn main() -> ExitCode {
             a_module_that_is_asked_for_is_loaded_with_what_it_needs_in_a_guest,
             a_module_that_there_is_none_of,
             a_disk_goes_to_vfio_and_comes_back_in_a_guest;
+        histories:
+            runs_go_in_and_are_told,
+            old_records_go_when_they_are_in,
+            histories_of_machines_come_together,
+            alerts_are_told_and_set,
+            wrong_words_are_told;
         results:
             judging_again_gives_the_same,
             the_plan_is_what_was_run,

@@ -14,7 +14,7 @@ pub(super) fn write(
         let key = &series.key;
         let points = history.exported_points(&series, what)?;
         // In the order of their names, which the database likes best.
-        let mut tags = vec![
+        let mut tags = [
             ("case", key.place.case.as_str()),
             ("environment", &key.environment),
             ("kernel", &key.place.kernel),

@@ -95,7 +95,7 @@ fn what_was_said_outlives_the_database_and_moving_edges() {
     std::fs::remove_file(&file).unwrap();
     let mut history = History::create(&file).unwrap();
     history.put(&runs).unwrap();
-    assert_eq!(history.alerts().unwrap(), [later.clone()]);
+    assert_eq!(only(history.alerts().unwrap()), later);
 
     // As long as it stands, it can be said otherwise; the last word holds.
     history.say(&alert.id, AlertState::Invalid, "", "you").unwrap();
