@@ -131,6 +131,10 @@ pub(crate) fn a_served_site_is_made_anew_as_records_come() {
     let after = get(&address, &address, "/runs.html").matches("<tr>").count();
     assert_eq!(after, before + 1);
 
+    // What somebody says of an alert is shown at once, too.
+    place.file("state/dmarig/history.alerts.jsonl", "");
+    wait_for("data: 2");
+
     kill_process(Pid::from_child(&server.0), Signal::INT).unwrap();
     assert!(server.0.wait().unwrap().success());
 }
