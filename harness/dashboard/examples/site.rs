@@ -1,5 +1,6 @@
 //! Writes the site that the tests are made of: `cargo run -p dmarig-dashboard --example site -- DIR
-//! [hostile]`. The browser tests look at the hostile one.
+//! [hostile|live]`. The browser tests
+//! look at the hostile one, and at one that expects to be served.
 
 use std::{fs, path::Path};
 
@@ -8,7 +9,7 @@ use std::{fs, path::Path};
 mod demo;
 
 use demo::{Demo, SMALL};
-use dmarig_dashboard::{Compared, ComparedGroup, ComparedRow, comparison_page};
+use dmarig_dashboard::{Compared, ComparedGroup, ComparedRow, Dashboard, Site, comparison_page};
 
 /// Breaks out of every context that a page has, if anything is let through. It would leave its mark in
 /// the window's name, and would ask a server for an image.
@@ -19,9 +20,12 @@ const HOSTILE: &str = "</script></title></style></textarea><script>window.name='
 fn main() -> std::io::Result<()> {
     let mut words = std::env::args().skip(1);
     let directory = words.next().expect("a directory");
-    let text = if words.next().as_deref() == Some("hostile") { HOSTILE } else { "" };
+    let kind = words.next().unwrap_or_default();
+    let text = if kind == "hostile" { HOSTILE } else { "" };
     let demo = Demo { text, ..SMALL };
-    let written = demo.dashboard().write(|path, bytes| {
+    let site = Site { live: kind == "live", ..demo.site() };
+    let details = move |site: &Site, run| demo.details(site, run);
+    let written = Dashboard::new(site, Box::new(details)).write(|path, bytes| {
         let path = Path::new(&directory).join(path);
         fs::create_dir_all(path.parent().expect("it is below the directory"))?;
         fs::write(path, bytes)
