@@ -5,7 +5,10 @@ mod bisect;
 pub(crate) mod bisect_step;
 mod cells;
 pub(crate) mod compare;
+mod dashboard;
+mod demo_history;
 mod doctor;
+mod history;
 mod images;
 mod judge;
 mod kernel;
@@ -38,6 +41,12 @@ pub(crate) enum Command {
     Judge(#[command(flatten)] judge::Judge),
     /// Compare two kernels, QEMUs or variants in turn, or two recorded runs
     Compare(#[command(flatten)] compare::Compare),
+    /// Make a site of runs, series and alerts, or serve it on this machine
+    Dashboard(#[command(flatten)] dashboard::Dashboard),
+    /// Keep what came of runs, over months and machines: add, list, show, merge, export
+    History(#[command(flatten)] history::HistoryCommand),
+    /// Make up a year of nights, to look at: marked as made up wherever it is shown
+    DemoHistory(#[command(flatten)] demo_history::DemoHistory),
     /// Say what a kernel log from anywhere, or that of a recorded run, tells of the IOMMU
     Analyze(#[command(flatten)] analyze::Analyze),
     /// Find the commit that broke a cell, or made a metric worse
@@ -67,6 +76,9 @@ pub(crate) fn dispatch(command: Command, words: Vec<String>) -> Result<Exit, Fai
         Command::Plan(plan) => plan.execute(),
         Command::Judge(judge) => judge.execute(),
         Command::Compare(compare) => compare.execute(words),
+        Command::Dashboard(dashboard) => dashboard.execute(),
+        Command::History(history) => history.execute(),
+        Command::DemoHistory(demo) => demo.execute(),
         Command::Analyze(analyze) => analyze.execute(),
         Command::Bisect(bisect) => bisect.execute(words),
         Command::BisectStep(step) => step.execute(words),

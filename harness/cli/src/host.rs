@@ -20,6 +20,9 @@ pub(crate) fn facts() -> HostFacts {
             .unwrap_or(1),
         memory_kib: memory_kib("MemTotal"),
         load: read("/proc/loadavg").split(' ').take(3).collect::<Vec<_>>().join(" "),
+        microcode: field(&read("/proc/cpuinfo"), "microcode"),
+        governor: read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").trim().to_owned(),
+        smt: read("/sys/devices/system/cpu/smt/control").trim().to_owned(),
     }
 }
 

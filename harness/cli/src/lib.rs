@@ -4,6 +4,7 @@
 mod bisect;
 mod cases;
 mod commands;
+mod dashboard;
 mod exit;
 mod host;
 mod host_device;

@@ -259,6 +259,8 @@ mod tests {
                 command: Vec::new(),
                 host: HostFacts::default(),
                 cases: Vec::new(),
+                rules: String::new(),
+                reference: None,
             };
             let mut recorder =
                 Recorder::create(&collect(artifacts.path()).host, &mut meta).unwrap();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use dmarig_model::axes::Accelerator;
 
-use crate::host_device::DeviceOptions;
+use crate::{exit::Failure, host_device::DeviceOptions};
 
 /// Where things are kept.
 #[derive(Debug, Clone, Default, Args)]
@@ -19,6 +19,25 @@ pub(crate) struct Places {
     /// Recipes of kernels instead of the built-in ones
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) recipes: Option<PathBuf>,
+}
+
+/// Where the history is.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct HistoryFile {
+    /// The history [default: $XDG_STATE_HOME/dmarig/history.sqlite]
+    #[arg(long, value_name = "FILE", env = "DMARIG_HISTORY", global = true, hide_env = true)]
+    pub(crate) history: Option<PathBuf>,
+}
+
+impl HistoryFile {
+    /// The file.
+    pub(crate) fn path(&self) -> Result<PathBuf, Failure> {
+        self.history.clone().or_else(dmarig_history::history_file).ok_or_else(|| {
+            Failure::usage(anyhow::anyhow!(
+                "there is no place for a history: neither HOME nor XDG_STATE_HOME is set; give --history FILE"
+            ))
+        })
+    }
 }
 
 impl Default for Selection {
@@ -92,4 +111,16 @@ pub(crate) struct Selection {
     /// Stretch every deadline by this factor
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
     pub(crate) patience: f64,
+}
+
+impl Selection {
+    /// Has another kernel run besides those that are selected; of none, beside the default one.
+    pub(crate) fn run_besides(&mut self, kernel: &str, default: &str) {
+        if self.kernels.is_empty() {
+            self.kernels.push(default.to_owned());
+        }
+        if self.kernels.iter().all(|known| known != kernel) {
+            self.kernels.push(kernel.to_owned());
+        }
+    }
 }

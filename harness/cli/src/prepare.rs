@@ -11,7 +11,7 @@ use std::{
 
 use dmarig_images::{AddedFile, Cache, ConfigValue, InitramfsSpec, KernelImage, ModuleFile};
 use dmarig_model::{
-    axes::{Accelerator, Axes, Device, Passthrough},
+    axes::{Accelerator, Axes, DEFAULT_QEMU, Device, Passthrough},
     case::Case,
     judge::attacks_of,
     kernel::{Boot, Kernel, OPTIONS, Setting},
@@ -240,9 +240,11 @@ impl<'a> Preparer<'a> {
             let directory = self.cache.dir().join("qemu");
             let deadline = Deadlines::answer(self.selection.patience);
             let found = match self.qemu_program(name) {
-                Ok(path) => inspect::inspect_cached(name, &path, &directory, deadline)
-                    .await
-                    .map_err(|error| error.to_string()),
+                Ok((path, binary)) => {
+                    inspect::inspect_cached(name, &path, &binary, &directory, deadline)
+                        .await
+                        .map_err(|error| error.to_string())
+                }
                 Err(error) => Err(error),
             };
             self.qemus.insert(name.to_owned(), found);
@@ -250,12 +252,14 @@ impl<'a> Preparer<'a> {
         self.qemus[name].clone()
     }
 
-    /// The file to run for a fetched QEMU's name, or for a binary.
-    fn qemu_program(&self, name: &str) -> Result<PathBuf, String> {
+    /// The file to run for a fetched QEMU's name, or for a binary, and the binary itself.
+    fn qemu_program(&self, name: &str) -> Result<(PathBuf, PathBuf), String> {
         if let Some(tree) = self.cache.qemu(name).map_err(|error| error.to_string())? {
-            return Ok(tree.program);
+            // What is run is a script that starts this one.
+            let binary = tree.root.join("usr/bin").join(DEFAULT_QEMU);
+            return Ok((tree.program, binary));
         }
-        which::which(name).map_err(|error| {
+        which::which(name).map(|path| (path.clone(), path)).map_err(|error| {
             format!(
                 "no QEMU `{name}`: {error}; install it (on Debian: apt-get install \
                  qemu-system-x86), fetch one (`dmarig images fetch qemu`, then --qemu \
@@ -487,6 +491,7 @@ fn setup(
     Setup {
         qemu_version: qemu.full_version.clone(),
         qemu_path: qemu.path.clone(),
+        qemu_sha256: qemu.sha256.clone(),
         accelerator,
         argv: plan.argv(),
         cmdline: plan.cmdline.clone(),

@@ -1,13 +1,29 @@
-//! What is kept of runs: append-only records, from which everything else is derived.
+//! What is kept of runs: append-only records, and the history that is derived from them.
 
 mod comparison;
+mod derive;
+mod entry;
+mod environment;
+mod import;
+mod merge;
 mod record;
+mod store;
+mod synthetic;
 
 pub use comparison::{
     COMPARISON_SCHEMA, CompareError, Compared, ComparedCell, ComparedCount, ComparedMetric,
     Comparison, Pairing, Part, compare_runs, is_wanted, label,
 };
+pub use entry::{CellEntry, DERIVATION, Place, PointEntry, RunEntry, Sample, SeriesKey, variant};
+pub use environment::{Build, Environment};
+pub use import::{Collected, Fate, How, Imported, Keep, sweep_gone};
+pub use merge::Merged;
 pub use record::{
     CaseText, CellRecord, HostFacts, LoadError, RECORD_SCHEMA, Recorder, RunMeta, StoredRun,
-    new_name, runs_directory,
+    is_run, new_name, rules, run_directories, runs_directory, utc,
 };
+pub use store::{
+    CellRow, HISTORY_SCHEMA, History, HistoryError, Info, Outcomes, Point, Put, RunRow,
+    SeriesFilter, SeriesRow, Visit, history_file,
+};
+pub use synthetic::{Planted, SYNTHETIC_NIGHTS, planted, synthetic_year};

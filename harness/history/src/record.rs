@@ -7,12 +7,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use dmarig_model::observation::{Observation, Verdict};
+use dmarig_model::observation::{OBSERVATION_SCHEMA, Observation, Verdict};
 use jiff::Timestamp;
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
+
+use crate::environment::hash;
 
 /// Version of the record's layout.
 pub const RECORD_SCHEMA: u32 = 1;
+
+/// What a run is, in its directory.
+const META: &str = "run.json";
+/// Its cells.
+const CELLS: &str = "cells.jsonl";
 
 /// What a run is, written before its first cell starts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +39,12 @@ pub struct RunMeta {
     pub host: HostFacts,
     /// The case files, as they were.
     pub cases: Vec<CaseText>,
+    /// Which rules judge: a hash of the standard table; empty in records of old.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub rules: String,
+    /// Name of the kernel that the history sets the others in relation to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
 }
 
 /// The host that a run was made on.
@@ -46,6 +60,15 @@ pub struct HostFacts {
     pub memory_kib: u64,
     /// The three load averages at the start.
     pub load: String,
+    /// Version of the CPU's microcode, as the kernel says it; empty where it does not.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub microcode: String,
+    /// Frequency governor of the first CPU; empty where there is none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub governor: String,
+    /// Simultaneous multithreading, in the words of `/sys/devices/system/cpu/smt/control`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub smt: String,
 }
 
 /// A case file.
@@ -71,10 +94,29 @@ pub struct CellRecord {
 /// Where runs are kept: `$XDG_STATE_HOME/dmarig/runs` or `~/.local/state/dmarig/runs`.
 #[must_use]
 pub fn runs_directory() -> Option<PathBuf> {
+    Some(state_directory()?.join("runs"))
+}
+
+/// What is kept beyond a cache: `$XDG_STATE_HOME/dmarig` or `~/.local/state/dmarig`.
+pub(crate) fn state_directory() -> Option<PathBuf> {
     let given =
         |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let state = given("XDG_STATE_HOME").or_else(|| Some(given("HOME")?.join(".local/state")))?;
-    Some(state.join("dmarig/runs"))
+    Some(state.join("dmarig"))
+}
+
+/// Seconds since 1970 for people: `2026-11-22 12:50`, in UTC.
+#[must_use]
+pub fn utc(seconds: i64) -> String {
+    let time = Timestamp::from_second(seconds);
+    time.map_or_else(|_| "-".to_owned(), |time| time.strftime("%Y-%m-%d %H:%M").to_string())
+}
+
+/// The rules that this dmarig judges by: a hash of the standard table, with the version.
+#[must_use]
+pub fn rules() -> String {
+    let table = hash([dmarig_model::expect::STANDARD_TEXT], 12);
+    format!("{}+{table}", env!("CARGO_PKG_VERSION"))
 }
 
 /// A name for something that begins now: it sorts by time, and two of one second differ.
@@ -109,13 +151,18 @@ impl Recorder {
             )
         };
         fs::create_dir_all(directory.join("cells")).map_err(told)?;
-        write_synced(&directory.join("run.json"), &serde_json::to_vec_pretty(meta)?)
-            .map_err(told)?;
         let cells = OpenOptions::new()
             .append(true)
             .create_new(true)
-            .open(directory.join("cells.jsonl"))
+            .open(directory.join(CELLS))
             .map_err(told)?;
+        // As long as this process lives, the run is going on. A file system that knows no locks has
+        // none that are in the way.
+        let _ = flock(&cells, FlockOperation::NonBlockingLockExclusive);
+        // It is a run from when it has this file, which is therefore never half of one.
+        let new = directory.join("run.json.new");
+        write_synced(&new, &serde_json::to_vec_pretty(meta)?).map_err(told)?;
+        fs::rename(new, directory.join(META)).map_err(told)?;
         File::open(&directory).and_then(|directory| directory.sync_all()).map_err(told)?;
         Ok(Self { directory, cells })
     }
@@ -148,7 +195,7 @@ impl Recorder {
         line.push(b'\n');
         let write = |file: &mut File| file.write_all(&line).and_then(|()| file.sync_data());
         whole_or_nothing(&mut self.cells, write).map_err(|error| {
-            let place = self.directory.join("cells.jsonl");
+            let place = self.directory.join(CELLS);
             io::Error::new(error.kind(), format!("can't record in {}: {error}", place.display()))
         })
     }
@@ -213,13 +260,17 @@ pub enum LoadError {
     },
     /// Written by a newer dmarig.
     #[error(
-        "{path} has record version {found}, this dmarig reads up to {RECORD_SCHEMA}: use a newer dmarig"
+        "{path} has {what} version {found}, this dmarig reads up to {known}: use a newer dmarig"
     )]
     Newer {
         /// The file.
         path: String,
+        /// What of it: the record, or an observation in it.
+        what: &'static str,
         /// Its version.
         found: u32,
+        /// The newest that can be read.
+        known: u32,
     },
 }
 
@@ -230,13 +281,52 @@ pub struct StoredRun {
     pub meta: RunMeta,
     /// Its cells, in the order in which they ended.
     pub cells: Vec<CellRecord>,
+    /// Size of all whole lines of `cells.jsonl`.
+    pub bytes: u64,
     /// Whether the last line was cut short, as a killed run may leave it.
     pub torn: bool,
 }
 
+/// What tells of a layout, whatever else has changed.
 #[derive(Deserialize)]
-struct JustSchema {
+struct Versions {
     schema: u32,
+    observation: Option<ObservationVersion>,
+}
+
+#[derive(Deserialize)]
+struct ObservationVersion {
+    schema: u32,
+}
+
+/// Something with its layout's version in it.
+trait Versioned: for<'de> Deserialize<'de> {
+    fn versions(&self) -> Versions;
+}
+
+impl Versioned for RunMeta {
+    fn versions(&self) -> Versions {
+        Versions { schema: self.schema, observation: None }
+    }
+}
+
+impl Versioned for CellRecord {
+    fn versions(&self) -> Versions {
+        let observation = ObservationVersion { schema: self.observation.schema };
+        Versions { schema: self.schema, observation: Some(observation) }
+    }
+}
+
+impl Versions {
+    /// What of it is newer than what can be read, its version, and the newest that can.
+    fn newer(&self) -> Option<(&'static str, u32, u32)> {
+        let observation = self.observation.as_ref().map_or(0, |observation| observation.schema);
+        let all = [
+            ("record", self.schema, RECORD_SCHEMA),
+            ("observation", observation, OBSERVATION_SCHEMA),
+        ];
+        all.into_iter().find(|(_, found, known)| found > known)
+    }
 }
 
 impl StoredRun {
@@ -245,20 +335,87 @@ impl StoredRun {
     /// # Errors
     /// [`LoadError`]
     pub fn load(name: &str, runs: &Path) -> Result<Self, LoadError> {
-        let directory = find(name, runs)?;
-        let meta_path = directory.join("run.json");
-        let meta = parse::<RunMeta>(&read(&meta_path)?, &meta_path, 1)?;
-        let path = directory.join("cells.jsonl");
+        Self::read(&find(name, runs)?)
+    }
+
+    /// The directory of a run by its directory, its id below `runs`, or `last` for the newest there.
+    ///
+    /// # Errors
+    /// [`LoadError::Unknown`]
+    pub fn find(name: &str, runs: &Path) -> Result<PathBuf, LoadError> {
+        find(name, runs)
+    }
+
+    /// Reads the run of a directory.
+    ///
+    /// # Errors
+    /// [`LoadError`]
+    pub fn read(directory: &Path) -> Result<Self, LoadError> {
+        let path = directory.join(META);
+        let meta = parse::<RunMeta>(&read(&path)?, &path, 1)?;
+        let path = directory.join(CELLS);
         let text = read(&path)?;
-        let whole = text.ends_with('\n') || text.is_empty();
-        let lines: Vec<&str> = text.lines().collect();
-        let complete = if whole { lines.len() } else { lines.len() - 1 };
-        let cells = lines[..complete]
-            .iter()
-            .enumerate()
-            .map(|(index, line)| parse(line, &path, index + 1))
-            .collect::<Result<_, _>>()?;
-        Ok(Self { meta, cells, torn: !whole })
+        let bytes = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        let lines = text[..bytes].split_inclusive(|byte| *byte == b'\n').enumerate();
+        let cells = lines.map(|(index, line)| parse(line, &path, index + 1));
+        let cells = cells.collect::<Result<_, _>>()?;
+        Ok(Self { meta, cells, bytes: bytes as u64, torn: bytes < text.len() })
+    }
+}
+
+/// Directories of runs below `runs`, by name: the oldest comes first.
+///
+/// # Errors
+/// [`LoadError::Io`]; that there is no directory of that name is no error, since it is made by the first
+/// run.
+pub fn run_directories(runs: &Path) -> Result<Vec<PathBuf>, LoadError> {
+    let io = |error| LoadError::Io { path: runs.display().to_string(), error };
+    let entries = match fs::read_dir(runs) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(io)?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(io)?.path();
+        if is_run(&path) && !hidden(&path) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Whether it is the directory of a run.
+#[must_use]
+pub fn is_run(directory: &Path) -> bool {
+    directory.join(META).is_file()
+}
+
+fn hidden(path: &Path) -> bool {
+    path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."))
+}
+
+/// A hold on a run that is not going on: nobody writes to it, and while this lives nobody takes it away.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// Size of its `cells.jsonl`.
+    pub(crate) bytes: u64,
+    _lock: File,
+}
+
+impl Ended {
+    /// `None` where the run is going on.
+    pub(crate) fn hold(directory: &Path) -> Result<Option<Self>, LoadError> {
+        let path = directory.join(CELLS);
+        let io = |error| LoadError::Io { path: path.display().to_string(), error };
+        let lock = File::open(&path).map_err(io)?;
+        match flock(&lock, FlockOperation::NonBlockingLockShared) {
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+            // Where there are no locks, nobody can say.
+            Ok(()) | Err(_) => {}
+        }
+        let bytes = lock.metadata().map_err(io)?.len();
+        Ok(Some(Self { bytes, _lock: lock }))
     }
 }
 
@@ -266,38 +423,28 @@ fn find(name: &str, runs: &Path) -> Result<PathBuf, LoadError> {
     let unknown = || LoadError::Unknown { name: name.to_owned(), runs: runs.display().to_string() };
     if name == "last" {
         let entries = fs::read_dir(runs).map_err(|_| unknown())?;
-        let newest = entries.flatten().filter(|entry| entry.path().join("run.json").exists());
-        return newest.map(|entry| entry.path()).max().ok_or_else(unknown);
+        let paths = entries.flatten().map(|entry| entry.path());
+        return paths.filter(|path| is_run(path) && !hidden(path)).max().ok_or_else(unknown);
     }
-    [PathBuf::from(name), runs.join(name)]
-        .into_iter()
-        .find(|path| path.join("run.json").exists())
-        .ok_or_else(unknown)
+    [PathBuf::from(name), runs.join(name)].into_iter().find(|path| is_run(path)).ok_or_else(unknown)
 }
 
-fn read(path: &Path) -> Result<String, LoadError> {
-    let bytes = fs::read(path)
-        .map_err(|error| LoadError::Io { path: path.display().to_string(), error })?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
+    fs::read(path).map_err(|error| LoadError::Io { path: path.display().to_string(), error })
 }
 
-fn parse<T: for<'de> Deserialize<'de>>(
-    text: &str,
-    path: &Path,
-    line: usize,
-) -> Result<T, LoadError> {
+fn parse<T: Versioned>(text: &[u8], path: &Path, line: usize) -> Result<T, LoadError> {
+    let parsed = serde_json::from_slice::<T>(text);
+    // A newer layout may well not parse.
+    let versions = match &parsed {
+        Ok(parsed) => Some(parsed.versions()),
+        Err(_) => serde_json::from_slice(text).ok(),
+    };
     let path = path.display().to_string();
-    // Asked first, since a newer layout may well not parse.
-    if let Ok(JustSchema { schema: found @ RECORD_SCHEMA.. }) = serde_json::from_str(text)
-        && found > RECORD_SCHEMA
-    {
-        return Err(LoadError::Newer { path, found });
+    if let Some((what, found, known)) = versions.and_then(|versions| versions.newer()) {
+        return Err(LoadError::Newer { path, what, found, known });
     }
-    serde_json::from_str(text).map_err(|error| LoadError::Damaged {
-        path,
-        line,
-        error: error.to_string(),
-    })
+    parsed.map_err(|error| LoadError::Damaged { path, line, error: error.to_string() })
 }
 
 #[cfg(test)]
@@ -318,6 +465,8 @@ mod tests {
             command: vec!["dmarig".into(), "run".into()],
             host: HostFacts::default(),
             cases: vec![CaseText { file: "smoke.yaml".into(), text: "case: smoke\n".into() }],
+            rules: String::new(),
+            reference: None,
         }
     }
 
@@ -366,6 +515,21 @@ mod tests {
     }
 
     #[test]
+    fn a_run_is_going_on_as_long_as_it_is_recorded() {
+        let runs = tempfile::tempdir().unwrap();
+        let mut recorder = Recorder::create(runs.path(), &mut meta()).unwrap();
+        recorder.add(&cell("smoke/a")).unwrap();
+        let directory = recorder.directory().to_owned();
+        assert!(Ended::hold(&directory).unwrap().is_none());
+        assert_eq!(StoredRun::read(&directory).unwrap().cells.len(), 1);
+        drop(recorder);
+        let held = Ended::hold(&directory).unwrap().unwrap();
+        assert_eq!(held.bytes, StoredRun::read(&directory).unwrap().bytes);
+        // As many may read it as like.
+        assert!(Ended::hold(&directory).unwrap().is_some());
+    }
+
+    #[test]
     fn half_a_line_of_a_full_disk_is_taken_back() {
         let runs = tempfile::tempdir().unwrap();
         let mut recorder = Recorder::create(runs.path(), &mut meta()).unwrap();
@@ -388,6 +552,12 @@ mod tests {
             .unwrap();
         let error = StoredRun::load("last", runs.path()).unwrap_err();
         assert!(error.to_string().contains("record version 99"), "{error}");
+        let mut newer = cell("smoke/a");
+        newer.observation.schema = 99;
+        fs::write(recorder.directory().join(CELLS), serde_json::to_string(&newer).unwrap() + "\n")
+            .unwrap();
+        let error = StoredRun::load("last", runs.path()).unwrap_err();
+        assert!(error.to_string().contains("observation version 99"), "{error}");
     }
 
     #[test]

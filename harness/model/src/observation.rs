@@ -173,6 +173,9 @@ pub struct Setup {
     pub qemu_version: String,
     /// The QEMU binary.
     pub qemu_path: String,
+    /// SHA-256 of that binary; empty where it is not known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub qemu_sha256: String,
     /// The accelerator that was used.
     pub accelerator: Accelerator,
     /// QEMU's arguments, the binary first.
@@ -511,6 +514,7 @@ impl Setup {
         Self {
             qemu_version: String::new(),
             qemu_path: axes.qemu.clone(),
+            qemu_sha256: String::new(),
             accelerator: axes.accelerator,
             argv: Vec::new(),
             cmdline: String::new(),

@@ -22,6 +22,8 @@ pub struct Qemu {
     pub name: String,
     /// The binary.
     pub path: String,
+    /// SHA-256 of the binary; empty where it could not be read.
+    pub sha256: String,
     /// Its version.
     pub version: Version,
     /// Its version with the distributor's suffix.
@@ -168,6 +170,7 @@ pub(crate) mod tests {
         Qemu {
             name: "qemu-system-x86_64".into(),
             path: "/usr/bin/qemu-system-x86_64".into(),
+            sha256: String::new(),
             version: version.parse().unwrap(),
             full_version: version.into(),
             devices: Device::ALL

@@ -132,6 +132,7 @@ mod tests {
         Qemu {
             name: "q".into(),
             path: "/bin/sh".into(),
+            sha256: String::new(),
             version: "7.2".parse().unwrap(),
             full_version: "7.2".into(),
             devices: Default::default(),

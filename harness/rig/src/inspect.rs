@@ -1,11 +1,12 @@
 //! Asks a QEMU what it is and what it can do.
 
 use std::{
-    collections::BTreeSet, fs, io, os::unix::fs::MetadataExt, path::Path, process::Stdio,
+    collections::BTreeSet, fs, io, io::Read, os::unix::fs::MetadataExt, path::Path, process::Stdio,
     time::Duration,
 };
 
 use dmarig_model::{axes::Device, qemu::Qemu, version::Version};
+use sha2::{Digest, Sha256};
 use tokio::{io::AsyncReadExt, process::Command};
 
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
 const MORE_TYPES: &[&str] = &["intel-iommu", "vfio-pci", "vfio-user-pci", "iommufd"];
 /// Which questions these are: to be raised with every change of them, so that no answer to older
 /// ones is taken for an answer.
-const QUESTIONS: u32 = 2;
+const QUESTIONS: u32 = 3;
 /// Accelerators that a cell may want.
 const ACCELERATORS: &[&str] = &["kvm", "tcg"];
 
@@ -47,17 +48,19 @@ pub enum InspectError {
     },
 }
 
-/// As [`inspect`], but takes what was answered before where the binary is still the same file.
+/// As [`inspect`], but takes what was answered before where the binary is still the same file, and
+/// has the hash of `binary`: `path` itself, or what it starts.
 ///
 /// # Errors
 /// [`InspectError`]
 pub async fn inspect_cached(
     name: &str,
     path: &Path,
+    binary: &Path,
     directory: &Path,
     deadline: Duration,
 ) -> Result<Qemu, InspectError> {
-    let stamp = stamp(path);
+    let stamp = stamp(binary);
     let file = directory
         .join(format!("{}.json", stamp.replace(|c: char| !c.is_ascii_alphanumeric(), "_")));
     let known = fs::read(&file).ok().and_then(|bytes| serde_json::from_slice::<Qemu>(&bytes).ok());
@@ -67,7 +70,7 @@ pub async fn inspect_cached(
         name.clone_into(&mut qemu.name);
         return Ok(qemu);
     }
-    let qemu = inspect(name, path, deadline).await?;
+    let qemu = Qemu { sha256: sha256(binary), ..inspect(name, path, deadline).await? };
     let kept = fs::create_dir_all(directory).and_then(|()| {
         let new = tempfile::NamedTempFile::new_in(directory)?;
         serde_json::to_writer(&new, &qemu)?;
@@ -88,6 +91,26 @@ fn stamp(path: &Path) -> String {
             format!("{QUESTIONS}-{}-{}-{}-{}", file.0, file.1, size.0, size.1)
         })
         .unwrap_or_default()
+}
+
+/// In hexadecimal digits; none where it can't be read, which whoever starts it will be told.
+fn sha256(path: &Path) -> String {
+    let read = || -> io::Result<Sha256> {
+        let mut file = fs::File::open(path)?;
+        let mut hasher = Sha256::new();
+        let mut buffer = vec![0; 1 << 18];
+        loop {
+            match file.read(&mut buffer)? {
+                0 => return Ok(hasher),
+                count => hasher.update(&buffer[..count]),
+            }
+        }
+    };
+    let hash = read().map(Sha256::finalize);
+    hash.map_or_else(
+        |_| String::new(),
+        |hash| hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+    )
 }
 
 /// Starts the binary without a machine and asks; `deadline` is for one answer.
@@ -167,6 +190,7 @@ async fn ask(qmp: &mut Qmp, name: &str, path: &str) -> Result<Qemu, QmpError> {
     Ok(Qemu {
         name: name.to_owned(),
         path: path.to_owned(),
+        sha256: String::new(),
         version: parts,
         full_version: format!("{parts} {package}").trim().to_owned(),
         devices,

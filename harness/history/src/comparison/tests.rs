@@ -54,8 +54,10 @@ fn run(cells: Vec<CellRecord>) -> StoredRun {
         command: Vec::new(),
         host: HostFacts { cpus: 2, ..HostFacts::default() },
         cases: Vec::new(),
+        rules: String::new(),
+        reference: None,
     };
-    StoredRun { meta, cells, torn: false }
+    StoredRun { meta, cells, bytes: 0, torn: false }
 }
 
 fn only(words: &[&str]) -> AxisSets {

@@ -191,7 +191,7 @@ fn limits_are_of_what_is_timed() {
     check_line(
         "workload:\n  block: {ops: 400}",
         "limits: [{metric: elapsed, percent: 5}]\nworkload:\n  idle: {}",
-        "a.yaml:5:9: limits: the workload does nothing that could be timed",
+        "a.yaml:5:1: limits: the workload does nothing that could be timed",
     );
 }
 

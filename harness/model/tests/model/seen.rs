@@ -208,6 +208,7 @@ fn setup(cmdline: &str) -> Setup {
     Setup {
         qemu_version: "7.2.22".to_owned(),
         qemu_path: "qemu".to_owned(),
+        qemu_sha256: String::new(),
         accelerator: Accelerator::Tcg,
         argv: Vec::new(),
         cmdline: cmdline.to_owned(),

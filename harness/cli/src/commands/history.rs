@@ -1,0 +1,246 @@
+//! `dmarig history`
+
+mod tell;
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use anyhow::anyhow;
+use clap::{Args, Subcommand};
+use dmarig_history::{
+    Fate, History, How, Imported, Keep, StoredRun, is_run, run_directories, sweep_gone,
+};
+use dmarig_model::text::shown;
+use indicatif::HumanBytes;
+
+use super::run::print;
+use crate::{
+    exit::{Exit, Failure},
+    options::{HistoryFile, Places},
+};
+
+#[derive(Debug, Args)]
+pub(crate) struct HistoryCommand {
+    #[command(flatten)]
+    places: Places,
+    #[command(flatten)]
+    file: HistoryFile,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Put recorded runs in: those that are named, or all that are not in it yet
+    Add(Add),
+    /// List the newest runs
+    List(tell::List),
+    /// List series of numbers
+    Series(tell::Series),
+    /// Show a run with its cells, or a series with its points
+    Show(tell::Show),
+    /// Take over what other histories and other machines' records have
+    Merge {
+        /// Histories, directories of runs, or directories of records
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<PathBuf>,
+    },
+    /// Remove old records that are in the history; without a limit there is nothing to remove
+    Gc(Gc),
+}
+
+#[derive(Debug, Args)]
+struct Add {
+    /// Runs: ids, directories, or `last` [default: all that are not in it]
+    #[arg(value_name = "RUN")]
+    runs: Vec<String>,
+    /// Make everything again from the records that are there
+    #[arg(long)]
+    rebuild: bool,
+    /// Kernel to set the others in relation to, in runs that name none (`dmarig run --reference`)
+    #[arg(long, value_name = "KERNEL")]
+    reference: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct Gc {
+    /// Remove records that are older than so many days
+    #[arg(long, value_name = "DAYS")]
+    older_than: Option<u32>,
+    /// Keep so many of the newest
+    #[arg(long, value_name = "N")]
+    keep: Option<usize>,
+    /// Keep as many of the newest as take this much disk space, as in 500MiB or 20GiB
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_size: Option<u64>,
+    /// Only say what would be removed
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl HistoryCommand {
+    pub(crate) fn execute(self) -> Result<Exit, Failure> {
+        let file = self.file.path()?;
+        match self.action {
+            Action::Add(add) => add.execute(&file, &super::runs(&self.places)?),
+            Action::List(list) => list.execute(&History::open(&file)?),
+            Action::Series(series) => series.execute(&History::open(&file)?),
+            Action::Show(show) => show.execute(&History::open(&file)?),
+            Action::Merge { paths } => merge(&file, &paths),
+            Action::Gc(gc) => gc.execute(&file, &super::runs(&self.places)?),
+        }
+    }
+}
+
+impl Add {
+    fn execute(self, file: &Path, runs: &Path) -> Result<Exit, Failure> {
+        let directories = match self.runs.is_empty() {
+            true => run_directories(runs)?,
+            false => {
+                let named = self.runs.iter().map(|name| StoredRun::find(name, runs));
+                named.collect::<Result<_, _>>().map_err(Failure::usage)?
+            }
+        };
+        let mut history = History::create(file)?;
+        let how = How { reference: self.reference.as_deref(), again: self.rebuild };
+        let imported = history.import(&directories, how)?;
+        Ok(told(&imported, file))
+    }
+}
+
+/// Tells what became of records.
+fn told(imported: &Imported, file: &Path) -> Exit {
+    for run in &imported.torn {
+        eprintln!("dmarig: run {run}: the record's last line was cut short: that cell is left out");
+    }
+    for run in &imported.going_on {
+        eprintln!("dmarig: run {} is going on: add it when it has ended", shown(run));
+    }
+    for error in &imported.refused {
+        eprintln!("dmarig: left out: {error}");
+    }
+    let counts = [
+        (imported.added.len(), "added"),
+        (imported.replaced.len(), "brought up to date"),
+        (imported.known.len(), "known"),
+        (imported.going_on.len(), "going on"),
+        (imported.refused.len(), "left out"),
+    ];
+    let told: Vec<String> = counts
+        .into_iter()
+        .filter(|(count, what)| *count > 0 || *what == "added")
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+    eprintln!("runs: {}; history: {}", told.join(", "), file.display());
+    if imported.refused.is_empty() { Exit::Passed } else { Exit::Errored }
+}
+
+fn merge(file: &Path, paths: &[PathBuf]) -> Result<Exit, Failure> {
+    let mut history = History::create(file)?;
+    let mut exit = Exit::Passed;
+    for path in paths {
+        if path.is_dir() {
+            let directories =
+                if is_run(path) { vec![path.clone()] } else { run_directories(path)? };
+            if directories.is_empty() {
+                return Err(Failure::usage(anyhow!("there is no run in {}", path.display())));
+            }
+            let imported = history.import(&directories, How::default())?;
+            if told(&imported, path) != Exit::Passed {
+                exit = Exit::Errored;
+            }
+        } else {
+            let merged = history.merge(path)?;
+            eprintln!(
+                "{}: {} runs added, {} brought up to date, {} known",
+                path.display(),
+                merged.added,
+                merged.replaced,
+                merged.known
+            );
+        }
+    }
+    Ok(exit)
+}
+
+impl Gc {
+    fn execute(self, file: &Path, runs: &Path) -> Result<Exit, Failure> {
+        let day = Duration::from_secs(86_400);
+        let keep = Keep {
+            age: self.older_than.map(|days| day * days),
+            count: self.keep,
+            bytes: self.max_size,
+        };
+        if keep == Keep::default() {
+            return Err(Failure::usage(anyhow!(
+                "say what to keep: --older-than DAYS, --keep N or --max-size SIZE"
+            )));
+        }
+        let history = History::open(file)?;
+        for left in sweep_gone(runs) {
+            eprintln!("removed {left}, which an earlier gc had left");
+        }
+        let directories = run_directories(runs)?;
+        let all = history.collect_garbage(&directories, keep, SystemTime::now(), self.dry_run)?;
+        let (mut kept, mut removed, mut bytes) = (0, 0, 0);
+        let mut lines = String::new();
+        let mut exit = Exit::Passed;
+        for one in all {
+            let what = match &one.fate {
+                Fate::Kept => {
+                    kept += 1;
+                    continue;
+                }
+                Fate::Removed => {
+                    removed += 1;
+                    bytes += one.bytes;
+                    if self.dry_run { "would be removed" } else { "removed" }.to_owned()
+                }
+                Fate::NotInHistory => "stays: not in the history (dmarig history add)".to_owned(),
+                Fate::GoingOn => "stays: going on".to_owned(),
+                Fate::Stuck { why } => {
+                    exit = Exit::Errored;
+                    format!("stays: {}", shown(why))
+                }
+            };
+            lines.push_str(&format!("{} ({}): {what}\n", shown(&one.run), HumanBytes(one.bytes)));
+        }
+        let would = if self.dry_run { "would be " } else { "" };
+        lines.push_str(&format!(
+            "{removed} {would}removed, {} {would}freed, {kept} kept\n",
+            HumanBytes(bytes)
+        ));
+        print(&lines)?;
+        Ok(exit)
+    }
+}
+
+/// A size in bytes: `500MiB`, `20GiB`, or a bare number.
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit: u64 = match &text[digits.len()..] {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
+        unit => return Err(format!("`{unit}` is no unit: it takes KiB, MiB, GiB, TiB")),
+    };
+    let number: u64 = digits.trim().parse().map_err(|_| format!("`{digits}` is no number"))?;
+    number.checked_mul(unit).ok_or_else(|| format!("`{text}` is too large"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(size("500MiB"), Ok(500 << 20));
+        assert_eq!(size("7"), Ok(7));
+        assert!(size("20GB").unwrap_err().contains("it takes KiB"));
+        assert!(size("99999999TiB").is_err() && size("MiB").is_err());
+    }
+}

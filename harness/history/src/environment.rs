@@ -1,0 +1,159 @@
+//! What a number depends on besides the kernel, and which kernel it was of.
+
+use std::fmt::Write as _;
+
+use dmarig_model::{observation::Observation, text::shown};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::record::HostFacts;
+
+/// Machine and hypervisor that a cell ran on, as far as numbers depend on them. What a record does not
+/// say is an empty text.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Environment {
+    /// Model name of the CPU.
+    pub cpu: String,
+    /// Version of its microcode.
+    pub microcode: String,
+    /// CPUs online.
+    pub cpus: u32,
+    /// Memory in GiB, rounded: some KiB of it differ from boot to boot.
+    pub memory_gib: u64,
+    /// Simultaneous multithreading, in the kernel's words: `on`, `off`, `notsupported`, ...
+    pub smt: String,
+    /// Frequency governor of the first CPU.
+    pub governor: String,
+    /// The host's `uname -r`.
+    pub host_kernel: String,
+    /// Version of QEMU, as it says itself.
+    pub qemu_version: String,
+    /// SHA-256 of QEMU's binary.
+    pub qemu_sha256: String,
+    /// What ran the guest's instructions.
+    pub accelerator: String,
+}
+
+impl Environment {
+    /// Of a cell.
+    #[must_use]
+    pub fn of(host: &HostFacts, seen: &Observation) -> Self {
+        const KIB_PER_GIB: u64 = 1 << 20;
+        Self {
+            cpu: shown(&host.cpu),
+            microcode: shown(&host.microcode),
+            cpus: host.cpus,
+            memory_gib: host.memory_kib.saturating_add(KIB_PER_GIB / 2) / KIB_PER_GIB,
+            smt: shown(&host.smt),
+            governor: shown(&host.governor),
+            host_kernel: shown(&host.kernel),
+            qemu_version: shown(&seen.setup.qemu_version),
+            qemu_sha256: shown(&seen.setup.qemu_sha256),
+            accelerator: seen.setup.accelerator.to_string(),
+        }
+    }
+
+    /// A hash of all of it: 16 hexadecimal digits. Numbers of different fingerprints never stand in
+    /// one series.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let parts = self.parts();
+        hash(parts.iter().map(|(_, value)| value.as_str()), 16)
+    }
+
+    /// Each part with its name, for people.
+    #[must_use]
+    pub fn parts(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("cpu", self.cpu.clone()),
+            ("microcode", self.microcode.clone()),
+            ("cpus", self.cpus.to_string()),
+            ("memory in GiB", self.memory_gib.to_string()),
+            ("smt", self.smt.clone()),
+            ("governor", self.governor.clone()),
+            ("host kernel", self.host_kernel.clone()),
+            ("qemu", self.qemu_version.clone()),
+            ("qemu sha256", self.qemu_sha256.clone()),
+            ("accelerator", self.accelerator.clone()),
+        ]
+    }
+}
+
+/// The kernel that was booted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Build {
+    /// SHA-256 of the image; empty of a cell that was never planned.
+    pub image_sha256: String,
+    /// How it is entered: `pvh` or `bzimage`.
+    pub boot: String,
+    /// Packages that it came from, each `name version sha256`.
+    pub packages: Vec<String>,
+    /// Git commit that it was built from, where that is known.
+    #[serde(default)]
+    pub commit: String,
+    /// Git tree of that commit with what was changed in it.
+    #[serde(default)]
+    pub tree: String,
+    /// SHA-256 of its configuration.
+    #[serde(default)]
+    pub config_sha256: String,
+    /// What compiled it.
+    #[serde(default)]
+    pub compiler: String,
+}
+
+impl Build {
+    /// Of a cell.
+    #[must_use]
+    pub fn of(seen: &Observation) -> Self {
+        let setup = &seen.setup;
+        Self {
+            image_sha256: shown(&setup.kernel_sha256),
+            boot: shown(&setup.boot),
+            packages: setup.packages.iter().map(|package| shown(package)).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// A hash of all of it: 16 hexadecimal digits.
+    #[must_use]
+    pub fn identity(&self) -> String {
+        let parts = [
+            &self.image_sha256,
+            &self.boot,
+            &self.commit,
+            &self.tree,
+            &self.config_sha256,
+            &self.compiler,
+        ];
+        hash(parts.into_iter().chain(&self.packages).map(String::as_str), 16)
+    }
+
+    /// The shortest name that tells it from others: a commit, a package's version, or a hash.
+    #[must_use]
+    pub fn short(&self) -> String {
+        let version = self.packages.first().and_then(|package| package.split(' ').nth(1));
+        match (self.commit.as_str(), version, self.image_sha256.as_str()) {
+            ("", None, "") => "-".to_owned(),
+            ("", None, sha256) => sha256.chars().take(12).collect(),
+            ("", Some(version), _) => version.to_owned(),
+            (commit, ..) => commit.chars().take(12).collect(),
+        }
+    }
+}
+
+/// The first `digits` hexadecimal digits of the SHA-256 of texts, of which each has its length before
+/// it, so that none runs into the next.
+pub(crate) fn hash<'a>(texts: impl IntoIterator<Item = &'a str>, digits: usize) -> String {
+    let mut hasher = Sha256::new();
+    for text in texts {
+        hasher.update((text.len() as u64).to_le_bytes());
+        hasher.update(text);
+    }
+    let mut out = String::with_capacity(64);
+    for byte in hasher.finalize() {
+        let _ = write!(out, "{byte:02x}");
+    }
+    out.truncate(digits);
+    out
+}

@@ -1,0 +1,272 @@
+//! What goes into a history: whole runs, each in a transaction.
+
+use dmarig_model::observation::Outcome;
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use serde::Serialize;
+
+use super::{History, HistoryError};
+use crate::{
+    entry::{CellEntry, Place, PointEntry, RunEntry, SeriesKey},
+    environment::{Build, Environment, hash},
+};
+
+/// What became of a run that was put into a history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Put {
+    /// It is new.
+    Added,
+    /// It takes the place of an entry of the same id that knew less.
+    Replaced,
+    /// It is there already, or there is one of the same id that knows as much.
+    Known,
+}
+
+impl History {
+    /// Puts runs in, all in one transaction: when this returns, they are on the disk. Of two of one id
+    /// that one stays which is derived by newer rules, then that with more cells, then that whose hash
+    /// is greater: so the order in which they come does not matter.
+    ///
+    /// # Errors
+    /// [`HistoryError::Sql`]; then none of them is in.
+    pub fn put<'a>(
+        &mut self,
+        runs: impl IntoIterator<Item = &'a RunEntry>,
+    ) -> Result<Vec<Put>, HistoryError> {
+        self.put_by(runs, false)
+    }
+
+    /// As [`Self::put`]; with `again`, these take the place of whatever is there.
+    pub(crate) fn put_by<'a>(
+        &mut self,
+        runs: impl IntoIterator<Item = &'a RunEntry>,
+        again: bool,
+    ) -> Result<Vec<Put>, HistoryError> {
+        self.change(|transaction| {
+            let put = |run| put(transaction, run, again);
+            runs.into_iter().map(put).collect::<rusqlite::Result<_>>()
+        })
+    }
+
+    /// Makes changes in one transaction.
+    pub(crate) fn change<T>(
+        &mut self,
+        act: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, HistoryError> {
+        let path = self.path.display().to_string();
+        let changed = || {
+            // Whoever reads first and then writes may find that another one has written meanwhile.
+            let behavior = TransactionBehavior::Immediate;
+            let transaction = self.connection.transaction_with_behavior(behavior)?;
+            let result = act(&transaction)?;
+            transaction.commit()?;
+            Ok(result)
+        };
+        changed().map_err(|error| HistoryError::Sql { path, error })
+    }
+}
+
+fn put(transaction: &Transaction<'_>, run: &RunEntry, again: bool) -> rusqlite::Result<Put> {
+    let digest = digest(run);
+    let rank = (i64::from(run.derivation), run.cells.len() as i64, digest);
+    let known = transaction
+        .prepare_cached("SELECT run, derivation, cells, digest FROM runs WHERE id = ?")?
+        .query_row([&run.id], |row| {
+            Ok((row.get::<_, i64>(0)?, (row.get(1)?, row.get(2)?, row.get::<_, String>(3)?)))
+        })
+        .optional()?;
+    let put = match known {
+        Some((_, there)) if there == rank || there > rank && !again => return Ok(Put::Known),
+        Some((number, _)) => {
+            remove(transaction, number)?;
+            Put::Replaced
+        }
+        None => Put::Added,
+    };
+    let number = insert_run(transaction, run, &rank.2)?;
+    for cell in &run.cells {
+        insert_cell(transaction, number, cell)?;
+    }
+    for point in &run.points {
+        insert_point(transaction, number, run, point)?;
+    }
+    Ok(put)
+}
+
+/// A hash of all that an entry says.
+fn digest(run: &RunEntry) -> String {
+    hash([json(run).as_str()], 32)
+}
+
+/// What is ours can always be written as JSON: names and numbers, of which none is infinite.
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+/// Takes a run out again. Series and places that nothing is left of go too, so that a history does not
+/// depend on what was once in it.
+fn remove(transaction: &Transaction<'_>, run: i64) -> rusqlite::Result<()> {
+    for statement in [
+        "DELETE FROM samples WHERE run = ?1 AND series IN (SELECT series FROM points WHERE run = ?1)",
+        "DELETE FROM points WHERE run = ?1",
+        "DELETE FROM cells WHERE run = ?1",
+        "DELETE FROM runs WHERE run = ?1",
+    ] {
+        transaction.prepare_cached(statement)?.execute([run])?;
+    }
+    for statement in [
+        "DELETE FROM series WHERE NOT EXISTS (SELECT 1 FROM points WHERE points.series = series.series)",
+        "DELETE FROM places WHERE NOT EXISTS (SELECT 1 FROM cells WHERE cells.place = places.place)",
+        "DELETE FROM environments WHERE environment NOT IN (SELECT environment FROM cells)",
+        "DELETE FROM builds WHERE build NOT IN (SELECT build FROM cells)",
+    ] {
+        transaction.execute(statement, ())?;
+    }
+    Ok(())
+}
+
+fn insert_run(connection: &Connection, run: &RunEntry, digest: &str) -> rusqlite::Result<i64> {
+    connection
+        .prepare_cached(
+            "INSERT INTO runs (id, started, dmarig, command, host, rules, reference, synthetic, derivation, \
+             cells, record_bytes, digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )?
+        .insert(params![
+            run.id,
+            run.started,
+            run.dmarig,
+            json(&run.command),
+            json(&run.host),
+            run.rules,
+            run.reference,
+            run.synthetic,
+            run.derivation,
+            run.cells.len() as i64,
+            i64::try_from(run.record_bytes).unwrap_or(i64::MAX),
+            digest,
+        ])
+}
+
+fn insert_cell(connection: &Connection, run: i64, cell: &CellEntry) -> rusqlite::Result<()> {
+    let place = place(connection, &cell.place)?;
+    let environment = environment(connection, &cell.environment)?;
+    let build = build(connection, &cell.build)?;
+    connection
+        .prepare_cached(
+            "INSERT INTO cells (run, number, place, environment, build, id, outcome, reasons, checks, release, \
+             group_type, warning, duration_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )?
+        .execute(params![
+            run,
+            cell.number,
+            place,
+            environment,
+            build,
+            cell.id,
+            outcome_name(cell.outcome),
+            json(&cell.reasons),
+            json(&cell.checks),
+            cell.release,
+            cell.group_type,
+            cell.warning,
+            i64::try_from(cell.duration_us).unwrap_or(i64::MAX),
+        ])?;
+    Ok(())
+}
+
+fn insert_point(
+    connection: &Connection,
+    run: i64,
+    of: &RunEntry,
+    point: &PointEntry,
+) -> rusqlite::Result<()> {
+    let series = series(connection, of, point)?;
+    connection
+        .prepare_cached("INSERT INTO points (series, run, cell, value) VALUES (?, ?, ?, ?)")?
+        .execute(params![series, run, point.cell, point.value])?;
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO samples (series, run, cell, window, pair, value) VALUES (?, ?, ?, ?, ?, ?)",
+    )?;
+    for sample in &point.samples {
+        let cell = sample.cell;
+        insert.execute(params![series, run, cell, sample.window, sample.pair, sample.value])?;
+    }
+    Ok(())
+}
+
+fn series(connection: &Connection, of: &RunEntry, point: &PointEntry) -> rusqlite::Result<i64> {
+    let key: &SeriesKey = &point.series;
+    let id = key.id();
+    let known = connection
+        .prepare_cached("SELECT series FROM series WHERE id = ?")?
+        .query_row([&id], |row| row.get(0))
+        .optional()?;
+    if let Some(known) = known {
+        return Ok(known);
+    }
+    let place = place(connection, &key.place)?;
+    // The cell that it was measured in brought its environment with it.
+    let environment = match of.cells.get(point.cell as usize) {
+        Some(cell) => environment(connection, &cell.environment)?,
+        None => return Err(rusqlite::Error::InvalidParameterName(key.to_string())),
+    };
+    connection
+        .prepare_cached(
+            "INSERT INTO series (id, place, metric, unit, reference, environment) VALUES (?, ?, ?, ?, ?, ?)",
+        )?
+        .insert(params![id, place, key.metric, key.unit, key.reference, environment])
+}
+
+fn place(connection: &Connection, place: &Place) -> rusqlite::Result<i64> {
+    let words = params![place.case, place.variant, place.kernel];
+    let known = connection
+        .prepare_cached(
+            "SELECT place FROM places WHERE case_name = ? AND variant = ? AND kernel = ?",
+        )?
+        .query_row(words, |row| row.get(0))
+        .optional()?;
+    match known {
+        Some(known) => Ok(known),
+        None => connection
+            .prepare_cached("INSERT INTO places (case_name, variant, kernel) VALUES (?, ?, ?)")?
+            .insert(words),
+    }
+}
+
+fn environment(connection: &Connection, environment: &Environment) -> rusqlite::Result<i64> {
+    let fingerprint = environment.fingerprint();
+    let known = connection
+        .prepare_cached("SELECT environment FROM environments WHERE fingerprint = ?")?
+        .query_row([&fingerprint], |row| row.get(0))
+        .optional()?;
+    match known {
+        Some(known) => Ok(known),
+        None => connection
+            .prepare_cached("INSERT INTO environments (fingerprint, facts) VALUES (?, ?)")?
+            .insert(params![fingerprint, json(environment)]),
+    }
+}
+
+fn build(connection: &Connection, build: &Build) -> rusqlite::Result<i64> {
+    let identity = build.identity();
+    let known = connection
+        .prepare_cached("SELECT build FROM builds WHERE identity = ?")?
+        .query_row([&identity], |row| row.get(0))
+        .optional()?;
+    match known {
+        Some(known) => Ok(known),
+        None => connection
+            .prepare_cached("INSERT INTO builds (identity, facts) VALUES (?, ?)")?
+            .insert(params![identity, json(build)]),
+    }
+}
+
+/// The word for an outcome in the file.
+pub(super) const fn outcome_name(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Passed => "passed",
+        Outcome::Failed => "failed",
+        Outcome::Skipped => "skipped",
+        Outcome::TimedOut => "timed-out",
+        Outcome::Errored => "errored",
+    }
+}

@@ -1,0 +1,79 @@
+//! What is put in is read back, and told apart.
+
+use dmarig_history::{History, HistoryError, Put, SeriesFilter};
+use dmarig_model::observation::Outcome;
+
+use crate::made::{cell, environment, key, point, run};
+
+#[test]
+fn a_run_is_read_back() {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("state/history.sqlite");
+    let first = run(1, 10.0);
+    let mut second = run(2, 20.0);
+    second.cells.push(cell(1, "other", Outcome::Failed));
+    second.points.push(point(key("elapsed", "ns", "other"), 1, &[5.0]));
+    let mut history = History::create(&file).unwrap();
+    assert_eq!(history.put([&second, &first]).unwrap(), [Put::Added, Put::Added]);
+    assert_eq!(history.put([&second]).unwrap(), [Put::Known]);
+    drop(history);
+
+    let history = History::open(&file).unwrap();
+    let info = history.info().unwrap();
+    assert_eq!((info.runs, info.cells, info.series, info.samples), (2, 3, 2, 7));
+    assert!(!history.is_synthetic().unwrap());
+    let runs = history.runs(None).unwrap();
+    assert_eq!([&runs[0].id, &runs[1].id], [&second.id, &first.id]);
+    assert_eq!(runs[0].outcomes, [(Outcome::Passed, 1), (Outcome::Failed, 1)].into());
+    assert_eq!(history.runs(Some(1)).unwrap(), runs[..1]);
+    assert_eq!(history.run(&first.id).unwrap(), runs[1]);
+
+    let cells = history.cells(&second.id).unwrap();
+    assert_eq!((cells[1].checks.len(), cells[1].outcome), (1, Outcome::Failed));
+    assert_eq!(cells[0].environment, environment("EPYC"));
+
+    let filter = SeriesFilter { kernel: Some("mine".into()), ..SeriesFilter::default() };
+    let series = history.series(&filter).unwrap();
+    assert_eq!((series.len(), series[0].points), (1, 2));
+    assert_eq!(series[0].key, key("elapsed", "ns", "mine"));
+    let points = history.points(&series[0].id).unwrap();
+    let values: Vec<f64> = points.iter().map(|point| point.value).collect();
+    assert_eq!(values, [10.0, 20.0]);
+    let samples = history.samples(&series[0].id).unwrap();
+    assert_eq!(samples.len(), 6);
+    assert_eq!(
+        (samples[3].0.as_str(), samples[3].1),
+        (second.id.as_str(), second.points[0].samples[0])
+    );
+    let visits = history.visits(&cells[1].place, None).unwrap();
+    assert_eq!((visits.len(), visits[0].outcome), (1, Outcome::Failed));
+}
+
+#[test]
+fn what_is_not_there_is_told_by_its_name() {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("history.sqlite");
+    let missing = History::open(&file).unwrap_err().to_string();
+    assert!(missing.contains("`dmarig history add` makes it"), "{missing}");
+    let history = History::create(&file).unwrap();
+    for error in [history.cells("r1").unwrap_err(), history.one_series("r1").unwrap_err()] {
+        assert!(matches!(&error, HistoryError::Unknown { .. }), "{error}");
+        assert!(error.to_string().contains("`r1` in the history"), "{error}");
+    }
+}
+
+#[test]
+fn a_run_that_knows_more_takes_the_place_of_one_that_knew_less() {
+    let place = tempfile::tempdir().unwrap();
+    let mut history = History::create(&place.path().join("history.sqlite")).unwrap();
+    let part = run(1, 10.0);
+    let mut whole = part.clone();
+    whole.cells.push(cell(1, "other", Outcome::Passed));
+    whole.points[0].value = 11.0;
+    let put = |history: &mut History, run| history.put([run]).unwrap()[0];
+    assert_eq!(put(&mut history, &part), Put::Added);
+    assert_eq!(put(&mut history, &whole), Put::Replaced);
+    assert_eq!(put(&mut history, &part), Put::Known);
+    assert_eq!(history.numbers(&part.id).unwrap()[0].1, 11.0);
+    assert_eq!(history.info().unwrap().samples, 3);
+}
