@@ -5,7 +5,8 @@ mod analyze;
 mod bisect;
 pub(crate) mod bisect_step;
 mod cells;
-mod compare;
+pub(crate) mod compare;
+mod dashboard;
 mod demo_history;
 mod doctor;
 mod history;
@@ -21,7 +22,7 @@ mod schema;
 use clap::Subcommand;
 
 pub(crate) use self::kernel::Bar;
-pub(crate) use self::{compare::Limit, run::meta as run_meta};
+pub(crate) use self::run::meta as run_meta;
 
 use crate::{
     exit::{Exit, Failure},
@@ -41,6 +42,8 @@ pub(crate) enum Command {
     Judge(#[command(flatten)] judge::Judge),
     /// Compare two kernels, QEMUs or variants in turn, or two recorded runs
     Compare(#[command(flatten)] compare::Compare),
+    /// Make a site of runs, series and alerts, or serve it on this machine
+    Dashboard(#[command(flatten)] dashboard::Dashboard),
     /// Keep what came of runs, over months and machines: add, list, show, merge, export
     History(#[command(flatten)] history::HistoryCommand),
     /// List what changed or failed in the history, and say what is thought of it
@@ -76,6 +79,7 @@ pub(crate) fn dispatch(command: Command, words: Vec<String>) -> Result<Exit, Fai
         Command::Plan(plan) => plan.execute(),
         Command::Judge(judge) => judge.execute(),
         Command::Compare(compare) => compare.execute(words),
+        Command::Dashboard(dashboard) => dashboard.execute(),
         Command::History(history) => history.execute(),
         Command::Alerts(alerts) => alerts.execute(),
         Command::DemoHistory(demo) => demo.execute(),

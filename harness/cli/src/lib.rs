@@ -4,6 +4,7 @@
 mod bisect;
 mod cases;
 mod commands;
+mod dashboard;
 mod exit;
 mod host;
 mod host_device;
@@ -13,6 +14,7 @@ mod options;
 mod prepare;
 mod report;
 mod scheduler;
+mod work;
 
 use std::ffi::OsString;
 

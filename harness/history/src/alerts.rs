@@ -6,8 +6,8 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use dmarig_model::limit::Better;
 use dmarig_model::observation::Outcome;
-use dmarig_stats::paired::Better;
 use serde::Serialize;
 
 use crate::{

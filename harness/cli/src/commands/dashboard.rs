@@ -1,0 +1,60 @@
+//! `dmarig dashboard`
+
+use std::path::PathBuf;
+
+use anyhow::anyhow;
+use clap::{ArgGroup, Args};
+
+use crate::{
+    dashboard::{Address, Sources, gather, serve, write},
+    exit::{Exit, Failure},
+    options::Places,
+};
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("where").required(true).args(["out", "serve"]))]
+pub(crate) struct Dashboard {
+    #[command(flatten)]
+    places: Places,
+    /// Write the site into this directory, for any web server or to be opened from the disk
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Serve it on this machine, and make it anew as records come [default: 127.0.0.1:8321]
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:8321")]
+    serve: Option<Address>,
+    /// Serve it to other machines too, which know this one by that name (may be repeated)
+    #[arg(long, value_name = "NAME", requires = "serve")]
+    expose: Vec<String>,
+    /// The history to show [default: $XDG_STATE_HOME/dmarig/history.sqlite, into which recorded runs
+    /// are put first]
+    #[arg(long, value_name = "FILE")]
+    history: Option<PathBuf>,
+    /// Show evidence and logs of as many of the newest runs, as far as their records are there
+    #[arg(long, value_name = "N", default_value_t = 60)]
+    detailed: usize,
+}
+
+impl Dashboard {
+    pub(crate) fn execute(self) -> Result<Exit, Failure> {
+        // A history that is named is shown as it is: it may be of other machines, or made up.
+        let add = self.history.is_none();
+        let history = self.history.clone().or_else(dmarig_history::history_file).ok_or_else(|| {
+            Failure::usage(anyhow!(
+                "there is no place for the history: neither HOME nor XDG_STATE_HOME is set; give --history FILE"
+            ))
+        })?;
+        let sources =
+            Sources { history, runs: super::runs(&self.places)?, add, detailed: self.detailed };
+        if let Some(directory) = &self.out {
+            let dashboard = gather(&sources, false).map_err(Failure::usage)?;
+            let written = write(&dashboard, directory)?;
+            let megabytes = written.bytes as f64 / 1e6;
+            eprintln!("{} files, {megabytes:.1} MB", written.files);
+            println!("{}", directory.join("index.html").display());
+        }
+        if let Some(address) = self.serve {
+            super::runtime()?.block_on(serve(sources, address, &self.expose))?;
+        }
+        Ok(Exit::Passed)
+    }
+}

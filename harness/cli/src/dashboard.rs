@@ -1,0 +1,14 @@
+//! The dashboard's other side: what its pages are made of comes from the history and from records, and
+//! where they go.
+
+mod details;
+mod gather;
+mod output;
+mod serve;
+mod sweeps;
+
+pub(crate) use self::{
+    gather::{Sources, gather},
+    output::write,
+    serve::{Address, serve},
+};

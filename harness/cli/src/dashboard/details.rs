@@ -1,0 +1,190 @@
+//! What a run's own page tells: from the history what every run has, and from its record, as long as it
+//! is there, what was checked and what was logged.
+
+use std::{collections::HashMap, path::PathBuf};
+
+use dmarig_dashboard::{CellDetails, Check, RunDetails, Site};
+use dmarig_history::{CellRecord, CellRow, History, HistoryError, StoredRun};
+use dmarig_model::{
+    axes::DEFAULT_QEMU,
+    document::CellResult,
+    observation::{Observation, Outcome},
+    plan::shell_words,
+};
+
+use super::Sources;
+
+/// Lines of a kernel log that are shown of a cell that did not pass.
+const LINES: usize = 60;
+/// Bytes of what QEMU said, from its end.
+const STDERR: usize = 4000;
+/// From this level on a kernel's line is at most a notice.
+const NOTICE: u8 = 5;
+
+/// Looks details up, when a page is made.
+pub(super) struct Details {
+    history: PathBuf,
+    runs: PathBuf,
+    /// The first run of which the record is read.
+    first: usize,
+    ids: Vec<String>,
+}
+
+impl Details {
+    pub(super) fn new(sources: &Sources, first: usize, ids: Vec<String>) -> Self {
+        Self { history: sources.history.clone(), runs: sources.runs.clone(), first, ids }
+    }
+
+    /// Of a run; what can't be read is told instead.
+    pub(super) fn of(&self, site: &Site, run: usize) -> RunDetails {
+        let Some(id) = self.ids.get(run) else { return RunDetails::default() };
+        let mut details = RunDetails::default();
+        let indices: HashMap<(&str, &str), usize> = site.runs[run]
+            .results
+            .iter()
+            .filter_map(|result| {
+                let cell = site.cells.get(result.cell)?;
+                Some(((cell.id.as_str(), cell.kernel.as_str()), result.cell))
+            })
+            .collect();
+        match History::open(&self.history).and_then(|history| history.cells(id)) {
+            Ok(rows) => {
+                let known = rows.iter().filter_map(|row| {
+                    let cell = *indices.get(&(row.id.as_str(), row.place.kernel.as_str()))?;
+                    Some(from_history(cell, row))
+                });
+                details.cells.extend(known);
+            }
+            Err(error) => details.notes.push(unread(&error)),
+        }
+        if let Some(record) = self.record(run, id, &mut details.notes) {
+            if record.torn {
+                details
+                    .notes
+                    .push("the record's last line was cut short: that cell is left out".into());
+            }
+            for record in &record.cells {
+                add_record(&mut details, &indices, record);
+            }
+        }
+        details
+    }
+
+    /// The record, where it is one of those to be read and is there. A history from elsewhere may name a
+    /// run as it likes: only a plain name is looked for.
+    fn record(&self, run: usize, id: &str, notes: &mut Vec<String>) -> Option<StoredRun> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if run < self.first || id.is_empty() || id.starts_with('.') || !id.chars().all(plain) {
+            return None;
+        }
+        let directory = self.runs.join(id);
+        if !directory.join("run.json").exists() {
+            return None;
+        }
+        let loaded = StoredRun::load(&directory.display().to_string(), &self.runs);
+        loaded.map_err(|error| notes.push(format!("its record can't be read: {error}"))).ok()
+    }
+}
+
+fn unread(error: &HistoryError) -> String {
+    format!("its cells can't be read: {error}")
+}
+
+fn from_history(cell: usize, row: &CellRow) -> CellDetails {
+    let seconds = format!("{:.1}", std::time::Duration::from_micros(row.duration_us).as_secs_f64());
+    let warning = row.warning.map_or("-", |warning| if warning { "yes" } else { "no" });
+    let group = row.group_type.clone().unwrap_or_else(|| "-".to_owned());
+    CellDetails {
+        cell,
+        reasons: row.reasons.clone(),
+        facts: vec![
+            ("warning".to_owned(), warning.to_owned()),
+            ("group".to_owned(), group),
+            ("s".to_owned(), seconds),
+        ],
+        checks: Vec::new(),
+        logs: Vec::new(),
+        again: again(&row.place.case, &row.id, &row.place.kernel, None),
+    }
+}
+
+/// The command that runs a cell again.
+fn again(case: &str, id: &str, kernel: &str, qemu: Option<&str>) -> String {
+    let mut words: Vec<String> =
+        ["dmarig", "run", case, "--cell", id, "--kernel", kernel].map(str::to_owned).into();
+    if let Some(qemu) = qemu.filter(|qemu| *qemu != DEFAULT_QEMU) {
+        words.extend(["--qemu".to_owned(), qemu.to_owned()]);
+    }
+    shell_words(words.iter()).replace(" \\\n  ", " ")
+}
+
+/// Adds what only the record has.
+fn add_record(
+    details: &mut RunDetails,
+    indices: &HashMap<(&str, &str), usize>,
+    record: &CellRecord,
+) {
+    let seen = &record.observation;
+    let index =
+        indices.iter().find(|((id, kernel), _)| *id == seen.cell && *kernel == seen.axes.kernel);
+    let index = index.or_else(|| indices.iter().find(|((id, _), _)| *id == seen.cell));
+    let Some((_, cell)) = index else { return };
+    let Some(known) = details.cells.iter_mut().find(|known| known.cell == *cell) else { return };
+    let result = CellResult::new(seen, &record.verdict);
+    let count =
+        |count: Option<u64>| count.map_or_else(|| "-".to_owned(), |count| count.to_string());
+    let fact = |name: &str, value: String| (name.to_owned(), value);
+    let counts = &result.counts;
+    let more = [
+        fact("PSI", count(counts.psi)),
+        fact("DSI", count(counts.dsi)),
+        fact("in vain", count(counts.page_walk_in_vain)),
+        fact("ops", count(counts.dma_ops)),
+    ];
+    let at = known.facts.len().min(2);
+    known.facts.splice(at..at, more.into_iter().filter(|(_, value)| value != "-"));
+    known.checks = result
+        .checks
+        .iter()
+        .map(|check| Check {
+            name: check.name.clone(),
+            expected: check.expected.clone(),
+            found: check.found.clone(),
+            held: check.held,
+            evidence: check.evidence.clone(),
+        })
+        .collect();
+    known.again = again(&seen.case, &seen.cell, &seen.axes.kernel, Some(&seen.axes.qemu));
+    if !matches!(record.verdict.outcome, Outcome::Passed | Outcome::Skipped) {
+        known.logs = logs(seen);
+    }
+}
+
+/// What is worth reading of a guest that did not pass: what its kernel said of IOMMUs or louder than a
+/// notice, and what QEMU said last.
+fn logs(seen: &Observation) -> Vec<(String, Vec<String>)> {
+    let telling = |text: &str| {
+        let text = text.to_ascii_lowercase();
+        ["dmar", "iommu", "swiotlb"].iter().any(|word| text.contains(word))
+    };
+    let lines: Vec<String> = seen
+        .log
+        .records
+        .iter()
+        .filter(|record| record.level < NOTICE || telling(&record.text))
+        .map(|record| {
+            let seconds = std::time::Duration::from_micros(record.time_us).as_secs_f64();
+            format!("[{seconds:12.6}] {}", record.text)
+        })
+        .collect();
+    let from = lines.len().saturating_sub(LINES);
+    let mut end = seen.qemu_stderr.len().saturating_sub(STDERR);
+    while !seen.qemu_stderr.is_char_boundary(end) {
+        end += 1;
+    }
+    let stderr = seen.qemu_stderr[end..].lines().map(str::to_owned).collect();
+    vec![
+        ("kernel log: IOMMU, and what is louder than a notice".to_owned(), lines[from..].to_vec()),
+        ("QEMU's standard error".to_owned(), stderr),
+    ]
+}

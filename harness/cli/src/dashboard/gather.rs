@@ -1,0 +1,233 @@
+//! From the history to a site.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use dmarig_dashboard::{Better, Cell, CellResult, Dashboard, Point, Run, Series, Site};
+use dmarig_history::{
+    Build, CellRow, Environment, History, HistoryError, How, RunRow, SeriesFilter, SeriesRow,
+    run_directories,
+};
+use dmarig_model::text::shown;
+
+use super::{details::Details, sweeps::sweeps};
+
+/// Where things are read.
+#[derive(Debug, Clone)]
+pub(crate) struct Sources {
+    /// The history's file.
+    pub(crate) history: PathBuf,
+    /// Records of runs.
+    pub(crate) runs: PathBuf,
+    /// Whether records that the history does not have yet are put into it first.
+    pub(crate) add: bool,
+    /// Of how many of the newest runs the records are read, for logs and evidence.
+    pub(crate) detailed: usize,
+}
+
+/// Puts a site together from all that the history has.
+///
+/// # Errors
+/// What the history says.
+pub(crate) fn gather(sources: &Sources, live: bool) -> Result<Dashboard, HistoryError> {
+    let history = if sources.add {
+        let mut history = History::create(&sources.history)?;
+        add(&mut history, &sources.runs)?;
+        history
+    } else {
+        History::open(&sources.history)?
+    };
+    let mut site =
+        Site { synthetic: history.is_synthetic()?, generated: now(), live, ..Site::default() };
+    let mut runs = history.runs(None)?;
+    runs.reverse();
+    let mut cells = Cells::default();
+    for run in &runs {
+        let of_run = history.cells(&run.id)?;
+        site.runs.push(cells.run(run, &of_run));
+    }
+    let numbers: HashMap<&str, usize> =
+        runs.iter().enumerate().map(|(at, run)| (run.id.as_str(), at)).collect();
+    let environments = Environments::new(history.environments()?);
+    for row in history.series(&SeriesFilter::default())? {
+        site.series.push(series(&history, row, &numbers, &mut cells.names, &environments)?);
+    }
+    site.sweeps = sweeps(&history, &runs)?;
+    site.cells = cells.all;
+    let first = site.runs.len().saturating_sub(sources.detailed);
+    let details = Details::new(sources, first, runs.into_iter().map(|run| run.id).collect());
+    Ok(Dashboard::new(site, Box::new(move |site, run| details.of(site, run))))
+}
+
+/// Puts records in that the history does not have. One that can't be read hides no other.
+fn add(history: &mut History, runs: &Path) -> Result<(), HistoryError> {
+    // No record was ever made where there is no directory.
+    let Ok(directories) = run_directories(runs) else { return Ok(()) };
+    let imported = history.import(&directories, How::default())?;
+    for error in imported.refused {
+        tracing::warn!("left out: {error}");
+    }
+    Ok(())
+}
+
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.ok().and_then(|since| i64::try_from(since.as_secs()).ok()).unwrap_or(0)
+}
+
+/// Cells of all runs, each once, and texts that many of them share.
+#[derive(Default)]
+struct Cells {
+    all: Vec<Cell>,
+    known: HashMap<String, usize>,
+    names: Names,
+}
+
+/// Texts that are there once, however often they are told.
+#[derive(Default)]
+struct Names(HashMap<String, Arc<str>>);
+
+impl Names {
+    fn of(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.0.get(text) {
+            return Arc::clone(known);
+        }
+        let shared: Arc<str> = text.into();
+        self.0.insert(text.to_owned(), Arc::clone(&shared));
+        shared
+    }
+}
+
+impl Cells {
+    fn run(&mut self, run: &RunRow, cells: &[CellRow]) -> Run {
+        Run {
+            id: run.id.clone(),
+            started: run.started,
+            command: run.command.join(" "),
+            environment: environment(run, cells),
+            results: cells.iter().map(|cell| self.result(cell)).collect(),
+        }
+    }
+
+    fn result(&mut self, row: &CellRow) -> CellResult {
+        let key = format!("{}\0{}", row.id, row.place.kernel);
+        let cell = *self.known.entry(key).or_insert_with(|| {
+            self.all.push(Cell {
+                id: row.id.clone(),
+                case: row.place.case.clone(),
+                kernel: row.place.kernel.clone(),
+                variant: row.place.variant.replace(',', " "),
+            });
+            self.all.len() - 1
+        });
+        CellResult {
+            cell,
+            outcome: row.outcome,
+            kernel: self.names.of(&kernel(row.release.as_deref(), &row.build)),
+            broken: row.checks.iter().map(|name| self.names.of(name)).collect(),
+        }
+    }
+}
+
+/// A kernel as it says itself, and where that is known the commit that it was built from.
+fn kernel(release: Option<&str>, build: &Build) -> String {
+    let short = build.short();
+    match release {
+        Some(release) if short == "-" || release.contains(&short) => shown(release),
+        Some(release) => format!("{} ({})", shown(release), shown(&short)),
+        None if short == "-" => String::new(),
+        None => shown(&short),
+    }
+}
+
+fn environment(run: &RunRow, cells: &[CellRow]) -> Vec<(String, String)> {
+    let told =
+        |(name, value): (&str, String)| (!value.is_empty()).then(|| (name.to_owned(), value));
+    let of_host = [
+        ("dmarig", run.dmarig.clone()),
+        ("load at the start", run.host.load.clone()),
+        ("reference kernel", run.reference.clone().unwrap_or_default()),
+        ("rules", run.rules.clone()),
+    ];
+    let mut facts: Vec<(String, String)> = of_host.into_iter().filter_map(told).collect();
+    // Of a run on several QEMUs, each is told.
+    for fact in cells.iter().flat_map(|cell| cell.environment.parts()).filter_map(told) {
+        if !facts.contains(&fact) && facts.len() < 60 {
+            facts.push(fact);
+        }
+    }
+    facts
+}
+
+/// What environments are called, in as few words as tell them from each other.
+struct Environments(HashMap<String, String>);
+
+impl Environments {
+    fn new(all: impl IntoIterator<Item = (String, Environment)>) -> Self {
+        let all: Vec<(String, Environment)> = all.into_iter().collect();
+        let parts: Vec<Vec<(&str, String)>> = all.iter().map(|(_, one)| one.parts()).collect();
+        let differs = |at: usize| {
+            parts.iter().any(|other| other.get(at) != parts.first().and_then(|of| of.get(at)))
+        };
+        let telling = ["cpu", "qemu", "accelerator"];
+        let name = |of: &[(&str, String)]| {
+            let told = of.iter().enumerate().filter(|(at, (name, value))| {
+                !value.is_empty()
+                    && *name != "qemu sha256"
+                    && (telling.contains(name) || differs(*at))
+            });
+            let words: Vec<String> = told
+                .map(|(_, (name, value))| {
+                    if telling.contains(name) {
+                        shown(value)
+                    } else {
+                        format!("{name} {}", shown(value))
+                    }
+                })
+                .collect();
+            words.join(", ")
+        };
+        Self(all.iter().zip(&parts).map(|((print, _), of)| (print.clone(), name(of))).collect())
+    }
+
+    fn name(&self, fingerprint: &str) -> String {
+        self.0.get(fingerprint).cloned().unwrap_or_default()
+    }
+}
+
+fn series(
+    history: &History,
+    row: SeriesRow,
+    runs: &HashMap<&str, usize>,
+    names: &mut Names,
+    environments: &Environments,
+) -> Result<Series, HistoryError> {
+    let points = history.points(&row.id)?.into_iter().filter_map(|point| {
+        let run = *runs.get(point.run.as_str())?;
+        let kernel = names.of(&kernel(point.release.as_deref(), &point.build));
+        Some(Point { run, value: point.value, samples: 1, kernel })
+    });
+    let points: Vec<Point> = points.collect();
+    let better = match row.key.better() {
+        Some(dmarig_model::limit::Better::Lower) => Better::Lower,
+        Some(dmarig_model::limit::Better::Higher) => Better::Higher,
+        None => Better::Unknown,
+    };
+    Ok(Series {
+        key: row.id,
+        case: row.key.place.case.clone(),
+        variant: row.key.place.variant.replace(',', " "),
+        kernel: row.key.place.kernel.clone(),
+        metric: row.key.metric.clone(),
+        unit: row.key.value_unit().to_owned(),
+        environment: environments.name(&row.key.environment),
+        reference: row.key.reference,
+        better,
+        points,
+        changes: Vec::new(),
+    })
+}

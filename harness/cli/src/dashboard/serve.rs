@@ -1,0 +1,373 @@
+//! Serves a site to the one who develops on this machine, and makes it anew as records come.
+//!
+//! What runs here is told to everybody who can reach it, so that is this machine alone unless somebody
+//! says otherwise. A page elsewhere could make a browser of this machine ask for it by a name of its own
+//! (DNS rebinding): so the name that is asked for must be one of ours.
+
+use std::{
+    convert::Infallible,
+    io,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    str::FromStr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::{Context, anyhow};
+use dmarig_dashboard::{Dashboard, EVENTS};
+use futures_util::stream;
+use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Frame},
+    header::{self, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+    time::interval,
+};
+
+use super::{Sources, gather};
+use crate::exit::Failure;
+
+/// How often it is looked whether there is something new.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long a browser may take to say what it wants.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Connections at once; the next one waits.
+const CONNECTIONS: usize = 128;
+
+/// Where to serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Address(pub(crate) SocketAddr);
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong =
+            || format!("`{text}`: write a port, or an address and a port, as in 127.0.0.1:8321");
+        if let Ok(port) = text.parse() {
+            return Ok(Self(SocketAddr::from(([127, 0, 0, 1], port))));
+        }
+        let numeric = match text.strip_prefix("localhost:") {
+            Some(port) => format!("127.0.0.1:{port}"),
+            None => text.to_owned(),
+        };
+        numeric.parse().map(Self).map_err(|_| wrong())
+    }
+}
+
+type Body = BoxBody<Bytes, Infallible>;
+type Current = watch::Receiver<Arc<Version>>;
+
+/// A site as it was at some moment.
+struct Version {
+    number: u64,
+    dashboard: Dashboard,
+}
+
+/// Serves until it is interrupted. `exposed` are the names by which other machines know this one; without
+/// one, only an address of this machine alone is served at.
+///
+/// # Errors
+/// Bad usage, or what the system says.
+pub(crate) async fn serve(
+    sources: Sources,
+    address: Address,
+    exposed: &[String],
+) -> Result<(), Failure> {
+    let Address(address) = address;
+    if !address.ip().is_loopback() && exposed.is_empty() {
+        return Err(Failure::usage(anyhow!(
+            "{address} can be reached from other machines, and everybody there could read what ran here: name \
+             the host that they will ask for with --expose NAME if that is meant, or serve at 127.0.0.1"
+        )));
+    }
+    let listener =
+        TcpListener::bind(address).await.with_context(|| format!("can't serve at {address}"))?;
+    let address = listener.local_addr()?;
+    let first = make(sources.clone()).await?;
+    let (sender, current) = watch::channel(Arc::new(Version { number: 0, dashboard: first }));
+    eprintln!("serving http://{address}/ until it is interrupted");
+    let names: Arc<Names> = Arc::new(Names::new(address.ip(), exposed));
+    tokio::select! {
+        () = renew(sources, sender) => Ok(()),
+        error = accept(listener, current, names) => Err(Failure::from(anyhow::Error::new(error))),
+        ended = tokio::signal::ctrl_c() => Ok(ended?),
+    }
+}
+
+/// Puts a site together beside everything else, since that may take some seconds.
+async fn make(sources: Sources) -> Result<Dashboard, Failure> {
+    Ok(tokio::task::spawn_blocking(move || gather(&sources, true)).await??)
+}
+
+/// Makes the site anew when something has changed.
+async fn renew(sources: Sources, sender: watch::Sender<Arc<Version>>) {
+    let mut clock = interval(LOOK);
+    let mut seen = Vec::new();
+    let mut number = 0;
+    loop {
+        clock.tick().await;
+        let now = marks(&sources);
+        if now == seen {
+            continue;
+        }
+        let first = seen.is_empty();
+        seen = now;
+        if first {
+            continue;
+        }
+        match make(sources.clone()).await {
+            Ok(dashboard) => {
+                number += 1;
+                // What was put into the history meanwhile is no news.
+                seen = marks(&sources);
+                sender.send_replace(Arc::new(Version { number, dashboard }));
+            }
+            // A record that is being written is whole the next time.
+            Err(failure) => tracing::warn!("the pages stay as they are: {:#}", failure.error),
+        }
+    }
+}
+
+/// Sizes and times of what the pages are made of.
+fn marks(sources: &Sources) -> Vec<(std::path::PathBuf, u64, Option<SystemTime>)> {
+    let mark = |path: &Path| {
+        let about = std::fs::metadata(path).ok()?;
+        Some((path.to_owned(), about.len(), about.modified().ok()))
+    };
+    let mut found = Vec::new();
+    // Never empty, so that the first look differs from none.
+    found.push((sources.history.clone(), 0, None));
+    if sources.add {
+        let entries = std::fs::read_dir(&sources.runs).into_iter().flatten().flatten();
+        found.extend(entries.filter_map(|entry| mark(&entry.path().join("cells.jsonl"))));
+    } else {
+        let mut log = sources.history.as_os_str().to_owned();
+        log.push("-wal");
+        found.extend([mark(&sources.history), mark(Path::new(&log))].into_iter().flatten());
+    }
+    found.sort();
+    found
+}
+
+async fn accept(listener: TcpListener, current: Current, names: Arc<Names>) -> io::Error {
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { continue };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            // A connection that is gone before it is taken is nobody's trouble.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
+            Err(error) => return error,
+        };
+        let (current, names) = (current.clone(), Arc::clone(&names));
+        tokio::spawn(async move {
+            let service = service_fn(move |request| {
+                let answer = answer(&request, &current, &names);
+                async move { Ok::<_, Infallible>(answer) }
+            });
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(PATIENCE)
+                .serve_connection(TokioIo::new(stream), service);
+            // What a browser breaks off is of no interest.
+            let _ = connection.await;
+            drop(permit);
+        });
+    }
+}
+
+/// The names by which this server may be asked.
+struct Names(Vec<String>);
+
+impl Names {
+    fn new(address: IpAddr, exposed: &[String]) -> Self {
+        let mut names = vec!["localhost".to_owned(), "127.0.0.1".into(), "[::1]".into()];
+        names.push(match address {
+            IpAddr::V4(address) => address.to_string(),
+            IpAddr::V6(address) => format!("[{address}]"),
+        });
+        names.extend(exposed.iter().map(|name| name.to_ascii_lowercase()));
+        Self(names)
+    }
+
+    /// Whether a `Host` is one of them, with any port or none.
+    fn has(&self, host: &str) -> bool {
+        let port = |rest: &str| {
+            rest.is_empty()
+                || rest
+                    .strip_prefix(':')
+                    .is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
+        };
+        let host = host.to_ascii_lowercase();
+        self.0.iter().any(|name| host.strip_prefix(name.as_str()).is_some_and(port))
+    }
+}
+
+fn answer<B>(request: &Request<B>, current: &Current, names: &Names) -> Response<Body> {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    if !host.is_some_and(|host| names.has(host)) {
+        let text = "This is not the host that was asked for. If others are to reach it by that name, serve with --expose NAME.\n";
+        return plain(StatusCode::MISDIRECTED_REQUEST, text);
+    }
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "Only GET and HEAD.\n");
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
+    }
+    let path = request.uri().path().trim_start_matches('/');
+    if path == EVENTS {
+        return events(current.clone());
+    }
+    let path = if path.is_empty() { "index.html" } else { path };
+    let version = Arc::clone(&current.borrow());
+    match version.dashboard.render(path) {
+        Some(text) => respond(StatusCode::OK, kind(path), Full::new(Bytes::from(text)).boxed()),
+        None => plain(StatusCode::NOT_FOUND, "There is no such page.\n"),
+    }
+}
+
+fn kind(path: &str) -> &'static str {
+    match path.rsplit('.').next() {
+        Some("html") => "text/html; charset=utf-8",
+        Some("css") => "text/css; charset=utf-8",
+        Some("js") => "text/javascript; charset=utf-8",
+        Some("svg") => "image/svg+xml",
+        _ => "text/plain; charset=utf-8",
+    }
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
+    respond(
+        status,
+        "text/plain; charset=utf-8",
+        Full::new(Bytes::from_static(text.as_bytes())).boxed(),
+    )
+}
+
+fn respond(status: StatusCode, kind: &'static str, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = [
+        (header::CONTENT_TYPE, kind),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        // Pages say the rest themselves; this one only counts where it stands here.
+        (header::CONTENT_SECURITY_POLICY, "frame-ancestors 'none'"),
+        (header::HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ];
+    for (name, value) in headers {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// The version that is served, and each that comes after it.
+fn events(current: Current) -> Response<Body> {
+    let frames = stream::unfold((current, true), |(mut current, first)| async move {
+        if !first && current.changed().await.is_err() {
+            return None;
+        }
+        let number = current.borrow_and_update().number;
+        let frame = Frame::data(Bytes::from(format!("data: {number}\n\n")));
+        Some((Ok::<_, Infallible>(frame), (current, false)))
+    });
+    respond(StatusCode::OK, "text/event-stream", BodyExt::boxed(StreamBody::new(frames)))
+}
+
+#[cfg(test)]
+mod tests {
+    use dmarig_dashboard::{RunDetails, Site};
+
+    use super::*;
+
+    fn current() -> (watch::Sender<Arc<Version>>, Current) {
+        let details = Box::new(|_: &Site, _| RunDetails::default());
+        let site = Site { live: true, ..Site::default() };
+        watch::channel(Arc::new(Version { number: 0, dashboard: Dashboard::new(site, details) }))
+    }
+
+    fn ask(method: Method, path: &str, host: Option<&str>) -> Response<Body> {
+        let mut request = Request::builder().method(method).uri(path);
+        if let Some(host) = host {
+            request = request.header(header::HOST, host);
+        }
+        let names = Names::new([127, 0, 0, 1].into(), &["Lab.Example".to_owned()]);
+        answer(&request.body(()).unwrap(), &current().1, &names)
+    }
+
+    #[test]
+    fn only_our_own_names_are_answered() {
+        for (host, status) in [
+            (Some("127.0.0.1:8321"), 200),
+            (Some("localhost"), 200),
+            (Some("LOCALHOST:1"), 200),
+            (Some("[::1]:8321"), 200),
+            (Some("lab.example:80"), 200),
+            (Some("evil.example"), 421),
+            (Some("127.0.0.1.evil.example"), 421),
+            (Some("localhost:80.evil.example"), 421),
+            (Some("localhost@evil.example"), 421),
+            (Some(""), 421),
+            (None, 421),
+        ] {
+            assert_eq!(ask(Method::GET, "/", host).status(), status, "{host:?}");
+        }
+    }
+
+    #[test]
+    fn pages_are_read_and_nothing_else() {
+        let status = |method, path| ask(method, path, Some("localhost")).status().as_u16();
+        assert_eq!(status(Method::GET, "/index.html"), 200);
+        assert_eq!(status(Method::HEAD, "/assets/site.css"), 200);
+        assert_eq!(status(Method::GET, "/../Cargo.toml"), 404);
+        assert_eq!(status(Method::GET, "/%2e%2e/Cargo.toml"), 404);
+        assert_eq!(status(Method::POST, "/index.html"), 405);
+        let page = ask(Method::GET, "/", Some("localhost"));
+        assert_eq!(page.headers()[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
+        assert_eq!(page.headers()[header::CONTENT_TYPE], "text/html; charset=utf-8");
+    }
+
+    #[test]
+    fn addresses_are_read_with_their_defaults() {
+        let read = |text: &str| text.parse::<Address>().map(|address| address.0.to_string());
+        assert_eq!(read("8321").unwrap(), "127.0.0.1:8321");
+        assert_eq!(read("localhost:80").unwrap(), "127.0.0.1:80");
+        assert_eq!(read("0.0.0.0:80").unwrap(), "0.0.0.0:80");
+        assert_eq!(read("[::1]:80").unwrap(), "[::1]:80");
+        assert!(read("somewhere:80").is_err());
+    }
+
+    #[tokio::test]
+    async fn a_page_is_told_of_each_version() {
+        let (sender, current) = current();
+        let mut body = events(current).into_body();
+        let mut next = async || {
+            let frame = body.frame().await.unwrap().unwrap();
+            String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap()
+        };
+        assert_eq!(next().await, "data: 0\n\n");
+        let details = Box::new(|_: &Site, _| RunDetails::default());
+        let dashboard = Dashboard::new(Site::default(), details);
+        sender.send_replace(Arc::new(Version { number: 1, dashboard }));
+        assert_eq!(next().await, "data: 1\n\n");
+    }
+
+    #[tokio::test]
+    async fn other_machines_are_served_only_if_that_is_said() {
+        let nowhere = Path::new("/nonexistent");
+        let sources =
+            Sources { history: nowhere.into(), runs: nowhere.into(), add: false, detailed: 0 };
+        let failure = serve(sources, "0.0.0.0:0".parse().unwrap(), &[]).await.unwrap_err();
+        assert!(failure.error.to_string().contains("--expose"), "{}", failure.error);
+    }
+}

@@ -1,0 +1,108 @@
+//! Sweeps over live mappings, from the numbers that the history has of a run.
+
+use std::collections::BTreeMap;
+
+use dmarig_dashboard::{Sweep, quantity};
+use dmarig_history::{History, HistoryError, RunRow};
+use dmarig_model::{
+    document::CONTROL_PREFIX,
+    sweep::{METRICS, Point, Sweep as Seen},
+    windows::Side,
+};
+
+use crate::report;
+
+/// The newest runs that sweeps are looked for in, and how many of them are shown.
+const LOOKED_AT: usize = 60;
+const SHOWN: usize = 6;
+/// Points that a line is laid through, at least.
+const LEAST: usize = 3;
+/// What an axis is called in a variant.
+const AXIS: &str = "live-mappings=";
+
+/// The newest sweeps.
+pub(super) fn sweeps(history: &History, runs: &[RunRow]) -> Result<Vec<Sweep>, HistoryError> {
+    let mut found: Vec<Sweep> = Vec::new();
+    for (at, run) in runs.iter().enumerate().rev().take(LOOKED_AT) {
+        for seen in of_run(history, &run.id)? {
+            let title = format!("{}, {}", seen.case, seen.label);
+            // An older one of the same cells is in its series.
+            if found.len() < SHOWN && found.iter().all(|known| known.title != title) {
+                found.extend(told(&seen, title, at));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Cells of one run that differ in nothing but their live mappings.
+fn of_run(history: &History, run: &str) -> Result<Vec<Seen>, HistoryError> {
+    type Values = Vec<[Option<f64>; 2]>;
+    let mut groups: BTreeMap<(String, String), BTreeMap<u32, Values>> = BTreeMap::new();
+    for (key, value) in history.numbers(run)? {
+        if key.reference.is_some() {
+            continue;
+        }
+        let (side, metric) = match key.metric.strip_prefix(CONTROL_PREFIX) {
+            Some(metric) => (Side::Control, metric),
+            None => (Side::Own, key.metric.as_str()),
+        };
+        let Some(index) = METRICS.iter().position(|(name, _)| *name == metric) else { continue };
+        let words = key.place.variant.split(',');
+        let live = words.clone().find_map(|word| word.strip_prefix(AXIS));
+        let live = live.map_or(Some(0), |live| live.parse().ok());
+        let Some(live) = live else { continue };
+        let mut rest: Vec<&str> = words.filter(|word| !word.starts_with(AXIS)).collect();
+        let kernel = format!("kernel={}", key.place.kernel);
+        rest.push(&kernel);
+        let points = groups.entry((key.place.case.clone(), rest.join(","))).or_default();
+        let values = points.entry(live).or_insert_with(|| vec![[None; 2]; METRICS.len()]);
+        values[index][side as usize] = Some(value);
+    }
+    let sweeps = groups.into_iter().filter(|(_, points)| points.len() >= LEAST);
+    Ok(sweeps
+        .map(|((case, label), points)| {
+            let points = points.into_iter();
+            let points = points.map(|(live, values)| Point { cell: String::new(), live, values });
+            Seen { case, label, points: points.collect() }
+        })
+        .collect())
+}
+
+fn told(seen: &Seen, title: String, run: usize) -> Option<Sweep> {
+    // What can't be drawn, such as a sweep without a panel's metric, is no sweep to look at.
+    let svg = report::sweep_picture(seen).ok()?;
+    let lines = report::sweep_lines(seen);
+    let findings = lines.lines().skip(2).map(|line| line.trim().to_owned());
+    let measured: Vec<(usize, &str, Side)> = METRICS
+        .iter()
+        .enumerate()
+        .flat_map(|(at, (name, _))| [(at, *name, Side::Own), (at, *name, Side::Control)])
+        .filter(|(at, _, side)| {
+            seen.points.iter().any(|point| point.values[*at][*side as usize].is_some())
+        })
+        .collect();
+    let head = |(_, name, side): &(usize, &str, Side)| match side {
+        Side::Own => (*name).to_owned(),
+        Side::Control => format!("{name}, made to batch"),
+    };
+    let field = |point: &Point, (at, name, side): &(usize, &str, Side)| {
+        let unit = dmarig_model::expect::unit_of(name).unwrap_or("1");
+        point.values[*at][*side as usize]
+            .map_or_else(|| "-".to_owned(), |value| quantity(value, unit))
+    };
+    let row = |point: &Point| {
+        let fields = measured.iter().map(|of| field(point, of));
+        std::iter::once(point.live.to_string()).chain(fields).collect()
+    };
+    Some(Sweep {
+        title,
+        run,
+        svg,
+        findings: findings.filter(|line| !line.is_empty()).collect(),
+        heads: std::iter::once("live mappings".to_owned())
+            .chain(measured.iter().map(head))
+            .collect(),
+        rows: seen.points.iter().map(row).collect(),
+    })
+}

@@ -1,0 +1,61 @@
+//! Runs that belong together: those of one night, or of one afternoon at a desk.
+
+use std::collections::BTreeMap;
+
+use crate::site::{CellResult, Site};
+
+/// Runs that start within this many seconds of a night's first one are of that night.
+const NIGHT: i64 = 12 * 3600;
+
+/// Runs of one night.
+#[derive(Debug, Clone)]
+pub(crate) struct Night {
+    /// When its first run started, in seconds since 1970.
+    pub(crate) started: i64,
+    /// Indices of its runs, the oldest first.
+    pub(crate) runs: Vec<usize>,
+}
+
+impl Night {
+    /// The newest run.
+    pub(crate) fn newest(&self) -> usize {
+        self.runs.last().copied().unwrap_or(0)
+    }
+
+    /// How each cell ended last, with the run that it is of.
+    pub(crate) fn results<'a>(&self, site: &'a Site) -> BTreeMap<usize, (usize, &'a CellResult)> {
+        let of_run = |run: &usize| {
+            let run = *run;
+            site.runs[run].results.iter().map(move |result| (result.cell, (run, result)))
+        };
+        self.runs.iter().flat_map(of_run).filter(|(cell, _)| *cell < site.cells.len()).collect()
+    }
+}
+
+/// The nights of all runs, the oldest first.
+pub(crate) fn nights(site: &Site) -> Vec<Night> {
+    let mut nights: Vec<Night> = Vec::new();
+    for (index, run) in site.runs.iter().enumerate() {
+        match nights.last_mut() {
+            Some(night) if run.started.saturating_sub(night.started) < NIGHT => {
+                night.runs.push(index);
+            }
+            _ => nights.push(Night { started: run.started, runs: vec![index] }),
+        }
+    }
+    nights
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::site::Run;
+
+    #[test]
+    fn runs_of_one_night_are_told_together() {
+        let run = |hours: i64| Run { started: hours * 3600, ..Run::default() };
+        let site = Site { runs: [0, 1, 11, 24, 30, 48].map(run).into(), ..Site::default() };
+        let found: Vec<Vec<usize>> = nights(&site).into_iter().map(|night| night.runs).collect();
+        assert_eq!(found, [vec![0, 1, 2], vec![3, 4], vec![5]]);
+    }
+}

@@ -1,0 +1,88 @@
+//! One run: what did not pass and why, how to see it again, what is other than before, all cells.
+
+use std::collections::BTreeMap;
+
+use dmarig_model::observation::Outcome;
+use maud::{Markup, html};
+
+use super::{
+    moves::{moves, moves_table, turns, turns_table},
+    run_cells::{problems, tables},
+    runs::counts,
+};
+use crate::{
+    dashboard::Dashboard,
+    page::{Page, class, symbol, worst},
+    site::Run,
+    text::{Safe, minute},
+};
+
+pub(crate) fn page(of: &Dashboard, index: usize) -> Markup {
+    let run = &of.site.runs[index];
+    let state = worst(run.results.iter().map(|result| result.outcome)).unwrap_or(Outcome::Skipped);
+    let details = of.details(index);
+    let body = html! {
+        nav.crumbs aria-label="Where this is" { a href="../runs.html" { "Runs" } }
+        section.hero.(class(state)) { div {
+            p.when { "Run of " time { (minute(run.started)) } }
+            h1 { span.big aria-hidden="true" { (symbol(state)) } code { (Safe(&run.id)) } }
+            p.meta { (counts(of, index)) (neighbours(of, index)) }
+        } }
+        @for note in &details.notes { p.note { (Safe(note)) } }
+        (facts(run))
+        (problems(of, index, &details))
+        (since(of, index))
+        (tables(of, index, &details))
+    };
+    let title = format!("{} {}", symbol(state), run.id);
+    Page { title, entry: "Runs", root: "../", data: &[], body }.render(of)
+}
+
+fn neighbours(of: &Dashboard, index: usize) -> Markup {
+    html! {
+        @if index > 0 { a rel="prev" href={ "../" (of.run_path(index - 1)) } { "\u{2190} the run before" } }
+        @if index + 1 < of.site.runs.len() { a rel="next" href={ "../" (of.run_path(index + 1)) } { "the next run \u{2192}" } }
+        @if index > 0 { a.scripted hidden href={ "../compare.html#" (of.run_names[index]) "," (of.run_names[index - 1]) } { "compare with any" } }
+    }
+}
+
+fn facts(run: &Run) -> Markup {
+    html! {
+        @if !run.command.is_empty() { div.command { code { (Safe(&run.command)) } button.copy type="button" hidden { "Copy" } } }
+        @if !run.environment.is_empty() {
+            details.facts { summary { "Where it ran" }
+                dl { @for (name, value) in &run.environment { div { dt { (Safe(name)) } dd { (Safe(value)) } } } }
+            }
+        }
+    }
+}
+
+/// Beside the run before: as these pages are made from run to run, it needs no script.
+fn since(of: &Dashboard, index: usize) -> Markup {
+    let Some(night) = of.night_of(index).and_then(|at| at.checked_sub(1)) else { return html! {} };
+    let earlier = &of.nights[night];
+    let outcomes = |run: usize| -> BTreeMap<usize, (usize, Outcome)> {
+        let results = of.site.runs[run].results.iter();
+        results
+            .filter(|result| result.cell < of.site.cells.len())
+            .map(|result| (result.cell, (run, result.outcome)))
+            .collect()
+    };
+    let mut before: BTreeMap<usize, (usize, Outcome)> = earlier
+        .results(&of.site)
+        .into_iter()
+        .map(|(cell, (run, result))| (cell, (run, result.outcome)))
+        .collect();
+    let after = outcomes(index);
+    // A run of part of the cells leaves nothing out.
+    if after.len() * 2 < before.len() {
+        before.retain(|cell, _| after.contains_key(cell));
+    }
+    html! { section aria-labelledby="since" {
+        h2 #since { "Since the night before " small { a href={ "../" (of.run_path(earlier.newest())) } { (minute(earlier.started)) } } }
+        h3 { "Verdicts" }
+        (turns_table(of, &turns(&before, &after), "../"))
+        h3 { "Numbers outside their noise" }
+        (moves_table(of, &moves(of, &[index]), "../"))
+    } }
+}

@@ -1,0 +1,171 @@
+//! The cells of one run: those that did not pass with all that is known of them, then all.
+
+use std::collections::{BTreeMap, HashMap};
+
+use dmarig_model::observation::Outcome;
+use maud::{Markup, html};
+
+use crate::{
+    dashboard::{Dashboard, anchor},
+    names::readable,
+    page::{class, outcome, scrolling, sign},
+    pages::runs::filter,
+    site::{Cell, CellDetails, CellResult, Check, RunDetails},
+    text::{Safe, log, many, quantity},
+};
+
+/// Cells that did not pass and are told in full; a broken host fails them all alike.
+const IN_FULL: usize = 60;
+/// Facts that every cell has are columns of the tables, as many as fit.
+const COLUMNS: usize = 7;
+
+/// Where a case's table is on its run's page.
+pub(crate) fn group_anchor(case: &str) -> String {
+    format!("case-{}", readable(case))
+}
+
+/// Cells that did not pass, each with its reasons, evidence, log and command.
+pub(crate) fn problems(of: &Dashboard, run: usize, details: &RunDetails) -> Markup {
+    let known: HashMap<usize, &CellDetails> =
+        details.cells.iter().map(|details| (details.cell, details)).collect();
+    let mut bad: Vec<&CellResult> = of.site.runs[run]
+        .results
+        .iter()
+        .filter(|result| !matches!(result.outcome, Outcome::Passed | Outcome::Skipped))
+        .collect();
+    bad.sort_by_key(|result| (result.outcome, result.cell));
+    if bad.is_empty() {
+        return html! {};
+    }
+    html! { section aria-labelledby="problems" {
+        h2 #problems { "What did not pass" }
+        @for result in bad.iter().take(IN_FULL) {
+            @if let Some(cell) = of.site.cells.get(result.cell) {
+                (problem(cell, result, known.get(&result.cell).copied()))
+            }
+        }
+        @if bad.len() > IN_FULL { p.muted { "and " (many(bad.len() - IN_FULL, "cell")) " more, in the tables below" } }
+    } }
+}
+
+fn problem(cell: &Cell, result: &CellResult, details: Option<&CellDetails>) -> Markup {
+    html! { article.problem.(class(result.outcome)) id=(anchor(result.cell, &cell.id)) {
+        h3 { (sign(result.outcome)) strong { (Safe(&cell.case)) } " " (Safe(&cell.variant)) " " span.muted { (Safe(&cell.kernel)) @if !result.kernel.is_empty() { " \u{b7} " (Safe(&result.kernel)) } } }
+        p.outcome { (outcome(result.outcome))
+            @for name in &result.broken { span.chip { (Safe(name)) } } }
+        @if let Some(details) = details {
+            @if !details.reasons.is_empty() { ul.reasons { @for reason in details.reasons.iter().take(30) { li { (Safe(reason)) } } } }
+            @for check in details.checks.iter().filter(|check| check.held != Some(true)) { (broken(check)) }
+            @for (name, lines) in &details.logs { @if !lines.is_empty() {
+                details open[lines.len() < 15] { summary { (Safe(name)) }
+                    pre tabindex="0" role="group" aria-label={ "log " (crate::text::safe(name)) } { (log(lines)) } }
+            } }
+            @if !details.again.is_empty() {
+                div.command { code { (Safe(&details.again)) } button.copy type="button" hidden { "Copy" } }
+            }
+        }
+    } }
+}
+
+fn broken(check: &Check) -> Markup {
+    html! { div.check {
+        p { strong { (Safe(&check.name)) } ": found " b { (Safe(&check.found)) } ", expected " b { (Safe(&check.expected)) }
+            @if check.held.is_none() { " (could not be judged)" } }
+        @if !check.evidence.is_empty() { pre tabindex="0" role="group" aria-label={ "evidence of " (crate::text::safe(&check.name)) } { (log(&check.evidence)) } }
+    } }
+}
+
+/// All cells, a table for each case.
+pub(crate) fn tables(of: &Dashboard, run: usize, details: &RunDetails) -> Markup {
+    let known: HashMap<usize, &CellDetails> =
+        details.cells.iter().map(|details| (details.cell, details)).collect();
+    let mut cases: BTreeMap<&str, Vec<(&Cell, &CellResult)>> = BTreeMap::new();
+    for result in &of.site.runs[run].results {
+        let Some(cell) = of.site.cells.get(result.cell) else { continue };
+        cases.entry(&cell.case).or_default().push((cell, result));
+    }
+    let mut numbers: HashMap<(&str, &str, &str), Vec<(usize, usize)>> = HashMap::new();
+    for (series, at) in &of.points[run] {
+        let one = &of.site.series[*series];
+        numbers.entry((&one.case, &one.variant, &one.kernel)).or_default().push((*series, *at));
+    }
+    html! { section aria-labelledby="cells" {
+        h2 #cells { "All cells" }
+        (filter())
+        @for (case, cells) in &mut cases {
+            @let heads = heads(cells, &known);
+            @let _ = cells.sort_by(|a, b| (&a.0.variant, &a.0.kernel).cmp(&(&b.0.variant, &b.0.kernel)));
+            h3 id=(group_anchor(case)) { (Safe(case)) " " small { (many(cells.len(), "cell")) } }
+            (scrolling(&format!("cells of {}", crate::text::safe(case)), &html! { table.filtered.sortable {
+                thead { tr {
+                    th scope="col" { "variant" } th scope="col" { "kernel" } th scope="col" { "verdict" }
+                    @for head in &heads { th.number scope="col" { (Safe(head)) } }
+                    th scope="col" { "numbers and checks" }
+                } }
+                tbody { @for (cell, result) in cells.iter() {
+                    @let more = known.get(&result.cell).copied();
+                    @let numbers = numbers.get(&(cell.case.as_str(), cell.variant.as_str(), cell.kernel.as_str()));
+                    (row(of, (cell, result), &heads, more, numbers.map_or(&[][..], Vec::as_slice)))
+                } }
+            } }))
+        }
+    } }
+}
+
+fn heads<'a>(
+    cells: &[(&Cell, &CellResult)],
+    known: &HashMap<usize, &'a CellDetails>,
+) -> Vec<&'a str> {
+    let mut heads: Vec<&str> = Vec::new();
+    for (_, result) in cells {
+        for (name, _) in known.get(&result.cell).map_or(&[][..], |details| &details.facts) {
+            if !heads.contains(&name.as_str()) && heads.len() < COLUMNS {
+                heads.push(name);
+            }
+        }
+    }
+    heads
+}
+
+fn row(
+    of: &Dashboard,
+    (cell, result): (&Cell, &CellResult),
+    heads: &[&str],
+    details: Option<&CellDetails>,
+    numbers: &[(usize, usize)],
+) -> Markup {
+    let fact = |name: &str| {
+        let facts = details.map_or(&[][..], |details| &details.facts);
+        facts.iter().find(|(known, _)| known == name).map_or("\u{2013}", |(_, value)| value)
+    };
+    // What did not pass is told in full above, under the same anchor.
+    let fine = matches!(result.outcome, Outcome::Passed | Outcome::Skipped);
+    let link = anchor(result.cell, &cell.id);
+    let checks = details.map_or(&[][..], |details| &details.checks);
+    html! { tr id=[fine.then_some(&link)] {
+        td { @if fine { (Safe(&cell.variant)) } @else { a href={ "#" (link) } { (Safe(&cell.variant)) } } }
+        td { (Safe(&cell.kernel)) @if !result.kernel.is_empty() && *result.kernel != *cell.kernel { br; small.muted { (Safe(&result.kernel)) } } }
+        td { (outcome(result.outcome))
+            @if result.outcome == Outcome::Skipped { @for reason in details.iter().flat_map(|details| &details.reasons).take(2) { br; small.muted { (Safe(reason)) } } } }
+        @for head in heads { td.number { (Safe(fact(head))) } }
+        td { @if !numbers.is_empty() || !checks.is_empty() { details {
+            summary { @if !numbers.is_empty() { (many(numbers.len(), "number")) } @if !numbers.is_empty() && !checks.is_empty() { ", " } @if !checks.is_empty() { (many(checks.len(), "check")) } }
+            @if !numbers.is_empty() { ul.numbers { @for (series, at) in numbers {
+                @let series_of = &of.site.series[*series];
+                li { a href={ "../" (of.series_path(*series)) } { (Safe(&series_of.metric)) } " " b { (quantity(series_of.points[*at].value, &series_of.unit)) }
+                    @if let Some(reference) = &series_of.reference { span.muted { " of " (Safe(reference)) } } }
+            } } }
+            @if !checks.is_empty() { ul.checks { @for check in checks { (held(check)) } } }
+        } } }
+    } }
+}
+
+fn held(check: &Check) -> Markup {
+    let state = match check.held {
+        Some(true) => Outcome::Passed,
+        Some(false) => Outcome::Failed,
+        None => Outcome::Skipped,
+    };
+    html! { li { (sign(state)) (Safe(&check.name)) " " b { (Safe(&check.found)) }
+    @if check.expected.trim_start_matches("exactly ") != check.found { span.muted { " of " (Safe(&check.expected)) } } } }
+}

@@ -1,0 +1,60 @@
+//! All runs.
+
+use std::collections::BTreeSet;
+
+use maud::{Markup, html};
+
+use crate::{
+    dashboard::Dashboard,
+    page::{Page, WORST, class, outcome, scrolling, sign, worst},
+    text::{Safe, many, minute},
+};
+
+pub(crate) fn page(of: &Dashboard) -> Markup {
+    let body = html! {
+        h1 { "Runs" }
+        @if of.site.runs.is_empty() { p.quiet { "There are none yet." } } @else {
+            (filter())
+            (scrolling("Runs", &html! { table.sortable.filtered {
+                thead { tr {
+                    th scope="col" { "started" } th scope="col" { "verdict" } th scope="col" { "cells" }
+                    th scope="col" { "kernels" } th.number scope="col" { "numbers" } th scope="col" { "id" }
+                } }
+                tbody { @for run in (0..of.site.runs.len()).rev() { (row(of, run)) } }
+            } }))
+        }
+    };
+    Page { title: "Runs".into(), entry: "Runs", root: "", data: &[], body }.render(of)
+}
+
+/// A field that keeps only rows with some words; it works where there is a script, and is not there
+/// otherwise.
+pub(crate) fn filter() -> Markup {
+    html! { p.filter hidden { label { "Filter " input type="search" placeholder="words, such as nvme lazy failed" size="32"; }
+    span.matches role="status" {} span.key { kbd { "/" } } } }
+}
+
+fn row(of: &Dashboard, index: usize) -> Markup {
+    let run = &of.site.runs[index];
+    let state = worst(run.results.iter().map(|result| result.outcome));
+    let cells = run.results.iter().filter_map(|result| of.site.cells.get(result.cell));
+    let kernels: BTreeSet<&str> = cells.map(|cell| cell.kernel.as_str()).collect();
+    html! { tr {
+        td data-v=(run.started) { a href=(of.run_path(index)) { time { (minute(run.started)) } } }
+        td { @match state { Some(state) => (outcome(state)), None => span.muted { "nothing ran" } } }
+        td data-v=(run.results.len()) { (counts(of, index)) }
+        td { @for (at, kernel) in kernels.iter().take(4).enumerate() { @if at > 0 { ", " } (Safe(kernel)) }
+            @if kernels.len() > 4 { " and " (kernels.len() - 4) " more" } }
+        td.number { (of.points[index].len()) }
+        td.id { (Safe(&run.id)) }
+    } }
+}
+
+/// How many cells of a run ended in which way.
+pub(crate) fn counts(of: &Dashboard, run: usize) -> Markup {
+    let results = &of.site.runs[run].results;
+    let count = |outcome| results.iter().filter(|result| result.outcome == outcome).count();
+    html! { span.counts { @for outcome in WORST { @if count(outcome) > 0 {
+        span.(class(outcome)) title={ (many(count(outcome), "cell")) " " (outcome.name()) } { (sign(outcome)) (count(outcome)) span.unseen { " " (outcome.name()) } }
+    } } } }
+}

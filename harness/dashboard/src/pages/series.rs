@@ -1,0 +1,124 @@
+//! One series: its line with noise and changes, the changes in words, and every point.
+
+use maud::{Markup, html};
+
+use crate::{
+    chart::{Marks, line, way},
+    dashboard::Dashboard,
+    noise::{BAND, last_loss},
+    page::{Page, alert_state, changed, scrolling},
+    pages::run_cells::group_anchor,
+    site::{Alert, Better, Series, Subject},
+    text::{Safe, change, day, many, minute, quantity, safe},
+};
+
+pub(crate) fn page(of: &Dashboard, index: usize) -> Markup {
+    let series = &of.site.series[index];
+    let times = of.times(series);
+    let label = |number: usize| {
+        let one = &series.changes[number];
+        let (before, after) = (one.before, one.after);
+        let way = way(series.better, before, after);
+        let when = times.get(one.at).map_or_else(String::new, |time| day(*time));
+        (format!("{when}: {}, {}", change(before, after), way.word()), format!("#change-{number}"))
+    };
+    let marks = Marks { segments: &of.segments[index], times: &times, label: &label };
+    let body = html! {
+        nav.crumbs aria-label="Where this is" { a href="../series.html" { "Series" } }
+        h1 { (Safe(&series.metric)) @if let Some(reference) = &series.reference { small { "in relation to " (Safe(reference)) } } }
+        p.chips { span.chip { (Safe(&series.case)) } span.chip { (Safe(&series.variant)) } span.chip.strong { (Safe(&series.kernel)) }
+            @if !series.environment.is_empty() { span.chip.quiet title="where it is measured" { (Safe(&series.environment)) } }
+            span.muted { @match series.better { Better::Lower => "lower is better", Better::Higher => "higher is better", Better::Unknown => "" } } }
+        (summary(of, index))
+        (line(series, &marks))
+        p.legend {
+            span.key-line { "a point a run" } span.key-level { "level" } span.key-band { "noise: " (BAND) " robust standard deviations" }
+            span.key-mark { "a change" }
+            span.scripted hidden { "drag, or " kbd { "+" } " and " kbd { "\u{2212}" } ", to zoom; " kbd { "\u{2190}" } kbd { "\u{2192}" } " from point to point; " kbd { "Esc" } " for all" }
+        }
+        (changes(of, index, &times))
+        (points(of, series, &times))
+    };
+    let title = format!("{} {} {}", series.metric, series.variant, series.kernel);
+    Page { title, entry: "Series", root: "../", data: &[], body }.render(of)
+}
+
+fn summary(of: &Dashboard, index: usize) -> Markup {
+    let series = &of.site.series[index];
+    let Some(last) = series.points.last() else { return html! {} };
+    let segment = of.segments[index].last();
+    let loss = last_loss(series);
+    html! { dl.tally {
+        div { dt { "last" } dd { (quantity(last.value, &series.unit)) } }
+        @if let Some(segment) = segment {
+            div { dt { "level" } dd { (quantity(segment.level, &series.unit)) @if last.value != segment.level { small { (change(segment.level, last.value)) } } } }
+            div { dt { "noise" } dd { @if segment.level == 0.0 || segment.sd == 0.0 { (quantity(segment.sd, &series.unit)) } @else { (format!("{:.2} %", (segment.sd / segment.level).abs() * 100.0)) } } }
+        }
+        div { dt { "points" } dd { (series.points.len()) } }
+        div { dt { "changes" } dd { (series.changes.len()) } }
+        @if let Some(loss) = loss { div.(if loss > BAND { "failed" } else { "passed" }) { dt { "last point" } dd { @if loss > BAND { "outside" } @else { "within noise" } } } }
+    } }
+}
+
+/// The alert that is of a change, if there is one.
+fn alert_of(of: &Dashboard, index: usize, at: usize) -> Option<(usize, &Alert)> {
+    let is = |alert: &&Alert| matches!(alert.subject, Subject::Series { series, point } if series == index && point == at);
+    of.site.alerts.iter().enumerate().find(|(_, alert)| is(alert))
+}
+
+fn changes(of: &Dashboard, index: usize, times: &[i64]) -> Markup {
+    let series = &of.site.series[index];
+    if series.changes.is_empty() {
+        return html! { h2 { "Changes" } p.quiet { "None was found." } };
+    }
+    html! { h2 { "Changes" }
+        (scrolling("Changes", &html! { table {
+            thead { tr { th scope="col" { "between" } th.number scope="col" { "before" } th.number scope="col" { "after" } th.number scope="col" { "change" }
+                th scope="col" { "kernels" } th.number scope="col" { "p" } th scope="col" { "alert" } } }
+            tbody { @for (number, one) in series.changes.iter().enumerate().rev() {
+                @if let (Some(now), Some(before)) = (series.points.get(one.at), one.at.checked_sub(1).and_then(|at| series.points.get(at))) {
+                    tr id={ "change-" (number) } {
+                        td { a href={ "../" (of.run_path(before.run)) } { (day(times[one.at - 1])) } " and " a href={ "../" (of.run_path(now.run)) "#since" } { (day(times[one.at])) } }
+                        td.number { (quantity(one.before, &series.unit)) }
+                        td.number { (quantity(one.after, &series.unit)) }
+                        td.number { (changed(way(series.better, one.before, one.after), &change(one.before, one.after))) }
+                        td { (range(&before.kernel, &now.kernel)) }
+                        td.number { (crate::text::number(one.p)) }
+                        td { @match alert_of(of, index, one.at) {
+                            Some((at, alert)) => a href={ "../alerts.html#alert-" (at) } { (alert_state(alert.state)) },
+                            None => span.muted { "none" },
+                        } }
+                    }
+                }
+            } }
+        } }))
+    }
+}
+
+/// From one kernel to another.
+pub(crate) fn range(good: &str, bad: &str) -> Markup {
+    html! {
+        @if good == bad { code { (Safe(good)) } }
+        @else { code { (Safe(good)) } " \u{2192} " code { (Safe(bad)) } }
+    }
+}
+
+/// Every point. The chart's script reads them here.
+fn points(of: &Dashboard, series: &Series, times: &[i64]) -> Markup {
+    html! {
+        h2 { "Points" }
+        details { summary { "All " (many(series.points.len(), "point")) ", the newest first" }
+            (scrolling("Points", &html! { table #points {
+                thead { tr { th scope="col" { "run" } th.number scope="col" { "value" } th.number scope="col" { "samples" } th scope="col" { "kernel" } } }
+                tbody { @for (at, point) in series.points.iter().enumerate().rev() {
+                    tr data-t=(times[at]) data-v=[point.value.is_finite().then_some(point.value)] {
+                        td { a href={ "../" (of.run_path(point.run)) "#" (group_anchor(&series.case)) } { (minute(times[at])) } }
+                        td.number { (quantity(point.value, &series.unit)) }
+                        td.number { (point.samples) }
+                        td { code { (safe(&point.kernel)) } }
+                    }
+                } }
+            } }))
+        }
+    }
+}

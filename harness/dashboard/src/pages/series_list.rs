@@ -1,0 +1,64 @@
+//! All series, a row each with a small picture.
+
+use maud::{Markup, html};
+
+use crate::{
+    chart::{spark, way},
+    dashboard::Dashboard,
+    noise::{BAND, last_loss},
+    page::{Page, changed, scrolling},
+    pages::runs::filter,
+    text::{Safe, change, day, quantity},
+};
+
+pub(crate) fn page(of: &Dashboard) -> Markup {
+    let site = &of.site;
+    let several = site.series.iter().any(|series| series.environment != site.series[0].environment);
+    let mut order: Vec<usize> = (0..site.series.len()).collect();
+    let key = |at: usize| {
+        let series = &site.series[at];
+        (&series.case, &series.variant, &series.metric, &series.kernel)
+    };
+    order.sort_by(|a, b| key(*a).cmp(&key(*b)));
+    let body = html! {
+        h1 { "Series" }
+        @if order.is_empty() { p.quiet { "There are none yet: no run in the history has numbers." } } @else {
+            (filter())
+            (scrolling("Series", &html! { table.sortable.filtered.dense {
+                thead { tr {
+                    th scope="col" { "case" } th scope="col" { "variant" } th scope="col" { "metric" } th scope="col" { "kernel" }
+                    @if several { th scope="col" { "measured on" } }
+                    th scope="col" { "so far" } th.number scope="col" { "last" } th.number scope="col" { "from level" } th scope="col" { "last change" }
+                } }
+                tbody { @for at in order { (row(of, at, several)) } }
+            } }))
+        }
+    };
+    Page { title: "Series".into(), entry: "Series", root: "", data: &[], body }.render(of)
+}
+
+fn row(of: &Dashboard, at: usize, several: bool) -> Markup {
+    let series = &of.site.series[at];
+    let values: Vec<f64> = series.points.iter().map(|point| point.value).collect();
+    let last = values.last().copied();
+    let level = of.segments[at].last().map(|segment| segment.level);
+    let loss = last_loss(series);
+    let outside = loss.is_some_and(|loss| loss.abs() > BAND);
+    let newest = series.changes.last().filter(|change| change.at < series.points.len());
+    html! { tr {
+        td { (Safe(&series.case)) }
+        td.small { (Safe(&series.variant)) }
+        td { a href=(of.series_path(at)) { (Safe(&series.metric)) } @if let Some(reference) = &series.reference { " " small.muted { "of " (Safe(reference)) } } }
+        td { (Safe(&series.kernel)) }
+        @if several { td.small { (Safe(&series.environment)) } }
+        td { (spark(&values)) }
+        td.number data-v=[last.filter(|last| last.is_finite())] { @if let Some(last) = last { (quantity(last, &series.unit)) } }
+        td.number data-v=(loss.unwrap_or(0.0)) { @if let (Some(last), Some(level)) = (last, level) {
+            @if outside { (changed(way(series.better, level, last), &change(level, last))) } @else { span.muted { (change(level, last)) } }
+        } }
+        td data-v=[newest.map(|change| series.points[change.at].run)] { @if let Some(one) = newest {
+            (changed(way(series.better, one.before, one.after), &change(one.before, one.after)))
+            " " small.muted { (day(of.site.runs.get(series.points[one.at].run).map_or(0, |run| run.started))) }
+        } }
+    } }
+}

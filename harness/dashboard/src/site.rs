@@ -1,0 +1,256 @@
+//! What a site is made of. Whoever fills this in knows where it is stored; the pages do not.
+
+use std::sync::Arc;
+
+use dmarig_model::observation::Outcome;
+
+/// All that the pages tell. Indices of one list into another are positions in it.
+#[derive(Debug, Clone, Default)]
+pub struct Site {
+    /// Whether the numbers were made up, which every page then says.
+    pub synthetic: bool,
+    /// When it was put together, in seconds since 1970.
+    pub generated: i64,
+    /// Whether pages are served by a program that tells them of news (see [`crate::EVENTS`]).
+    pub live: bool,
+    /// Runs, the oldest first.
+    pub runs: Vec<Run>,
+    /// Every cell that any run has.
+    pub cells: Vec<Cell>,
+    /// What is followed from run to run.
+    pub series: Vec<Series>,
+    /// Changes that somebody is to look at, the newest first.
+    pub alerts: Vec<Alert>,
+    /// Sweeps over live mappings, the newest first.
+    pub sweeps: Vec<Sweep>,
+}
+
+/// A run, in short.
+#[derive(Debug, Clone, Default)]
+pub struct Run {
+    /// Its id.
+    pub id: String,
+    /// When it started, in seconds since 1970.
+    pub started: i64,
+    /// The command line that started it.
+    pub command: String,
+    /// Facts of the host and of what it ran on: name and value.
+    pub environment: Vec<(String, String)>,
+    /// How its cells ended.
+    pub results: Vec<CellResult>,
+}
+
+/// A cell, whatever run it is of.
+#[derive(Debug, Clone, Default)]
+pub struct Cell {
+    /// Its id.
+    pub id: String,
+    /// Its case.
+    pub case: String,
+    /// The name of its kernel.
+    pub kernel: String,
+    /// What tells it from the others of its case, but for the kernel.
+    pub variant: String,
+}
+
+/// How a cell ended.
+#[derive(Debug, Clone)]
+pub struct CellResult {
+    /// Index of the cell.
+    pub cell: usize,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The kernel as it says itself: release, commit, or what is known of either.
+    pub kernel: Arc<str>,
+    /// Names of the checks that did not hold.
+    pub broken: Vec<Arc<str>>,
+}
+
+/// What is told of a run on its own page alone.
+#[derive(Debug, Clone, Default)]
+pub struct RunDetails {
+    /// Of its cells.
+    pub cells: Vec<CellDetails>,
+    /// What a reader must know, such as that the record is gone.
+    pub notes: Vec<String>,
+}
+
+/// All that is known of how a cell ended.
+#[derive(Debug, Clone, Default)]
+pub struct CellDetails {
+    /// Index of the cell.
+    pub cell: usize,
+    /// Why it did not pass.
+    pub reasons: Vec<String>,
+    /// What was seen: name and value.
+    pub facts: Vec<(String, String)>,
+    /// What was checked.
+    pub checks: Vec<Check>,
+    /// Lines of logs that are worth reading, under the name of the log.
+    pub logs: Vec<(String, Vec<String>)>,
+    /// The command that runs it again.
+    pub again: String,
+}
+
+/// One thing that was checked.
+#[derive(Debug, Clone, Default)]
+pub struct Check {
+    /// What.
+    pub name: String,
+    /// What was expected.
+    pub expected: String,
+    /// What was found.
+    pub found: String,
+    /// Whether it held; `None` where it could not be judged.
+    pub held: Option<bool>,
+    /// Lines that show it.
+    pub evidence: Vec<String>,
+}
+
+/// Which way a metric is better.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Better {
+    /// Less of it.
+    Lower,
+    /// More of it.
+    Higher,
+    /// Not known.
+    #[default]
+    Unknown,
+}
+
+/// One metric of one variant on one kernel in one environment.
+#[derive(Debug, Clone, Default)]
+pub struct Series {
+    /// What tells it from all others, and stays the same from night to night.
+    pub key: String,
+    /// Its case.
+    pub case: String,
+    /// The variant.
+    pub variant: String,
+    /// The kernel's name.
+    pub kernel: String,
+    /// The metric.
+    pub metric: String,
+    /// Its unit; `1` for none.
+    pub unit: String,
+    /// What its values are divided by, where they are ratios.
+    pub reference: Option<String>,
+    /// Where it is measured, in short.
+    pub environment: String,
+    /// Which way it is better.
+    pub better: Better,
+    /// Its points, the oldest first.
+    pub points: Vec<Point>,
+    /// Where it changed, the first first.
+    pub changes: Vec<Change>,
+}
+
+/// A point of a series.
+#[derive(Debug, Clone)]
+pub struct Point {
+    /// Index of the run.
+    pub run: usize,
+    /// The value, in the series' unit.
+    pub value: f64,
+    /// How many samples it is the median of.
+    pub samples: u32,
+    /// The kernel as it says itself.
+    pub kernel: Arc<str>,
+}
+
+/// Where a series changed.
+#[derive(Debug, Clone, Default)]
+pub struct Change {
+    /// Index of the first point of what is new.
+    pub at: usize,
+    /// Level before.
+    pub before: f64,
+    /// Level after.
+    pub after: f64,
+    /// The part of shufflings with a change as strong.
+    pub p: f64,
+}
+
+/// What became of an alert.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum AlertState {
+    /// Nobody has looked at it.
+    #[default]
+    New,
+    /// It is real.
+    Confirmed,
+    /// It is nothing.
+    Invalid,
+    /// It is over.
+    Fixed,
+}
+
+impl AlertState {
+    /// The word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Confirmed => "confirmed",
+            Self::Invalid => "invalid",
+            Self::Fixed => "fixed",
+        }
+    }
+}
+
+/// What an alert is about.
+#[derive(Debug, Clone)]
+pub enum Subject {
+    /// The change of a series that begins with this point.
+    Series {
+        /// Index of the series.
+        series: usize,
+        /// Index of the point; the series' last where it has fewer.
+        point: usize,
+    },
+    /// A cell that does not pass any more.
+    Cell(usize),
+    /// Something else, in words.
+    Other(String),
+}
+
+/// A change that somebody is to look at.
+#[derive(Debug, Clone)]
+pub struct Alert {
+    /// Its id.
+    pub id: String,
+    /// What became of it.
+    pub state: AlertState,
+    /// What it is about.
+    pub subject: Subject,
+    /// What happened, in words; may be empty where the subject tells.
+    pub what: String,
+    /// The last run before it.
+    pub last_good: Option<usize>,
+    /// The first run that shows it.
+    pub first_bad: Option<usize>,
+    /// The kernel of the last run before it.
+    pub good_kernel: String,
+    /// The kernel of the first run that shows it.
+    pub bad_kernel: String,
+    /// What somebody said of it.
+    pub note: String,
+}
+
+/// A sweep over live mappings.
+#[derive(Debug, Clone, Default)]
+pub struct Sweep {
+    /// What it is of.
+    pub title: String,
+    /// The run that it is of.
+    pub run: usize,
+    /// A picture. It comes from this program, never from a guest: it goes to a file as it is.
+    pub svg: String,
+    /// What it shows, in sentences: growth, and the crossover.
+    pub findings: Vec<String>,
+    /// Its columns' heads.
+    pub heads: Vec<String>,
+    /// Its numbers, a row for each cell.
+    pub rows: Vec<Vec<String>>,
+}

@@ -1,0 +1,151 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use dmarig_dashboard::{Dashboard, RunDetails, Site};
+
+use crate::{
+    demo::{SMALL, YEAR},
+    html::tags,
+};
+
+/// All files of a site, by path.
+fn files(dashboard: &Dashboard) -> BTreeMap<String, String> {
+    let mut files = BTreeMap::new();
+    let written = dashboard
+        .write(|path, bytes| {
+            let text = String::from_utf8(bytes.to_vec()).expect("UTF-8");
+            assert!(files.insert(path.to_owned(), text).is_none(), "{path} was written twice");
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(written.files, files.len());
+    files
+}
+
+fn with(site: Site) -> Dashboard {
+    Dashboard::new(site, Box::new(|_, _| RunDetails::default()))
+}
+
+/// What an address in a page of this path leads to: the file and the place in it.
+fn target<'a>(path: &str, address: &'a str) -> (String, Option<&'a str>) {
+    let (file, place) = match address.split_once('#') {
+        Some((file, place)) => (file, Some(place)),
+        None => (address, None),
+    };
+    if file.is_empty() {
+        return (path.to_owned(), place);
+    }
+    let mut parts: Vec<&str> = path.split('/').collect();
+    parts.pop();
+    for part in file.split('/') {
+        match part {
+            ".." => assert!(parts.pop().is_some(), "{path}: {address} leads out of the site"),
+            part => parts.push(part),
+        }
+    }
+    (parts.join("/"), place)
+}
+
+#[test]
+fn every_address_leads_to_a_file_and_a_place_in_it() {
+    let files = files(&SMALL.dashboard());
+    let mut places: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for (path, text) in files.iter().filter(|(path, _)| path.ends_with(".html")) {
+        let of_page = places.entry(path).or_default();
+        for tag in tags(text) {
+            if let Some(id) = tag.attribute("id") {
+                assert!(of_page.insert(id.to_owned()), "{path}: the id {id} is there twice");
+            }
+        }
+    }
+    let mut followed = 0;
+    for (path, text) in files.iter().filter(|(path, _)| path.ends_with(".html")) {
+        for tag in tags(text) {
+            let addresses = ["href", "src"].into_iter().filter_map(|name| tag.attribute(name));
+            for address in addresses.filter(|address| !address.starts_with("data:image/")) {
+                let (file, place) = target(path, address);
+                assert!(files.contains_key(&file), "{path}: {address} leads to no file");
+                // Of this page the part after `#` is what its script compares.
+                if let Some(place) = place.filter(|_| file != "compare.html") {
+                    assert!(places[file.as_str()].contains(place), "{path}: no {place} in {file}");
+                }
+                followed += 1;
+            }
+        }
+    }
+    assert!(followed > 1000, "{followed}");
+}
+
+#[test]
+fn every_page_has_what_all_pages_have() {
+    for (path, text) in files(&SMALL.dashboard()) {
+        if !path.ends_with(".html") {
+            continue;
+        }
+        for part in [
+            "<!DOCTYPE html><html lang=\"en\"",
+            "Content-Security-Policy",
+            "<h1>",
+            "<title>",
+            "viewport",
+        ] {
+            assert!(text.contains(part), "{path} has no {part}");
+        }
+        assert!(text.contains("Synthetic."), "{path} does not say that it was made up");
+        assert!(
+            !text.contains("://") && !text.contains("src=\"//"),
+            "{path} names a place elsewhere"
+        );
+        let scripts = tags(&text).into_iter().filter(|tag| tag.name == "script");
+        for script in scripts {
+            assert!(script.attribute("src").is_some(), "{path} has a script of its own");
+        }
+    }
+}
+
+#[test]
+fn what_was_measured_is_not_called_synthetic() {
+    let dashboard = with(Site { synthetic: false, ..SMALL.site() });
+    assert!(files(&dashboard).values().all(|text| !text.contains("Synthetic.")));
+}
+
+#[test]
+fn a_site_of_nothing_says_what_to_do() {
+    let dashboard = with(Site::default());
+    for path in dashboard.paths() {
+        assert!(dashboard.render(&path).is_some(), "{path}");
+    }
+    assert!(dashboard.render("index.html").unwrap().contains("dmarig history add"));
+    assert_eq!(dashboard.render("../index.html"), None);
+}
+
+#[test]
+fn only_a_served_page_connects_anywhere() {
+    let live = |live| with(Site { live, ..SMALL.site() }).render("index.html").unwrap();
+    assert!(
+        live(true).contains("connect-src 'self'") && live(true).contains("data-live=\"events\"")
+    );
+    assert!(!live(false).contains("connect-src") && !live(false).contains("data-live"));
+}
+
+#[test]
+fn the_first_page_says_how_the_night_went() {
+    let dashboard = SMALL.dashboard();
+    let page = dashboard.render("index.html").unwrap();
+    let bad = dashboard.site().runs[39].results.iter().filter(|result| {
+        use dmarig_model::observation::Outcome::{Passed, Skipped};
+        !matches!(result.outcome, Passed | Skipped)
+    });
+    assert!(page.contains(&format!("{} of 24 cells did not pass", bad.count())), "{page:.3000}");
+    assert!(page.contains("psi-per-unmap") && page.contains("linux-next"));
+}
+
+#[test]
+fn a_year_stays_small() {
+    let dashboard = YEAR.dashboard();
+    for (path, most) in
+        [("index.html", 300_000), ("series.html", 450_000), ("data/series.js", 100_000)]
+    {
+        let size = dashboard.render(path).unwrap().len();
+        assert!(size < most, "{path} has {size} bytes");
+    }
+}
