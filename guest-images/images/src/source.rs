@@ -15,7 +15,7 @@ use crate::tree::Tree;
 use crate::{Cache, Error, Recipe, Result, deb, store};
 
 /// Raised whenever the same package comes to be unpacked otherwise.
-const LAYOUT: u32 = 2;
+const LAYOUT: u32 = 3;
 /// The source's directory in its tree of the cache.
 const ROOT: &str = "source";
 
@@ -62,6 +62,9 @@ pub(crate) struct SourceManifest {
 #[derive(Debug, Serialize, Deserialize)]
 struct Contents {
     package: PackageId,
+    /// [`LAYOUT`] of who unpacked it.
+    #[serde(default)]
+    layout: u32,
 }
 
 impl Cache {
@@ -141,7 +144,7 @@ impl Cache {
         if !root.join("Makefile").is_file() {
             return Err(no_package(recipe, &plan.packages[0].name, "it has no kernel's source"));
         }
-        self.scratch.write_json(&new.join("tree.json"), &Contents { package })?;
+        self.scratch.write_json(&new.join("tree.json"), &Contents { package, layout: LAYOUT })?;
         // Without this a power cut could leave a tree with empty files in it.
         store::sync_all(&new)?;
         let id = tree_id(plan);
@@ -203,7 +206,9 @@ impl Cache {
 
     fn is_source(&self, id: &str) -> bool {
         let dir = self.tree_dir(id);
-        dir.join("tree.json").is_file() && dir.join(ROOT).join("Makefile").is_file()
+        let contents = store::read_json::<Contents>(&dir.join("tree.json"));
+        contents.is_ok_and(|contents| contents.is_some_and(|contents| contents.layout == LAYOUT))
+            && dir.join(ROOT).join("Makefile").is_file()
     }
 }
 

@@ -61,11 +61,12 @@ impl Layout {
 /// Whether a file of a kernel's source can matter to a kernel for x86. Half of the source is for
 /// other machines, or for people to read.
 fn is_built_from(place: &[&str]) -> bool {
-    // Those of all machines are read for each.
-    let is_kconfig = place.last().is_some_and(|name| name.starts_with("Kconfig"));
+    // Those of all machines are read for each: fs/hostfs/Makefile includes one of arch/um.
+    let is_for_make = |name: &&str| name.starts_with("Kconfig") || name.starts_with("Makefile");
+    let is_for_make = place.last().is_some_and(is_for_make);
     match place {
-        ["arch", arch, _, ..] => *arch == "x86" || is_kconfig,
-        ["Documentation", .., name] => is_kconfig || *name == "Makefile",
+        ["arch", arch, _, ..] => *arch == "x86" || is_for_make,
+        ["Documentation", _, ..] => is_for_make,
         ["tools", "perf" | "testing", ..] => false,
         _ => true,
     }
@@ -382,6 +383,7 @@ mod tests {
             ("linux-9/arch/x86/boot/a.c", Regular, "int a;"),
             ("linux-9/arch/mips/crypto/Kconfig", Regular, "config"),
             ("linux-9/arch/arm/boot/a.c", Regular, "int a;"),
+            ("linux-9/arch/um/scripts/Makefile.rules", Regular, "rules"),
             ("linux-9/scripts/x86", Symlink, "../arch/x86"),
             ("linux-9/scripts/arm", Symlink, "../arch/arm/boot"),
             ("linux-9/Documentation/Kconfig", Regular, "config"),
@@ -389,7 +391,9 @@ mod tests {
         ]);
         Tree::unpack_source(&root, Path::new("x.tar.xz"), &mut &tar[..]).unwrap();
         let kept = ["Makefile", "arch/Kconfig", "scripts/x86/boot/a.c", "Documentation/Kconfig"];
-        for name in kept.into_iter().chain(["arch/mips/crypto/Kconfig"]) {
+        for name in
+            kept.into_iter().chain(["arch/mips/crypto/Kconfig", "arch/um/scripts/Makefile.rules"])
+        {
             assert!(root.join(name).is_file(), "{name}");
         }
         for name in ["arch/arm", "scripts/arm", "Documentation/a.rst", "linux-9"] {

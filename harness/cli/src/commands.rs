@@ -5,7 +5,7 @@ mod analyze;
 mod bisect;
 pub(crate) mod bisect_step;
 mod cells;
-mod compare;
+pub(crate) mod compare;
 mod dashboard;
 mod demo_history;
 mod doctor;
@@ -22,7 +22,7 @@ mod schema;
 use clap::Subcommand;
 
 pub(crate) use self::kernel::Bar;
-pub(crate) use self::{compare::Limit, run::meta as run_meta};
+pub(crate) use self::run::meta as run_meta;
 
 use crate::{
     exit::{Exit, Failure},

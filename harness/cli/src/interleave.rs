@@ -8,13 +8,14 @@ use std::{
 use anyhow::{Context, anyhow};
 use dmarig_history::{
     COMPARISON_SCHEMA, CellRecord, Compared, ComparedCell, ComparedMetric, Comparison, Pairing,
-    RECORD_SCHEMA, Recorder, better, is_wanted, label,
+    RECORD_SCHEMA, Recorder, is_wanted, label,
 };
 use dmarig_images::Cache;
 use dmarig_model::{
     axes::Axis,
     case::{Case, Workload},
     judge::judge,
+    limit::{self, Limit},
     matrix::Cell,
     measure::{Measured, times},
     observation::{End, Observation, Outcome, PlannedWindow, WindowKind},
@@ -31,7 +32,7 @@ use tokio::sync::watch;
 
 use crate::{
     cases::{Selected, select},
-    commands::{Limit, run_meta},
+    commands::run_meta,
     exit::Failure,
     options::Selection,
     prepare::{Obstacle, Prepared, Preparer},
@@ -47,6 +48,7 @@ pub(crate) struct Asked<'a> {
     pub(crate) names: [String; 2],
     pub(crate) selections: [Selection; 2],
     pub(crate) sides: [Side; 2],
+    /// Instead of the cases' own.
     pub(crate) limits: &'a [Limit],
     pub(crate) metrics: &'a [String],
     pub(crate) seed: u64,
@@ -64,6 +66,7 @@ pub(crate) struct Ended {
 
 /// Two cells that are compared.
 struct Couple {
+    case: usize,
     candidate: Cell,
     baseline: Cell,
     label: String,
@@ -80,7 +83,7 @@ pub(crate) async fn run(
     let [candidate, baseline] = &asked.selections;
     let selected = [select(candidate, cache)?, select(baseline, cache)?];
     let one_boot = one_boot(asked)?;
-    let case = timed(&selected[0].cases[0], one_boot)?;
+    let cases = timed(&selected[0].cases, one_boot)?;
     let couples = couples(&selected)?;
     let mut meta = run_meta(&selected[0], command);
     let mut recorder = Recorder::create(runs, &mut meta)?;
@@ -95,12 +98,12 @@ pub(crate) async fn run(
         }
         say(&format!("comparing {}", shown(&couple.label)));
         let prepared = [
-            preparer.prepare(&case, &couple.candidate).await,
-            preparer.prepare(&case, &couple.baseline).await,
+            preparer.prepare(&cases[couple.case], &couple.candidate).await,
+            preparer.prepare(&cases[couple.case], &couple.baseline).await,
         ];
         let mut bench = Bench {
             asked,
-            case: &case,
+            case: &cases[couple.case],
             prepared: &prepared,
             recorder: &mut recorder,
             interrupted: &interrupted,
@@ -156,16 +159,19 @@ fn one_boot(asked: &Asked<'_>) -> Result<bool, Failure> {
     }
 }
 
-/// The case with windows that are timed and not counted.
-fn timed(case: &Case, one_boot: bool) -> Result<Case, Failure> {
-    if case.workload == Workload::Idle {
+/// The cases with windows that are timed and not counted.
+fn timed(cases: &[Case], one_boot: bool) -> Result<Vec<Case>, Failure> {
+    if let Some(case) = cases.iter().find(|case| case.workload == Workload::Idle) {
         let name = &case.name;
         return Err(Failure::usage(anyhow!("case {name} does nothing that could be timed")));
     }
-    let Windows { time, warm_up, .. } = case.windows;
-    let windows =
-        Windows { count: false, time: time.max(1), warm_up: warm_up.max(1), control: one_boot };
-    Ok(Case { windows, ..case.clone() })
+    let timed = |case: &Case| {
+        let Windows { time, warm_up, .. } = case.windows;
+        let (time, warm_up) = (time.max(1), warm_up.max(1));
+        let windows = Windows { count: false, time, warm_up, control: one_boot };
+        Case { windows, ..case.clone() }
+    };
+    Ok(cases.iter().map(timed).collect())
 }
 
 /// Cells that differ in nothing but the axes that are compared.
@@ -181,11 +187,13 @@ fn couples(selected: &[Selected; 2]) -> Result<Vec<Couple>, Failure> {
     let couple = |candidate: &Cell| {
         let like = |baseline: &&Cell| {
             let same = |axis: &Axis| axis.value(&candidate.axes) == axis.value(&baseline.axes);
-            Axis::ALL.iter().all(|axis| compared.contains(axis) || same(axis))
+            baseline.case == candidate.case
+                && Axis::ALL.iter().all(|axis| compared.contains(axis) || same(axis))
         };
         let baseline = theirs.cells.iter().find(like)?.clone();
         let label = label(&candidate.case, &candidate.axes, &candidate.varied, &compared);
-        Some(Couple { candidate: candidate.clone(), baseline, label })
+        let case = ours.cases.iter().position(|case| case.name == candidate.case)?;
+        Some(Couple { case, candidate: candidate.clone(), baseline, label })
     };
     let couples: Vec<Couple> = ours.cells.iter().filter_map(couple).collect();
     if couples.is_empty() {
@@ -207,7 +215,12 @@ struct Bench<'a> {
     boots: usize,
 }
 
-impl Bench<'_> {
+impl<'a> Bench<'a> {
+    /// How much worse each metric may be.
+    fn limits(&self) -> &'a [Limit] {
+        if self.asked.limits.is_empty() { &self.case.limits } else { self.asked.limits }
+    }
+
     /// Goes on until it is decided; gives what there is, and why it was stopped where it was.
     async fn compare(&mut self, one_boot: bool) -> (Option<Tracks>, Option<String>) {
         let mut tracks = None;
@@ -257,7 +270,7 @@ impl Bench<'_> {
             both[of] = times(&observation, Side::Own);
         }
         match tracks {
-            None => *tracks = Some(Tracks::new(self.asked, &both)?),
+            None => *tracks = Some(Tracks::new(self.asked, self.limits(), &both)?),
             Some(tracks) => tracks.add(&both, None)?,
         }
         Ok(true)
@@ -282,7 +295,7 @@ impl Bench<'_> {
         let observation = self.boot(0, &name, Some(windows)).await?;
         let both = sides.map(|side| times(&observation, side));
         if tracks.is_none() {
-            *tracks = Some(Tracks::new(self.asked, &both)?);
+            *tracks = Some(Tracks::new(self.asked, self.limits(), &both)?);
         }
         if let Some(tracks) = tracks {
             for at in 0..turns.len() {
@@ -345,6 +358,14 @@ enum Stop {
     Fruitless(String),
 }
 
+/// A direction as the tests know it; lower is better of what does not tell.
+pub(crate) fn better(better: Option<limit::Better>) -> Better {
+    match better {
+        Some(limit::Better::Higher) => Better::Higher,
+        Some(limit::Better::Lower) | None => Better::Lower,
+    }
+}
+
 /// The order of pairs, of nothing in particular.
 fn orders(seed: u64) -> Sequence {
     let any = Metric { name: String::new(), better: Better::Lower, limit: None };
@@ -361,9 +382,9 @@ struct Tracks {
 
 impl Tracks {
     /// For the metrics that both sides have.
-    fn new(asked: &Asked<'_>, both: &[Vec<Measured>; 2]) -> Result<Self, Stop> {
+    fn new(asked: &Asked<'_>, limits: &[Limit], both: &[Vec<Measured>; 2]) -> Result<Self, Stop> {
         let [ours, theirs] = both;
-        let limit = |name: &str| asked.limits.iter().find(|limit| limit.metric == name);
+        let limit = |name: &str| limits.iter().find(|limit| limit.metric == name);
         let wanted: Vec<&Measured> = ours
             .iter()
             .filter(|metric| theirs.iter().any(|other| other.name == metric.name))
@@ -371,7 +392,7 @@ impl Tracks {
                 limit(&metric.name).is_some() || is_wanted(&metric.name, asked.metrics)
             })
             .collect();
-        for name in asked.limits.iter().map(|limit| &limit.metric).chain(asked.metrics) {
+        for name in limits.iter().map(|limit| &limit.metric).chain(asked.metrics) {
             if !wanted.iter().any(|metric| metric.name == *name) {
                 let there: Vec<&str> = ours.iter().map(|metric| metric.name.as_str()).collect();
                 let (name, there) = (shown(name), shown(&there.join(", ")));
@@ -381,14 +402,14 @@ impl Tracks {
         let metric = |measured: &&Measured| {
             let limit = limit(&measured.name);
             let known = limit.and_then(|limit| limit.better);
-            let known = known.or_else(|| better(&measured.name, &measured.unit));
+            let known = known.or_else(|| limit::Better::of(&measured.name, &measured.unit));
             if let (Some(limit), None) = (limit, known) {
                 let (name, percent) = (shown(&measured.name), limit.percent);
                 return Err(Stop::Now(format!(
                     "which `{name}` is better? write --limit {name}:lower={percent} or {name}:higher={percent}"
                 )));
             }
-            let better = known.unwrap_or(Better::Lower);
+            let better = better(known);
             let limit = limit.map(|limit| limit.percent);
             Ok(Metric { name: measured.name.clone(), better, limit })
         };

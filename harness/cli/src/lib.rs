@@ -14,6 +14,7 @@ mod options;
 mod prepare;
 mod report;
 mod scheduler;
+mod work;
 
 use std::ffi::OsString;
 

@@ -2,12 +2,12 @@
 //! said of them is not.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use dmarig_model::limit::Better;
 use dmarig_model::observation::Outcome;
-use dmarig_stats::paired::Better;
 use serde::Serialize;
 
 use crate::{
@@ -205,22 +205,33 @@ fn of_series(
     points: &[Point],
     events: &[AlertEvent],
 ) -> Vec<Alert> {
-    let better = key.better();
+    // A count is as it should be or it is not: any change of it is news, and that it goes back is the end
+    // of that. A ratio that was better for a while and is not any more has become worse.
+    let better = key.better().filter(|_| key.reference.is_some());
     let worse = |from: f64, to: f64| {
         Some(match better? {
             Better::Lower => to > from,
             Better::Higher => to < from,
         })
     };
+    // The change that takes one back by more than half.
+    let back = |at: usize| {
+        let change = &changes[at];
+        let half = f64::midpoint(change.before, change.after);
+        let is_back = |later: &usize| (changes[*later].after > half) == (change.before > half);
+        (at + 1..changes.len()).find(is_back)
+    };
+    let is_count = key.reference.is_none();
+    let ends: BTreeSet<usize> = match is_count {
+        true => (0..changes.len()).filter_map(back).collect(),
+        false => BTreeSet::new(),
+    };
     let anchors = anchors(changes, points, events);
     let alert = |(at, change): (usize, &ChangeRow)| {
         let said = anchors.get(&at).copied();
         let anchor = said.map_or(change.run.as_str(), |said| said.run.as_str());
         let worse = worse(change.before, change.after);
-        // Over when it has gone back by more than half.
-        let half = f64::midpoint(change.before, change.after);
-        let back = |later: &&ChangeRow| (later.after > half) == (change.before > half);
-        let until = changes[at + 1..].iter().find(back).map(|later| mark(&points[later.at]));
+        let until = back(at).map(|later| mark(&points[changes[later].at]));
         Alert {
             id: hash([id, anchor], ID),
             place: key.place.clone(),
@@ -240,7 +251,7 @@ fn of_series(
             },
         }
     };
-    changes.iter().enumerate().map(alert).collect()
+    changes.iter().enumerate().filter(|(at, _)| !ends.contains(at)).map(alert).collect()
 }
 
 /// The last that was said of each change. What was said is of a run; it belongs to the change that is

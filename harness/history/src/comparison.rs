@@ -8,11 +8,7 @@ use dmarig_model::{
     observation::{End, Observation},
     windows::Side,
 };
-use dmarig_stats::{
-    paired::{Better, Judgement},
-    sequence::Finding,
-    unpaired,
-};
+use dmarig_stats::{paired::Judgement, sequence::Finding, unpaired};
 use serde::{Deserialize, Serialize};
 
 use crate::record::{HostFacts, StoredRun};
@@ -147,18 +143,6 @@ pub enum CompareError {
         /// The baseline's run.
         baseline: String,
     },
-}
-
-/// Which of two values of a metric is better; `None` of a program's, unless its unit tells.
-#[must_use]
-pub fn better(name: &str, unit: &str) -> Option<Better> {
-    match name {
-        "throughput" | "iops" => Some(Better::Higher),
-        _ if unit_of(name).is_some() => Some(Better::Lower),
-        _ if unit.ends_with("/s") => Some(Better::Higher),
-        _ if matches!(unit, "s" | "ms" | "us" | "ns") => Some(Better::Lower),
-        _ => None,
-    }
 }
 
 /// Whether a metric is compared: one that is asked for, or where none is, one that says something of

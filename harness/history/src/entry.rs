@@ -2,15 +2,14 @@
 
 use std::fmt;
 
+use dmarig_model::limit::Better;
 use dmarig_model::{
     axes::{Axes, Axis},
     observation::Outcome,
 };
-use dmarig_stats::paired::Better;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    comparison,
     environment::{Build, Environment, hash},
     record::HostFacts,
 };
@@ -158,7 +157,7 @@ impl SeriesKey {
     pub fn better(&self) -> Option<Better> {
         let name = self.metric.strip_prefix(dmarig_model::document::CONTROL_PREFIX);
         let name = name.unwrap_or(&self.metric);
-        comparison::better(name, &self.unit)
+        Better::of(name, &self.unit)
     }
 }
 

@@ -18,7 +18,7 @@ pub use alerts::{Alert, Mark, What};
 pub use changes::ChangeRow;
 pub use comparison::{
     COMPARISON_SCHEMA, CompareError, Compared, ComparedCell, ComparedCount, ComparedMetric,
-    Comparison, Pairing, Part, better, compare_runs, is_wanted, label,
+    Comparison, Pairing, Part, compare_runs, is_wanted, label,
 };
 pub use dmarig_model::kernel::KernelBuild;
 pub use entry::{CellEntry, DERIVATION, Place, PointEntry, RunEntry, Sample, SeriesKey, variant};

@@ -163,12 +163,20 @@ impl History {
         let mut history = Self { connection, path: path.to_owned() };
         history.identify()?;
         history.settle().map_err(sql)?;
-        let migrations = Migrations::from_slice(MIGRATIONS);
-        migrations
-            .to_latest(&mut history.connection)
-            .map_err(|error| HistoryError::Migration { path: path.display().to_string(), error })?;
+        history.migrate()?;
         history.read_events()?;
         Ok(history)
+    }
+
+    fn migrate(&mut self) -> Result<(), HistoryError> {
+        let migrated = Migrations::from_slice(MIGRATIONS).to_latest(&mut self.connection);
+        let Err(error) = migrated else { return Ok(()) };
+        // Another process may have done it in the same moment, and then there was nothing left to do.
+        let version = self.connection.pragma_query_value(None, "user_version", |row| row.get(0));
+        match version {
+            Ok(HISTORY_SCHEMA) => Ok(()),
+            _ => Err(HistoryError::Migration { path: self.path.display().to_string(), error }),
+        }
     }
 
     /// Refuses what is no history of ours, or of a version that is not known, before anything is

@@ -10,12 +10,13 @@ use crate::{
     axes::{Axes, Device, Passthrough},
     conditions::{AxisSets, When},
     expect::Rule,
+    limit::Limit,
     log::LogKind,
     probe::Knobs,
     text::shown,
     tree::{Part, path_text, read},
     tree_de::Mistake,
-    value::{Limit, Size},
+    value::{Limit as TimeLimit, Size},
     windows::Windows,
 };
 
@@ -53,6 +54,8 @@ pub struct Case {
     pub standard: bool,
     /// Its own expectations, which go before the standard ones.
     pub expect: Vec<Rule>,
+    /// How much worse than a baseline's its metrics may be.
+    pub limits: Vec<Limit>,
     /// Findings in the kernel log that are no failures here.
     pub allow: Vec<Allow>,
 }
@@ -94,6 +97,10 @@ pub struct CaseFile {
     /// standard ones come before these.
     #[serde(default)]
     expect: Vec<Rule>,
+    /// How much worse than a baseline's each metric may be, for runs with one: both are then run in
+    /// pairs until it can be told.
+    #[serde(default)]
+    limits: Vec<Limit>,
     /// Findings in the kernel log that are no failures here.
     #[serde(default)]
     allow: Vec<Allow>,
@@ -168,7 +175,7 @@ pub struct BlockWorkload {
     pub seed: u64,
     /// Time for which the guest is left alone after the last request, at most a minute: what the
     /// kernel puts off, as the flush of a batch, then belongs to the window too.
-    pub linger: Option<Limit>,
+    pub linger: Option<TimeLimit>,
 }
 
 impl Default for BlockWorkload {
@@ -223,9 +230,9 @@ pub struct ExecWorkload {
 #[serde(deny_unknown_fields, default)]
 pub struct TimeLimits {
     /// From the start of QEMU to the agent's greeting.
-    boot: Option<Limit>,
+    boot: Option<TimeLimit>,
     /// For one run of the workload.
-    workload: Option<Limit>,
+    workload: Option<TimeLimit>,
 }
 
 impl TimeLimits {
@@ -375,6 +382,7 @@ impl Case {
             probe: parsed.probe,
             standard: parsed.standard,
             expect: parsed.expect,
+            limits: parsed.limits,
             allow: parsed.allow,
         }
     }

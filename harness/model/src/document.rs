@@ -43,6 +43,9 @@ pub struct Document {
     pub run: String,
     /// Its cells, in the order of the matrix.
     pub cells: Vec<CellResult>,
+    /// Its kernels beside its baseline, each as `dmarig compare --format json` prints it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub comparisons: Vec<serde_json::Value>,
 }
 
 /// The result of one cell.
@@ -189,7 +192,12 @@ impl Document {
         cells: impl IntoIterator<Item = (&'a Observation, &'a Verdict)>,
     ) -> Self {
         let cells = cells.into_iter().map(|(seen, verdict)| CellResult::new(seen, verdict));
-        Self { schema: DOCUMENT_SCHEMA, run: run.to_owned(), cells: cells.collect() }
+        Self {
+            schema: DOCUMENT_SCHEMA,
+            run: run.to_owned(),
+            cells: cells.collect(),
+            comparisons: Vec::new(),
+        }
     }
 }
 

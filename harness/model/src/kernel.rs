@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    axes::{Axes, Device, Policy, ScalableMode},
+    axes::{Axes, Device, Policy, ScalableMode, Toggle},
     probe::PAGE_BYTES,
     version::Version,
 };
@@ -111,8 +111,11 @@ pub const OPTIONS: &[&str] = &[
     "CONFIG_IOMMU_DEFAULT_DMA_STRICT",
     "CONFIG_IOMMU_DEFAULT_PASSTHROUGH",
     "CONFIG_PACKET",
+    "CONFIG_PCI_ATS",
     "CONFIG_PCI_MSI",
     "CONFIG_SERIAL_8250_CONSOLE",
+    "CONFIG_VFIO_IOMMU_TYPE1",
+    "CONFIG_VFIO_PCI",
     "CONFIG_VIRTIO_BLK",
     "CONFIG_VIRTIO_NET",
     "CONFIG_VIRTIO_PCI",
@@ -130,18 +133,20 @@ impl Kernel {
         matches!(self.setting(option), Some(Some(_)))
     }
 
-    /// What this kernel lacks to run a cell with `device`, option by option, with what each is for.
+    /// What this kernel lacks to run a cell with these axes, option by option, with what each is for.
     #[must_use]
-    pub fn lacks(&self, device: Device) -> Vec<String> {
+    pub fn lacks(&self, axes: &Axes) -> Vec<String> {
         let everywhere = [
             ("CONFIG_INTEL_IOMMU", "the Intel IOMMU driver"),
             ("CONFIG_SERIAL_8250_CONSOLE", "a serial console"),
             ("CONFIG_BLK_DEV_INITRD", "an initramfs"),
             ("CONFIG_DEVTMPFS", "devtmpfs"),
         ];
-        everywhere
-            .iter()
-            .chain(needs(device))
+        let ats = [("CONFIG_PCI_ATS", "ATS")];
+        let ats = ats.iter().filter(|_| axes.device_iotlb == Toggle::On);
+        let device = needs(axes.device).iter().map(|need| (need.option, need.what));
+        let needed = everywhere.iter().chain(ats).copied().chain(device);
+        needed
             .filter(|(option, _)| self.setting(option) == Some(None))
             .map(|(option, what)| format!("{what} ({option} is not set)"))
             .collect()
@@ -150,23 +155,18 @@ impl Kernel {
     /// Modules that a cell with `device` needs where they are not built in.
     #[must_use]
     pub fn modules(&self, device: Device) -> Vec<&'static str> {
-        let wanted: &[(&str, &str)] = match device {
-            Device::Nvme => &[("CONFIG_BLK_DEV_NVME", "nvme")],
-            Device::VirtioBlk => {
-                &[("CONFIG_VIRTIO_PCI", "virtio_pci"), ("CONFIG_VIRTIO_BLK", "virtio_blk")]
-            }
-            Device::E1000e => &[("CONFIG_E1000E", "e1000e"), ("CONFIG_PACKET", "af_packet")],
-            Device::VirtioNet => &[
-                ("CONFIG_VIRTIO_PCI", "virtio_pci"),
-                ("CONFIG_VIRTIO_NET", "virtio_net"),
-                ("CONFIG_PACKET", "af_packet"),
-            ],
-        };
-        wanted
-            .iter()
-            .filter(|(option, _)| self.setting(option) != Some(Some(Setting::BuiltIn)))
-            .map(|(_, module)| *module)
-            .collect()
+        self.to_load(needs(device))
+    }
+
+    /// Modules that it takes to hand a device over, where they are not built in.
+    #[must_use]
+    pub fn vfio_modules(&self) -> Vec<&'static str> {
+        self.to_load(&VFIO)
+    }
+
+    fn to_load(&self, needs: &[Need]) -> Vec<&'static str> {
+        let built_in = |need: &&Need| self.setting(need.option) == Some(Some(Setting::BuiltIn));
+        needs.iter().filter(|need| !built_in(need)).map(|need| need.module).collect()
     }
 
     /// The words that ask this kernel for what `axes` say.
@@ -202,18 +202,33 @@ impl Kernel {
     }
 }
 
-fn needs(device: Device) -> &'static [(&'static str, &'static str)] {
+/// A driver that a kernel may have as a module.
+struct Need {
+    option: &'static str,
+    module: &'static str,
+    what: &'static str,
+}
+
+const VFIO: [Need; 2] = [
+    Need { option: "CONFIG_VFIO_PCI", module: "vfio-pci", what: "VFIO for PCI" },
+    Need { option: "CONFIG_VFIO_IOMMU_TYPE1", module: "vfio_iommu_type1", what: "VFIO" },
+];
+const NVME: Need = Need { option: "CONFIG_BLK_DEV_NVME", module: "nvme", what: "NVMe" };
+const VIRTIO: Need =
+    Need { option: "CONFIG_VIRTIO_PCI", module: "virtio_pci", what: "virtio over PCI" };
+const VIRTIO_BLK: Need =
+    Need { option: "CONFIG_VIRTIO_BLK", module: "virtio_blk", what: "virtio-blk" };
+const VIRTIO_NET: Need =
+    Need { option: "CONFIG_VIRTIO_NET", module: "virtio_net", what: "virtio-net" };
+const E1000E: Need = Need { option: "CONFIG_E1000E", module: "e1000e", what: "e1000e" };
+const PACKET: Need = Need { option: "CONFIG_PACKET", module: "af_packet", what: "packet sockets" };
+
+const fn needs(device: Device) -> &'static [Need] {
     match device {
-        Device::Nvme => &[("CONFIG_BLK_DEV_NVME", "NVMe")],
-        Device::VirtioBlk => {
-            &[("CONFIG_VIRTIO_PCI", "virtio over PCI"), ("CONFIG_VIRTIO_BLK", "virtio-blk")]
-        }
-        Device::E1000e => &[("CONFIG_E1000E", "e1000e"), ("CONFIG_PACKET", "packet sockets")],
-        Device::VirtioNet => &[
-            ("CONFIG_VIRTIO_PCI", "virtio over PCI"),
-            ("CONFIG_VIRTIO_NET", "virtio-net"),
-            ("CONFIG_PACKET", "packet sockets"),
-        ],
+        Device::Nvme => &[NVME],
+        Device::VirtioBlk => &[VIRTIO, VIRTIO_BLK],
+        Device::E1000e => &[E1000E, PACKET],
+        Device::VirtioNet => &[VIRTIO, VIRTIO_NET, PACKET],
     }
 }
 
@@ -280,22 +295,27 @@ pub(crate) mod tests {
         let config = bare.config.as_mut().unwrap();
         config.remove("CONFIG_E1000E");
         config.remove("CONFIG_INTEL_IOMMU");
-        assert_eq!(
-            bare.lacks(Device::E1000e),
-            [
-                "the Intel IOMMU driver (CONFIG_INTEL_IOMMU is not set)",
-                "e1000e (CONFIG_E1000E is not set)"
-            ]
-        );
+        config.remove("CONFIG_PCI_ATS");
+        let mut axes = Axes { device: Device::E1000e, ..Axes::default() };
+        let missing = [
+            "the Intel IOMMU driver (CONFIG_INTEL_IOMMU is not set)",
+            "ATS (CONFIG_PCI_ATS is not set)",
+            "e1000e (CONFIG_E1000E is not set)",
+        ];
+        assert_eq!(bare.lacks(&axes), [missing[0], missing[2]]);
+        axes.device_iotlb = Toggle::On;
+        assert_eq!(bare.lacks(&axes), missing);
         bare.config = None;
-        assert!(bare.lacks(Device::E1000e).is_empty());
+        assert!(bare.lacks(&axes).is_empty());
     }
 
     #[test]
     fn only_what_is_not_built_in_is_loaded() {
-        let kernel = kernel("6.1", &[("CONFIG_BLK_DEV_NVME", Setting::Module)]);
+        let modules = ["CONFIG_BLK_DEV_NVME", "CONFIG_VFIO_PCI"];
+        let kernel = kernel("6.1", &modules.map(|option| (option, Setting::Module)));
         assert_eq!(kernel.modules(Device::Nvme), ["nvme"]);
         assert!(kernel.modules(Device::VirtioBlk).is_empty());
+        assert_eq!(kernel.vfio_modules(), ["vfio-pci"]);
     }
 
     #[test]

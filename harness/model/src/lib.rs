@@ -11,6 +11,7 @@ pub mod document;
 pub mod expect;
 pub mod judge;
 pub mod kernel;
+pub mod limit;
 pub mod log;
 pub mod matrix;
 pub mod measure;

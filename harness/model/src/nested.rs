@@ -9,9 +9,6 @@ use crate::axes::{Accelerator, Axes, Axis, Passthrough};
 /// The kernel of outer guests where none is named: it has to have VFIO.
 pub const OUTER_KERNEL: &str = "debian-6.12";
 
-/// Modules that the outer guest needs beside its disk's.
-pub const OUTER_MODULES: [&str; 2] = ["vfio-pci", "vfio_iommu_type1"];
-
 /// Where the disk stands in the outer guest: the plan puts it there.
 pub const OUTER_DEVICE: &str = "0000:00:01.0";
 

@@ -102,7 +102,7 @@ impl LaunchPlan {
         if let Some(reason) = qemu.refuses(axes) {
             return Err(reason);
         }
-        let lacks = kernel.lacks(axes.device);
+        let lacks = kernel.lacks(axes);
         if !lacks.is_empty() {
             return Err(format!("kernel {} lacks {}", kernel.name, lacks.join(", ")));
         }

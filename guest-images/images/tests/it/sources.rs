@@ -48,6 +48,13 @@ fn a_source_is_fetched_by_its_meta_package_and_unpacked_without_its_top() {
     assert!(!source.root.join("arch").exists());
     assert!(cache.fetch(&recipe, &repository.options(), &Silent).unwrap().already_cached);
     assert_eq!(cache.sources().unwrap().len(), 1);
+    // One that an earlier version unpacked otherwise is fetched again.
+    let contents = source.root.with_file_name("tree.json");
+    let text = fs::read_to_string(&contents).unwrap();
+    fs::write(&contents, text.replace("\"layout\"", "\"other\"")).unwrap();
+    assert!(matches!(cache.source("linux-9"), Err(Error::SourceNotFetched { .. })));
+    assert!(!cache.fetch(&recipe, &repository.options(), &Silent).unwrap().already_cached);
+    assert!(cache.source("linux-9").unwrap().is_some());
     // It is no kernel: what it takes to be one is told.
     let error = cache.resolve("linux-9", None).unwrap_err().to_string();
     assert!(error.contains("dmarig kernel build linux-9"), "{error}");

@@ -1,9 +1,9 @@
 //! A metric of two kernels, in pairs of runs, until it can be told.
 
 use dmarig_bisect::{Obstacle, Seen, Trouble};
-use dmarig_model::{expect::unit_of, measure::metric, windows::Side};
+use dmarig_model::{expect::unit_of, limit, measure::metric, windows::Side};
 use dmarig_stats::{
-    paired::{Arm, Better, Judgement},
+    paired::{Arm, Judgement},
     sequence::{Metric, Pair, Plan, Rule, Sequence},
 };
 
@@ -11,6 +11,7 @@ use super::{
     guests::Ran,
     seen::{key, seen},
 };
+use crate::interleave;
 
 /// From which the order of pairs is drawn. Any will do; a kept one can be followed.
 const SEED: u64 = 0x646d_6172_6967;
@@ -20,9 +21,6 @@ const COUNTED: usize = 2;
 
 /// What is added to a count before it is divided by another, which may be none at all.
 const NEARLY_NOTHING: f64 = 0.01;
-
-/// A metric of which higher values are better; of all others lower ones are.
-const HIGHER: [&str; 2] = ["throughput", "iops"];
 
 /// One comparison.
 pub(crate) struct Comparison {
@@ -45,7 +43,7 @@ impl Comparison {
         let told =
             |error: &dyn std::fmt::Display| Trouble::Host(format!("--metric {name}: {error}"));
         let rule = Rule::until(error, pairs).map_err(|error| told(&error))?;
-        let better = if HIGHER.contains(&name) { Better::Higher } else { Better::Lower };
+        let better = interleave::better(limit::Better::of(name, ""));
         let metric = Metric { name: name.to_owned(), better, limit: Some(limit) };
         let plan = Plan { seed: SEED, rule, metrics: vec![metric] };
         let sequence = Sequence::new(plan).map_err(|error| told(&error))?;

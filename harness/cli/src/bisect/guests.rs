@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use dmarig_bisect::Trouble;
 use dmarig_history::Recorder;
 use dmarig_images::Cache;
-use dmarig_model::sweep::Sweep;
 use tokio::sync::watch;
 
 use super::{hearing::Hearing, subject::Subject};
@@ -14,9 +13,9 @@ use crate::{
     commands::run_meta,
     exit::Failure,
     options::Selection,
-    prepare::Preparer,
     report::Lines,
-    scheduler::{self, Ended, compare},
+    scheduler::Ended,
+    work::Work,
 };
 
 /// Cells that have ended, and where their record is.
@@ -75,16 +74,17 @@ impl Guests {
         let lines = Lines::default();
         // Notes on a kernel are the same for each revision.
         let say = |text: &str| tracing::info!("{text}");
-        let mut preparer = Preparer::new(&self.cache, selection, None, interrupted.clone(), &say);
-        let mut prepared = Vec::new();
-        for cell in &selected.cells {
-            prepared.push(preparer.prepare(selected.case(cell), cell).await);
-        }
-        let largest = selected.cells.iter().map(|cell| cell.axes.memory_mib).max().unwrap_or(0);
-        let jobs = scheduler::jobs(alone.then_some(1), largest);
-        let mut ended =
-            scheduler::run(selected, prepared, jobs, &mut recorder, &interrupted, &lines).await;
-        let _: Vec<Sweep> = compare(&selected.cases, &mut ended);
+        let work = Work {
+            cache: &self.cache,
+            selection,
+            selected,
+            device: None,
+            jobs: alone.then_some(1),
+            interrupted: &interrupted,
+            events: &lines,
+            say: &say,
+        };
+        let ended = work.run(&mut recorder).await.ended;
         Ok(Ran { ended, record: recorder.directory().display().to_string() })
     }
 }

@@ -6,12 +6,12 @@ use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use dmarig_history::{Comparison, LoadError, Part, StoredRun, compare_runs};
 use dmarig_model::{
-    axes::Accelerator, conditions::AxisSets, matrix::parse_override, text::shown, windows::Side,
+    axes::Accelerator, conditions::AxisSets, limit::Limit, matrix::parse_override, text::shown,
+    windows::Side,
 };
-use dmarig_stats::paired::{Better, Judgement};
 use tokio::sync::watch;
 
-use super::run::{listen, print};
+use super::run::{listen, outcome, print};
 use crate::{
     cases::open_cache,
     dashboard::comparison_html,
@@ -78,30 +78,6 @@ enum Format {
     Html,
     /// One JSON document
     Json,
-}
-
-/// How much worse a metric may be.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Limit {
-    pub(crate) metric: String,
-    /// Which is better, where the user says.
-    pub(crate) better: Option<Better>,
-    pub(crate) percent: f64,
-}
-
-impl Limit {
-    fn parse(text: &str) -> Result<Self, String> {
-        let (name, percent) =
-            text.rsplit_once('=').ok_or("write METRIC=PERCENT, as in elapsed=5")?;
-        let percent = percent.trim().trim_end_matches('%').trim_end();
-        let percent: f64 = percent.parse().map_err(|_| format!("`{percent}` is no number"))?;
-        let (metric, better) = match name.rsplit_once(':') {
-            Some((metric, "lower")) => (metric, Some(Better::Lower)),
-            Some((metric, "higher")) => (metric, Some(Better::Higher)),
-            _ => (name, None),
-        };
-        Ok(Self { metric: metric.trim().to_owned(), better, percent })
-    }
 }
 
 /// What the user named.
@@ -210,16 +186,6 @@ impl Compare {
         command: Vec<String>,
         runs: &Path,
     ) -> Result<Exit, Failure> {
-        for Limit { metric, better, percent } in &self.limits {
-            let better = better.or_else(|| dmarig_history::better(metric, ""));
-            if better.unwrap_or(Better::Lower).limit(*percent).is_none() {
-                return Err(Failure::usage(anyhow!(
-                    "{} can't be limited to {percent} % worse: it must be above 0, and below 100 where higher is \
-                     better",
-                    shown(metric)
-                )));
-            }
-        }
         let cache = open_cache(&self.places)?;
         let seed = match self.seed {
             Some(seed) => seed,
@@ -250,12 +216,7 @@ impl Compare {
         };
         self.tell(&comparison)?;
         eprintln!("record: {}", directory.display());
-        Ok(match comparison.judgement() {
-            _ if interrupted => Exit::Interrupted,
-            Some(Judgement::Fail) => Exit::Failed,
-            _ if stopped => Exit::Errored,
-            _ => Exit::Passed,
-        })
+        Ok(if interrupted { Exit::Interrupted } else { Exit::of([outcome(&comparison, stopped)]) })
     }
 
     fn selection(&self, own: &[String]) -> Selection {
@@ -291,7 +252,7 @@ impl Compare {
 }
 
 /// A seed that nobody chose.
-fn fresh_seed() -> Result<u64, Failure> {
+pub(crate) fn fresh_seed() -> Result<u64, Failure> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
     // Short enough to be typed again.
     Ok(u64::from(now.subsec_nanos()) ^ (now.as_secs() & 0xffff_ffff))
@@ -300,18 +261,6 @@ fn fresh_seed() -> Result<u64, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn limits_are_read_with_their_direction() {
-        let limit = |text| {
-            let Limit { metric, better, percent } = Limit::parse(text).unwrap();
-            (metric, better, percent)
-        };
-        assert_eq!(limit("elapsed=5"), ("elapsed".into(), None, 5.0));
-        assert_eq!(limit("score:higher=2.5%"), ("score".into(), Some(Better::Higher), 2.5));
-        assert_eq!(limit("a:b=1"), ("a:b".into(), None, 1.0));
-        assert!(Limit::parse("elapsed").is_err() && Limit::parse("elapsed=much").is_err());
-    }
 
     #[test]
     fn what_is_no_run_is_a_kernel_or_values_of_axes() {

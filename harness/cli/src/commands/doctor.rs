@@ -86,7 +86,7 @@ impl Doctor {
                         facts.boot.name()
                     );
                     for device in Device::ALL {
-                        let lacks = facts.lacks(*device);
+                        let lacks = facts.lacks(&Axes { device: *device, ..Axes::default() });
                         if !lacks.is_empty() {
                             println!("          skips {device}: lacks {}", lacks.join(", "));
                         }

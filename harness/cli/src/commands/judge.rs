@@ -76,7 +76,7 @@ impl Judge {
                 .display()
                 .to_string()
         };
-        tell(&self.output, &run.meta.id, &ended, &sweeps, &again, &logs)?;
-        Ok(exit(&ended))
+        tell(&self.output, &run.meta.id, &ended, &sweeps, &[], &again, &logs)?;
+        Ok(exit(&ended, &[]))
     }
 }

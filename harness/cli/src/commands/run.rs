@@ -1,5 +1,7 @@
 //! `dmarig run`
 
+mod baseline;
+
 use std::{
     collections::BTreeMap,
     io::{ErrorKind, IsTerminal, Write},
@@ -26,10 +28,13 @@ use crate::{
     host,
     host_device::HostDevice,
     options::{Places, Selection},
-    prepare::Preparer,
     report::{self, Events, Footing, Lines, Live},
-    scheduler::{self, Ended, compare},
+    scheduler::Ended,
+    work::{Done, Work, memory_mib},
 };
+
+pub(crate) use self::baseline::outcome;
+use self::baseline::{Against, Compared};
 
 #[derive(Debug, Args)]
 pub(crate) struct Run {
@@ -37,6 +42,8 @@ pub(crate) struct Run {
     places: Places,
     #[command(flatten)]
     selection: Selection,
+    #[command(flatten)]
+    against: Against,
     #[command(flatten)]
     output: Output,
     /// Guests at once [default: by cores and free memory]
@@ -70,6 +77,7 @@ impl Run {
     pub(crate) fn execute(self, words: Vec<String>) -> Result<Exit, Failure> {
         let cache = open_cache(&self.places)?;
         let selected = select(&self.selection, &cache)?;
+        self.against.check(&self.selection, &selected)?;
         let runs = super::runs(&self.places)?;
         for left in dmarig_rig::workdir::sweep() {
             tracing::info!("removed {}, which a killed run had left", left.display());
@@ -92,56 +100,54 @@ impl Run {
         runs: &Path,
         interrupted: watch::Receiver<bool>,
     ) -> Result<Exit, Failure> {
-        let mut meta = meta(selected, words);
+        let mut meta = meta(selected, words.clone());
         meta.reference.clone_from(&self.selection.reference);
         let mut recorder = Recorder::create(runs, &mut meta)?;
         let live = std::io::stderr().is_terminal().then(|| Live::new(selected.cells.len()));
         let lines = Lines::new(self.stages);
         let events: &dyn Events = live.as_ref().map_or(&lines, |live| live);
         let say = |text: &str| events.say(text);
-        let largest = selected.cells.iter().map(|cell| cell.axes.memory_mib).max().unwrap_or(0);
-        let memory = u64::from(largest) << 20;
+        let memory = u64::from(memory_mib(selected)) << 20;
         // Before the guests in this function, so that it is given back after they have ended.
         let device = self.selection.device.take(memory, runs, &say)?;
-        let mut preparer =
-            Preparer::new(cache, &self.selection, device.as_ref(), interrupted.clone(), &say);
-        let mut prepared = Vec::new();
-        let mut stopped = interrupted.clone();
-        for cell in &selected.cells {
-            tokio::select! {
-                ready = preparer.prepare(selected.case(cell), cell) => prepared.push(ready),
-                // What is not prepared is not started.
-                Ok(_) = stopped.wait_for(|stopped| *stopped) => break,
-            }
-        }
-        let jobs = scheduler::jobs(self.jobs.map(usize::from), largest);
-        let mut ended =
-            scheduler::run(selected, prepared, jobs, &mut recorder, &interrupted, events).await;
+        let work = Work {
+            cache,
+            selection: &self.selection,
+            selected,
+            device: device.as_ref(),
+            jobs: self.jobs.map(usize::from),
+            interrupted: &interrupted,
+            events,
+            say: &say,
+        };
+        let Done { ended, sweeps } = work.run(&mut recorder).await;
         // What was seen is told first, whatever becomes of the device.
         let restored = device.map_or(Ok(()), HostDevice::restore);
-        let sweeps = compare(&selected.cases, &mut ended);
         if let Some(live) = &live {
             live.clear();
         }
+        let compared =
+            self.against.run(cache, &self.selection, selected, &words, runs, &interrupted).await?;
         let again = |cell: &Cell| again(&self.selection, selected, cell);
         let logs = |cell: &Cell| {
             let directory = recorder.directory().join("cells").join(cell.id.replace('/', "_"));
             directory.display().to_string()
         };
-        tell(&self.output, &meta.id, &ended, &sweeps, &again, &logs)?;
+        tell(&self.output, &meta.id, &ended, &sweeps, &compared, &again, &logs)?;
         for sweep in &sweeps {
             picture(sweep, recorder.directory())?;
         }
         eprintln!("record: {}", recorder.directory().display());
         restored?;
         let interrupted = *interrupted.borrow();
-        Ok(if interrupted { Exit::Interrupted } else { exit(&ended) })
+        Ok(if interrupted { Exit::Interrupted } else { exit(&ended, &compared) })
     }
 }
 
-/// How a run with these cells ends.
-pub(crate) fn exit(ended: &[Ended]) -> Exit {
-    Exit::of(ended.iter().map(|ended| ended.result.outcome))
+/// How a run with these cells and comparisons ends.
+pub(crate) fn exit(ended: &[Ended], compared: &[Compared]) -> Exit {
+    let cells = ended.iter().map(|ended| ended.result.outcome);
+    Exit::of(cells.chain(compared.iter().map(|compared| compared.outcome)))
 }
 
 /// Prints the results, and writes them as JUnit where that is asked for.
@@ -150,6 +156,7 @@ pub(crate) fn tell(
     run: &str,
     ended: &[Ended],
     sweeps: &[Sweep],
+    compared: &[Compared],
     again: &dyn Fn(&Cell) -> String,
     logs: &dyn Fn(&Cell) -> String,
 ) -> Result<(), Failure> {
@@ -157,8 +164,13 @@ pub(crate) fn tell(
     let text = match output.format {
         Format::Json => {
             let results = ended.iter().map(|ended| ended.result.clone()).collect();
-            let document =
-                Document { schema: DOCUMENT_SCHEMA, run: run.to_owned(), cells: results };
+            let comparisons = compared.iter().map(|one| serde_json::to_value(&one.comparison));
+            let document = Document {
+                schema: DOCUMENT_SCHEMA,
+                run: run.to_owned(),
+                cells: results,
+                comparisons: comparisons.collect::<Result<_, _>>()?,
+            };
             serde_json::to_string_pretty(&document)? + "\n"
         }
         Format::Table => {
@@ -167,12 +179,18 @@ pub(crate) fn tell(
                 .map_or(80, |size| size.ws_col.max(60));
             let colour = terminal && std::env::var_os("NO_COLOR").is_none();
             let sweeps: String = sweeps.iter().map(report::sweep_lines).collect();
-            report::table(&cells, &Footing { width, colour, again, logs, sweeps: &sweeps })
+            let mut text =
+                report::table(&cells, &Footing { width, colour, again, logs, sweeps: &sweeps });
+            for one in compared {
+                text += &report::comparison_table(&one.comparison, width, colour);
+            }
+            text
         }
     };
     print(&text)?;
     if let Some(path) = &output.junit {
-        let xml = report::junit(&cells)?;
+        let comparisons = compared.iter().map(|one| &one.comparison);
+        let xml = report::junit(&cells, comparisons)?;
         std::fs::write(path, xml).with_context(|| format!("can't write {}", path.display()))?;
     }
     Ok(())
@@ -237,16 +255,16 @@ pub(crate) fn meta(selected: &Selected, command: Vec<String>) -> RunMeta {
     }
 }
 
+/// A case as its user names it: a built-in one has no file.
+fn case_word(file: &str) -> &str {
+    let built_in = |name: &&str| dmarig_testcases::case(name).is_some();
+    file.strip_suffix(".yaml").filter(built_in).unwrap_or(file)
+}
+
 /// The command that runs one cell again as it was run.
 fn again(selection: &Selection, selected: &Selected, cell: &Cell) -> String {
     let mut words = vec!["dmarig".to_owned(), "run".into()];
-    let file = &selected.case(cell).file;
-    words.push(
-        file.strip_suffix(".yaml")
-            .filter(|name| dmarig_testcases::case(name).is_some())
-            .unwrap_or(file)
-            .to_owned(),
-    );
+    words.push(case_word(&selected.case(cell).file).to_owned());
     let mut option = |name: &str, value: &str| words.extend([name.to_owned(), value.to_owned()]);
     option("--cell", &cell.id);
     if !selection.kernels.is_empty() || selection.reference.is_some() {

@@ -230,8 +230,8 @@ fn series(
         p: found.p,
     });
     let better = match row.key.better() {
-        Some(dmarig_stats::paired::Better::Lower) => Better::Lower,
-        Some(dmarig_stats::paired::Better::Higher) => Better::Higher,
+        Some(dmarig_model::limit::Better::Lower) => Better::Lower,
+        Some(dmarig_model::limit::Better::Higher) => Better::Higher,
         None => Better::Unknown,
     };
     Ok(Series {

@@ -5,7 +5,7 @@ use dmarig_model::{
     axes::{Accelerator, Axes, Device},
     case::Case,
     kernel::Kernel,
-    nested::{OUTER_DEVICE, OUTER_KERNEL, OUTER_MODULES, inner, outer, patience},
+    nested::{OUTER_DEVICE, OUTER_KERNEL, inner, outer, patience},
     observation::{PlannedWindow, WindowKind},
     plan::LaunchPlan,
     windows,
@@ -106,7 +106,7 @@ impl Preparer<'_> {
         files: &[AddedFile],
     ) -> Result<dmarig_images::Initramfs, String> {
         let mut wanted: Vec<&str> = kernel.modules(device);
-        wanted.extend(OUTER_MODULES);
+        wanted.extend(kernel.vfio_modules());
         let modules = self.modules(&kernel.name, &wanted, true)?;
         self.pack_with(&modules, files)
     }

@@ -2,14 +2,19 @@
 
 use std::time::Duration;
 
+use dmarig_history::{Compared, Comparison};
 use dmarig_model::{document::CellResult, matrix::Cell, observation::Outcome};
+use dmarig_stats::paired::Judgement;
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 /// The cells as a report: a suite a case.
 ///
 /// # Errors
 /// Where the XML can't be written, which is a mistake of this program.
-pub(crate) fn junit(cells: &[(&Cell, &CellResult)]) -> Result<String, quick_junit::SerializeError> {
+pub(crate) fn junit<'a>(
+    cells: &[(&Cell, &CellResult)],
+    comparisons: impl IntoIterator<Item = &'a Comparison>,
+) -> Result<String, quick_junit::SerializeError> {
     let mut report = Report::new("dmarig");
     let mut suites: Vec<TestSuite> = Vec::new();
     for (cell, result) in cells {
@@ -25,8 +30,43 @@ pub(crate) fn junit(cells: &[(&Cell, &CellResult)]) -> Result<String, quick_juni
             }
         }
     }
+    suites.extend(comparisons.into_iter().map(comparison_suite));
     report.add_test_suites(suites);
     report.to_string()
+}
+
+/// A comparison: a test case for each metric that has a limit. One that could not be told is skipped.
+fn comparison_suite(comparison: &Comparison) -> TestSuite {
+    let Comparison { candidate, baseline, cells, .. } = comparison;
+    let mut suite = TestSuite::new(format!("{candidate} against {baseline}"));
+    for cell in cells {
+        for metric in &cell.metrics {
+            let Compared::Paired(found) = &metric.result else { continue };
+            let Some(limit) = found.metric.limit else { continue };
+            let worse = found.estimate.map_or_else(String::new, |estimate| {
+                format!("estimated {:+.1} %", (estimate.ratio - 1.0) * 100.0)
+            });
+            let said = |mut status: TestCaseStatus, what: &str| {
+                let pairs = metric.candidate.len();
+                let message = format!("{what} after {pairs} pairs: {worse}, limit {limit} % worse");
+                status.set_message(message);
+                status
+            };
+            let status = match found.judgement {
+                Some(Judgement::Pass) => TestCaseStatus::success(),
+                Some(Judgement::Fail) => {
+                    said(TestCaseStatus::non_success(NonSuccessKind::Failure), "worse")
+                }
+                Some(Judgement::Inconclusive) | None => {
+                    said(TestCaseStatus::skipped(), "inconclusive")
+                }
+            };
+            let mut case = TestCase::new(format!("{} {}", cell.label, metric.name), status);
+            case.set_classname(suite.name.as_str().to_owned());
+            suite.add_test_case(case);
+        }
+    }
+    suite
 }
 
 fn test_case(cell: &Cell, result: &CellResult) -> TestCase {

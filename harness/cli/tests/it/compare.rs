@@ -4,8 +4,8 @@ use dmarig_history::{Compared, Comparison};
 use dmarig_stats::paired::Judgement;
 
 use crate::{
-    fake_qemu::Script,
-    place::{CASE, Place},
+    fake_qemu::{SLOW_KERNEL, Script},
+    place::{CASE, Ended, Place},
 };
 
 /// Words that compare two QEMUs by the time of a workload.
@@ -55,6 +55,49 @@ pub(crate) fn two_qemus_are_run_in_turn_and_judged() {
         assert_eq!(read("cells.jsonl").lines().count(), 18);
         assert_eq!(comparison(&read("comparison.json")).cells.len(), 1);
     }
+}
+
+pub(crate) fn a_run_is_judged_beside_its_baseline() {
+    let place = Place::new();
+    let unlimited = place.file("unlimited.yaml", CASE);
+    let limits = "limits:\n  - {metric: elapsed, percent: 5}\n";
+    let case = place.file("case.yaml", format!("{CASE}{limits}"));
+    let (good, slow) = (place.kernel(), place.kernel_without(SLOW_KERNEL, &[]));
+    let qemu = place.qemu(Script::Passes);
+    let run = |case: &str, kernel: &str, baseline: &str, more: &[&str]| {
+        let mut words = vec!["run", case, "--qemu", &qemu, "-k", kernel, "--baseline", baseline];
+        words.extend(more);
+        place.run(&words)
+    };
+    let check = |ended: Ended, code, judgement| {
+        ended.exits(code);
+        let document = ended.document();
+        // By itself each cell passes.
+        assert_eq!(document["cells"][0]["outcome"], "passed");
+        let [found] = document["comparisons"].as_array().unwrap().as_slice() else { panic!() };
+        let found: Comparison = serde_json::from_value(found.clone()).unwrap();
+        assert_eq!(found.judgement(), Some(judgement), "{found:?}");
+    };
+    let json = ["--format", "json"];
+    let junit = place.path("junit.xml").display().to_string();
+    let both = ["--format", "json", "--junit", &junit];
+    check(run(&case, &slow, &good, &both), 1, Judgement::Fail);
+    let report = std::fs::read_to_string(&junit).unwrap();
+    assert!(report.contains("worse after 8 pairs: estimated +20.0 %, limit 5 % worse"), "{report}");
+    check(run(&case, &good, &slow, &json), 0, Judgement::Pass);
+    // Instead of the case's own.
+    let wide = ["--limit", "elapsed=50", "--format", "json"];
+    check(run(&case, &slow, &good, &wide), 0, Judgement::Pass);
+    let table = run(&case, &slow, &good, &[]);
+    table.exits(1);
+    assert!(table.stdout.contains("+20.0 %"), "{table:?}");
+
+    let nothing = run(&unlimited, &slow, &good, &[]);
+    nothing.exits(2);
+    assert!(nothing.stderr.contains("give --limit"), "{nothing:?}");
+    let itself = run(&case, &good, &good, &[]);
+    itself.exits(2);
+    assert!(itself.stderr.contains("with itself"), "{itself:?}");
 }
 
 pub(crate) fn a_side_that_comes_to_nothing_stops_it() {

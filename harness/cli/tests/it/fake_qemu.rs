@@ -22,6 +22,9 @@ pub(crate) const TRACE_FLOOD: u64 = 300_000;
 /// How often [`Script::FloodsConsole`] prints its line.
 pub(crate) const CONSOLE_FLOOD: usize = 300_000;
 
+/// Directory of a kernel with which each script's workload takes a fifth more time.
+pub(crate) const SLOW_KERNEL: &str = "slow";
+
 /// What it says of a device's server that is gone.
 pub(crate) const DEVICE_TROUBLE: &str = "qemu-system-x86_64: server closed socket";
 

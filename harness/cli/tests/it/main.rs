@@ -63,6 +63,7 @@ fn main() -> ExitCode {
             words_that_are_wrong_are_refused;
         compare:
             two_qemus_are_run_in_turn_and_judged,
+            a_run_is_judged_beside_its_baseline,
             a_side_that_comes_to_nothing_stops_it,
             recorded_runs_are_compared_and_not_judged,
             what_can_not_be_compared_is_told;

@@ -159,13 +159,3 @@ fn a_comparison_is_read_back() {
     assert_eq!(metric(&read), metric(&found));
     assert_eq!((read.notes, read.pairing), (found.notes, found.pairing));
 }
-
-#[test]
-fn what_is_better_is_known_by_name_or_unit() {
-    assert_eq!(better("throughput", "bytes/s"), Some(Better::Higher));
-    assert_eq!(better("latency-p99", "ns"), Some(Better::Lower));
-    assert_eq!(better("psi-per-unmap", "1"), Some(Better::Lower));
-    assert_eq!(better("my-rate", "frames/s"), Some(Better::Higher));
-    assert_eq!(better("my-time", "ms"), Some(Better::Lower));
-    assert_eq!(better("my-score", "points"), None);
-}

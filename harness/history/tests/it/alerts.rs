@@ -76,6 +76,23 @@ fn what_goes_back_is_fixed_by_itself() {
 }
 
 #[test]
+fn any_change_of_a_count_is_news_until_it_goes_back() {
+    let place = tempfile::tempdir().unwrap();
+    let values = [vec![1.0; 20], vec![0.0; 12], vec![1.0; 12]].concat();
+    let mut runs = nights(0, &values);
+    runs.iter_mut().for_each(|run| run.points[0].series = key("psi-per-unmap", "1", "mine"));
+    let mut history = history(place.path(), &runs[..30]);
+    assert!(only(history.alerts().unwrap()).is_new());
+    history.put(&runs).unwrap();
+    let alert = only(history.alerts().unwrap());
+    assert_eq!(
+        (alert.first_bad.run, alert.until.unwrap().run),
+        (runs[20].id.clone(), runs[32].id.clone())
+    );
+    assert_eq!(alert.state, AlertState::Fixed);
+}
+
+#[test]
 fn what_was_said_outlives_the_database_and_moving_edges() {
     let place = tempfile::tempdir().unwrap();
     // The first of the new nights are no worse than the noise was, so the edge moves with what comes.

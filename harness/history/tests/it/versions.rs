@@ -74,3 +74,25 @@ fn a_newer_one_and_a_strangers_are_refused_and_left_as_they_are() {
     let error = History::open(&text).unwrap_err().to_string();
     assert!(error.contains("move it away"), "{error}");
 }
+
+#[test]
+fn many_that_make_or_migrate_it_at_once_all_succeed() {
+    let place = tempfile::tempdir().unwrap();
+    for turn in 0..8 {
+        let file = place.path().join(format!("history{turn}.sqlite"));
+        if turn % 2 == 1 {
+            Connection::open(&file).unwrap().execute_batch(VERSION_1).unwrap();
+        }
+        let start = std::sync::Barrier::new(6);
+        std::thread::scope(|scope| {
+            for day in 0..6 {
+                let (start, file) = (&start, &file);
+                scope.spawn(move || {
+                    start.wait();
+                    History::create(file).unwrap().put([&run(day, 1.0)]).unwrap();
+                });
+            }
+        });
+        assert_eq!(History::open(&file).unwrap().runs(None).unwrap().len(), 6 + turn % 2);
+    }
+}

@@ -4,7 +4,7 @@ use super::{CaseFile, WorkloadFile, never_holds};
 use crate::{
     axes::{Axes, Axis, Device},
     conditions::AxisSets,
-    expect::{Rule, metric_names, unit_of},
+    expect::{Rule, TIMES, metric_names, unit_of},
     probe::{Knobs, MAX_ENTRIES, MAX_QUEUES},
     sweep::{METRICS, MIN_POINTS},
     text::{nearest, shown},
@@ -62,6 +62,9 @@ pub(super) fn check(file: &CaseFile, unread: &[Mistake], into: &mut Vec<Mistake>
     }
     if whole("probe") {
         probe(&file.probe, &mut at.key("probe"));
+    }
+    if whole("limits") {
+        limits(file, &mut at.key("limits"));
     }
     if whole("axes") {
         axes(&file.axes, &mut at.key("axes"));
@@ -243,21 +246,44 @@ fn ranges(rule: &Rule, at: &mut At<'_>) {
     }
 }
 
-fn metrics(file: &CaseFile, rule: &Rule, at: &mut At<'_>) {
-    let unknown = |name: &str| {
-        // A program brings its own.
-        if file.workload.exec.is_some() || metric_names().any(|known| known == name) {
-            return None;
+/// What is wrong with a metric's name, of those that there may be.
+fn unknown<'a, I: Iterator<Item = &'a str>>(
+    file: &CaseFile,
+    name: &str,
+    known: impl Fn() -> I,
+) -> Option<String> {
+    // A program brings its own.
+    if file.workload.exec.is_some() || known().any(|known| known == name) {
+        return None;
+    }
+    let all = known().collect::<Vec<_>>().join(", ");
+    Some(match nearest(name, known()) {
+        Some(near) => {
+            format!("unknown metric `{}`; did you mean `{near}`? (there are {all})", shown(name))
         }
-        let all = metric_names().collect::<Vec<_>>().join(", ");
-        Some(match nearest(name, metric_names()) {
-            Some(near) => format!(
-                "unknown metric `{}`; did you mean `{near}`? (there are {all})",
-                shown(name)
-            ),
-            None => format!("unknown metric `{}`; there are {all}", shown(name)),
-        })
-    };
+        None => format!("unknown metric `{}`; there are {all}", shown(name)),
+    })
+}
+
+fn limits(file: &CaseFile, at: &mut At<'_>) {
+    if file.workload.idle.is_some() && !file.limits.is_empty() {
+        at.wrong("the workload does nothing that could be timed");
+    }
+    let times = || TIMES.iter().map(|(name, _)| *name);
+    for (index, limit) in file.limits.iter().enumerate() {
+        let mut at = at.index(index);
+        if file.limits[..index].iter().any(|other| other.metric == limit.metric) {
+            at.key("metric").wrong(format!("`{}` stands before it", shown(&limit.metric)));
+        } else if let Some(what) = unknown(file, &limit.metric, times) {
+            at.key("metric").wrong(what);
+        } else if let Some(what) = limit.mistake() {
+            at.wrong(what);
+        }
+    }
+}
+
+fn metrics(file: &CaseFile, rule: &Rule, at: &mut At<'_>) {
+    let unknown = |name: &str| unknown(file, name, metric_names);
     for (index, bound) in rule.bounds.iter().enumerate() {
         let mut at = at.key("bounds");
         let mut at = at.index(index);

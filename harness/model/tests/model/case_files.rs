@@ -102,7 +102,7 @@ fn unknown_keys_are_named_with_the_right_ones() {
     check_line(
         "case: sound\n",
         "case: sound\nbananas: 1\n",
-        "a.yaml:2:1: bananas: unknown key `bananas`; there are case, description, axes, exclude, workload, windows, quiet, time-limits, probe, standard, expect, allow",
+        "a.yaml:2:1: bananas: unknown key `bananas`; there are case, description, axes, exclude, workload, windows, quiet, time-limits, probe, standard, expect, limits, allow",
     );
 }
 
@@ -162,6 +162,36 @@ fn unknown_axis_values_are_named_with_the_right_ones() {
         "  policy",
         "  aw-bits: 40\n  policy",
         "a.yaml:4:12: axes.aw-bits: `40` is no value of aw-bits: it takes 39, 48, 57, default",
+    );
+}
+
+#[test]
+fn limits_are_of_what_is_timed() {
+    let with = |limits: &str, expected: &str| {
+        let text = format!("case: sound\nlimits: [{limits}]\n");
+        check_line("case: sound\n", &text, &format!("a.yaml:2:{expected}"));
+    };
+    with(
+        "{metric: elapsed, percent: 0}",
+        "10: limits[0]: `elapsed` can't be limited to 0 % worse: it must be above 0, and below 100 where higher is better",
+    );
+    with(
+        "{metric: iops, better: lower, percent: 5}",
+        "10: limits[0]: of `iops` the higher value is the better one",
+    );
+    let times = "throughput, iops, elapsed, latency-mean, latency-p50, latency-p90, latency-p99, latency-p999, latency-max, stale-p50, stale-p99, stale-max";
+    with(
+        "{metric: psi, percent: 5}",
+        &format!("11: limits[0].metric: unknown metric `psi`; there are {times}"),
+    );
+    with(
+        "{metric: elapsed, percent: 5}, {metric: elapsed, percent: 6}",
+        "42: limits[1].metric: `elapsed` stands before it",
+    );
+    check_line(
+        "workload:\n  block: {ops: 400}",
+        "limits: [{metric: elapsed, percent: 5}]\nworkload:\n  idle: {}",
+        "a.yaml:5:1: limits: the workload does nothing that could be timed",
     );
 }
 
@@ -394,7 +424,7 @@ fn bombs_are_refused() {
     check(laughs, &["a.yaml:1:7: a: an anchor (`&...`): write the value out where it is used"]);
     check("case: *x\n", &["a.yaml:1:7: not YAML: while parsing node, found unknown anchor"]);
     check("case: !!str a\n", &["a.yaml:1:13: case: a tag (`!...`): write plain values"]);
-    let unknown = "a.yaml:1:1: <<: unknown key `<<`; there are case, description, axes, exclude, workload, windows, quiet, time-limits, probe, standard, expect, allow";
+    let unknown = "a.yaml:1:1: <<: unknown key `<<`; there are case, description, axes, exclude, workload, windows, quiet, time-limits, probe, standard, expect, limits, allow";
     check("<<: {case: a}\n", &[unknown, "a.yaml:1:1: `case` is missing"]);
 
     let deep = format!("case: {}{}\n", "[".repeat(200), "]".repeat(200));

@@ -9,8 +9,8 @@ use std::{
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
         mpsc::{self, SyncSender},
     },
-    thread::Thread,
-    time::Duration,
+    thread::{self, Thread},
+    time::{Duration, Instant},
 };
 
 use dmarig_model::probe::{Attack, AttackOutcome};
@@ -84,6 +84,8 @@ pub struct Registers {
     events: Mutex<Option<Vec<Event>>>,
     waiting: AtomicBool,
     worker: OnceLock<Thread>,
+    /// Whether it was woken.
+    woken: AtomicBool,
 }
 
 impl Registers {
@@ -104,6 +106,7 @@ impl Registers {
             events: Mutex::new(Some(Vec::new())),
             waiting: AtomicBool::new(false),
             worker: OnceLock::new(),
+            woken: AtomicBool::new(false),
         }
     }
 
@@ -212,8 +215,27 @@ impl Registers {
 
     /// Has the controller's thread look what there is to do.
     pub(super) fn wake(&self) {
+        self.woken.store(true, Ordering::SeqCst);
         if let Some(worker) = self.worker.get() {
             worker.unpark();
+        }
+    }
+
+    /// Forgets that the controller's thread was woken: it is about to look at everything.
+    pub(super) fn is_awake(&self) {
+        self.woken.store(false, Ordering::SeqCst);
+    }
+
+    /// Puts the controller's thread to sleep, until `until` at the latest; not where it was woken since
+    /// [`Registers::is_awake`]. A thread's own token does not tell that: whatever else it waits for, a
+    /// channel say, parks it too and takes the token.
+    pub(super) fn rest(&self, until: Option<Instant>) {
+        if self.woken.load(Ordering::SeqCst) {
+            return;
+        }
+        match until {
+            None => thread::park(),
+            Some(until) => thread::park_timeout(until.saturating_duration_since(Instant::now())),
         }
     }
 
@@ -279,4 +301,22 @@ fn capabilities(entries: u16) -> u64 {
     let entries = u64::from(entries.saturating_sub(1));
     // Queues are contiguous; 20 s for a change of CC; NVM commands; pages of 4 KiB alone.
     entries | 1 << 16 | 40 << 24 | 1 << 37
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_woken_does_not_sleep_though_something_else_took_the_token() {
+        let registers = Registers::new(1, 16);
+        registers.worked_by(thread::current());
+        registers.is_awake();
+        registers.wake();
+        thread::park();
+        // Forever, if that was lost.
+        registers.rest(None);
+        registers.is_awake();
+        registers.rest(Some(Instant::now()));
+    }
 }

@@ -2,7 +2,6 @@
 
 use std::{
     sync::{Arc, Mutex},
-    thread,
     time::Instant,
 };
 
@@ -38,6 +37,7 @@ pub fn work(engine: &Engine, shared: &Shared) {
     let Shared { registers, memory, client, .. } = shared;
     let mut attacks = Attacks::new(Arc::clone(memory), Arc::clone(client));
     loop {
+        registers.is_awake();
         let mut controller = engine.lock();
         for event in registers.take_events() {
             if let Event::Stop = event {
@@ -54,20 +54,7 @@ pub fn work(engine: &Engine, shared: &Shared) {
         engine.note(&controller);
         drop(controller);
         if !more {
-            rest(next);
-        }
-    }
-}
-
-/// Waits until there is something to do.
-fn rest(until: Option<Instant>) {
-    match until {
-        None => thread::park(),
-        Some(until) => {
-            let left = until.saturating_duration_since(Instant::now());
-            if !left.is_zero() {
-                thread::park_timeout(left);
-            }
+            registers.rest(next);
         }
     }
 }

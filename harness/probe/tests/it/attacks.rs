@@ -1,12 +1,17 @@
 //! DMA that must fault, with a client that lets it through or not.
 
+use std::os::fd::AsFd;
+
 use dmarig_model::probe::{Attack, AttackOutcome, Reply, Request, Settings};
 use dmarig_probe::protocol::command;
 
 use crate::{
-    client::Client,
-    driver::{Command, Driver, PAGE, settings},
+    client::{Client, map_body, u32s},
+    driver::{Command, Driver, OK, PAGE, settings},
 };
+
+/// Flag of a message whose sender waits for no reply.
+const NO_REPLY: u32 = 0x10;
 
 /// Attacks, with the client's answer to what it is asked: an errno, or 0 to let it through.
 fn attack(driver: &mut Driver, kind: Attack, error: u32) -> AttackOutcome {
@@ -50,6 +55,28 @@ fn each_attack_is_tried_both_ways() {
             .collect();
     assert_eq!((iovas[1], iovas[3]), (read_only.iova, gone.iova));
     assert_eq!(iovas[2] % PAGE, PAGE - 4);
+    driver.client.quit();
+}
+
+#[test]
+fn a_doorbell_during_an_attack_is_heard() {
+    let mut driver = Driver::new(settings());
+    let data = driver.pages(1);
+    driver.client.ask_first(&Request::Attack { kind: Attack::ReadOnly });
+    // The probe looks for one again and again, and finds it with no command under way.
+    let read_only = driver.reserve(1);
+    let ram = driver.client.ram.try_clone().unwrap();
+    let body = map_body(read_only.iova, PAGE, read_only.offset, 1);
+    driver.client.post(command::DMA_MAP, &body, NO_REPLY, &[ram.as_fd()]);
+    let asked = driver.client.receive();
+    driver.submit(1, Command::io(2, 1, 0, 1, [data.iova, 0]));
+    // Has the probe see the doorbell first.
+    driver.client.post(command::DEVICE_INFO, &u32s(&[16, 0, 0, 0]), 0, &[]);
+    driver.client.receive();
+    assert_eq!(asked.command, command::DMA_WRITE);
+    driver.client.reply(&asked, 14, &[]);
+    assert_eq!(driver.wait(1).status, OK);
+    assert!(matches!(driver.client.answer(), Reply::Attacked { .. }));
     driver.client.quit();
 }
 

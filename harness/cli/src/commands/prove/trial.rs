@@ -10,13 +10,8 @@ use dmarig_rig::guest::Stage;
 use tokio::sync::watch;
 
 use crate::{
-    cases::select,
-    commands::run,
-    exit::Failure,
-    options::Selection,
-    prepare::Preparer,
-    report::Events,
-    scheduler::{self, Ended, compare},
+    cases::select, commands::run, exit::Failure, options::Selection, report::Events,
+    scheduler::Ended, work::Work,
 };
 
 /// A kernel that is tried.
@@ -203,20 +198,17 @@ pub(crate) async fn run(
     let mut meta = run::meta(&selected, words.to_vec());
     let mut recorder = Recorder::create(runs, &mut meta)?;
     let say = |text: &str| tracing::info!("{text}");
-    let mut preparer = Preparer::new(cache, selection, None, interrupted.clone(), &say);
-    let mut prepared = Vec::new();
-    let mut stopped = interrupted.clone();
-    for cell in &selected.cells {
-        tokio::select! {
-            ready = preparer.prepare(selected.case(cell), cell) => prepared.push(ready),
-            Ok(_) = stopped.wait_for(|stopped| *stopped) => break,
-        }
-    }
-    let largest = selected.cells.iter().map(|cell| cell.axes.memory_mib).max().unwrap_or(0);
-    let jobs = scheduler::jobs(jobs.map(usize::from), largest);
-    let mut cells =
-        scheduler::run(&selected, prepared, jobs, &mut recorder, &interrupted, &Silence).await;
-    compare(&selected.cases, &mut cells);
+    let work = Work {
+        cache,
+        selection,
+        selected: &selected,
+        device: None,
+        jobs: jobs.map(usize::from),
+        interrupted: &interrupted,
+        events: &Silence,
+        say: &say,
+    };
+    let cells = work.run(&mut recorder).await.ended;
     let stopped = *interrupted.borrow();
     Ok(Seen { cells, stopped })
 }

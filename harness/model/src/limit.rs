@@ -1,0 +1,127 @@
+//! How much worse than a baseline's a metric may be.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::expect::unit_of;
+
+/// Which of two values is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Better {
+    /// The lower one, as of a time.
+    Lower,
+    /// The higher one, as of a rate.
+    Higher,
+}
+
+/// How much worse than the baseline's a metric may be, where a run has a baseline.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Limit {
+    /// The metric's name.
+    pub metric: String,
+    /// Which of two of its values is better; to be said of a program's metrics whose unit does not tell.
+    #[serde(default)]
+    pub better: Option<Better>,
+    /// Most percent by which it may be worse: above 0, and below 100 where higher is better.
+    pub percent: f64,
+}
+
+impl Better {
+    /// Which of two values of a metric is better; `None` of a program's, unless its unit tells.
+    #[must_use]
+    pub fn of(name: &str, unit: &str) -> Option<Self> {
+        match name {
+            "throughput" | "iops" => Some(Self::Higher),
+            _ if unit_of(name).is_some() => Some(Self::Lower),
+            _ if unit.ends_with("/s") => Some(Self::Higher),
+            _ if matches!(unit, "s" | "ms" | "us" | "ns") => Some(Self::Lower),
+            _ => None,
+        }
+    }
+}
+
+impl Limit {
+    /// Reads `METRIC=PERCENT` or `METRIC:lower=PERCENT` or `METRIC:higher=PERCENT`.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (name, percent) =
+            text.rsplit_once('=').ok_or("write METRIC=PERCENT, as in elapsed=5")?;
+        let percent = percent.trim().trim_end_matches('%').trim_end();
+        let percent: f64 = percent.parse().map_err(|_| format!("`{percent}` is no number"))?;
+        let (metric, better) = match name.rsplit_once(':') {
+            Some((metric, "lower")) => (metric, Some(Better::Lower)),
+            Some((metric, "higher")) => (metric, Some(Better::Higher)),
+            _ => (name, None),
+        };
+        let limit = Self { metric: metric.trim().to_owned(), better, percent };
+        limit.mistake().map_or(Ok(limit), Err)
+    }
+
+    /// What is wrong with it, if anything.
+    #[must_use]
+    pub fn mistake(&self) -> Option<String> {
+        let Self { metric, better, percent } = self;
+        let known = Better::of(metric, "");
+        if better.is_some() && known.is_some() && *better != known {
+            let word = if known == Some(Better::Lower) { "lower" } else { "higher" };
+            return Some(format!("of `{metric}` the {word} value is the better one"));
+        }
+        let most = match better.or(known) {
+            Some(Better::Higher) => 100.0,
+            _ => f64::INFINITY,
+        };
+        (!(*percent > 0.0 && *percent < most)).then(|| {
+            format!(
+                "`{metric}` can't be limited to {percent} % worse: it must be above 0, and below 100 where \
+                 higher is better"
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_better_is_known_by_name_or_unit() {
+        assert_eq!(Better::of("throughput", "bytes/s"), Some(Better::Higher));
+        assert_eq!(Better::of("latency-p99", "ns"), Some(Better::Lower));
+        assert_eq!(Better::of("psi-per-unmap", "1"), Some(Better::Lower));
+        assert_eq!(Better::of("my-rate", "frames/s"), Some(Better::Higher));
+        assert_eq!(Better::of("my-time", "ms"), Some(Better::Lower));
+        assert_eq!(Better::of("my-score", "points"), None);
+    }
+
+    #[test]
+    fn limits_are_read_with_their_direction() {
+        let limit = |text| {
+            let Limit { metric, better, percent } = Limit::parse(text).unwrap();
+            (metric, better, percent)
+        };
+        assert_eq!(limit("elapsed=5"), ("elapsed".into(), None, 5.0));
+        assert_eq!(limit("score:higher=2.5%"), ("score".into(), Some(Better::Higher), 2.5));
+        assert_eq!(limit("a:b=1"), ("a:b".into(), None, 1.0));
+        assert_eq!(limit("elapsed=250"), ("elapsed".into(), None, 250.0));
+    }
+
+    #[test]
+    fn what_can_not_be_judged_is_refused() {
+        for text in [
+            "elapsed",
+            "elapsed=much",
+            "elapsed=0",
+            "elapsed=-5",
+            "elapsed=NaN",
+            "elapsed=inf",
+            "throughput=100",
+            "elapsed:higher=5",
+        ] {
+            assert!(Limit::parse(text).is_err(), "{text}");
+        }
+    }
+}
