@@ -142,8 +142,8 @@ pub struct Series {
     pub better: Better,
     /// Its points, the oldest first.
     pub points: Vec<Point>,
-    /// Whether changes are looked for. They are not in times by themselves, since a machine's level
-    /// wanders and takes them with it.
+    /// Whether changes are looked for: in counts as they are, and in times only in relation to what ran
+    /// beside, since a machine's level wanders and takes them with it.
     pub searched: bool,
     /// Where it changed, the first first.
     pub changes: Vec<Change>,

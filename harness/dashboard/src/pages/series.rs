@@ -96,8 +96,8 @@ fn changes(of: &Dashboard, index: usize, times: &[i64]) -> Markup {
     let series = &of.site.series[index];
     if !series.searched && series.changes.is_empty() {
         return html! { h2 { "Changes" } p.quiet {
-        "They are not looked for here: a machine's level wanders from night to night, and takes times with it. "
-        "They are looked for in what was measured in relation to a reference kernel that ran beside." } };
+        "They are looked for in counts as they are, and in times in relation to a reference kernel that ran "
+        "beside: a machine's level wanders from night to night, and takes bare times with it." } };
     }
     if series.changes.is_empty() {
         return html! { h2 { "Changes" } p.quiet { "None was found." } };
