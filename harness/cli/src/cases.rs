@@ -97,6 +97,14 @@ fn overrides(selection: &Selection, case: &Case, cache: &Cache) -> Result<AxisSe
     };
     fill(Axis::Kernel, &selection.kernels, &cache.recipes().default_recipe().name)?;
     fill(Axis::Qemu, &selection.qemus, DEFAULT_QEMU)?;
+    if let Some(reference) = &selection.reference {
+        let kernels = if given.count(Axis::Kernel) > 0 { &given.kernel } else { &case.axes.kernel };
+        let mut names = kernels.0.clone();
+        if !names.contains(reference) {
+            names.push(reference.clone());
+        }
+        set(&mut given, Axis::Kernel, names);
+    }
     if selection.accelerator != Accelerator::Auto {
         given.accelerator = OneOrMany(vec![selection.accelerator]);
     }

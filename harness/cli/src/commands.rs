@@ -1,5 +1,6 @@
 //! The commands.
 
+mod alerts;
 mod analyze;
 mod bisect;
 pub(crate) mod bisect_step;
@@ -45,6 +46,8 @@ pub(crate) enum Command {
     Dashboard(#[command(flatten)] dashboard::Dashboard),
     /// Keep what came of runs, over months and machines: add, list, show, merge, export
     History(#[command(flatten)] history::HistoryCommand),
+    /// List what changed or failed in the history, and say what is thought of it
+    Alerts(#[command(flatten)] alerts::Alerts),
     /// Make up a year of nights, to look at: marked as made up wherever it is shown
     DemoHistory(#[command(flatten)] demo_history::DemoHistory),
     /// Say what a kernel log from anywhere, or that of a recorded run, tells of the IOMMU
@@ -78,6 +81,7 @@ pub(crate) fn dispatch(command: Command, words: Vec<String>) -> Result<Exit, Fai
         Command::Compare(compare) => compare.execute(words),
         Command::Dashboard(dashboard) => dashboard.execute(),
         Command::History(history) => history.execute(),
+        Command::Alerts(alerts) => alerts.execute(),
         Command::DemoHistory(demo) => demo.execute(),
         Command::Analyze(analyze) => analyze.execute(),
         Command::Bisect(bisect) => bisect.execute(words),

@@ -1,6 +1,8 @@
 //! The dashboard's other side: what its pages are made of comes from the history and from records, and
 //! where they go.
 
+mod alerts;
+mod comparison;
 mod details;
 mod gather;
 mod output;
@@ -8,7 +10,8 @@ mod serve;
 mod sweeps;
 
 pub(crate) use self::{
-    gather::{Sources, gather},
+    comparison::comparison_html,
+    gather::{Sources, add, gather},
     output::write,
     serve::{Address, serve},
 };

@@ -47,6 +47,7 @@ impl Default for Selection {
             cases: Vec::new(),
             cells: Vec::new(),
             kernels: Vec::new(),
+            reference: None,
             modules: None,
             qemus: Vec::new(),
             accelerator: Accelerator::Auto,
@@ -76,6 +77,10 @@ pub(crate) struct Selection {
     /// (may be repeated) [default: debian-6.1]
     #[arg(long = "kernel", short = 'k', value_name = "NAME|PATH")]
     pub(crate) kernels: Vec<String>,
+    /// Kernel that is run besides, and to which the history sets the others in relation: a machine that
+    /// drifts from night to night then does not show in the numbers
+    #[arg(long, value_name = "NAME|PATH")]
+    pub(crate) reference: Option<String>,
     /// The kernel's modules, where they are not beside it
     #[arg(long, value_name = "DIR")]
     pub(crate) modules: Option<PathBuf>,
@@ -111,16 +116,4 @@ pub(crate) struct Selection {
     /// Stretch every deadline by this factor
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
     pub(crate) patience: f64,
-}
-
-impl Selection {
-    /// Has another kernel run besides those that are selected; of none, beside the default one.
-    pub(crate) fn run_besides(&mut self, kernel: &str, default: &str) {
-        if self.kernels.is_empty() {
-            self.kernels.push(default.to_owned());
-        }
-        if self.kernels.iter().all(|known| known != kernel) {
-            self.kernels.push(kernel.to_owned());
-        }
-    }
 }

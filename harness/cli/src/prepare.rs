@@ -14,7 +14,7 @@ use dmarig_model::{
     axes::{Accelerator, Axes, DEFAULT_QEMU, Device, Passthrough},
     case::Case,
     judge::attacks_of,
-    kernel::{Boot, Kernel, OPTIONS, Setting},
+    kernel::{Boot, Kernel, KernelBuild, OPTIONS, Setting},
     matrix::Cell,
     observation::{PlannedWindow, Setup},
     plan::{LaunchPlan, Parts},
@@ -274,7 +274,10 @@ impl<'a> Preparer<'a> {
             let found = self
                 .cache
                 .resolve(name, modules)
-                .map(|image| Found { kernel: facts(name, &image, self.stock_boot()), image })
+                .map(|image| {
+                    let kernel = facts(name, &image, self.stock_boot());
+                    Found { kernel: Kernel { build: self.build(name, &image), ..kernel }, image }
+                })
                 .map_err(|error| error.to_string());
             if let Ok(found) = &found {
                 for note in &found.image.notes {
@@ -284,6 +287,14 @@ impl<'a> Preparer<'a> {
             self.kernels.insert(name.to_owned(), found);
         }
         self.kernels[name].as_ref().map_err(Clone::clone)
+    }
+
+    /// What a kernel was built from, as far as the cache knows it.
+    fn build(&self, name: &str, image: &KernelImage) -> KernelBuild {
+        let built = self.cache.built_named(name).ok().flatten();
+        let about = built.map(|built| built.about).unwrap_or_default();
+        let config = image.config_file.as_deref().and_then(inspect::sha256);
+        KernelBuild::new(&about, &config.unwrap_or_default())
     }
 
     fn stock_boot(&self) -> bool {
@@ -474,6 +485,7 @@ fn facts(name: &str, image: &KernelImage, stock_boot: bool) -> Kernel {
             .iter()
             .map(|package| format!("{} {} {}", package.name, package.version, package.sha256))
             .collect(),
+        build: KernelBuild::default(),
     }
 }
 
@@ -500,6 +512,7 @@ fn setup(
         kernel_image: kernel.image.clone(),
         kernel_sha256: kernel.sha256.clone(),
         packages: kernel.packages.clone(),
+        build: kernel.build.clone(),
         initramfs_sha256: packed.sha256.clone(),
         modules: packed.modules.clone(),
     }

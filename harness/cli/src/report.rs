@@ -12,9 +12,11 @@ use dmarig_history::CellRecord;
 use dmarig_model::{matrix::Cell, text::shown};
 use dmarig_rig::guest::Stage;
 
+pub(crate) use dmarig_dashboard::quantity;
+
 pub(crate) use self::{
     analysis::analysis,
-    comparison::{comparison_markdown, comparison_table, quantity},
+    comparison::{comparison_heading, comparison_markdown, comparison_notes, comparison_table},
     junit::junit,
     live::{Lines, Live},
     sweep::{sweep_lines, sweep_picture},

@@ -56,6 +56,8 @@
         row.hidden = !words.every((word) => texts[at].includes(word));
         shown += row.hidden ? 0 : 1;
       });
+      // What fits is seen, wherever it is put away.
+      if (words.length) for (const row of rows) if (!row.hidden && row.closest("details")) row.closest("details").open = true;
       told.textContent = words.length ? `${shown} of ${rows.length}` : "";
     };
     field.hidden = rows.length < 8;
@@ -215,9 +217,10 @@
       this.cross.hidden = this.tip.hidden = false;
       this.cross.style.left = `${share * 100}%`;
       this.cross.style.setProperty("--at", `${height * 100}%`);
-      const [run, told, samples, kernel] = [...point.row.cells].map((cell) => cell.textContent);
-      this.tip.replaceChildren(make("b", { textContent: told }), make("span", { textContent: `run of ${run}` }),
-        make("span", { textContent: kernel }), make("span", { textContent: samples === "1" ? "1 sample" : `median of ${samples} samples` }));
+      const [run, told] = [...point.row.cells].map((cell) => cell.textContent);
+      const samples = point.row.querySelector(".samples"), kernel = point.row.querySelector("code").textContent;
+      this.tip.replaceChildren(make("b", { textContent: told }), make("span", { textContent: `run of ${run}` }), make("span", { textContent: kernel }));
+      if (samples) this.tip.append(make("span", { textContent: samples.textContent === "1" ? "1 sample" : `median of ${samples.textContent} samples` }));
       const right = share > .5;
       this.tip.style.left = right ? "" : `calc(${share * 100}% + 14px)`;
       this.tip.style.right = right ? `calc(${(1 - share) * 100}% + 14px)` : "";
@@ -259,7 +262,9 @@
         mark.hidden = share < 0 || share > 1;
         mark.style.left = `${share * 100}%`;
       }
-      if (this.at !== null) this.show(this.at);
+      // What is named stays named as long as it can be seen.
+      if (this.at !== null && (this.points[this.at].t < from || this.points[this.at].t > to)) this.leave();
+      else if (this.at !== null) this.show(this.at);
     }
     times() {
       const { from, to } = this.view;
@@ -309,7 +314,7 @@
     if (sort !== undefined) td.dataset.v = sort;
     return td;
   };
-  const signs = { passed: ["✓", "passed"], failed: ["✗", "failed"], skipped: ["–", "skipped"], "timed out": ["⧖", "timedout"], errored: ["!", "errored"] };
+  const signs = { passed: ["✓", "passed"], failed: ["✗", "failed"], skipped: ["–", "skipped"], "timed out": ["…", "timedout"], errored: ["!", "errored"] };
   const verdict = (word) => {
     if (!word) return make("span", { className: "muted", textContent: "not there" });
     const [symbol, name] = signs[word] || ["?", "skipped"];

@@ -220,7 +220,7 @@ pub(crate) fn strip(shares: &[Option<f64>]) -> Markup {
             }
         }
     }
-    html! { svg.strip width=(shares.len() * 5) height="20" aria-hidden="true" {
+    html! { svg.strip width=(shares.len() * 5) height="20" viewBox={ "0 0 " (shares.len() * 5) " 20" } preserveAspectRatio="none" aria-hidden="true" {
         path.fine d=(fine) {}
         path.bad d=(bad) {}
     } }

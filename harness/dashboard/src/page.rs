@@ -114,7 +114,7 @@ pub(crate) const fn symbol(outcome: Outcome) -> &'static str {
         Outcome::Passed => "\u{2713}",
         Outcome::Failed => "\u{2717}",
         Outcome::Skipped => "\u{2013}",
-        Outcome::TimedOut => "\u{29d6}",
+        Outcome::TimedOut => "\u{2026}",
         Outcome::Errored => "!",
     }
 }
@@ -145,7 +145,7 @@ pub(crate) fn alert_state(state: AlertState) -> Markup {
         AlertState::New => ("new", "\u{25cf}"),
         AlertState::Confirmed => ("failed", "\u{2717}"),
         AlertState::Invalid => ("skipped", "\u{2013}"),
-        AlertState::Fixed => ("passed", "\u{2713}"),
+        AlertState::Fixed | AlertState::Improved => ("passed", "\u{2713}"),
     };
     html! { span.state.(class) { span.sign.(class) aria-hidden="true" { (sign) } (state.name()) } }
 }

@@ -142,6 +142,9 @@ pub struct Series {
     pub better: Better,
     /// Its points, the oldest first.
     pub points: Vec<Point>,
+    /// Whether changes are looked for: in counts as they are, and in times only in relation to what ran
+    /// beside, since a machine's level wanders and takes them with it.
+    pub searched: bool,
     /// Where it changed, the first first.
     pub changes: Vec<Change>,
 }
@@ -153,7 +156,7 @@ pub struct Point {
     pub run: usize,
     /// The value, in the series' unit.
     pub value: f64,
-    /// How many samples it is the median of.
+    /// How many samples it is the median of; 0 where that is not known.
     pub samples: u32,
     /// The kernel as it says itself.
     pub kernel: Arc<str>,
@@ -184,6 +187,8 @@ pub enum AlertState {
     Invalid,
     /// It is over.
     Fixed,
+    /// Nobody has to look at it: it is for the better.
+    Improved,
 }
 
 impl AlertState {
@@ -195,6 +200,7 @@ impl AlertState {
             Self::Confirmed => "confirmed",
             Self::Invalid => "invalid",
             Self::Fixed => "fixed",
+            Self::Improved => "for the better",
         }
     }
 }
@@ -230,6 +236,8 @@ pub struct Alert {
     pub last_good: Option<usize>,
     /// The first run that shows it.
     pub first_bad: Option<usize>,
+    /// The first run that does not show it any more.
+    pub until: Option<usize>,
     /// The kernel of the last run before it.
     pub good_kernel: String,
     /// The kernel of the first run that shows it.

@@ -132,6 +132,7 @@ pub(crate) fn change(before: f64, after: f64) -> String {
     match percent.abs() {
         large if large >= 1000.0 => format!("\u{d7}{}", number(after / before)),
         large if large >= 100.0 => format!("{percent:+.0} %"),
+        small if small < 0.05 => "0.0 %".to_owned(),
         _ => format!("{percent:+.1} %"),
     }
 }

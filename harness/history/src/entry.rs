@@ -10,7 +10,6 @@ use dmarig_model::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    comparison,
     environment::{Build, Environment, hash},
     record::HostFacts,
 };

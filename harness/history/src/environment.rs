@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use dmarig_model::{observation::Observation, text::shown};
+use dmarig_model::{kernel::KernelBuild, observation::Observation, text::shown};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -80,7 +80,7 @@ impl Environment {
 }
 
 /// The kernel that was booted.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Build {
     /// SHA-256 of the image; empty of a cell that was never planned.
     pub image_sha256: String,
@@ -88,18 +88,9 @@ pub struct Build {
     pub boot: String,
     /// Packages that it came from, each `name version sha256`.
     pub packages: Vec<String>,
-    /// Git commit that it was built from, where that is known.
+    /// What it was built from.
     #[serde(default)]
-    pub commit: String,
-    /// Git tree of that commit with what was changed in it.
-    #[serde(default)]
-    pub tree: String,
-    /// SHA-256 of its configuration.
-    #[serde(default)]
-    pub config_sha256: String,
-    /// What compiled it.
-    #[serde(default)]
-    pub compiler: String,
+    pub built: KernelBuild,
 }
 
 impl Build {
@@ -111,21 +102,22 @@ impl Build {
             image_sha256: shown(&setup.kernel_sha256),
             boot: shown(&setup.boot),
             packages: setup.packages.iter().map(|package| shown(package)).collect(),
-            ..Self::default()
+            built: KernelBuild {
+                source: shown(&setup.build.source),
+                commit: shown(&setup.build.commit),
+                edits: shown(&setup.build.edits),
+                config_sha256: shown(&setup.build.config_sha256),
+                compiler: shown(&setup.build.compiler),
+            },
         }
     }
 
     /// A hash of all of it: 16 hexadecimal digits.
     #[must_use]
     pub fn identity(&self) -> String {
-        let parts = [
-            &self.image_sha256,
-            &self.boot,
-            &self.commit,
-            &self.tree,
-            &self.config_sha256,
-            &self.compiler,
-        ];
+        let KernelBuild { source, commit, edits, config_sha256, compiler } = &self.built;
+        let parts =
+            [&self.image_sha256, &self.boot, source, commit, edits, config_sha256, compiler];
         hash(parts.into_iter().chain(&self.packages).map(String::as_str), 16)
     }
 
@@ -133,7 +125,7 @@ impl Build {
     #[must_use]
     pub fn short(&self) -> String {
         let version = self.packages.first().and_then(|package| package.split(' ').nth(1));
-        match (self.commit.as_str(), version, self.image_sha256.as_str()) {
+        match (self.built.commit.as_str(), version, self.image_sha256.as_str()) {
             ("", None, "") => "-".to_owned(),
             ("", None, sha256) => sha256.chars().take(12).collect(),
             ("", Some(version), _) => version.to_owned(),

@@ -1,21 +1,30 @@
 //! What is kept of runs: append-only records, and the history that is derived from them.
 
+mod alerts;
+mod changes;
 mod comparison;
 mod derive;
 mod entry;
 mod environment;
+mod events;
+mod export;
 mod import;
 mod merge;
 mod record;
 mod store;
 mod synthetic;
 
+pub use alerts::{Alert, Mark, What};
+pub use changes::ChangeRow;
 pub use comparison::{
     COMPARISON_SCHEMA, CompareError, Compared, ComparedCell, ComparedCount, ComparedMetric,
     Comparison, Pairing, Part, compare_runs, is_wanted, label,
 };
+pub use dmarig_model::kernel::KernelBuild;
 pub use entry::{CellEntry, DERIVATION, Place, PointEntry, RunEntry, Sample, SeriesKey, variant};
 pub use environment::{Build, Environment};
+pub use events::{AlertEvent, AlertState, EVENT_SCHEMA};
+pub use export::{ExportError, ExportFormat, Exported};
 pub use import::{Collected, Fate, How, Imported, Keep, sweep_gone};
 pub use merge::Merged;
 pub use record::{

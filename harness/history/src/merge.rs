@@ -9,6 +9,7 @@ use rusqlite::{Connection, OpenFlags, Row, params};
 
 use crate::{
     entry::{CellEntry, PointEntry, RunEntry, Sample},
+    events,
     store::{History, HistoryError, Put},
 };
 
@@ -30,6 +31,8 @@ impl History {
     /// # Errors
     /// [`HistoryError`]; the runs that came before the trouble are in.
     pub fn merge(&mut self, other: &Path) -> Result<Merged, HistoryError> {
+        // What was said there may be newer in the file than in the table.
+        let said = events::read(&events::events_file(other))?;
         let (other, _copy) = open_copy(other)?;
         let mut merged = Merged::default();
         for id in other.run_ids()? {
@@ -40,6 +43,7 @@ impl History {
                 Put::Known => merged.known += 1,
             }
         }
+        self.add_events(&[other.events()?, said].concat())?;
         Ok(merged)
     }
 
@@ -125,6 +129,10 @@ impl History {
         for id in self.run_ids()? {
             let entry = self.entry_of(&id)?;
             serde_json::to_writer(&mut *out, &entry).map_err(|error| failed(error.into()))?;
+            out.write_all(b"\n").map_err(failed)?;
+        }
+        for event in self.events()? {
+            serde_json::to_writer(&mut *out, &event).map_err(|error| failed(error.into()))?;
             out.write_all(b"\n").map_err(failed)?;
         }
         Ok(())

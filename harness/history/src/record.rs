@@ -112,6 +112,11 @@ pub fn utc(seconds: i64) -> String {
     time.map_or_else(|_| "-".to_owned(), |time| time.strftime("%Y-%m-%d %H:%M").to_string())
 }
 
+/// Seconds since 1970 for programs: `2026-11-22T12:50:49Z`.
+pub(crate) fn rfc3339(seconds: i64) -> String {
+    Timestamp::from_second(seconds).map_or_else(|_| String::new(), |time| time.to_string())
+}
+
 /// The rules that this dmarig judges by: a hash of the standard table, with the version.
 #[must_use]
 pub fn rules() -> String {
@@ -409,10 +414,10 @@ impl Ended {
         let path = directory.join(CELLS);
         let io = |error| LoadError::Io { path: path.display().to_string(), error };
         let lock = File::open(&path).map_err(io)?;
-        match flock(&lock, FlockOperation::NonBlockingLockShared) {
-            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
-            // Where there are no locks, nobody can say.
-            Ok(()) | Err(_) => {}
+        // Where there are no locks, nobody can say.
+        let locked = flock(&lock, FlockOperation::NonBlockingLockShared);
+        if locked == Err(rustix::io::Errno::WOULDBLOCK) {
+            return Ok(None);
         }
         let bytes = lock.metadata().map_err(io)?.len();
         Ok(Some(Self { bytes, _lock: lock }))
@@ -448,122 +453,4 @@ fn parse<T: Versioned>(text: &[u8], path: &Path, line: usize) -> Result<T, LoadE
 }
 
 #[cfg(test)]
-mod tests {
-    use dmarig_model::{
-        axes::Axes,
-        observation::{End, Outcome, Setup},
-    };
-
-    use super::*;
-
-    fn meta() -> RunMeta {
-        RunMeta {
-            schema: RECORD_SCHEMA,
-            id: String::new(),
-            started: 0,
-            dmarig: "0.1.0".into(),
-            command: vec!["dmarig".into(), "run".into()],
-            host: HostFacts::default(),
-            cases: vec![CaseText { file: "smoke.yaml".into(), text: "case: smoke\n".into() }],
-            rules: String::new(),
-            reference: None,
-        }
-    }
-
-    fn cell(id: &str) -> CellRecord {
-        CellRecord {
-            schema: RECORD_SCHEMA,
-            observation: Observation::unseen(
-                id,
-                "smoke",
-                &Axes::default(),
-                Setup::unplanned(&Axes::default()),
-                End::Completed,
-            ),
-            verdict: Verdict { outcome: Outcome::Passed, reasons: Vec::new(), checks: Vec::new() },
-        }
-    }
-
-    #[test]
-    fn what_is_recorded_is_read_back() {
-        let runs = tempfile::tempdir().unwrap();
-        let mut meta = meta();
-        let mut recorder = Recorder::create(runs.path(), &mut meta).unwrap();
-        recorder.add(&cell("smoke/a")).unwrap();
-        recorder.add(&cell("smoke/b")).unwrap();
-        for name in [meta.id.as_str(), "last", recorder.directory().to_str().unwrap()] {
-            let run = StoredRun::load(name, runs.path()).unwrap();
-            assert_eq!((&run.meta, run.cells.len(), run.torn), (&meta, 2, false));
-            assert_eq!(run.cells[1], cell("smoke/b"));
-        }
-    }
-
-    #[test]
-    fn a_torn_last_line_loses_only_itself() {
-        let runs = tempfile::tempdir().unwrap();
-        let mut recorder = Recorder::create(runs.path(), &mut meta()).unwrap();
-        recorder.add(&cell("smoke/a")).unwrap();
-        let path = recorder.directory().join("cells.jsonl");
-        let whole = fs::read(&path).unwrap();
-        for cut in 1..whole.len() {
-            let mut bytes = whole.clone();
-            bytes.extend_from_slice(&whole[..cut]);
-            fs::write(&path, bytes).unwrap();
-            let run = StoredRun::load("last", runs.path()).unwrap();
-            assert!(run.torn && run.cells.len() == 1, "cut at {cut}");
-        }
-    }
-
-    #[test]
-    fn a_run_is_going_on_as_long_as_it_is_recorded() {
-        let runs = tempfile::tempdir().unwrap();
-        let mut recorder = Recorder::create(runs.path(), &mut meta()).unwrap();
-        recorder.add(&cell("smoke/a")).unwrap();
-        let directory = recorder.directory().to_owned();
-        assert!(Ended::hold(&directory).unwrap().is_none());
-        assert_eq!(StoredRun::read(&directory).unwrap().cells.len(), 1);
-        drop(recorder);
-        let held = Ended::hold(&directory).unwrap().unwrap();
-        assert_eq!(held.bytes, StoredRun::read(&directory).unwrap().bytes);
-        // As many may read it as like.
-        assert!(Ended::hold(&directory).unwrap().is_some());
-    }
-
-    #[test]
-    fn half_a_line_of_a_full_disk_is_taken_back() {
-        let runs = tempfile::tempdir().unwrap();
-        let mut recorder = Recorder::create(runs.path(), &mut meta()).unwrap();
-        recorder.add(&cell("smoke/a")).unwrap();
-        let full = whole_or_nothing(&mut recorder.cells, |file| {
-            file.write_all(b"{\"schema\":1,\"obs")?;
-            Err(io::ErrorKind::StorageFull.into())
-        });
-        assert_eq!(full.unwrap_err().kind(), io::ErrorKind::StorageFull);
-        recorder.add(&cell("smoke/b")).unwrap();
-        let run = StoredRun::load("last", runs.path()).unwrap();
-        assert_eq!((run.cells.len(), run.torn), (2, false));
-    }
-
-    #[test]
-    fn a_newer_record_is_refused_by_name() {
-        let runs = tempfile::tempdir().unwrap();
-        let recorder = Recorder::create(runs.path(), &mut meta()).unwrap();
-        fs::write(recorder.directory().join("cells.jsonl"), "{\"schema\":99,\"news\":1}\n")
-            .unwrap();
-        let error = StoredRun::load("last", runs.path()).unwrap_err();
-        assert!(error.to_string().contains("record version 99"), "{error}");
-        let mut newer = cell("smoke/a");
-        newer.observation.schema = 99;
-        fs::write(recorder.directory().join(CELLS), serde_json::to_string(&newer).unwrap() + "\n")
-            .unwrap();
-        let error = StoredRun::load("last", runs.path()).unwrap_err();
-        assert!(error.to_string().contains("observation version 99"), "{error}");
-    }
-
-    #[test]
-    fn an_unknown_run_is_told_where_it_was_looked_for() {
-        let runs = tempfile::tempdir().unwrap();
-        let error = StoredRun::load("nope", runs.path()).unwrap_err();
-        assert!(error.to_string().starts_with("there is no run `nope` in /"), "{error}");
-    }
-}
+mod tests;

@@ -23,7 +23,8 @@ use crate::record::state_directory;
 /// Version of the file's layout; each migration below makes one of it.
 pub const HISTORY_SCHEMA: u32 = MIGRATIONS.len() as u32;
 
-const MIGRATIONS: &[M<'_>] = &[M::up(include_str!("store/schema/v1.sql"))];
+const MIGRATIONS: &[M<'_>] =
+    &[M::up(include_str!("store/schema/v1.sql")), M::up(include_str!("store/schema/v2.sql"))];
 
 /// Marks the file as a history of ours: `dmar` in ASCII.
 const APPLICATION_ID: i32 = 0x646d_6172;
@@ -162,11 +163,20 @@ impl History {
         let mut history = Self { connection, path: path.to_owned() };
         history.identify()?;
         history.settle().map_err(sql)?;
-        let migrations = Migrations::from_slice(MIGRATIONS);
-        migrations
-            .to_latest(&mut history.connection)
-            .map_err(|error| HistoryError::Migration { path: path.display().to_string(), error })?;
+        history.migrate()?;
+        history.read_events()?;
         Ok(history)
+    }
+
+    fn migrate(&mut self) -> Result<(), HistoryError> {
+        let migrated = Migrations::from_slice(MIGRATIONS).to_latest(&mut self.connection);
+        let Err(error) = migrated else { return Ok(()) };
+        // Another process may have done it in the same moment, and then there was nothing left to do.
+        let version = self.connection.pragma_query_value(None, "user_version", |row| row.get(0));
+        match version {
+            Ok(HISTORY_SCHEMA) => Ok(()),
+            _ => Err(HistoryError::Migration { path: self.path.display().to_string(), error }),
+        }
     }
 
     /// Refuses what is no history of ours, or of a version that is not known, before anything is
@@ -210,7 +220,7 @@ impl History {
         HistoryError::Sql { path: self.path.display().to_string(), error }
     }
 
-    fn unknown(&self, what: &'static str, name: &str) -> HistoryError {
+    pub(crate) fn unknown(&self, what: &'static str, name: &str) -> HistoryError {
         let (path, name) = (self.path.display().to_string(), dmarig_model::text::shown(name));
         HistoryError::Unknown { path, what, name }
     }

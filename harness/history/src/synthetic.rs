@@ -3,6 +3,7 @@
 
 use dmarig_model::{
     axes::{Axes, Device, Policy, Toggle},
+    kernel::KernelBuild,
     observation::Outcome,
 };
 use rand_core::{Rng, SeedableRng};
@@ -353,10 +354,16 @@ fn build(seed: u64, kernel: &str, night: u32) -> Build {
                 vec![format!("linux-image-6.12.57+deb13-amd64 6.12.57-1 {}", made_up("p", 64))]
             }
         },
-        commit: if built { made_up("commit", 40) } else { String::new() },
-        tree: if built { made_up("tree", 40) } else { String::new() },
-        config_sha256: if built { hash(["synthetic", "config"], 64) } else { String::new() },
-        compiler: if built { "gcc 15.2.0".to_owned() } else { String::new() },
+        built: match built {
+            true => KernelBuild {
+                source: "made up".to_owned(),
+                commit: made_up("commit", 40),
+                edits: "none".to_owned(),
+                config_sha256: hash(["synthetic", "config"], 64),
+                compiler: "gcc 15.2.0".to_owned(),
+            },
+            false => KernelBuild::default(),
+        },
     }
 }
 

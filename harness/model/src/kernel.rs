@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     axes::{Axes, Device, Policy, ScalableMode, Toggle},
     probe::PAGE_BYTES,
@@ -55,6 +57,48 @@ pub struct Kernel {
     pub config: Option<BTreeMap<String, Setting>>,
     /// Packages it came from, each `name version sha256`.
     pub packages: Vec<String>,
+    /// What it was built from.
+    pub build: KernelBuild,
+}
+
+/// What a kernel was built from, as far as that is known; what is not is an empty text.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct KernelBuild {
+    /// The source: a package with its hash, or a tree at a commit with what was changed in it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub source: String,
+    /// Git commit of the source.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub commit: String,
+    /// Edits that were made to it, by name.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub edits: String,
+    /// SHA-256 of the configuration.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub config_sha256: String,
+    /// The compiler and the linker.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub compiler: String,
+}
+
+impl KernelBuild {
+    /// From what a builder tells of a kernel, a line each, such as `source: ...`, and a hash of its
+    /// configuration.
+    #[must_use]
+    pub fn new(about: &[String], config_sha256: &str) -> Self {
+        let told = |what: &str| {
+            let line = about.iter().find_map(|line| line.strip_prefix(what)?.strip_prefix(": "));
+            line.unwrap_or_default().to_owned()
+        };
+        let source = told("source");
+        let is_commit =
+            |word: &&str| word.len() == 40 && word.bytes().all(|c| c.is_ascii_hexdigit());
+        let mut words = source.split([' ', ',', '(', ')']);
+        let commit = words.find(is_commit).unwrap_or_default().to_owned();
+        let config_sha256 = config_sha256.to_owned();
+        Self { commit, edits: told("edits"), config_sha256, compiler: told("compiler"), source }
+    }
 }
 
 /// The options that a plan asks about.
@@ -209,6 +253,7 @@ pub(crate) mod tests {
                     .collect(),
             ),
             packages: Vec::new(),
+            build: KernelBuild::default(),
         }
     }
 
@@ -271,5 +316,20 @@ pub(crate) mod tests {
         assert_eq!(kernel.modules(Device::Nvme), ["nvme"]);
         assert!(kernel.modules(Device::VirtioBlk).is_empty());
         assert_eq!(kernel.vfio_modules(), ["vfio-pci"]);
+    }
+
+    #[test]
+    fn a_commit_is_found_in_what_a_builder_tells() {
+        let commit = "29b32839725f8c89a41cb6ee054c85f3116ea8b5";
+        let about = [
+            format!("source: linux.git at {commit}, and a changed file"),
+            "more configuration: none".into(),
+            "edits: none".into(),
+            "compiler: gcc 12.2.0".into(),
+        ];
+        let build = KernelBuild::new(&about, "abc");
+        assert_eq!((build.commit.as_str(), build.compiler.as_str()), (commit, "gcc 12.2.0"));
+        assert_eq!((build.edits.as_str(), build.config_sha256.as_str()), ("none", "abc"));
+        assert_eq!(KernelBuild::new(&[], ""), KernelBuild::default());
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     axes::{Accelerator, Axes},
     coherence::Coherence,
     document::CONTROL_PREFIX,
+    kernel::KernelBuild,
     probe::{AttackOutcome, ProbeCounts},
     text::{shown, shown_end},
 };
@@ -192,6 +193,9 @@ pub struct Setup {
     pub kernel_sha256: String,
     /// Packages that the kernel came from, each `name version sha256`.
     pub packages: Vec<String>,
+    /// What the kernel was built from.
+    #[serde(default)]
+    pub build: KernelBuild,
     /// SHA-256 of the initramfs.
     pub initramfs_sha256: String,
     /// Modules in it, in load order.
@@ -523,6 +527,7 @@ impl Setup {
             kernel_image: axes.kernel.clone(),
             kernel_sha256: String::new(),
             packages: Vec::new(),
+            build: KernelBuild::default(),
             initramfs_sha256: String::new(),
             modules: Vec::new(),
         }

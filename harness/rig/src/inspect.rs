@@ -70,7 +70,8 @@ pub async fn inspect_cached(
         name.clone_into(&mut qemu.name);
         return Ok(qemu);
     }
-    let qemu = Qemu { sha256: sha256(binary), ..inspect(name, path, deadline).await? };
+    let sha256 = sha256(binary).unwrap_or_default();
+    let qemu = Qemu { sha256, ..inspect(name, path, deadline).await? };
     let kept = fs::create_dir_all(directory).and_then(|()| {
         let new = tempfile::NamedTempFile::new_in(directory)?;
         serde_json::to_writer(&new, &qemu)?;
@@ -93,24 +94,19 @@ fn stamp(path: &Path) -> String {
         .unwrap_or_default()
 }
 
-/// In hexadecimal digits; none where it can't be read, which whoever starts it will be told.
-fn sha256(path: &Path) -> String {
-    let read = || -> io::Result<Sha256> {
-        let mut file = fs::File::open(path)?;
-        let mut hasher = Sha256::new();
-        let mut buffer = vec![0; 1 << 18];
-        loop {
-            match file.read(&mut buffer)? {
-                0 => return Ok(hasher),
-                count => hasher.update(&buffer[..count]),
-            }
+/// The SHA-256 of a file, in hexadecimal digits; `None` where it can't be read.
+#[must_use]
+pub fn sha256(path: &Path) -> Option<String> {
+    let mut file = fs::File::open(path).ok()?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 18];
+    loop {
+        match file.read(&mut buffer).ok()? {
+            0 => break,
+            count => hasher.update(&buffer[..count]),
         }
-    };
-    let hash = read().map(Sha256::finalize);
-    hash.map_or_else(
-        |_| String::new(),
-        |hash| hash.iter().map(|byte| format!("{byte:02x}")).collect(),
-    )
+    }
+    Some(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Starts the binary without a machine and asks; `deadline` is for one answer.

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use super::run::{listen, outcome, print};
 use crate::{
     cases::open_cache,
+    dashboard::comparison_html,
     exit::{Exit, Failure},
     interleave::{self, Asked, Ended},
     options::{Places, Selection},
@@ -73,6 +74,8 @@ enum Format {
     Table,
     /// Tables for a mail or a pull request
     Markdown,
+    /// A page with plots, in one file
+    Html,
     /// One JSON document
     Json,
 }
@@ -235,6 +238,7 @@ impl Compare {
         let text = match self.format {
             Format::Json => serde_json::to_string_pretty(comparison)? + "\n",
             Format::Markdown => report::comparison_markdown(comparison),
+            Format::Html => comparison_html(comparison),
             Format::Table => {
                 let terminal = std::io::stdout().is_terminal();
                 let width = rustix::termios::tcgetwinsize(std::io::stdout())

@@ -2,13 +2,12 @@
 
 use std::path::PathBuf;
 
-use anyhow::anyhow;
 use clap::{ArgGroup, Args};
 
 use crate::{
-    dashboard::{Address, Sources, gather, serve, write},
+    dashboard::{Address, Sources, add as add_records, gather, serve, write},
     exit::{Exit, Failure},
-    options::Places,
+    options::{HistoryFile, Places},
 };
 
 #[derive(Debug, Args)]
@@ -25,10 +24,9 @@ pub(crate) struct Dashboard {
     /// Serve it to other machines too, which know this one by that name (may be repeated)
     #[arg(long, value_name = "NAME", requires = "serve")]
     expose: Vec<String>,
-    /// The history to show [default: $XDG_STATE_HOME/dmarig/history.sqlite, into which recorded runs
-    /// are put first]
-    #[arg(long, value_name = "FILE")]
-    history: Option<PathBuf>,
+    // A history that is named is shown as it is; into the default one recorded runs are put first.
+    #[command(flatten)]
+    file: HistoryFile,
     /// Show evidence and logs of as many of the newest runs, as far as their records are there
     #[arg(long, value_name = "N", default_value_t = 60)]
     detailed: usize,
@@ -36,16 +34,15 @@ pub(crate) struct Dashboard {
 
 impl Dashboard {
     pub(crate) fn execute(self) -> Result<Exit, Failure> {
-        // A history that is named is shown as it is: it may be of other machines, or made up.
-        let add = self.history.is_none();
-        let history = self.history.clone().or_else(dmarig_history::history_file).ok_or_else(|| {
-            Failure::usage(anyhow!(
-                "there is no place for the history: neither HOME nor XDG_STATE_HOME is set; give --history FILE"
-            ))
-        })?;
+        // One that is named may be of other machines, or made up.
+        let add = self.file.history.is_none();
+        let history = self.file.path()?;
         let sources =
             Sources { history, runs: super::runs(&self.places)?, add, detailed: self.detailed };
         if let Some(directory) = &self.out {
+            if sources.add {
+                add_records(&sources)?;
+            }
             let dashboard = gather(&sources, false).map_err(Failure::usage)?;
             let written = write(&dashboard, directory)?;
             let megabytes = written.bytes as f64 / 1e6;

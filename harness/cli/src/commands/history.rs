@@ -1,5 +1,6 @@
 //! `dmarig history`
 
+mod export;
 mod tell;
 
 use std::{
@@ -15,6 +16,7 @@ use dmarig_history::{
 use dmarig_model::text::shown;
 use indicatif::HumanBytes;
 
+pub(super) use self::tell::{made_up, print_json, rendered, table};
 use super::run::print;
 use crate::{
     exit::{Exit, Failure},
@@ -47,6 +49,8 @@ enum Action {
         #[arg(required = true, value_name = "PATH")]
         paths: Vec<PathBuf>,
     },
+    /// Write the numbers for another program
+    Export(export::Export),
     /// Remove old records that are in the history; without a limit there is nothing to remove
     Gc(Gc),
 }
@@ -55,7 +59,7 @@ enum Action {
 struct Add {
     /// Runs: ids, directories, or `last` [default: all that are not in it]
     #[arg(value_name = "RUN")]
-    runs: Vec<String>,
+    names: Vec<String>,
     /// Make everything again from the records that are there
     #[arg(long)]
     rebuild: bool,
@@ -88,6 +92,7 @@ impl HistoryCommand {
             Action::List(list) => list.execute(&History::open(&file)?),
             Action::Series(series) => series.execute(&History::open(&file)?),
             Action::Show(show) => show.execute(&History::open(&file)?),
+            Action::Export(export) => export.execute(&History::open(&file)?),
             Action::Merge { paths } => merge(&file, &paths),
             Action::Gc(gc) => gc.execute(&file, &super::runs(&self.places)?),
         }
@@ -96,10 +101,10 @@ impl HistoryCommand {
 
 impl Add {
     fn execute(self, file: &Path, runs: &Path) -> Result<Exit, Failure> {
-        let directories = match self.runs.is_empty() {
+        let directories = match self.names.is_empty() {
             true => run_directories(runs)?,
             false => {
-                let named = self.runs.iter().map(|name| StoredRun::find(name, runs));
+                let named = self.names.iter().map(|name| StoredRun::find(name, runs));
                 named.collect::<Result<_, _>>().map_err(Failure::usage)?
             }
         };

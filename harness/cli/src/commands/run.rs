@@ -49,10 +49,6 @@ pub(crate) struct Run {
     /// Guests at once [default: by cores and free memory]
     #[arg(long, short = 'j', value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
-    /// Kernel that is run as well, and to which the history sets the others in relation: a machine
-    /// that drifts from night to night then does not show in the numbers
-    #[arg(long, value_name = "NAME|PATH")]
-    reference: Option<String>,
     /// Tell each stage of a guest in a line, where no terminal is
     #[arg(long, hide = true)]
     stages: bool,
@@ -78,11 +74,8 @@ pub(crate) enum Format {
 }
 
 impl Run {
-    pub(crate) fn execute(mut self, words: Vec<String>) -> Result<Exit, Failure> {
+    pub(crate) fn execute(self, words: Vec<String>) -> Result<Exit, Failure> {
         let cache = open_cache(&self.places)?;
-        if let Some(reference) = &self.reference {
-            self.selection.run_besides(reference, &cache.recipes().default_recipe().name);
-        }
         let selected = select(&self.selection, &cache)?;
         self.against.check(&self.selection, &selected)?;
         let runs = super::runs(&self.places)?;
@@ -108,7 +101,7 @@ impl Run {
         interrupted: watch::Receiver<bool>,
     ) -> Result<Exit, Failure> {
         let mut meta = meta(selected, words.clone());
-        meta.reference.clone_from(&self.reference);
+        meta.reference.clone_from(&self.selection.reference);
         let mut recorder = Recorder::create(runs, &mut meta)?;
         let live = std::io::stderr().is_terminal().then(|| Live::new(selected.cells.len()));
         let lines = Lines::new(self.stages);
@@ -274,7 +267,7 @@ fn again(selection: &Selection, selected: &Selected, cell: &Cell) -> String {
     words.push(case_word(&selected.case(cell).file).to_owned());
     let mut option = |name: &str, value: &str| words.extend([name.to_owned(), value.to_owned()]);
     option("--cell", &cell.id);
-    if !selection.kernels.is_empty() {
+    if !selection.kernels.is_empty() || selection.reference.is_some() {
         option("--kernel", &cell.axes.kernel);
     }
     if !selection.qemus.is_empty() {

@@ -1,20 +1,15 @@
 //! From the history to a site.
 
-use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{collections::HashMap, path::PathBuf, sync::Arc, time::SystemTime};
 
-use dmarig_dashboard::{Better, Cell, CellResult, Dashboard, Point, Run, Series, Site};
+use dmarig_dashboard::{Better, Cell, CellResult, Change, Dashboard, Point, Run, Series, Site};
 use dmarig_history::{
-    Build, CellRow, Environment, History, HistoryError, Put, RunEntry, RunRow, SeriesFilter,
-    SeriesRow, StoredRun,
+    Build, CellRow, Environment, History, HistoryError, How, RunRow, SeriesFilter, SeriesRow,
+    run_directories,
 };
 use dmarig_model::text::shown;
 
-use super::{details::Details, sweeps::sweeps};
+use super::{alerts::alerts, details::Details, sweeps::sweeps};
 
 /// Where things are read.
 #[derive(Debug, Clone)]
@@ -23,7 +18,7 @@ pub(crate) struct Sources {
     pub(crate) history: PathBuf,
     /// Records of runs.
     pub(crate) runs: PathBuf,
-    /// Whether records that the history does not have yet are put into it first.
+    /// Whether records that the history does not have yet are put into it.
     pub(crate) add: bool,
     /// Of how many of the newest runs the records are read, for logs and evidence.
     pub(crate) detailed: usize,
@@ -34,13 +29,9 @@ pub(crate) struct Sources {
 /// # Errors
 /// What the history says.
 pub(crate) fn gather(sources: &Sources, live: bool) -> Result<Dashboard, HistoryError> {
-    let history = if sources.add {
-        let mut history = History::create(&sources.history)?;
-        add(&mut history, &sources.runs)?;
-        history
-    } else {
-        History::open(&sources.history)?
-    };
+    let mut history = History::open(&sources.history)?;
+    // Before the series are read: it also finds where they changed.
+    let found = history.alerts()?;
     let mut site =
         Site { synthetic: history.is_synthetic()?, generated: now(), live, ..Site::default() };
     let mut runs = history.runs(None)?;
@@ -58,34 +49,36 @@ pub(crate) fn gather(sources: &Sources, live: bool) -> Result<Dashboard, History
     }
     site.sweeps = sweeps(&history, &runs)?;
     site.cells = cells.all;
+    site.alerts = alerts(&site, &numbers, &found);
     let first = site.runs.len().saturating_sub(sources.detailed);
     let details = Details::new(sources, first, runs.into_iter().map(|run| run.id).collect());
     Ok(Dashboard::new(site, Box::new(move |site, run| details.of(site, run))))
 }
 
-/// Puts records in that the history does not have, or has less of.
-fn add(history: &mut History, runs: &Path) -> Result<(), HistoryError> {
-    // No record was ever made where there is no directory.
-    let Ok(entries) = std::fs::read_dir(runs) else { return Ok(()) };
-    let mut entries: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    entries.sort();
-    for path in entries.into_iter().filter(|path| path.join("run.json").exists()) {
-        let Some(id) = path.file_name().and_then(|name| name.to_str()) else { continue };
-        let lines = std::fs::read(path.join("cells.jsonl"))
-            .map_or(0, |text| text.iter().filter(|byte| **byte == b'\n').count());
-        if history.cells_of_run(id)? == u64::try_from(lines).ok() {
-            continue;
-        }
-        match StoredRun::load(&path.display().to_string(), runs) {
-            Ok(run) => {
-                let put = history.put([&RunEntry::new(run, None)])?;
-                tracing::debug!("{id}: {}", if put == [Put::Known] { "known" } else { "added" });
-            }
-            // One that can't be read hides no other.
-            Err(error) => tracing::warn!("left out: {error}"),
-        }
+/// What became of records that the history did not have.
+#[derive(Debug, Default)]
+pub(crate) struct News {
+    /// Whether something is in it now that was not before.
+    pub(crate) any: bool,
+    /// Whether a run is going on, whose turn comes when it has ended.
+    pub(crate) going_on: bool,
+}
+
+/// Puts records into the history that it does not have.
+///
+/// # Errors
+/// What the history says, or that the records can't be listed.
+pub(crate) fn add(sources: &Sources) -> anyhow::Result<News> {
+    let directories = run_directories(&sources.runs)?;
+    let imported = History::create(&sources.history)?.import(&directories, How::default())?;
+    for error in &imported.refused {
+        // One that can't be read hides no other.
+        tracing::warn!("left out: {error}");
     }
-    Ok(())
+    Ok(News {
+        any: !imported.added.is_empty() || !imported.replaced.is_empty(),
+        going_on: !imported.going_on.is_empty(),
+    })
 }
 
 fn now() -> i64 {
@@ -195,12 +188,13 @@ impl Environments {
                     && (telling.contains(name) || differs(*at))
             });
             let words: Vec<String> = told
-                .map(|(_, (name, value))| {
-                    if telling.contains(name) {
-                        shown(value)
-                    } else {
-                        format!("{name} {}", shown(value))
+                .map(|(_, (name, value))| match *name {
+                    // Of a version, what distributions add is not told.
+                    "qemu" => {
+                        format!("QEMU {}", shown(value.split(' ').next().unwrap_or_default()))
                     }
+                    name if telling.contains(&name) => shown(value),
+                    name => format!("{name} {}", shown(value)),
                 })
                 .collect();
             words.join(", ")
@@ -223,9 +217,18 @@ fn series(
     let points = history.points(&row.id)?.into_iter().filter_map(|point| {
         let run = *runs.get(point.run.as_str())?;
         let kernel = names.of(&kernel(point.release.as_deref(), &point.build));
-        Some(Point { run, value: point.value, samples: 1, kernel })
+        Some(Point { run, value: point.value, samples: 0, kernel })
     });
     let points: Vec<Point> = points.collect();
+    // As for alerts: in counts, and in ratios to what ran beside.
+    let searched = row.key.reference.is_some() == (row.key.unit != "1");
+    let changes = if searched { history.changes(&row.id)? } else { Vec::new() };
+    let changes = changes.into_iter().map(|found| Change {
+        at: found.at,
+        before: found.before,
+        after: found.after,
+        p: found.p,
+    });
     let better = match row.key.better() {
         Some(dmarig_model::limit::Better::Lower) => Better::Lower,
         Some(dmarig_model::limit::Better::Higher) => Better::Higher,
@@ -242,6 +245,7 @@ fn series(
         reference: row.key.reference,
         better,
         points,
-        changes: Vec::new(),
+        searched,
+        changes: changes.collect(),
     })
 }

@@ -8,7 +8,7 @@ use std::{
     convert::Infallible,
     io,
     net::{IpAddr, SocketAddr},
-    path::Path,
+    path::PathBuf,
     str::FromStr,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -32,7 +32,10 @@ use tokio::{
     time::interval,
 };
 
-use super::{Sources, gather};
+use super::{
+    Sources,
+    gather::{News, add, gather},
+};
 use crate::exit::Failure;
 
 /// How often it is looked whether there is something new.
@@ -92,6 +95,9 @@ pub(crate) async fn serve(
     let listener =
         TcpListener::bind(address).await.with_context(|| format!("can't serve at {address}"))?;
     let address = listener.local_addr()?;
+    if sources.add {
+        take(sources.clone()).await?;
+    }
     let first = make(sources.clone()).await?;
     let (sender, current) = watch::channel(Arc::new(Version { number: 0, dashboard: first }));
     eprintln!("serving http://{address}/ until it is interrupted");
@@ -108,54 +114,77 @@ async fn make(sources: Sources) -> Result<Dashboard, Failure> {
     Ok(tokio::task::spawn_blocking(move || gather(&sources, true)).await??)
 }
 
+/// Puts new records into the history.
+async fn take(sources: Sources) -> anyhow::Result<News> {
+    tokio::task::spawn_blocking(move || add(&sources)).await?
+}
+
 /// Makes the site anew when something has changed.
 async fn renew(sources: Sources, sender: watch::Sender<Arc<Version>>) {
     let mut clock = interval(LOOK);
-    let mut seen = Vec::new();
-    let mut number = 0;
+    // What had changed before the first site was made is in it.
+    let mut seen = Marks::of(&sources);
+    let mut going_on = true;
     loop {
         clock.tick().await;
-        let now = marks(&sources);
-        if now == seen {
-            continue;
-        }
-        let first = seen.is_empty();
+        let now = Marks::of(&sources);
+        let (records, said) = (now.records != seen.records, now.said != seen.said);
         seen = now;
-        if first {
+        let mut any = said;
+        // Of a run that ends, nothing changes that could be seen.
+        if sources.add && (records || going_on) {
+            match take(sources.clone()).await {
+                Ok(news) => {
+                    going_on = news.going_on;
+                    any |= news.any;
+                }
+                Err(error) => tracing::warn!("no record was added: {error:#}"),
+            }
+        }
+        if !any {
             continue;
         }
         match make(sources.clone()).await {
             Ok(dashboard) => {
-                number += 1;
-                // What was put into the history meanwhile is no news.
-                seen = marks(&sources);
+                let number = sender.borrow().number + 1;
                 sender.send_replace(Arc::new(Version { number, dashboard }));
             }
-            // A record that is being written is whole the next time.
             Err(failure) => tracing::warn!("the pages stay as they are: {:#}", failure.error),
         }
     }
 }
 
 /// Sizes and times of what the pages are made of.
-fn marks(sources: &Sources) -> Vec<(std::path::PathBuf, u64, Option<SystemTime>)> {
-    let mark = |path: &Path| {
-        let about = std::fs::metadata(path).ok()?;
-        Some((path.to_owned(), about.len(), about.modified().ok()))
-    };
-    let mut found = Vec::new();
-    // Never empty, so that the first look differs from none.
-    found.push((sources.history.clone(), 0, None));
-    if sources.add {
-        let entries = std::fs::read_dir(&sources.runs).into_iter().flatten().flatten();
-        found.extend(entries.filter_map(|entry| mark(&entry.path().join("cells.jsonl"))));
-    } else {
-        let mut log = sources.history.as_os_str().to_owned();
-        log.push("-wal");
-        found.extend([mark(&sources.history), mark(Path::new(&log))].into_iter().flatten());
+#[derive(PartialEq, Eq)]
+struct Marks {
+    /// Of what is put into the history.
+    records: Vec<Mark>,
+    /// Of what is shown as it is: what was said of alerts, and a history that others write.
+    said: Vec<Mark>,
+}
+
+type Mark = (PathBuf, u64, Option<SystemTime>);
+
+impl Marks {
+    fn of(sources: &Sources) -> Self {
+        let mark = |path: PathBuf| {
+            let about = std::fs::metadata(&path).ok()?;
+            Some((path, about.len(), about.modified().ok()))
+        };
+        let mut said = vec![sources.history.with_extension("alerts.jsonl")];
+        let mut records = Vec::new();
+        if sources.add {
+            let entries = std::fs::read_dir(&sources.runs).into_iter().flatten().flatten();
+            records.extend(entries.map(|entry| entry.path().join("cells.jsonl")));
+            records.sort();
+        } else {
+            let mut log = sources.history.as_os_str().to_owned();
+            log.push("-wal");
+            said.extend([sources.history.clone(), log.into()]);
+        }
+        let marks = |paths: Vec<PathBuf>| paths.into_iter().filter_map(mark).collect();
+        Self { records: marks(records), said: marks(said) }
     }
-    found.sort();
-    found
 }
 
 async fn accept(listener: TcpListener, current: Current, names: Arc<Names>) -> io::Error {
@@ -286,6 +315,8 @@ fn events(current: Current) -> Response<Body> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use dmarig_dashboard::{RunDetails, Site};
 
     use super::*;

@@ -1,6 +1,6 @@
 //! Sweeps over live mappings, from the numbers that the history has of a run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use dmarig_dashboard::{Sweep, quantity};
 use dmarig_history::{History, HistoryError, RunRow};
@@ -12,9 +12,9 @@ use dmarig_model::{
 
 use crate::report;
 
-/// The newest runs that sweeps are looked for in, and how many of them are shown.
-const LOOKED_AT: usize = 60;
-const SHOWN: usize = 6;
+/// Of the newest runs that varied the axis, how many are looked at, and how many sweeps are shown.
+const LOOKED_AT: usize = 30;
+const SHOWN: usize = 12;
 /// Points that a line is laid through, at least.
 const LEAST: usize = 3;
 /// What an axis is called in a variant.
@@ -22,8 +22,14 @@ const AXIS: &str = "live-mappings=";
 
 /// The newest sweeps.
 pub(super) fn sweeps(history: &History, runs: &[RunRow]) -> Result<Vec<Sweep>, HistoryError> {
+    let mut varied = HashSet::new();
+    for place in history.places()?.iter().filter(|place| place.variant.contains(AXIS)) {
+        let visits = history.visits(place, u32::try_from(LOOKED_AT).ok())?;
+        varied.extend(visits.into_iter().map(|visit| visit.run));
+    }
+    let looked_at = runs.iter().enumerate().rev().filter(|(_, run)| varied.contains(&run.id));
     let mut found: Vec<Sweep> = Vec::new();
-    for (at, run) in runs.iter().enumerate().rev().take(LOOKED_AT) {
+    for (at, run) in looked_at.take(LOOKED_AT) {
         for seen in of_run(history, &run.id)? {
             let title = format!("{}, {}", seen.case, seen.label);
             // An older one of the same cells is in its series.
@@ -73,7 +79,11 @@ fn told(seen: &Seen, title: String, run: usize) -> Option<Sweep> {
     // What can't be drawn, such as a sweep without a panel's metric, is no sweep to look at.
     let svg = report::sweep_picture(seen).ok()?;
     let lines = report::sweep_lines(seen);
-    let findings = lines.lines().skip(2).map(|line| line.trim().to_owned());
+    // Its first line says of what, and that growth is told for so many mappings; that is said of each here.
+    let findings = lines.lines().skip(2).map(str::trim).map(|line| match line {
+        line if line.is_empty() || line.starts_with("batching") => line.to_owned(),
+        line => format!("{line}, per 1,000 live mappings more"),
+    });
     let measured: Vec<(usize, &str, Side)> = METRICS
         .iter()
         .enumerate()

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use comfy_table::{
     Attribute, Cell as Field, CellAlignment, Color, ContentArrangement, Table, presets,
 };
+use dmarig_dashboard::quantity;
 use dmarig_history::{Compared, ComparedCell, ComparedMetric, Comparison};
 use dmarig_model::text::shown;
 use dmarig_stats::paired::Judgement;
@@ -117,7 +118,7 @@ fn ratio(result: &Compared) -> (String, String) {
 
 /// The comparison for a terminal of this width.
 pub(crate) fn comparison_table(comparison: &Comparison, width: u16, colour: bool) -> String {
-    let mut text = format!("\n{}\n", heading(comparison));
+    let mut text = format!("\n{}\n", comparison_heading(comparison));
     for cell in &comparison.cells {
         let _ = writeln!(text, "\n{}\n", shown(&cell.label));
         let mut table = Table::new();
@@ -150,7 +151,7 @@ pub(crate) fn comparison_table(comparison: &Comparison, width: u16, colour: bool
         }
     }
     text.push('\n');
-    for note in notes(comparison) {
+    for note in comparison_notes(comparison) {
         let _ = writeln!(text, "{note}");
     }
     text
@@ -168,7 +169,7 @@ fn paint(field: Field, judgement: Option<Judgement>) -> Field {
 /// The comparison as Markdown.
 pub(crate) fn comparison_markdown(comparison: &Comparison) -> String {
     let plain = |text: &str| shown(text).replace('|', "\\|");
-    let mut text = format!("**{}**\n", plain(&heading(comparison)));
+    let mut text = format!("**{}**\n", plain(&comparison_heading(comparison)));
     for cell in &comparison.cells {
         let _ = writeln!(text, "\n`{}`\n", shown(&cell.label).replace('`', "'"));
         let _ = writeln!(text, "| {} |", HEADS.join(" | "));
@@ -181,13 +182,14 @@ pub(crate) fn comparison_markdown(comparison: &Comparison) -> String {
             let _ = writeln!(text, "\n{}", counts.join("; "));
         }
     }
-    for note in notes(comparison) {
+    for note in comparison_notes(comparison) {
         let _ = writeln!(text, "\n{}", plain(&note));
     }
     text
 }
 
-fn heading(comparison: &Comparison) -> String {
+/// What is compared, and how it was measured.
+pub(crate) fn comparison_heading(comparison: &Comparison) -> String {
     let (candidate, baseline) = (shown(&comparison.candidate), shown(&comparison.baseline));
     match &comparison.pairing {
         None => format!("{candidate} beside {baseline}: UNPAIRED, estimated and not judged"),
@@ -236,15 +238,15 @@ fn counts(cell: &ComparedCell) -> Vec<String> {
         format!(
             "{}: {}, not {}",
             shown(&count.name),
-            number(count.candidate),
-            number(count.baseline)
+            quantity(count.candidate, "1"),
+            quantity(count.baseline, "1")
         )
     });
     told.collect()
 }
 
 /// What a reader must know.
-fn notes(comparison: &Comparison) -> Vec<String> {
+pub(crate) fn comparison_notes(comparison: &Comparison) -> Vec<String> {
     let mut notes: Vec<String> = comparison.notes.iter().map(|note| shown(note)).collect();
     if let Some(pairing) = &comparison.pairing {
         notes.push(format!(
@@ -280,33 +282,6 @@ fn median(values: &[f64]) -> f64 {
         0 => f64::NAN,
         len if len % 2 == 0 => f64::midpoint(sorted[len / 2 - 1], sorted[len / 2]),
         len => sorted[len / 2],
-    }
-}
-
-/// A value in the unit that people read it in.
-pub(crate) fn quantity(value: f64, unit: &str) -> String {
-    let steps: &[(f64, &str)] = match unit {
-        "ns" => &[(1e9, "s"), (1e6, "ms"), (1e3, "us"), (1.0, "ns")],
-        "bytes/s" => &[(1_073_741_824.0, "GiB/s"), (1_048_576.0, "MiB/s"), (1024.0, "KiB/s")],
-        _ => &[],
-    };
-    let fitting = steps.iter().find(|(size, _)| value.abs() >= *size).or(steps.last());
-    match fitting {
-        Some((size, name)) => format!("{} {name}", number(value / size)),
-        None if unit == "1" => number(value),
-        None => format!("{} {}", number(value), shown(unit)),
-    }
-}
-
-/// Four digits that count.
-fn number(value: f64) -> String {
-    let whole = value.abs().log10().floor();
-    let places = if whole.is_finite() { (3.0 - whole).clamp(0.0, 9.0) as usize } else { 0 };
-    let text = format!("{value:.places$}");
-    if text.contains('.') {
-        text.trim_end_matches('0').trim_end_matches('.').to_owned()
-    } else {
-        text
     }
 }
 
@@ -383,15 +358,6 @@ mod tests {
         assert_eq!(rows.len(), 3, "{text}");
         assert!(rows.iter().all(|row| row.matches('|').count() == HEADS.len() + 1), "{text}");
         assert!(text.contains("psi\\|x"), "{text}");
-    }
-
-    #[test]
-    fn values_are_told_in_units_that_people_read() {
-        assert_eq!(quantity(1_234_567_890.0, "ns"), "1.235 s");
-        assert_eq!(quantity(999.0, "ns"), "999 ns");
-        assert_eq!(quantity(3_145_728.0, "bytes/s"), "3 MiB/s");
-        assert_eq!(quantity(12_345.6, "frames"), "12346 frames");
-        assert_eq!(quantity(0.0, "ns"), "0 ns");
     }
 
     #[test]

@@ -146,6 +146,12 @@ pub(crate) fn recorded_runs_are_compared_and_not_judged() {
     let markdown = place.run(&["compare", &part, &first, "--format", "markdown"]);
     assert!(markdown.stdout.contains("| elapsed | 1.2 ms | 1 ms | +20.0 % |"), "{markdown:?}");
 
+    let page = place.run(&["compare", &part, &first, "--format", "html"]);
+    for text in ["<!DOCTYPE html>", "+20.0 %", "not measured in pairs", "1.2 ms"] {
+        assert!(page.stdout.contains(text), "no {text} in {page:?}");
+    }
+    assert!(!page.stdout.contains("<script") && !page.stdout.contains(" src="), "{page:?}");
+
     let judged = place.run(&["compare", &part, &first, "--limit", "elapsed=5"]);
     judged.exits(2);
     assert!(judged.stderr.contains("not measured in pairs"), "{judged:?}");

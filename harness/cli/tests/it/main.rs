@@ -6,11 +6,13 @@ mod analyzing;
 mod bisecting;
 mod cases;
 mod compare;
+mod dashboards;
 mod disks;
 mod fake_probe;
 mod fake_qemu;
 mod guests;
 mod hand_over;
+mod histories;
 mod kernels;
 mod night;
 mod place;
@@ -65,6 +67,10 @@ fn main() -> ExitCode {
             a_side_that_comes_to_nothing_stops_it,
             recorded_runs_are_compared_and_not_judged,
             what_can_not_be_compared_is_told;
+        dashboards:
+            recorded_runs_become_a_site,
+            wrong_places_are_told,
+            a_served_site_is_made_anew_as_records_come;
         analyzing:
             logs_are_told_with_their_exit_codes,
             packed_and_piped_logs_are_read,
@@ -140,6 +146,12 @@ fn main() -> ExitCode {
             a_module_that_is_asked_for_is_loaded_with_what_it_needs_in_a_guest,
             a_module_that_there_is_none_of,
             a_disk_goes_to_vfio_and_comes_back_in_a_guest;
+        histories:
+            runs_go_in_and_are_told,
+            old_records_go_when_they_are_in,
+            histories_of_machines_come_together,
+            alerts_are_told_and_set,
+            wrong_words_are_told;
         results:
             judging_again_gives_the_same,
             the_plan_is_what_was_run,

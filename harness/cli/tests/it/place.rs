@@ -151,6 +151,7 @@ impl Place {
         }
         command
             .env("DMARIG_RUNS", self.path("runs"))
+            .env("DMARIG_HISTORY", self.path("history.sqlite"))
             .env("TMPDIR", self.path("tmp"))
             .env(NOTIFY, self.path("notes.sock"))
             .current_dir(self.root.path())

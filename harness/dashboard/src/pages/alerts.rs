@@ -6,14 +6,20 @@ use super::series::range;
 use crate::{
     chart::{spark, way},
     dashboard::{Dashboard, anchor},
+    names::readable,
     page::{Page, alert_state, changed, scrolling},
     pages::runs::filter,
     site::{Alert, AlertState, Subject},
     text::{Safe, change, day, many, quantity},
 };
 
-const STATES: [AlertState; 4] =
-    [AlertState::New, AlertState::Confirmed, AlertState::Fixed, AlertState::Invalid];
+const STATES: [AlertState; 5] = [
+    AlertState::New,
+    AlertState::Confirmed,
+    AlertState::Fixed,
+    AlertState::Improved,
+    AlertState::Invalid,
+];
 
 pub(crate) fn page(of: &Dashboard) -> Markup {
     let alerts = &of.site.alerts;
@@ -28,9 +34,10 @@ pub(crate) fn page(of: &Dashboard) -> Markup {
             @for state in STATES {
                 @let of_state = with(state);
                 @if !of_state.is_empty() {
-                    section aria-labelledby={ "state-" (state.name()) } {
-                        h2 id={ "state-" (state.name()) } { (alert_state(state)) " " small { (many(of_state.len(), "alert")) } }
-                        (alerts_table(of, &of_state, ""))
+                    section aria-labelledby={ "state-" (readable(state.name())) } {
+                        h2 id={ "state-" (readable(state.name())) } { (alert_state(state)) " " small { (many(of_state.len(), "alert")) } }
+                        @if matches!(state, AlertState::New | AlertState::Confirmed) { (alerts_table(of, &of_state, "")) }
+                        @else { details { summary { "Show" } (alerts_table(of, &of_state, "")) } }
                     }
                 }
             }
@@ -57,9 +64,10 @@ fn row(of: &Dashboard, at: usize, alert: &Alert, root: &str) -> Markup {
     let started = |run: usize| of.site.runs.get(run).map(|run| run.started);
     html! { tr id={ "alert-" (at) } {
         (what(of, alert, root))
-        td data-v=[alert.first_bad.and_then(started)] {
+        td.dates data-v=[alert.first_bad.and_then(started)] {
             @if let Some(run) = alert.first_bad { @if let Some(time) = started(run) { a href={ (root) (of.run_path(run)) "#since" } { (day(time)) } } }
             @if let Some(run) = alert.last_good { @if let Some(time) = started(run) { br; small.muted { "good " a href={ (root) (of.run_path(run)) } { (day(time)) } } } }
+            @if let Some(run) = alert.until { @if let Some(time) = started(run) { br; small.muted { "until " a href={ (root) (of.run_path(run)) } { (day(time)) } } } }
         }
         td { @if !alert.good_kernel.is_empty() || !alert.bad_kernel.is_empty() { (range(&alert.good_kernel, &alert.bad_kernel)) } }
         td { (alert_state(alert.state)) @if !alert.note.is_empty() { br; small { (Safe(&alert.note)) } } br; small.id { (Safe(&alert.id)) } }

@@ -236,6 +236,12 @@ fn checks(of: &Dashboard, results: &Results<'_>) -> Markup {
     if names.is_empty() {
         return html! {};
     }
+    // What is broken tonight comes first.
+    let count = |name: &str| {
+        kernels.iter().filter_map(|kernel| tonight.get(&(name, *kernel))).sum::<usize>()
+    };
+    let mut names: Vec<(&str, usize)> = names.into_iter().collect();
+    names.sort_by_key(|(name, weeks)| (std::cmp::Reverse((count(name), *weeks)), *name));
     html! { section aria-labelledby="checks" {
         h2 #checks { "Checks " small { "that did not hold, tonight or within two weeks" } }
         (scrolling("Checks by kernel", &html! { table.matrix {

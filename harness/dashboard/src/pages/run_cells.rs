@@ -19,6 +19,9 @@ const IN_FULL: usize = 60;
 /// Facts that every cell has are columns of the tables, as many as fit.
 const COLUMNS: usize = 7;
 
+/// Case, variant and kernel: what the numbers of a cell have in common with it.
+type Where<'a> = (&'a str, &'a str, &'a str);
+
 /// Where a case's table is on its run's page.
 pub(crate) fn group_anchor(case: &str) -> String {
     format!("case-{}", readable(case))
@@ -84,7 +87,10 @@ pub(crate) fn tables(of: &Dashboard, run: usize, details: &RunDetails) -> Markup
         let Some(cell) = of.site.cells.get(result.cell) else { continue };
         cases.entry(&cell.case).or_default().push((cell, result));
     }
-    let mut numbers: HashMap<(&str, &str, &str), Vec<(usize, usize)>> = HashMap::new();
+    for cells in cases.values_mut() {
+        cells.sort_by_key(|(cell, _)| (&cell.variant, &cell.kernel));
+    }
+    let mut numbers: HashMap<Where<'_>, Vec<(usize, usize)>> = HashMap::new();
     for (series, at) in &of.points[run] {
         let one = &of.site.series[*series];
         numbers.entry((&one.case, &one.variant, &one.kernel)).or_default().push((*series, *at));
@@ -92,9 +98,8 @@ pub(crate) fn tables(of: &Dashboard, run: usize, details: &RunDetails) -> Markup
     html! { section aria-labelledby="cells" {
         h2 #cells { "All cells" }
         (filter())
-        @for (case, cells) in &mut cases {
+        @for (case, cells) in &cases {
             @let heads = heads(cells, &known);
-            @let _ = cells.sort_by(|a, b| (&a.0.variant, &a.0.kernel).cmp(&(&b.0.variant, &b.0.kernel)));
             h3 id=(group_anchor(case)) { (Safe(case)) " " small { (many(cells.len(), "cell")) } }
             (scrolling(&format!("cells of {}", crate::text::safe(case)), &html! { table.filtered.sortable {
                 thead { tr {

@@ -7,10 +7,13 @@ use crate::{
     dashboard::Dashboard,
     noise::{BAND, last_loss},
     page::{Page, alert_state, changed, scrolling},
-    pages::run_cells::group_anchor,
+    pages::{run_cells::group_anchor, series_list::short},
     site::{Alert, Better, Series, Subject},
     text::{Safe, change, day, many, minute, quantity, safe},
 };
+
+/// Most series of the same kind that are named.
+const RELATIVES: usize = 8;
 
 pub(crate) fn page(of: &Dashboard, index: usize) -> Markup {
     let series = &of.site.series[index];
@@ -30,6 +33,7 @@ pub(crate) fn page(of: &Dashboard, index: usize) -> Markup {
             @if !series.environment.is_empty() { span.chip.quiet title="where it is measured" { (Safe(&series.environment)) } }
             span.muted { @match series.better { Better::Lower => "lower is better", Better::Higher => "higher is better", Better::Unknown => "" } } }
         (summary(of, index))
+        (relatives(of, index))
         (line(series, &marks))
         p.legend {
             span.key-line { "a point a run" } span.key-level { "level" } span.key-band { "noise: " (BAND) " robust standard deviations" }
@@ -60,6 +64,28 @@ fn summary(of: &Dashboard, index: usize) -> Markup {
     } }
 }
 
+/// The same metric of the same cells, on other kernels, in relation to another, or measured elsewhere.
+fn relatives(of: &Dashboard, index: usize) -> Markup {
+    let series = &of.site.series[index];
+    let like = |(at, other): &(usize, &Series)| {
+        *at != index
+            && other.metric == series.metric
+            && other.case == series.case
+            && other.variant == series.variant
+    };
+    let all: Vec<(usize, &Series)> = of.site.series.iter().enumerate().filter(like).collect();
+    html! { @if !all.is_empty() {
+        p.chips { span.muted { "the same of" }
+            @for (at, other) in all.iter().take(RELATIVES) {
+                a.chip href={ "../" (of.series_path(*at)) } { (Safe(&other.kernel))
+                    @if let Some(reference) = &other.reference { " in relation to " (Safe(short(reference))) }
+                    @if other.environment != series.environment { ", " (Safe(&other.environment)) } }
+            }
+            @if all.len() > RELATIVES { span.muted { "and " (all.len() - RELATIVES) " more" } }
+        }
+    } }
+}
+
 /// The alert that is of a change, if there is one.
 fn alert_of(of: &Dashboard, index: usize, at: usize) -> Option<(usize, &Alert)> {
     let is = |alert: &&Alert| matches!(alert.subject, Subject::Series { series, point } if series == index && point == at);
@@ -68,6 +94,11 @@ fn alert_of(of: &Dashboard, index: usize, at: usize) -> Option<(usize, &Alert)> 
 
 fn changes(of: &Dashboard, index: usize, times: &[i64]) -> Markup {
     let series = &of.site.series[index];
+    if !series.searched && series.changes.is_empty() {
+        return html! { h2 { "Changes" } p.quiet {
+        "They are looked for in counts as they are, and in times in relation to a reference kernel that ran "
+        "beside: a machine's level wanders from night to night, and takes bare times with it." } };
+    }
     if series.changes.is_empty() {
         return html! { h2 { "Changes" } p.quiet { "None was found." } };
     }
@@ -105,16 +136,17 @@ pub(crate) fn range(good: &str, bad: &str) -> Markup {
 
 /// Every point. The chart's script reads them here.
 fn points(of: &Dashboard, series: &Series, times: &[i64]) -> Markup {
+    let counted = series.points.iter().any(|point| point.samples > 0);
     html! {
         h2 { "Points" }
         details { summary { "All " (many(series.points.len(), "point")) ", the newest first" }
             (scrolling("Points", &html! { table #points {
-                thead { tr { th scope="col" { "run" } th.number scope="col" { "value" } th.number scope="col" { "samples" } th scope="col" { "kernel" } } }
+                thead { tr { th scope="col" { "run" } th.number scope="col" { "value" } @if counted { th.number scope="col" { "samples" } } th scope="col" { "kernel" } } }
                 tbody { @for (at, point) in series.points.iter().enumerate().rev() {
                     tr data-t=(times[at]) data-v=[point.value.is_finite().then_some(point.value)] {
                         td { a href={ "../" (of.run_path(point.run)) "#" (group_anchor(&series.case)) } { (minute(times[at])) } }
                         td.number { (quantity(point.value, &series.unit)) }
-                        td.number { (point.samples) }
+                        @if counted { td.number.samples { (point.samples) } }
                         td { code { (safe(&point.kernel)) } }
                     }
                 } }

@@ -8,13 +8,22 @@ use crate::{
     noise::{BAND, last_loss},
     page::{Page, changed, scrolling},
     pages::runs::filter,
-    text::{Safe, change, day, quantity},
+    text::{Safe, change, day, quantity, safe},
 };
+
+/// With more series than this, those with hardly a point are left out: their runs tell them.
+const MANY: usize = 600;
+/// Points that make a series.
+const LEAST: usize = 3;
 
 pub(crate) fn page(of: &Dashboard) -> Markup {
     let site = &of.site;
     let several = site.series.iter().any(|series| series.environment != site.series[0].environment);
     let mut order: Vec<usize> = (0..site.series.len()).collect();
+    let all = order.len();
+    if all > MANY {
+        order.retain(|at| site.series[*at].points.len() >= LEAST);
+    }
     let key = |at: usize| {
         let series = &site.series[at];
         (&series.case, &series.variant, &series.metric, &series.kernel)
@@ -22,7 +31,8 @@ pub(crate) fn page(of: &Dashboard) -> Markup {
     order.sort_by(|a, b| key(*a).cmp(&key(*b)));
     let body = html! {
         h1 { "Series" }
-        @if order.is_empty() { p.quiet { "There are none yet: no run in the history has numbers." } } @else {
+        @if order.len() < all { p.muted { (all - order.len()) " series have fewer than three points yet, and are told on the pages of their runs alone." } }
+        @if all == 0 { p.quiet { "There are none yet: no run in the history has numbers." } } @else {
             (filter())
             (scrolling("Series", &html! { table.sortable.filtered.dense {
                 thead { tr {
@@ -48,8 +58,8 @@ fn row(of: &Dashboard, at: usize, several: bool) -> Markup {
     html! { tr {
         td { (Safe(&series.case)) }
         td.small { (Safe(&series.variant)) }
-        td { a href=(of.series_path(at)) { (Safe(&series.metric)) } @if let Some(reference) = &series.reference { " " small.muted { "of " (Safe(reference)) } } }
-        td { (Safe(&series.kernel)) }
+        td { a href=(of.series_path(at)) { (Safe(&series.metric)) } @if let Some(reference) = &series.reference { " " small.muted title=(safe(reference)) { "of " (Safe(short(reference))) } } }
+        td.name { (Safe(&series.kernel)) }
         @if several { td.small { (Safe(&series.environment)) } }
         td { (spark(&values)) }
         td.number data-v=[last.filter(|last| last.is_finite())] { @if let Some(last) = last { (quantity(last, &series.unit)) } }
@@ -61,4 +71,9 @@ fn row(of: &Dashboard, at: usize, several: bool) -> Markup {
             " " small.muted { (day(of.site.runs.get(series.points[one.at].run).map_or(0, |run| run.started))) }
         } }
     } }
+}
+
+/// A reference without the build that it was.
+pub(super) fn short(reference: &str) -> &str {
+    reference.split_once('@').map_or(reference, |(name, _)| name)
 }

@@ -27,13 +27,11 @@ fn one(of: &Dashboard, at: usize, sweep: &Sweep) -> Markup {
             @if let Some(run) = of.site.runs.get(sweep.run) { small { a href=(of.run_path(sweep.run)) { (minute(run.started)) } } } }
         div.beside {
             figure { img src=(of.sweep_path(at)) width="760" height="600" alt={ "Growth by live mappings of " (safe(&sweep.title)) "; the numbers are in the table" }; }
-            div {
-                ul { @for finding in &sweep.findings { li { (Safe(finding)) } } }
-                (scrolling("Numbers of the sweep", &html! { table {
-                    thead { tr { @for (at, head) in sweep.heads.iter().enumerate() { th.number[at > 0] scope="col" { (Safe(head)) } } } }
-                    tbody { @for row in &sweep.rows { tr { @for (at, field) in row.iter().enumerate() { td.number[at > 0] { (Safe(field)) } } } } }
-                } }))
-            }
+            ul { @for finding in &sweep.findings { li { (Safe(finding)) } } }
         }
+        (scrolling("Numbers of the sweep", &html! { table {
+            thead { tr { @for (at, head) in sweep.heads.iter().enumerate() { th.number[at > 0] scope="col" { (Safe(head)) } } } }
+            tbody { @for row in &sweep.rows { tr { @for (at, field) in row.iter().enumerate() { td.number[at > 0] { (Safe(field)) } } } } }
+        } }))
     } }
 }

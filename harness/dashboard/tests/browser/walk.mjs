@@ -1,7 +1,8 @@
-// Looks at a site with a real browser: node walk.mjs SITE HOSTILE SHOTS MODULES [COMPARISON]
+// Looks at a site with a real browser: node walk.mjs SITE HOSTILE SHOTS MODULES LIVE COMPARISON
 //   SITE, HOSTILE  directories of sites; the second has text in it that tries to break out
 //   SHOTS          where screenshots go
 //   MODULES        the directory with node_modules
+//   LIVE           a site that expects to be served
 //   COMPARISON     a page of `dmarig compare --format html`
 import { createServer } from "node:http";
 import { createRequire } from "node:module";
@@ -9,7 +10,7 @@ import { mkdirSync, readFileSync, readdirSync } from "node:fs";
 import { join, normalize, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 
-const [site, hostile, shots, modules, comparison] = process.argv.slice(2).map((path) => resolve(path));
+const [site, hostile, shots, modules, live, comparison] = process.argv.slice(2).map((path) => resolve(path));
 const require = createRequire(join(modules, "package.json"));
 const { chromium } = require("playwright-core");
 const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
@@ -32,6 +33,9 @@ const some = (root) => {
   }
   return [...all.filter((path) => !path.includes("/")), ...few.filter(Boolean)];
 };
+
+// A series that has changed, and so is no straight line.
+const changed = () => pages(site).find((path) => path.startsWith("series/") && readFileSync(join(site, path), "utf8").includes("class=\"mark"));
 
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
@@ -97,14 +101,13 @@ for (const colorScheme of ["light", "dark"]) {
 // A series: hovering names the run, with value and kernel; keys do the same.
 {
   const page = await open(root);
-  const path = pages(site).filter((path) => path.startsWith("series/")).find((path) => readFileSync(join(site, path), "utf8").includes("class=\"mark"))
-    || pages(site).find((path) => path.startsWith("series/"));
+  const path = changed();
   await page.goto(address(site, path));
-  const rows = await page.$$eval("#points tbody tr", (rows) => rows.map((row) => [...row.cells].map((cell) => cell.textContent)));
+  const rows = await page.$$eval("#points tbody tr", (rows) => rows.map((row) => [row.cells[0], row.cells[1], row.querySelector("code")].map((cell) => cell.textContent)));
   const plot = page.locator(".plot");
   const box = await plot.boundingBox();
   const tip = page.locator(".tip");
-  const known = (text) => rows.some(([run, value, , kernel]) => text.includes(value) && text.includes(run) && text.includes(kernel));
+  const known = (text) => rows.some(([run, value, kernel]) => text.includes(value) && text.includes(run) && text.includes(kernel));
   for (const share of [.02, .4, .6, .98]) {
     await page.mouse.move(box.x + box.width * share, box.y + box.height / 2);
     check(`hovering at ${share} names a run`, await tip.isVisible() && known(await tip.textContent()), await tip.textContent());
@@ -234,11 +237,11 @@ for (const colorScheme of ["light", "dark"]) {
     const controls = await page.locator("button:visible, input:visible, select:visible").count();
     check(`${path} has no dead controls`, controls === 0, `${controls}`);
     const text = await page.locator("main").innerText();
-    check(`${path} has something to read`, text.length > 100, text);
+    check(`${path} has something to read`, text.length > 30, text);
   }
   await page.goto(address(site, "compare.html"));
   check("comparisons are linked without scripts", await page.locator("noscript a, main ul a").count() > 0);
-  await page.goto(address(site, some(site).find((path) => path.startsWith("series/"))));
+  await page.goto(address(site, changed()));
   const line = await page.locator(".plot .line").boundingBox();
   check("a series is drawn without scripts", line.width > 500 && line.height > 5, JSON.stringify(line));
   await page.locator("details summary").first().click();
@@ -274,20 +277,24 @@ for (const colorScheme of ["light", "dark"]) {
   await page.context().close();
 }
 
-// From a web server, below some path, it is the same.
-{
+// From a web server, below some path, it is the same; and what is served live shows what is new.
+const serve = async (directory, other) => {
   const kinds = { html: "text/html", css: "text/css", js: "text/javascript", svg: "image/svg+xml" };
   const server = createServer((request, response) => {
-    const path = normalize(decodeURIComponent(new URL(request.url, "http://x").pathname)).replace(/^\/pages/, "");
+    const path = normalize(decodeURIComponent(new URL(request.url, "http://localhost").pathname)).replace(/^\/pages/, "");
+    if (other(path, response)) return;
     try {
-      const body = readFileSync(join(site, path));
+      const body = readFileSync(join(directory, path));
       response.writeHead(200, { "content-type": kinds[path.split(".").pop()] || "text/plain" }).end(body);
     } catch {
       response.writeHead(404).end();
     }
   });
   await new Promise((done) => server.listen(0, "127.0.0.1", done));
-  const base = `http://127.0.0.1:${server.address().port}/pages/`;
+  return [server, `http://127.0.0.1:${server.address().port}/pages/`];
+};
+{
+  const [server, base] = await serve(site, () => false);
   const page = await open(base);
   for (const path of some(site)) {
     await page.goto(base + path);
@@ -296,9 +303,38 @@ for (const colorScheme of ["light", "dark"]) {
   await page.context().close();
   server.close();
 }
+{
+  let version = 0;
+  const listeners = new Set();
+  const [server, base] = await serve(live, (path, response) => {
+    if (path !== "/events") return false;
+    response.writeHead(200, { "content-type": "text/event-stream" });
+    response.write(`data: ${version}\n\n`);
+    listeners.add(response);
+    return true;
+  });
+  const page = await open(base);
+  const listening = async (count) => { while (listeners.size < count) await new Promise((done) => setTimeout(done, 20)); };
+  for (const path of ["index.html", some(live).find((path) => path.startsWith("runs/"))]) {
+    listeners.clear();
+    await page.goto(base + path);
+    await listening(1);
+    await page.evaluate(() => { window.old = true; });
+    const loaded = page.waitForEvent("load");
+    version++;
+    for (const listener of listeners) listener.write(`data: ${version}\n\n`);
+    await loaded;
+    check(`${path} is loaded again when there is news`, await page.evaluate(() => window.old) === undefined);
+    await listening(2);
+    for (const one of page.trouble.splice(0)) if (!one.startsWith("failed: ") || !one.endsWith("/events")) check(`${path} served live`, false, one);
+  }
+  await page.context().close();
+  for (const listener of listeners) listener.end();
+  server.close();
+}
 
 // A comparison in one file.
-if (process.argv[6]) {
+{
   for (const colorScheme of ["light", "dark"]) {
     const page = await open(pathToFileURL(comparison).href, { colorScheme });
     await page.goto(pathToFileURL(comparison).href);

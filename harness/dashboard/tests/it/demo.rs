@@ -82,7 +82,7 @@ impl Demo {
     fn cell(&self, at: usize) -> Cell {
         let (case, kernel) = (CASES[at / 4 % 5], KERNELS[at % 4]);
         let policy = ["lazy", "strict", "passthrough"][at / 20 % 3];
-        let mode = if at / 60 % 2 == 0 { "on" } else { "off" };
+        let mode = if (at / 60).is_multiple_of(2) { "on" } else { "off" };
         let variant = format!("caching-mode={mode},policy={policy},smp={}", 1 + at / 120);
         Cell {
             id: self.text(format!("{case}/{variant},kernel={kernel}")),
@@ -106,7 +106,10 @@ impl Demo {
                 1 => (Outcome::TimedOut, vec![]),
                 2 => (Outcome::Failed, vec![self.text("stale-requests").into()]),
                 _ if cell % 11 == 10 => (Outcome::Skipped, vec![]),
-                _ if (bad_night || night + 1 == self.nights) && cell % 4 == 3 && cell % 3 == 0 => {
+                _ if (bad_night || night + 1 == self.nights)
+                    && cell % 4 == 3
+                    && cell.is_multiple_of(3) =>
+                {
                     let names = ["warning", "psi-per-unmap", "coherence"];
                     (Outcome::Failed, names.map(|name| self.text(name).into()).into())
                 }
@@ -161,10 +164,11 @@ impl Demo {
             } else {
                 self.text(unit)
             },
-            reference: (at % 3 == 0).then(|| self.text("debian-6.1")),
+            reference: at.is_multiple_of(3).then(|| self.text("debian-6.1")),
             environment: self.text(["EPYC, KVM", "Xeon, TCG"][at / 150 % 2]),
             better,
             points: points.collect(),
+            searched: at % 5 != 4,
             changes: shift.map(change).into_iter().collect(),
         }
     }
@@ -181,6 +185,7 @@ impl Demo {
             what: self.text(""),
             last_good: Some(change.at - 1),
             first_bad: Some(change.at),
+            until: (number % 4 == 3).then_some(change.at + 1),
             good_kernel: self.text("6.1.100"),
             bad_kernel: self.text("6.1.101"),
             note: self.text(if number % 2 == 1 { "looked at" } else { "" }),
@@ -193,6 +198,7 @@ impl Demo {
             what: self.text("fails since"),
             last_good: Some(1),
             first_bad: Some(2),
+            until: None,
             good_kernel: String::new(),
             bad_kernel: self.text("6.1.101"),
             note: String::new(),
@@ -217,7 +223,7 @@ impl Demo {
     }
 
     /// What is told of a run on its page.
-    fn details(&self, site: &Site, run: usize) -> RunDetails {
+    pub(crate) fn details(&self, site: &Site, run: usize) -> RunDetails {
         let check = |name: &str, held| Check {
             name: self.text(name),
             expected: self.text("exactly 1"),

@@ -132,6 +132,7 @@ fn what_leads_nowhere_is_left_out() {
         state: AlertState::New,
         subject,
         what: String::new(),
+        until: Some(far),
         last_good: Some(far),
         first_bad: Some(far),
         good_kernel: String::new(),
@@ -161,6 +162,9 @@ fn what_leads_nowhere_is_left_out() {
     let dashboard = Dashboard::new(site, Box::new(|_, _| RunDetails::default()));
     for path in dashboard.paths() {
         let text = dashboard.render(&path).unwrap();
+        if path.starts_with("assets/") {
+            continue;
+        }
         assert!(!text.contains("=\"NaN") && !text.contains("NaN "), "{path}: {text}");
     }
 }

@@ -218,8 +218,8 @@ impl History {
     /// # Errors
     /// [`HistoryError::Sql`]
     pub fn points(&self, series: &str) -> Result<Vec<Point>, HistoryError> {
-        let sql = "SELECT runs.id, started, points.cell, outcome, value, builds.facts, release \
-             FROM points JOIN runs ON runs.run = points.run \
+        let sql = "SELECT runs.id, started, points.cell, outcome, value, builds.facts, release, \
+             synthetic FROM points JOIN runs ON runs.run = points.run \
              JOIN cells ON cells.run = points.run AND cells.number = points.cell \
              JOIN builds USING (build) \
              WHERE series = (SELECT series FROM series WHERE id = ?) ORDER BY started, runs.id";
@@ -232,6 +232,7 @@ impl History {
                 value: row.get(4)?,
                 build: json(row, 5)?,
                 release: row.get(6)?,
+                synthetic: row.get(7)?,
             })
         })
     }

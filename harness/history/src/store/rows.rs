@@ -149,6 +149,8 @@ pub struct Point {
     pub outcome: Outcome,
     /// The median of its samples.
     pub value: f64,
+    /// Whether its run was made up.
+    pub synthetic: bool,
     /// The kernel.
     pub build: Build,
     /// `uname -r` of the guest.

@@ -106,6 +106,8 @@ fn json(value: &impl Serialize) -> String {
 /// depend on what was once in it.
 fn remove(transaction: &Transaction<'_>, run: i64) -> rusqlite::Result<()> {
     for statement in [
+        "DELETE FROM changes WHERE series IN (SELECT series FROM points WHERE run = ?1)",
+        "DELETE FROM searched WHERE series IN (SELECT series FROM points WHERE run = ?1)",
         "DELETE FROM samples WHERE run = ?1 AND series IN (SELECT series FROM points WHERE run = ?1)",
         "DELETE FROM points WHERE run = ?1",
         "DELETE FROM cells WHERE run = ?1",
@@ -183,6 +185,7 @@ fn insert_point(
     connection
         .prepare_cached("INSERT INTO points (series, run, cell, value) VALUES (?, ?, ?, ?)")?
         .execute(params![series, run, point.cell, point.value])?;
+    connection.prepare_cached("DELETE FROM searched WHERE series = ?")?.execute([series])?;
     let mut insert = connection.prepare_cached(
         "INSERT INTO samples (series, run, cell, window, pair, value) VALUES (?, ?, ?, ?, ?, ?)",
     )?;

@@ -6,6 +6,7 @@ use dmarig_model::{
     axes::{Accelerator, Axes, Device, Passthrough, Policy, ScalableMode, Toggle},
     case::Case,
     judge::judge,
+    kernel::KernelBuild,
     observation::{
         End, KernelLog, LogSource, OBSERVATION_SCHEMA, Observation, Outcome, Phase, Registers,
         Setup, TraceCounts, Verdict, Window, WindowKind,
@@ -217,6 +218,7 @@ fn setup(cmdline: &str) -> Setup {
         kernel_image: "vmlinux".to_owned(),
         kernel_sha256: String::new(),
         packages: Vec::new(),
+        build: KernelBuild::default(),
         initramfs_sha256: String::new(),
         modules: Vec::new(),
     }

@@ -1,0 +1,69 @@
+//! `dmarig history export`
+
+use std::io::{self, BufWriter, ErrorKind, Write};
+
+use clap::{Args, ValueEnum};
+use dmarig_history::{ExportError, ExportFormat, Exported, History, SeriesFilter};
+
+use crate::exit::{Exit, Failure};
+
+#[derive(Debug, Args)]
+pub(super) struct Export {
+    /// The format, on standard output
+    #[arg(long, value_enum)]
+    format: Format,
+    /// Only this run [default: all; with bencher the newest]
+    #[arg(long, value_name = "RUN")]
+    run: Option<String>,
+    /// Only of this case
+    #[arg(long, value_name = "NAME")]
+    case: Option<String>,
+    /// Only of this kernel
+    #[arg(long, value_name = "NAME")]
+    kernel: Option<String>,
+    /// Only of this metric
+    #[arg(long, value_name = "NAME")]
+    metric: Option<String>,
+    /// Only ratios to the reference kernel
+    #[arg(long)]
+    ratios: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    /// OpenMetrics text, for Prometheus and its like
+    Openmetrics,
+    /// InfluxDB's line protocol
+    Influx,
+    /// Bencher's metric format, of one run
+    Bencher,
+    /// Comma-separated values
+    Csv,
+}
+
+impl Export {
+    pub(super) fn execute(self, history: &History) -> Result<Exit, Failure> {
+        let format = match self.format {
+            Format::Openmetrics => ExportFormat::OpenMetrics,
+            Format::Influx => ExportFormat::Influx,
+            Format::Bencher => ExportFormat::Bencher,
+            Format::Csv => ExportFormat::Csv,
+        };
+        let series = SeriesFilter {
+            case: self.case,
+            kernel: self.kernel,
+            metric: self.metric,
+            ratios: self.ratios.then_some(true),
+            ..SeriesFilter::default()
+        };
+        let mut out = BufWriter::new(io::stdout().lock());
+        let exported = history.export(format, &Exported { series, run: self.run }, &mut out);
+        match exported.and_then(|()| Ok(out.flush()?)) {
+            // A reader that has gone, as `| head` does, is no error.
+            Err(ExportError::Io(error)) if error.kind() == ErrorKind::BrokenPipe => {
+                Ok(Exit::Passed)
+            }
+            written => Ok(written.map(|()| Exit::Passed)?),
+        }
+    }
+}

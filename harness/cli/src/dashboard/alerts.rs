@@ -1,0 +1,82 @@
+//! The history's alerts, as the pages tell them.
+
+use std::collections::HashMap;
+
+use dmarig_dashboard::{Alert, AlertState, Site, Subject};
+use dmarig_history::{Alert as Found, AlertState as State, Mark, What};
+use dmarig_model::text::shown;
+
+/// Alerts of a site that has all else already.
+pub(super) fn alerts(site: &Site, runs: &HashMap<&str, usize>, found: &[Found]) -> Vec<Alert> {
+    let series: HashMap<&str, usize> =
+        site.series.iter().enumerate().map(|(at, series)| (series.key.as_str(), at)).collect();
+    let cells: HashMap<(&str, &str, &str), usize> = site
+        .cells
+        .iter()
+        .enumerate()
+        .map(|(at, cell)| ((cell.case.as_str(), cell.variant.as_str(), cell.kernel.as_str()), at))
+        .collect();
+    let told = |alert: &Found| {
+        let first_bad = runs.get(alert.first_bad.run.as_str()).copied();
+        let (subject, what) = match &alert.what {
+            What::Change { series: id, .. } => {
+                let index = series.get(id.as_str()).copied();
+                let subject = index.map(|index| {
+                    let points = &site.series[index].points;
+                    let point = points.iter().position(|point| Some(point.run) == first_bad);
+                    Subject::Series { series: index, point: point.unwrap_or(usize::MAX) }
+                });
+                (subject, String::new())
+            }
+            What::Failure { checks, timed_out } => {
+                let variant = alert.place.variant.replace(',', " ");
+                let cell = cells.get(&(&alert.place.case, &variant, &alert.place.kernel)).copied();
+                let what = match (timed_out, checks.as_slice()) {
+                    (true, _) => "did not come to an end".to_owned(),
+                    (false, []) => "failed".to_owned(),
+                    (false, checks) => checks.join(", "),
+                };
+                (cell.map(Subject::Cell), what)
+            }
+        };
+        Alert {
+            id: alert.id.clone(),
+            state: state(alert),
+            subject: subject.unwrap_or_else(|| Subject::Other(alert.place.to_string())),
+            what,
+            last_good: runs.get(alert.last_good.run.as_str()).copied(),
+            first_bad,
+            until: alert.until.as_ref().and_then(|until| runs.get(until.run.as_str()).copied()),
+            good_kernel: kernel(&alert.last_good),
+            bad_kernel: kernel(&alert.first_bad),
+            note: note(alert),
+        }
+    };
+    found.iter().map(told).collect()
+}
+
+fn state(alert: &Found) -> AlertState {
+    match alert.state {
+        // Nobody has to look at what went for the better.
+        State::New if !alert.is_worse() => AlertState::Improved,
+        State::New => AlertState::New,
+        State::Confirmed => AlertState::Confirmed,
+        State::Invalid => AlertState::Invalid,
+        State::Fixed => AlertState::Fixed,
+    }
+}
+
+fn kernel(mark: &Mark) -> String {
+    match &mark.release {
+        Some(release) if mark.kernel == "-" || release.contains(&mark.kernel) => shown(release),
+        Some(release) => format!("{} ({})", shown(release), shown(&mark.kernel)),
+        None => shown(&mark.kernel),
+    }
+}
+
+/// What was said of it, and by whom.
+fn note(alert: &Found) -> String {
+    let Some(said) = &alert.said else { return String::new() };
+    let told = [said.note.trim(), said.author.trim()].into_iter().filter(|part| !part.is_empty());
+    told.collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,140 @@
+//! The dashboard of recorded runs: written, and served while more of them come.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{
+    fake_qemu::Script,
+    place::{CASE, Place},
+};
+
+/// How long the server may take for anything.
+const STUCK: Duration = Duration::from_secs(60);
+
+/// dmarig with a state of its own, where the history is kept.
+fn dmarig(place: &Place, words: &[&str]) -> Command {
+    let mut command = place.dmarig(words);
+    command.env("XDG_STATE_HOME", place.path("state")).env_remove("DMARIG_HISTORY");
+    command
+}
+
+fn run(place: &Place, script: Script) {
+    let (case, kernel) = (place.file("case.yaml", CASE), place.kernel());
+    let qemu = place.qemu(script);
+    // Beside a server, which is not left but goes on.
+    place.start(place.dmarig(&["run", &case, "--kernel", &kernel, "--qemu", &qemu])).wait();
+}
+
+/// A server, which ends with the test that started it.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// All pages of a directory of the site.
+fn pages(place: &Place, directory: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(place.path(directory)).unwrap().flatten();
+    entries.map(|entry| std::fs::read_to_string(entry.path()).unwrap()).collect()
+}
+
+pub(crate) fn recorded_runs_become_a_site() {
+    let place = Place::new();
+    run(&place, Script::Passes);
+    run(&place, Script::PanicsInColour);
+    let site = place.path("site").display().to_string();
+    let write = || place.start(dmarig(&place, &["dashboard", "--out", &site])).wait();
+    let ended = write();
+    ended.exits(0);
+    assert_eq!(ended.stdout.trim(), format!("{site}/index.html"));
+    let first = std::fs::read_to_string(place.path("site/index.html")).unwrap();
+    // Both cells are of one night, and are told apart by what they ran on.
+    assert!(first.contains("did not pass") && !first.contains("Synthetic"), "{first}");
+    let runs = pages(&place, "site/runs");
+    assert_eq!(runs.len(), 2);
+    let panicked: Vec<&String> = runs.iter().filter(|page| page.contains("panicked")).collect();
+    let [page] = panicked.as_slice() else { panic!("{runs:?}") };
+    assert!(page.contains("--cell") && !page.contains('\u{1b}'), "{page}");
+    assert!(!pages(&place, "site/series").is_empty());
+
+    // Again, with one more; and nothing that was there before is in the way.
+    run(&place, Script::Passes);
+    write().exits(0);
+    assert_eq!(pages(&place, "site/runs").len(), 3);
+}
+
+pub(crate) fn wrong_places_are_told() {
+    let place = Place::new();
+    let check = |words: &[&str], expected: &str| {
+        let ended = place.start(dmarig(&place, words)).wait();
+        ended.exits(2);
+        assert!(ended.stderr.contains(expected), "{ended:?}");
+    };
+    let mine = place.file("mine/thesis.txt", "");
+    let mine = mine.strip_suffix("/thesis.txt").unwrap();
+    check(&["dashboard", "--out", mine], "no dashboard");
+    check(&["dashboard", "--out", "site", "--history", "nothing.sqlite"], "there is no history");
+    check(&["dashboard"], "--out");
+    check(&["dashboard", "--serve", "0.0.0.0:0"], "--expose");
+    check(&["dashboard", "--serve", "somewhere"], "127.0.0.1:8321");
+}
+
+/// An answer as it came.
+fn get(address: &str, host: &str, path: &str) -> String {
+    let mut stream = ask(address, host, path);
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
+fn ask(address: &str, host: &str, path: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(STUCK)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
+    stream
+}
+
+pub(crate) fn a_served_site_is_made_anew_as_records_come() {
+    let place = Place::new();
+    run(&place, Script::Passes);
+    let mut command = dmarig(&place, &["dashboard", "--serve", "127.0.0.1:0"]);
+    let mut server = Server(command.stderr(Stdio::piped()).spawn().unwrap());
+    let mut said = BufReader::new(server.0.stderr.take().unwrap());
+    let mut line = String::new();
+    said.read_line(&mut line).unwrap();
+    let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next());
+    let address = address.unwrap_or_else(|| panic!("{line}")).to_owned();
+
+    assert!(get(&address, &address, "/").starts_with("HTTP/1.1 200"));
+    assert!(get(&address, "evil.example", "/").starts_with("HTTP/1.1 421"));
+    assert!(get(&address, &address, "/../run.json").starts_with("HTTP/1.1 404"));
+
+    let mut events = BufReader::new(ask(&address, &address, "/events")).lines();
+    let mut wait_for = |text: &str| {
+        let found = events.by_ref().map(|line| line.unwrap()).find(|line| line.contains(text));
+        assert!(found.is_some(), "no {text} came");
+    };
+    wait_for("data: 0");
+    let before = get(&address, &address, "/runs.html").matches("<tr>").count();
+    run(&place, Script::Passes);
+    wait_for("data: 1");
+    let after = get(&address, &address, "/runs.html").matches("<tr>").count();
+    assert_eq!(after, before + 1);
+
+    // What somebody says of an alert is shown at once, too.
+    place.file("state/dmarig/history.alerts.jsonl", "");
+    wait_for("data: 2");
+
+    kill_process(Pid::from_child(&server.0), Signal::INT).unwrap();
+    assert!(server.0.wait().unwrap().success());
+}

@@ -1,0 +1,143 @@
+//! How long it takes to add a night to a history with a million samples, and to read a series from it:
+//! each is to take less than 100 ms.
+//!
+//! `cargo bench -p dmarig-history --bench history`
+
+use std::{hint::black_box, path::Path, time::Instant};
+
+use dmarig_history::{
+    Build, CellEntry, DERIVATION, Environment, History, HostFacts, Place, PointEntry, RunEntry,
+    Sample, SeriesFilter, SeriesKey, synthetic_year,
+};
+use dmarig_model::observation::Outcome;
+
+const SERIES: u32 = 300;
+const CELLS: u32 = 24;
+/// Of each series in a night that makes the history: 3,000 samples a night.
+const FEW: u32 = 10;
+/// Of each series in a night that is measured: 10,000 samples or a little more.
+const MANY: u32 = 34;
+const NIGHTS: u32 = 334;
+const TURNS: u32 = 15;
+
+fn main() {
+    let place = tempfile::tempdir().expect("a directory");
+    let file = place.path().join("history.sqlite");
+    fill(&file);
+    let mut history = History::create(&file).expect("the history opens again");
+    let info = history.info().expect("it can be read");
+    println!("{} runs, {} series, {} samples", info.runs, info.series, info.samples);
+
+    let nights: Vec<RunEntry> = (NIGHTS..NIGHTS + TURNS).map(|at| night(at, MANY)).collect();
+    let samples: usize = nights[0].points.iter().map(|point| point.samples.len()).sum();
+    let mut nights = nights.iter();
+    measure(&format!("adding a night of {samples} samples"), || {
+        history.put(nights.next()).expect("it is added");
+    });
+    let all = history.series(&SeriesFilter::default()).expect("there are series");
+    let mut series = all.iter().cycle().step_by(7);
+    measure("reading a series: points", || {
+        black_box(history.points(&series.next().expect("a series").id).expect("points"));
+    });
+    measure("reading a series: points, all samples, changes", || {
+        let id = &series.next().expect("a series").id;
+        black_box(history.points(id).expect("points"));
+        black_box(history.samples(id).expect("samples"));
+        black_box(history.changes(id).expect("changes"));
+    });
+    measure("listing all series", || {
+        black_box(history.series(&SeriesFilter::default()).expect("series"));
+    });
+    once("searching all series for changes", || {
+        history.search_changes().expect("they are searched");
+    });
+    measure("telling all alerts when nothing is new", || {
+        black_box(history.alerts().expect("alerts"));
+    });
+    once("making up a year", || {
+        let runs: Vec<RunEntry> = synthetic_year(1).collect();
+        let file = place.path().join("demo.sqlite");
+        History::create(&file).and_then(|mut history| history.put(&runs)).expect("it is written");
+    });
+}
+
+fn fill(file: &Path) {
+    let mut history = History::create(file).expect("a history");
+    let nights: Vec<RunEntry> = (0..NIGHTS).map(|at| night(at, FEW)).collect();
+    history.put(&nights).expect("it is filled");
+}
+
+fn measure(what: &str, mut act: impl FnMut()) {
+    let mut times: Vec<f64> = (0..TURNS)
+        .map(|_| {
+            let began = Instant::now();
+            act();
+            began.elapsed().as_secs_f64() * 1e3
+        })
+        .collect();
+    times.sort_by(f64::total_cmp);
+    let (best, median, worst) = (times[0], times[times.len() / 2], times[times.len() - 1]);
+    println!("{what}: {best:.1} ms at best, median {median:.1} ms, at worst {worst:.1} ms");
+}
+
+fn once(what: &str, act: impl FnOnce()) {
+    let began = Instant::now();
+    act();
+    println!("{what}: {:.2} s", began.elapsed().as_secs_f64());
+}
+
+fn night(at: u32, samples: u32) -> RunEntry {
+    let environment = Environment { cpus: 8, ..Environment::default() };
+    let fingerprint = environment.fingerprint();
+    let place = |cell: u32| Place {
+        case: "bench".to_owned(),
+        variant: format!("caching-mode=on,policy=lazy,smp={cell}"),
+        kernel: "mainline".to_owned(),
+    };
+    let cell = |number| CellEntry {
+        number,
+        id: format!("bench/smp={number},kernel=mainline"),
+        place: place(number),
+        outcome: Outcome::Passed,
+        reasons: Vec::new(),
+        checks: Vec::new(),
+        release: Some(format!("7.0.0-{at}")),
+        group_type: Some("DMA".to_owned()),
+        warning: Some(true),
+        duration_us: 20_000_000,
+        environment: environment.clone(),
+        build: Build { image_sha256: format!("{at:064x}"), ..Build::default() },
+    };
+    let point = |series: u32| {
+        let cell = series % CELLS;
+        let value = |window: u32| {
+            let noise = (u64::from(at * 1000 + series * 37 + window) * 2_654_435_761) % 1000;
+            1e9 + noise as f64 * 1e5
+        };
+        let samples: Vec<Sample> = (0..samples)
+            .map(|window| Sample { cell, window, pair: Some(window), value: value(window) })
+            .collect();
+        let key = SeriesKey {
+            place: place(cell),
+            metric: format!("metric-{}", series / CELLS),
+            unit: "ns".to_owned(),
+            reference: None,
+            environment: fingerprint.clone(),
+        };
+        PointEntry { series: key, cell, value: samples[samples.len() / 2].value, samples }
+    };
+    RunEntry {
+        derivation: DERIVATION,
+        id: format!("night{at:06}"),
+        started: 1_767_225_600 + i64::from(at) * 86_400,
+        dmarig: "0.1.0".to_owned(),
+        command: vec!["dmarig".to_owned(), "run".to_owned()],
+        host: HostFacts::default(),
+        rules: String::new(),
+        reference: None,
+        synthetic: true,
+        record_bytes: 0,
+        cells: (0..CELLS).map(cell).collect(),
+        points: (0..SERIES).map(point).collect(),
+    }
+}

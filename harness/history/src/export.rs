@@ -1,0 +1,103 @@
+//! The history for other programs, in the formats that they read.
+
+mod bencher;
+mod csv;
+mod influx;
+mod openmetrics;
+
+use std::io::{self, Write};
+
+use crate::store::{History, HistoryError, Point, SeriesFilter, SeriesRow};
+
+/// A format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExportFormat {
+    /// OpenMetrics text, version 1.0: each series a gauge in base units, with a timestamp a point.
+    OpenMetrics,
+    /// InfluxDB's line protocol, with nanoseconds since 1970: a line a point.
+    Influx,
+    /// Bencher's metric format: a JSON object of one run, which has no place for time.
+    Bencher,
+    /// Comma-separated values (RFC 4180) with a header: a line a point.
+    Csv,
+}
+
+/// What is exported.
+#[derive(Debug, Clone, Default)]
+pub struct Exported {
+    /// Only these series.
+    pub series: SeriesFilter,
+    /// Only of this run. Where none is named, Bencher's format takes the newest.
+    pub run: Option<String>,
+}
+
+/// Why there is no export, or half of one.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The history can't be read.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    /// It can't be written.
+    #[error("can't write the export: {0}")]
+    Io(#[from] io::Error),
+    /// There is nothing in it.
+    #[error("the history {0} has no run: `dmarig history add` puts some in")]
+    Empty(String),
+}
+
+impl History {
+    /// Writes points in a format.
+    ///
+    /// # Errors
+    /// [`ExportError`]
+    pub fn export(
+        &self,
+        format: ExportFormat,
+        what: &Exported,
+        out: &mut impl Write,
+    ) -> Result<(), ExportError> {
+        if let Some(run) = &what.run
+            && !self.has_run(run)?
+        {
+            return Err(self.unknown("run", run).into());
+        }
+        match format {
+            ExportFormat::OpenMetrics => openmetrics::write(self, what, out),
+            ExportFormat::Influx => influx::write(self, what, out),
+            ExportFormat::Bencher => bencher::write(self, what, out),
+            ExportFormat::Csv => csv::write(self, what, out),
+        }
+    }
+
+    fn exported_points(
+        &self,
+        series: &SeriesRow,
+        what: &Exported,
+    ) -> Result<Vec<Point>, HistoryError> {
+        let mut points = self.points(&series.id)?;
+        if let Some(run) = &what.run {
+            points.retain(|point| point.run == *run);
+        }
+        Ok(points)
+    }
+}
+
+/// Milliseconds since 1970 of each point: of a series no two may share one, as the points of two runs
+/// that began within one second would.
+fn times(points: &[Point]) -> impl Iterator<Item = i64> {
+    let mut last = i64::MIN;
+    points.iter().map(move |point| {
+        last = (point.started.saturating_mul(1000)).max(last.saturating_add(1));
+        last
+    })
+}
+
+/// `text` as the name of something: letters, digits and underscores, the first no digit.
+fn identifier(text: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+    let name: String = text.chars().map(plain).collect();
+    match name.chars().next() {
+        Some(first) if !first.is_ascii_digit() => name,
+        _ => format!("_{name}"),
+    }
+}

@@ -1,0 +1,59 @@
+//! Comma-separated values.
+
+use std::io::Write;
+
+use super::{ExportError, Exported};
+use crate::{record::rfc3339, store::History};
+
+pub(super) fn write(
+    history: &History,
+    what: &Exported,
+    out: &mut impl Write,
+) -> Result<(), ExportError> {
+    let header = "time,run,case,variant,kernel,release,build,metric,unit,reference,environment,synthetic,\
+         value,samples\r\n";
+    out.write_all(header.as_bytes())?;
+    for series in history.series(&what.series)? {
+        let key = &series.key;
+        let points = history.exported_points(&series, what)?;
+        let samples = history.samples(&series.id)?;
+        let mut samples = samples.as_slice();
+        for point in points {
+            // Both are in the order of runs.
+            let begin = samples.iter().position(|(run, _)| *run == point.run);
+            samples = &samples[begin.unwrap_or(samples.len())..];
+            let of_run = samples.iter().take_while(|(run, _)| *run == point.run);
+            let values: Vec<String> =
+                of_run.map(|(_, sample)| format!("{:?}", sample.value)).collect();
+            let fields = [
+                rfc3339(point.started),
+                field(&point.run),
+                field(&key.place.case),
+                field(&key.place.variant),
+                field(&key.place.kernel),
+                field(point.release.as_deref().unwrap_or_default()),
+                field(&point.build.short()),
+                field(&key.metric),
+                field(key.value_unit()),
+                field(key.reference.as_deref().unwrap_or_default()),
+                field(&key.environment),
+                u8::from(point.synthetic).to_string(),
+                format!("{:?}", point.value),
+                values.join(" "),
+            ];
+            write!(out, "{}\r\n", fields.join(","))?;
+        }
+    }
+    Ok(())
+}
+
+/// A field. A text that a spreadsheet would take for a formula gets an apostrophe: much of it comes from
+/// guests.
+fn field(text: &str) -> String {
+    let formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
+    let text = if formula { format!("'{text}") } else { text.to_owned() };
+    match text.contains([',', '"', '\n', '\r']) {
+        true => format!("\"{}\"", text.replace('"', "\"\"")),
+        false => text,
+    }
+}

@@ -1,0 +1,235 @@
+//! What changed or failed, and what was said of it.
+
+use std::path::Path;
+
+use dmarig_history::{
+    Alert, AlertState, History, Merged, RunEntry, SeriesKey, What, planted, synthetic_year,
+};
+use dmarig_model::observation::Outcome;
+
+use crate::made::{cell, key, point, run};
+
+/// Elapsed time in relation to a reference kernel.
+fn ratio() -> SeriesKey {
+    SeriesKey { reference: Some("debian-6.1@abc".into()), ..key("elapsed", "ns", "mine") }
+}
+
+/// Nights with these values, beginning on a day.
+fn nights(first: u32, values: &[f64]) -> Vec<RunEntry> {
+    (first..)
+        .zip(values)
+        .map(|(day, value)| RunEntry {
+            points: vec![point(ratio(), 0, &[*value])],
+            ..run(day, *value)
+        })
+        .collect()
+}
+
+fn history(place: &Path, runs: &[RunEntry]) -> History {
+    let mut history = History::create(&place.join("history.sqlite")).unwrap();
+    history.put(runs).unwrap();
+    history
+}
+
+/// Noise that is the same each time.
+fn noisy(level: f64, count: usize) -> Vec<f64> {
+    (0..count).map(|at| level + 0.01 * ((at * 7919 % 13) as f64 / 13.0 - 0.5)).collect()
+}
+
+#[track_caller]
+fn only(mut alerts: Vec<Alert>) -> Alert {
+    assert_eq!(alerts.len(), 1, "{alerts:#?}");
+    alerts.remove(0)
+}
+
+#[test]
+fn a_shift_is_an_alert_with_its_range() {
+    let place = tempfile::tempdir().unwrap();
+    let runs = nights(0, &[noisy(1.0, 20), noisy(1.1, 12)].concat());
+    let alert = only(history(place.path(), &runs).alerts().unwrap());
+    assert_eq!((&alert.last_good.run, &alert.first_bad.run), (&runs[19].id, &runs[20].id));
+    assert_eq!((alert.state, alert.is_new(), alert.until), (AlertState::New, true, None));
+    assert!(matches!(&alert.what, What::Change { worse: Some(true), key, .. } if *key == ratio()));
+}
+
+#[test]
+fn what_becomes_better_is_no_news_and_bare_times_are_none() {
+    let place = tempfile::tempdir().unwrap();
+    let mut runs = nights(0, &[noisy(1.0, 20), noisy(0.9, 12)].concat());
+    assert!(!only(history(place.path(), &runs).alerts().unwrap()).is_new());
+    runs.iter_mut().for_each(|run| run.points[0].series.reference = None);
+    let bare = tempfile::tempdir().unwrap();
+    let mut history = history(bare.path(), &runs);
+    assert_eq!(history.alerts().unwrap(), []);
+    // It is there to be seen all the same.
+    assert_eq!(history.changes(&runs[0].points[0].series.id()).unwrap().len(), 1);
+}
+
+#[test]
+fn what_goes_back_is_fixed_by_itself() {
+    let place = tempfile::tempdir().unwrap();
+    let runs = nights(0, &[noisy(1.0, 20), noisy(1.1, 12), noisy(1.0, 12)].concat());
+    let alerts = history(place.path(), &runs).alerts().unwrap();
+    let worse: Vec<&Alert> = alerts.iter().filter(|alert| alert.is_worse()).collect();
+    assert_eq!((worse.len(), worse[0].state), (1, AlertState::Fixed));
+    assert_eq!(worse[0].until.as_ref().unwrap().run, runs[32].id);
+}
+
+#[test]
+fn any_change_of_a_count_is_news_until_it_goes_back() {
+    let place = tempfile::tempdir().unwrap();
+    let values = [vec![1.0; 20], vec![0.0; 12], vec![1.0; 12]].concat();
+    let mut runs = nights(0, &values);
+    runs.iter_mut().for_each(|run| run.points[0].series = key("psi-per-unmap", "1", "mine"));
+    let mut history = history(place.path(), &runs[..30]);
+    assert!(only(history.alerts().unwrap()).is_new());
+    history.put(&runs).unwrap();
+    let alert = only(history.alerts().unwrap());
+    assert_eq!(
+        (alert.first_bad.run, alert.until.unwrap().run),
+        (runs[20].id.clone(), runs[32].id.clone())
+    );
+    assert_eq!(alert.state, AlertState::Fixed);
+}
+
+#[test]
+fn what_was_said_outlives_the_database_and_moving_edges() {
+    let place = tempfile::tempdir().unwrap();
+    // The first of the new nights are no worse than the noise was, so the edge moves with what comes.
+    let values = [noisy(1.0, 20), vec![1.004, 1.045], noisy(1.1, 12)].concat();
+    let runs = nights(0, &values);
+    let mut history = history(place.path(), &runs[..29]);
+    let alert = only(history.alerts().unwrap());
+    let said = history.say(&alert.id[..6], AlertState::Confirmed, "a lock", "me").unwrap();
+    assert_eq!((&said.id, said.state), (&alert.id, AlertState::Confirmed));
+    history.put(&runs).unwrap();
+    let later = only(history.alerts().unwrap());
+    assert_eq!((&later.id, later.state), (&alert.id, AlertState::Confirmed));
+    assert_eq!(later.said.as_ref().unwrap().note, "a lock");
+
+    let file = history.path().to_owned();
+    drop(history);
+    std::fs::remove_file(&file).unwrap();
+    let mut history = History::create(&file).unwrap();
+    history.put(&runs).unwrap();
+    assert_eq!(only(history.alerts().unwrap()), later);
+
+    // As long as it stands, it can be said otherwise; the last word holds.
+    history.say(&alert.id, AlertState::Invalid, "", "you").unwrap();
+    let alert = only(history.alerts().unwrap());
+    assert_eq!((alert.id, alert.state), (later.id, AlertState::Invalid));
+    assert!(history.say("", AlertState::Fixed, "", "").is_err());
+    assert!(
+        history
+            .say("zz", AlertState::Fixed, "", "")
+            .unwrap_err()
+            .to_string()
+            .contains("alert `zz`")
+    );
+}
+
+#[test]
+fn a_cell_that_fails_and_had_passed_is_an_alert_until_it_passes_again() {
+    let place = tempfile::tempdir().unwrap();
+    let outcomes = [
+        Outcome::Failed,
+        Outcome::Passed,
+        Outcome::Errored,
+        Outcome::Failed,
+        Outcome::Failed,
+        Outcome::Passed,
+        Outcome::TimedOut,
+    ];
+    let runs: Vec<RunEntry> = (0..)
+        .zip(outcomes)
+        .map(|(day, outcome)| RunEntry {
+            cells: vec![cell(0, "mine", outcome)],
+            points: Vec::new(),
+            ..run(day, 1.0)
+        })
+        .collect();
+    let alerts = history(place.path(), &runs).alerts().unwrap();
+    let [last, first] = alerts.as_slice() else { panic!("{alerts:#?}") };
+    assert_eq!((&first.last_good.run, &first.first_bad.run), (&runs[1].id, &runs[3].id));
+    assert_eq!(first.until.as_ref().unwrap().run, runs[5].id);
+    assert_eq!(first.state, AlertState::Fixed);
+    assert_eq!((&last.first_bad.run, last.is_new()), (&runs[6].id, true));
+    assert!(matches!(last.what, What::Failure { timed_out: true, .. }));
+}
+
+#[test]
+fn what_was_said_on_two_machines_comes_together() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let runs = nights(0, &[noisy(1.0, 20), noisy(1.1, 12)].concat());
+    let mut ours = history(here.path(), &runs);
+    let mut theirs = history(there.path(), &runs);
+    let id = only(ours.alerts().unwrap()).id;
+    theirs.say(&id, AlertState::Confirmed, "theirs", "a").unwrap();
+    ours.say(&id, AlertState::Fixed, "ours", "b").unwrap();
+    let known = Merged { added: 0, replaced: 0, known: 32 };
+    assert_eq!(ours.merge(theirs.path()).unwrap(), known);
+    theirs.merge(ours.path()).unwrap();
+    theirs.merge(ours.path()).unwrap();
+    let states = [only(ours.alerts().unwrap()).state, only(theirs.alerts().unwrap()).state];
+    assert_eq!(states, [AlertState::Fixed; 2]);
+    let lines =
+        |history: &History| std::fs::read_to_string(history.events_file()).unwrap().lines().count();
+    assert_eq!([lines(&ours), lines(&theirs)], [2, 2]);
+}
+
+#[test]
+fn half_a_line_of_what_was_said_harms_nothing() {
+    let place = tempfile::tempdir().unwrap();
+    let runs = nights(0, &[noisy(1.0, 20), noisy(1.1, 12)].concat());
+    let mut history = history(place.path(), &runs);
+    let id = only(history.alerts().unwrap()).id;
+    std::fs::write(history.events_file(), "{\"schema\":1,\"id\":\"x").unwrap();
+    history.say(&id, AlertState::Confirmed, "", "").unwrap();
+    let file = history.path().to_owned();
+    drop(history);
+    let mut history = History::open(&file).unwrap();
+    assert_eq!(only(history.alerts().unwrap()).state, AlertState::Confirmed);
+    let newer = "{\"schema\":9,\"id\":\"y\"}\n";
+    std::fs::write(history.events_file(), newer).unwrap();
+    let error = History::open(&file).unwrap_err().to_string();
+    assert!(error.contains("history.alerts.jsonl: line 1: event version 9"), "{error}");
+}
+
+/// All of a year that was planted is found, and nothing that was not.
+#[test]
+fn what_happens_in_a_made_up_year_is_found() {
+    let place = tempfile::tempdir().unwrap();
+    let runs: Vec<RunEntry> = synthetic_year(1).collect();
+    let mut history = history(place.path(), &runs);
+    let alerts = history.alerts().unwrap();
+    let night = |run: &str| -> u32 { run.rsplit("night").next().unwrap().parse().unwrap() };
+    let events = planted(1);
+    for event in &events {
+        // The largest of latencies are too wild for what is planted, and not among it.
+        for variant in &event.variants {
+            for metric in event.metrics {
+                let found = alerts.iter().any(|alert| {
+                    matches!(&alert.what, What::Change { key, .. } if key.metric == **metric)
+                        && alert.place.variant == *variant
+                        && night(&alert.first_bad.run).abs_diff(event.from) <= 3
+                });
+                assert!(found, "{metric} of {variant} from {} on", event.from);
+            }
+        }
+    }
+    let changes = alerts.iter().filter_map(|alert| match &alert.what {
+        What::Change { key, .. } => Some((key, night(&alert.first_bad.run))),
+        What::Failure { .. } => None,
+    });
+    let (mut all, mut unfounded) = (0, 0);
+    for (key, at) in changes {
+        all += 1;
+        let edge = |edge: u32| edge.abs_diff(at) <= 3;
+        let founded = events.iter().any(|event| {
+            event.variants.contains(&key.place.variant) && (edge(event.from) || edge(event.until))
+        });
+        unfounded += u32::from(!founded);
+    }
+    // One in a hundred series is allowed a change that is none.
+    assert!(all >= 20 && unfounded <= 4, "{unfounded} of {all}");
+}

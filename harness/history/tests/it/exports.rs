@@ -1,0 +1,227 @@
+//! Exports, read by the rules of their formats.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dmarig_history::{ExportFormat, Exported, History, RunEntry, SeriesKey};
+use serde_json::Value;
+
+use crate::made::{key, point, run};
+
+/// Names and units as a guest might give them to whoever reads them.
+fn hostile() -> Vec<SeriesKey> {
+    let nasty = ["=cmd|' /C'!A0", "a\"b\\", "x,y=z w\\", "{}# EOF", "\u{e9}t\u{e9}"];
+    let mut keys: Vec<SeriesKey> = nasty.map(|name| key(name, name, "mine")).to_vec();
+    // Two that come to one name, and one that is named as another with its unit.
+    keys.extend([
+        key("a-b", "ns", "mine"),
+        key("a_b", "us", "mine"),
+        key("a_b_seconds", "1", "mine"),
+    ]);
+    keys.push(SeriesKey { reference: Some("base@1".into()), ..key("elapsed", "ns", "mine") });
+    keys.push(key("elapsed", "ns", "mine"));
+    keys
+}
+
+/// Three runs, of which two began within one second.
+fn runs() -> Vec<RunEntry> {
+    let values = [[1.0, 2.0, 3.0], [0.1, 0.2, 1e300], [5e-324, 7.0, 9.0]];
+    let runs = values.iter().zip(0..).map(|(values, at)| {
+        let points = hostile().into_iter().map(|key| point(key, 0, values)).collect();
+        RunEntry { started: 1_767_225_600 + at / 2 * 86_400, points, ..run(at as u32, 1.0) }
+    });
+    runs.collect()
+}
+
+fn exported(format: ExportFormat, run: Option<String>) -> String {
+    let place = tempfile::tempdir().unwrap();
+    let mut history = History::create(&place.path().join("history.sqlite")).unwrap();
+    history.put(&runs()).unwrap();
+    let mut out = Vec::new();
+    history.export(format, &Exported { run, ..Exported::default() }, &mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+/// Splits `name="value",...` and takes escapes back.
+fn labels(mut text: &str) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::new();
+    while !text.is_empty() {
+        let (name, rest) = text.split_once("=\"").unwrap();
+        let name_is_sound = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        assert!(name_is_sound && !name.starts_with("__"), "{name}");
+        let (mut value, mut chars) = (String::new(), rest.char_indices());
+        let end = loop {
+            match chars.next().expect("an end of the value") {
+                (at, '"') => break at,
+                (_, '\\') => value.push(match chars.next().unwrap().1 {
+                    'n' => '\n',
+                    c @ ('\\' | '"') => c,
+                    c => panic!("\\{c}"),
+                }),
+                (_, c) => value.push(c),
+            }
+        };
+        assert!(all.insert(name.to_owned(), value).is_none(), "{name} twice");
+        text = rest[end + 1..].strip_prefix(',').unwrap_or(&rest[end + 1..]);
+    }
+    all
+}
+
+#[test]
+fn openmetrics_is_as_its_standard_has_it() {
+    let text = exported(ExportFormat::OpenMetrics, None);
+    let body = text.strip_suffix("# EOF\n").expect("it ends with # EOF and a line's end");
+    let (mut families, mut family, mut unit) = (BTreeSet::new(), String::new(), String::new());
+    let mut last: Option<(String, f64)> = None;
+    let mut metrics = BTreeSet::new();
+    let mut samples = 0;
+    for line in body.lines() {
+        if let Some(meta) = line.strip_prefix("# ") {
+            let mut words = meta.splitn(3, ' ');
+            let (kind, name, rest) =
+                (words.next().unwrap(), words.next().unwrap(), words.next().unwrap());
+            match kind {
+                "TYPE" => {
+                    assert_eq!(rest, "gauge");
+                    assert!(families.insert(name.to_owned()), "{name} is interleaved");
+                    (family, unit) = (name.to_owned(), String::new());
+                }
+                "UNIT" => unit = rest.to_owned(),
+                "HELP" => assert!(!rest.replace("\\\\", "").replace("\\\"", "").contains('\\')),
+                _ => panic!("{line}"),
+            }
+            assert_eq!(name, family, "{line}");
+            assert!(name.ends_with(&unit) && name.starts_with("dmarig_"), "{line}");
+            assert!(name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'), "{line}");
+            continue;
+        }
+        let (name, rest) = line.split_once('{').unwrap();
+        assert_eq!(name, family);
+        let (set, numbers) = rest.rsplit_once("} ").unwrap();
+        let set = format!("{name} {:?}", labels(set));
+        let (value, time) = numbers.split_once(' ').unwrap();
+        assert!(value.parse::<f64>().unwrap().is_finite());
+        let time: f64 = time.parse().unwrap();
+        match &last {
+            Some((before, then)) if *before == set => assert!(time > *then, "{line}"),
+            _ => assert!(metrics.insert(set.clone()), "{set} is interleaved"),
+        }
+        last = Some((set, time));
+        samples += 1;
+    }
+    assert_eq!((metrics.len(), samples), (hostile().len(), 3 * hostile().len()));
+    let elapsed = body.lines().find(|line| line.starts_with("dmarig_elapsed_seconds{")).unwrap();
+    assert!(elapsed.ends_with("} 2e-9 1767225600.000"), "{elapsed}");
+    assert!(body.contains("# UNIT dmarig_elapsed_ratio ratio\n"));
+}
+
+#[test]
+fn line_protocol_is_split_where_it_should_be() {
+    let text = exported(ExportFormat::Influx, None);
+    let mut seen = BTreeSet::new();
+    for line in text.lines() {
+        // An unescaped space ends the tags; the fields have none outside of quotes.
+        let (mut parts, mut part, mut quoted, mut escaped) =
+            (Vec::new(), String::new(), false, false);
+        for c in line.chars() {
+            match c {
+                _ if escaped => (escaped, part) = (false, part + &format!("\\{c}")),
+                '\\' => escaped = true,
+                '"' if !parts.is_empty() => (quoted, part) = (!quoted, part + "\""),
+                ' ' if !quoted => parts.push(std::mem::take(&mut part)),
+                c => part.push(c),
+            }
+        }
+        assert!(!escaped && !quoted, "{line}");
+        parts.push(part);
+        let [key, fields, time] = parts.as_slice() else { panic!("{line}: {parts:?}") };
+        let tags = key.replace("\\,", "\u{1}").replace("\\=", "\u{2}");
+        let mut tags = tags.split(',');
+        assert_eq!(tags.next(), Some("dmarig"));
+        let names: Vec<&str> = tags
+            .map(|tag| {
+                let (name, value) = tag.split_once('=').unwrap();
+                assert!(
+                    !value.is_empty() && !value.contains('=') && !value.ends_with('\\'),
+                    "{line}"
+                );
+                name
+            })
+            .collect();
+        assert!(names.is_sorted() && names.contains(&"metric"), "{names:?}");
+        let value = fields.strip_prefix("value=").unwrap().split(',').next().unwrap();
+        assert!(value.parse::<f64>().unwrap().is_finite());
+        let time: i64 = time.parse().unwrap();
+        assert!(time > 1_767_000_000_000_000_000);
+        // A point of the same tags and time would take this one's place.
+        assert!(seen.insert((key.clone(), time)), "{line}");
+    }
+    assert_eq!(seen.len(), 3 * hostile().len());
+}
+
+#[test]
+fn bencher_gets_values_between_their_bounds() {
+    let second = runs()[1].id.clone();
+    let text = exported(ExportFormat::Bencher, Some(second));
+    let document: Value = serde_json::from_str(&text).unwrap();
+    let mut measures = 0;
+    for (benchmark, of) in document.as_object().unwrap() {
+        assert!(!benchmark.is_empty() && benchmark.chars().count() <= 1024);
+        for (name, metric) in of.as_object().unwrap() {
+            assert!(!name.is_empty() && name.chars().count() <= 64, "{name}");
+            let number = |field: &str| metric[field].as_f64().unwrap();
+            assert!(number("lower_value") <= number("value"), "{metric}");
+            assert!(number("value") <= number("upper_value"), "{metric}");
+            assert_eq!((number("lower_value"), number("upper_value")), (0.1, 1e300));
+            measures += 1;
+        }
+    }
+    assert_eq!(measures, hostile().len());
+    // The newest, where none is named.
+    let newest: Value = serde_json::from_str(&exported(ExportFormat::Bencher, None)).unwrap();
+    let any = newest.as_object().unwrap().values().next().unwrap();
+    assert_eq!(any.as_object().unwrap().values().next().unwrap()["upper_value"], 9.0);
+}
+
+/// Fields of a line of RFC 4180.
+fn fields(line: &str) -> Vec<String> {
+    let (mut all, mut rest) = (Vec::new(), line);
+    loop {
+        if let Some(quoted) = rest.strip_prefix('"') {
+            let mut end = quoted.find('"').unwrap();
+            while quoted[end + 1..].starts_with('"') {
+                end += 2 + quoted[end + 2..].find('"').unwrap();
+            }
+            all.push(quoted[..end].replace("\"\"", "\""));
+            rest = &quoted[end + 1..];
+        } else {
+            let end = rest.find(',').unwrap_or(rest.len());
+            assert!(!rest[..end].contains('"'), "{rest}");
+            all.push(rest[..end].to_owned());
+            rest = &rest[end..];
+        }
+        match rest.strip_prefix(',') {
+            Some(more) => rest = more,
+            None => return all,
+        }
+    }
+}
+
+#[test]
+fn csv_has_its_fields_and_no_formulas() {
+    let text = exported(ExportFormat::Csv, None);
+    let body = text.strip_suffix("\r\n").unwrap();
+    let lines: Vec<Vec<String>> = body.split("\r\n").map(fields).collect();
+    assert_eq!(lines.len(), 1 + 3 * hostile().len());
+    let header = &lines[0];
+    assert!(lines.iter().all(|line| line.len() == header.len()));
+    let at = |name: &str| header.iter().position(|field| field == name).unwrap();
+    for line in &lines[1..] {
+        assert!(!line.iter().any(|field| field.starts_with(['=', '+', '-', '@'])), "{line:?}");
+        let samples: Vec<f64> =
+            line[at("samples")].split(' ').map(|value| value.parse().unwrap()).collect();
+        assert_eq!(samples.len(), 3);
+        assert_eq!(line[at("value")].parse(), Ok(samples[1]));
+        assert!(line[at("time")].ends_with("T00:00:00Z"), "{line:?}");
+    }
+    assert!(lines.iter().any(|line| line[at("metric")] == "a\"b\\"));
+}

@@ -1,0 +1,90 @@
+//! Histories of several machines come to the same, in whatever order they are put together.
+
+use dmarig_history::{AlertEvent, AlertState, EVENT_SCHEMA, History, RunEntry};
+use dmarig_model::observation::Outcome;
+use proptest::prelude::*;
+
+use crate::made::{cell, key, point, run};
+
+fn dump(history: &History) -> String {
+    let mut text = Vec::new();
+    history.dump(&mut text).unwrap();
+    String::from_utf8(text).unwrap()
+}
+
+/// A run of one of a few ids, of which one machine may know more than another.
+fn entry() -> impl Strategy<Value = RunEntry> {
+    let value = prop_oneof![Just(0.0), Just(1e-300), Just(0.1 + 0.2), 0.0..1e12];
+    (0u32..4, 1u32..4, 0u32..2, value).prop_map(|(day, cells, derivation, value)| {
+        let mut run = run(day, value);
+        run.derivation += derivation;
+        run.cells = (0..cells).map(|number| cell(number, "mine", Outcome::Passed)).collect();
+        let ratio = point(key("elapsed", "ns", "mine"), cells - 1, &[value, value / 3.0, value]);
+        run.points = vec![ratio];
+        run
+    })
+}
+
+fn event() -> impl Strategy<Value = AlertEvent> {
+    // One id is one event.
+    (0u32..6).prop_map(|id| AlertEvent {
+        schema: EVENT_SCHEMA,
+        id: format!("event-{id}"),
+        time: i64::from(id % 3),
+        subject: "s".into(),
+        run: "r".into(),
+        state: AlertState::ALL[id as usize % 4],
+        note: String::new(),
+        author: String::new(),
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_order_and_any_repetition_comes_to_the_same(
+        machines in prop::collection::vec(
+            (prop::collection::vec(entry(), 0..4), prop::collection::vec(event(), 0..3)), 1..4),
+        order in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+    ) {
+        let place = tempfile::tempdir().unwrap();
+        let create = |name: &str| History::create(&place.path().join(name)).unwrap();
+        let mut files = Vec::new();
+        for (at, (runs, events)) in machines.iter().enumerate() {
+            let mut history = create(&format!("machine{at}.sqlite"));
+            history.put(runs).unwrap();
+            history.add_events(events).unwrap();
+            files.push(history.path().to_owned());
+        }
+        let mut straight = create("straight.sqlite");
+        files.iter().for_each(|file| { straight.merge(file).unwrap(); });
+        // In any order and as often as may be, and at last backwards, so that none is missing.
+        let mut crooked = create("crooked.sqlite");
+        for at in order {
+            crooked.merge(&files[at.index(files.len())]).unwrap();
+        }
+        files.iter().rev().for_each(|file| { crooked.merge(file).unwrap(); });
+        prop_assert_eq!(dump(&straight), dump(&crooked));
+        // By way of a third one, and of itself.
+        let mut third = create("third.sqlite");
+        third.merge(crooked.path()).unwrap();
+        third.merge(straight.path()).unwrap();
+        prop_assert_eq!(dump(&third), dump(&straight));
+    }
+}
+
+#[test]
+fn what_is_merged_is_not_touched() {
+    let place = tempfile::tempdir().unwrap();
+    let at = |name: &str| place.path().join(name);
+    let mut theirs = History::create(&at("theirs.sqlite")).unwrap();
+    theirs.put([&run(1, 1.0)]).unwrap();
+    drop(theirs);
+    let before = std::fs::read(at("theirs.sqlite")).unwrap();
+    let mut ours = History::create(&at("ours.sqlite")).unwrap();
+    assert_eq!(ours.merge(&at("theirs.sqlite")).unwrap().added, 1);
+    assert!(before == std::fs::read(at("theirs.sqlite")).unwrap());
+    let error = ours.merge(&at("nowhere.sqlite")).unwrap_err().to_string();
+    assert!(error.contains("nowhere.sqlite"), "{error}");
+}

@@ -1,0 +1,98 @@
+//! Files of every version there was, and of some that there is not yet.
+
+use dmarig_history::{HISTORY_SCHEMA, History, HistoryError, SeriesFilter};
+use rusqlite::Connection;
+
+use crate::made::run;
+
+/// A history that version 1 wrote: a run with windows in pairs.
+const VERSION_1: &str = include_str!("data/history-v1.sql");
+
+fn version(file: &std::path::Path) -> u32 {
+    let connection = Connection::open(file).unwrap();
+    connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn version_1_is_brought_up_to_date() {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("history.sqlite");
+    Connection::open(&file).unwrap().execute_batch(VERSION_1).unwrap();
+    assert_eq!(version(&file), 1);
+    let mut history = History::open(&file).unwrap();
+    assert_eq!(version(&file), HISTORY_SCHEMA);
+    let info = history.info().unwrap();
+    assert_eq!((info.runs, info.cells, info.series, info.samples), (1, 1, 38, 92));
+    let filter = SeriesFilter { metric: Some("elapsed".into()), ..SeriesFilter::default() };
+    let elapsed = history.series(&filter).unwrap().remove(0);
+    assert_eq!(elapsed.id, elapsed.key.id());
+    let pairs: Vec<_> = history.samples(&elapsed.id).unwrap();
+    let pairs: Vec<_> =
+        pairs.iter().map(|(_, sample)| (sample.window, sample.pair, sample.value)).collect();
+    assert_eq!(pairs[0], (4, Some(0), 101_615_360.0));
+    assert_eq!(pairs[3], (11, Some(3), 105_303_130.0));
+    // What version 2 brought works on it.
+    assert_eq!(history.alerts().unwrap(), []);
+    history.put([&run(1, 1.0)]).unwrap();
+    assert_eq!(history.runs(None).unwrap().len(), 2);
+}
+
+#[test]
+fn version_1_of_another_machine_is_merged_and_left_as_it_is() {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("old.sqlite");
+    Connection::open(&file).unwrap().execute_batch(VERSION_1).unwrap();
+    let mut ours = History::create(&place.path().join("ours.sqlite")).unwrap();
+    assert_eq!(ours.merge(&file).unwrap().added, 1);
+    assert_eq!(ours.merge(&file).unwrap().known, 1);
+    assert_eq!(version(&file), 1);
+}
+
+#[test]
+fn a_newer_one_and_a_strangers_are_refused_and_left_as_they_are() {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("history.sqlite");
+    drop(History::create(&file).unwrap());
+    let newer = Connection::open(&file).unwrap();
+    newer.pragma_update(None, "user_version", HISTORY_SCHEMA + 1).unwrap();
+    drop(newer);
+    let before = std::fs::read(&file).unwrap();
+    let mut ours = History::create(&place.path().join("ours.sqlite")).unwrap();
+    for error in [History::open(&file).unwrap_err(), ours.merge(&file).unwrap_err()] {
+        let newer = format!("history.sqlite has history version {}", HISTORY_SCHEMA + 1);
+        assert!(error.to_string().contains(&newer), "{error}");
+    }
+    assert!(before == std::fs::read(&file).unwrap());
+
+    let strange = place.path().join("strange.sqlite");
+    Connection::open(&strange).unwrap().execute_batch("CREATE TABLE runs (x)").unwrap();
+    for error in [History::create(&strange).unwrap_err(), ours.merge(&strange).unwrap_err()] {
+        assert!(matches!(error, HistoryError::Foreign { .. }), "{error}");
+    }
+    let text = place.path().join("text.sqlite");
+    std::fs::write(&text, "this is no database at all, but it is long enough").unwrap();
+    let error = History::open(&text).unwrap_err().to_string();
+    assert!(error.contains("move it away"), "{error}");
+}
+
+#[test]
+fn many_that_make_or_migrate_it_at_once_all_succeed() {
+    let place = tempfile::tempdir().unwrap();
+    for turn in 0..8 {
+        let file = place.path().join(format!("history{turn}.sqlite"));
+        if turn % 2 == 1 {
+            Connection::open(&file).unwrap().execute_batch(VERSION_1).unwrap();
+        }
+        let start = std::sync::Barrier::new(6);
+        std::thread::scope(|scope| {
+            for day in 0..6 {
+                let (start, file) = (&start, &file);
+                scope.spawn(move || {
+                    start.wait();
+                    History::create(file).unwrap().put([&run(day, 1.0)]).unwrap();
+                });
+            }
+        });
+        assert_eq!(History::open(&file).unwrap().runs(None).unwrap().len(), 6 + turn % 2);
+    }
+}
