@@ -23,10 +23,18 @@ use rustix::{
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 const PCI: &str = "/sys/bus/pci/devices";
 
+/// A driver has its device and nothing comes of it.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub(crate) struct NotInTime {
+    pub(crate) what: String,
+}
+
 /// Waits until every function of the device under test has its node.
 ///
 /// # Errors
-/// When the limit is over; the error says what is missing and what is there instead.
+/// When the limit is over; the error says what is missing and what is there instead. It is a
+/// [`NotInTime`] where nothing is missing but the drivers' doing.
 pub(crate) fn wait_for(device: Device) -> Result<Vec<Target>> {
     // Before the first look: what comes between the look and the wait is then not missed.
     let events = uevents().context("can't listen to the kernel's device events")?;
@@ -38,7 +46,12 @@ pub(crate) fn wait_for(device: Device) -> Result<Vec<Target>> {
             return Ok(targets);
         }
         if !wait_until(&events, deadline)? {
-            bail!("{}", missing(device, &targets));
+            let what = missing(device, &targets);
+            let driven = targets.iter().all(|target| target.driver.is_some());
+            if driven && targets.len() >= wanted(device) {
+                return Err(NotInTime { what }.into());
+            }
+            bail!(what);
         }
         drain(&events);
     }

@@ -47,8 +47,12 @@ pub(crate) fn serve(link: &mut Link) -> Result<()> {
 impl Agent {
     fn answer(&mut self, request: Request) -> Reply {
         let name = name(&request);
-        self.try_answer(request)
-            .unwrap_or_else(|error| Reply::Failed { what: format!("{name}: {error:#}") })
+        self.try_answer(request).unwrap_or_else(|error| match error.downcast() {
+            Ok(device::NotInTime { what }) => {
+                Reply::NotInTime { what, after_ms: device::LIMIT.as_millis() as u64 }
+            }
+            Err(error) => Reply::Failed { what: format!("{name}: {error:#}") },
+        })
     }
 
     fn try_answer(&mut self, request: Request) -> Result<Reply> {

@@ -8,7 +8,7 @@ use flate2::{Compression, read::DeflateDecoder, write::DeflateEncoder};
 use serde::{Serialize, de::DeserializeOwned};
 
 const MAGIC: [u8; 4] = *b"\x02DMR";
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 const DEFLATED: u8 = 1;
 const HEADER: usize = 20;
 /// Smaller messages are sent as they are: deflate would cost more than the bytes do.

@@ -67,6 +67,13 @@ pub enum Reply {
     Piece(Vec<u8>),
     /// To [`Request::PowerOff`].
     Bye,
+    /// To [`Request::Describe`]: the kernel has not made the devices usable in time.
+    NotInTime {
+        /// What is missing and what is there instead, for a person.
+        what: String,
+        /// How long it was waited for, in milliseconds.
+        after_ms: u64,
+    },
     /// The request could not be done.
     Failed {
         /// What failed and why, for a person.

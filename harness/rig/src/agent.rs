@@ -23,6 +23,14 @@ pub enum AgentError {
         /// What came.
         found: &'static str,
     },
+    /// The guest's kernel did not do in time what the agent waited for.
+    #[error("{what}")]
+    NotInTime {
+        /// What is missing.
+        what: String,
+        /// How long the agent waited, in milliseconds.
+        after_ms: u64,
+    },
     /// The agent could not do what it was asked.
     #[error("{0}")]
     Failed(String),
@@ -63,11 +71,13 @@ impl AgentLink {
     /// Asks, and waits for the reply.
     ///
     /// # Errors
-    /// As [`receive`](Self::receive), and [`AgentError::Failed`] with the agent's reason.
+    /// As [`receive`](Self::receive), and [`AgentError::Failed`] or [`AgentError::NotInTime`] with the
+    /// agent's reason.
     pub async fn ask(&mut self, request: &Request) -> Result<Reply, AgentError> {
         self.socket.write_all(&encode(request)?).await?;
         match self.receive().await? {
             Reply::Failed { what } => Err(AgentError::Failed(what)),
+            Reply::NotInTime { what, after_ms } => Err(AgentError::NotInTime { what, after_ms }),
             reply => Ok(reply),
         }
     }
@@ -86,6 +96,7 @@ pub fn reply_name(reply: &Reply) -> &'static str {
         Reply::Files(_) => "names of files",
         Reply::Piece(_) => "a piece of a file",
         Reply::Bye => "a farewell",
+        Reply::NotInTime { .. } => "that the kernel is late",
         Reply::Failed { .. } => "a failure",
     }
 }

@@ -355,6 +355,11 @@ impl From<AgentError> for Fault {
     fn from(error: AgentError) -> Self {
         match error {
             AgentError::Failed(what) => Self::Known(End::AgentFailed { what }),
+            AgentError::NotInTime { what, after_ms } => Self::Known(End::TimedOut {
+                waiting_for: "usable device".to_owned(),
+                after_ms,
+                last: what,
+            }),
             AgentError::Io(_) => Self::Ended(broken(error)),
             other => Self::Known(broken(other)),
         }

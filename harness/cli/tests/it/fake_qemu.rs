@@ -109,6 +109,8 @@ pub(crate) enum Script {
     ClaimsMoreThanItHas,
     /// Says that it could not do what it was asked.
     Fails,
+    /// Its kernel drives the device, and makes no disk of it.
+    HasNoDisk,
     /// Plays the script that its kernel names.
     AsItsKernel,
 }

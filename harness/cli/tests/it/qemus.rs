@@ -202,6 +202,12 @@ pub(crate) fn messages_that_nobody_asked_for() {
         "the agent sent a farewell where its environment was due",
     );
     check(Script::Fails, "", "errored", "the agent failed: I'd rather not");
+    check(
+        Script::HasNoDisk,
+        "",
+        "timed-out",
+        "no usable device after 60.000 s; last seen: 0000:00:01.0 (nvme) has no node",
+    );
 }
 
 pub(crate) fn a_log_without_end() {

@@ -88,6 +88,10 @@ impl Agent {
     fn answer(&mut self, request: Request, unmaps: &mut u64) -> Reply {
         match (request, self.script) {
             (Request::Describe(_), Script::SendsTheWrongKind) => Reply::Bye,
+            (Request::Describe(_), Script::HasNoDisk) => Reply::NotInTime {
+                what: "0000:00:01.0 (nvme) has no node".into(),
+                after_ms: 60_000,
+            },
             (Request::Run(_), Script::Fails) => Reply::Failed { what: "I'd rather not".into() },
             (Request::Describe(_), _) => Reply::Environment(Box::new(self.environment())),
             (Request::CountDma(_), _) => {
