@@ -86,6 +86,7 @@ pub(crate) async fn run(
     let cases = timed(&selected[0].cases, one_boot)?;
     let couples = couples(&selected)?;
     let mut meta = run_meta(&selected[0], command);
+    meta.reference = reference(&couples);
     let mut recorder = Recorder::create(runs, &mut meta)?;
     let say = |text: &str| eprintln!("{text}");
     let mut preparer = Preparer::new(cache, candidate, None, interrupted.clone(), &say);
@@ -202,6 +203,16 @@ fn couples(selected: &[Selected; 2]) -> Result<Vec<Couple>, Failure> {
         )));
     }
     Ok(couples)
+}
+
+/// The kernel that the history sets the candidate's numbers in relation to, pair by pair: that of the
+/// baseline, where it is another one.
+fn reference(couples: &[Couple]) -> Option<String> {
+    let baseline = &couples.first()?.baseline.axes.kernel;
+    let theirs = |couple: &Couple| {
+        couple.baseline.axes.kernel == *baseline && couple.candidate.axes.kernel != *baseline
+    };
+    couples.iter().all(theirs).then(|| baseline.clone())
 }
 
 /// One couple being compared.

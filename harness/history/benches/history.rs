@@ -3,11 +3,18 @@
 //!
 //! `cargo bench -p dmarig-history --bench history`
 
-use std::{hint::black_box, path::Path, time::Instant};
+use std::{
+    hint::black_box,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+#[path = "../tests/it/recorded.rs"]
+mod recorded;
 
 use dmarig_history::{
-    Build, CellEntry, DERIVATION, Environment, History, HostFacts, Place, PointEntry, RunEntry,
-    Sample, SeriesFilter, SeriesKey, synthetic_year,
+    Build, CellEntry, DERIVATION, Environment, History, HostFacts, How, Place, PointEntry,
+    RunEntry, Sample, SeriesFilter, SeriesKey, synthetic_year,
 };
 use dmarig_model::observation::Outcome;
 
@@ -34,7 +41,18 @@ fn main() {
     measure(&format!("adding a night of {samples} samples"), || {
         history.put(nights.next()).expect("it is added");
     });
-    let all = history.series(&SeriesFilter::default()).expect("there are series");
+    let records: Vec<PathBuf> = (0..TURNS).map(|_| record(&place.path().join("runs"))).collect();
+    let size = std::fs::metadata(records[0].join("cells.jsonl")).expect("a record").len();
+    let before = history.info().expect("it can be read").samples;
+    let mut records = records.chunks(1);
+    measure(&format!("adding a night from its record of {} KB", size / 1000), || {
+        let added = history.import(records.next().expect("a record"), How::default());
+        assert_eq!(added.expect("it is added").added.len(), 1);
+    });
+    let each = (history.info().expect("it can be read").samples - before) / u64::from(TURNS);
+    println!("  each of {each} samples");
+    let long = SeriesFilter { case: Some("bench".to_owned()), ..SeriesFilter::default() };
+    let all = history.series(&long).expect("there are series");
     let mut series = all.iter().cycle().step_by(7);
     measure("reading a series: points", || {
         black_box(history.points(&series.next().expect("a series").id).expect("points"));
@@ -59,6 +77,20 @@ fn main() {
         let file = place.path().join("demo.sqlite");
         History::create(&file).and_then(|mut history| history.put(&runs)).expect("it is written");
     });
+}
+
+/// A record of 24 cells with 48 timed windows each.
+fn record(runs: &Path) -> PathBuf {
+    let cells: Vec<_> = (0..CELLS)
+        .map(|number| {
+            let mut cell = recorded::cell(&format!("kernel{number}"), 1);
+            let timed = cell.observation.windows.split_off(2);
+            let timed = timed.into_iter().cycle().take(48);
+            cell.observation.windows.extend(timed);
+            cell
+        })
+        .collect();
+    recorded::record(runs, &cells)
 }
 
 fn fill(file: &Path) {

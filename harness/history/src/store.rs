@@ -7,10 +7,10 @@ mod write;
 use std::{
     io,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 use rusqlite_migration::{M, Migrations};
 
 pub(crate) use self::read::key;
@@ -31,6 +31,12 @@ const APPLICATION_ID: i32 = 0x646d_6172;
 
 /// How long another process may hold the file before this one gives up.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long another process' migration may be in the way of this one's.
+const MIGRATION_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long it is until one looks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Why a history can't be opened, read or written.
 #[derive(Debug, thiserror::Error)]
@@ -99,10 +105,10 @@ pub enum HistoryError {
 
 fn rebuild_hint(error: &rusqlite::Error) -> &'static str {
     match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             "; move it away, and `dmarig history add` makes it anew"
         }
-        Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             "; another dmarig writes to it, try again"
         }
         _ => "",
@@ -162,20 +168,41 @@ impl History {
         let connection = Connection::open_with_flags(path, flags).map_err(sql)?;
         let mut history = Self { connection, path: path.to_owned() };
         history.identify()?;
-        history.settle().map_err(sql)?;
+        history.settle_patiently().map_err(sql)?;
         history.migrate()?;
         history.read_events()?;
         Ok(history)
     }
 
+    /// Brings the layout up to date. Another process may do so in the same moment: whoever comes second
+    /// fails somewhere in between, looks again, and finds less to do, or nothing.
     fn migrate(&mut self) -> Result<(), HistoryError> {
-        let migrated = Migrations::from_slice(MIGRATIONS).to_latest(&mut self.connection);
-        let Err(error) = migrated else { return Ok(()) };
-        // Another process may have done it in the same moment, and then there was nothing left to do.
-        let version = self.connection.pragma_query_value(None, "user_version", |row| row.get(0));
-        match version {
-            Ok(HISTORY_SCHEMA) => Ok(()),
-            _ => Err(HistoryError::Migration { path: self.path.display().to_string(), error }),
+        let began = Instant::now();
+        loop {
+            let migrated = Migrations::from_slice(MIGRATIONS).to_latest(&mut self.connection);
+            let Err(error) = migrated else { return Ok(()) };
+            if began.elapsed() > MIGRATION_PATIENCE {
+                let path = self.path.display().to_string();
+                return Err(HistoryError::Migration { path, error });
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    /// As [`Self::settle`], but waits for others. SQLite itself waits for locks everywhere but where a
+    /// file's journal becomes a WAL.
+    fn settle_patiently(&self) -> rusqlite::Result<()> {
+        let began = Instant::now();
+        loop {
+            match self.settle() {
+                Err(error)
+                    if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+                        && began.elapsed() < PATIENCE =>
+                {
+                    std::thread::sleep(LOOK_AGAIN);
+                }
+                settled => return settled,
+            }
         }
     }
 

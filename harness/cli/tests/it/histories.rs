@@ -80,6 +80,25 @@ pub(crate) fn runs_go_in_and_are_told() {
     }
 }
 
+pub(crate) fn comparisons_are_ratios_of_pairs() {
+    let place = Place::new();
+    let (case, kernel, qemu) =
+        (place.file("case.yaml", TIMED), place.kernel(), place.qemu(Script::Passes));
+    let baseline = place.kernel_without("baseline", &[]);
+    let words = ["compare", &kernel, &baseline, "--case", &case, "--qemu", &qemu, "--seed", "7"];
+    place.run(&words).exits(0);
+    place.run(&["history", "add"]).exits(0).says(&["1 added"]);
+    let ratios = place.run(&["history", "series", "--ratios", "--metric", "elapsed", "--json"]);
+    let ratios = ratios.document()["series"].as_array().unwrap().clone();
+    assert_eq!(ratios.len(), 1, "{ratios:?}");
+    assert!(ratios[0]["key"]["reference"].as_str().unwrap().starts_with(&baseline));
+    let shown = place.run(&["history", "show", strings(&ratios, "id")[0], "--json"]).document();
+    let samples = shown["samples"].as_array().unwrap().iter();
+    let pairs: Vec<u64> =
+        samples.map(|sample| sample["sample"]["pair"].as_u64().unwrap()).collect();
+    assert!(pairs.len() >= 8 && pairs.is_sorted(), "{pairs:?}");
+}
+
 pub(crate) fn old_records_go_when_they_are_in() {
     let place = Place::new();
     let (id, _) = run(&place);

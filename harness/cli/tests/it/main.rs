@@ -148,6 +148,7 @@ fn main() -> ExitCode {
             a_disk_goes_to_vfio_and_comes_back_in_a_guest;
         histories:
             runs_go_in_and_are_told,
+            comparisons_are_ratios_of_pairs,
             old_records_go_when_they_are_in,
             histories_of_machines_come_together,
             alerts_are_told_and_set,

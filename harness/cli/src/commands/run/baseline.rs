@@ -81,6 +81,8 @@ impl Against {
             let with = |kernel: &str| Selection {
                 cases: self.words(selected),
                 kernels: vec![kernel.to_owned()],
+                // Of two kernels each has its side.
+                reference: None,
                 ..selection.clone()
             };
             let asked = Asked {
