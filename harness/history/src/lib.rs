@@ -32,7 +32,7 @@ pub use record::{
     is_run, new_name, rules, run_directories, runs_directory, utc,
 };
 pub use store::{
-    CellRow, HISTORY_SCHEMA, History, HistoryError, Info, Outcomes, Point, Put, RunRow,
-    SeriesFilter, SeriesRow, Visit, history_file,
+    HISTORY_SCHEMA, History, HistoryError, Info, Outcomes, Point, Put, RunRow, SeriesFilter,
+    SeriesRow, Visit, history_file,
 };
 pub use synthetic::{Planted, SYNTHETIC_NIGHTS, planted, synthetic_year};

@@ -15,7 +15,7 @@ use rusqlite_migration::{M, Migrations};
 
 pub(crate) use self::read::key;
 pub use self::{
-    rows::{CellRow, Info, Outcomes, Point, RunRow, SeriesFilter, SeriesRow, Visit},
+    rows::{Info, Outcomes, Point, RunRow, SeriesFilter, SeriesRow, Visit},
     write::Put,
 };
 use crate::record::state_directory;

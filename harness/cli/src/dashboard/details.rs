@@ -4,7 +4,7 @@
 use std::{collections::HashMap, path::PathBuf};
 
 use dmarig_dashboard::{CellDetails, Check, RunDetails, Site};
-use dmarig_history::{CellRecord, CellRow, History, HistoryError, StoredRun};
+use dmarig_history::{CellEntry, CellRecord, History, HistoryError, StoredRun};
 use dmarig_model::{
     axes::DEFAULT_QEMU,
     document::CellResult,
@@ -90,7 +90,7 @@ fn unread(error: &HistoryError) -> String {
     format!("its cells can't be read: {error}")
 }
 
-fn from_history(cell: usize, row: &CellRow) -> CellDetails {
+fn from_history(cell: usize, row: &CellEntry) -> CellDetails {
     let seconds = format!("{:.1}", std::time::Duration::from_micros(row.duration_us).as_secs_f64());
     let warning = row.warning.map_or("-", |warning| if warning { "yes" } else { "no" });
     let group = row.group_type.clone().unwrap_or_else(|| "-".to_owned());

@@ -4,7 +4,7 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc, time::SystemTime};
 
 use dmarig_dashboard::{Better, Cell, CellResult, Change, Dashboard, Point, Run, Series, Site};
 use dmarig_history::{
-    Build, CellRow, Environment, History, HistoryError, How, RunRow, SeriesFilter, SeriesRow,
+    Build, CellEntry, Environment, History, HistoryError, How, RunRow, SeriesFilter, SeriesRow,
     run_directories,
 };
 use dmarig_model::text::shown;
@@ -110,7 +110,7 @@ impl Names {
 }
 
 impl Cells {
-    fn run(&mut self, run: &RunRow, cells: &[CellRow]) -> Run {
+    fn run(&mut self, run: &RunRow, cells: &[CellEntry]) -> Run {
         Run {
             id: run.id.clone(),
             started: run.started,
@@ -120,7 +120,7 @@ impl Cells {
         }
     }
 
-    fn result(&mut self, row: &CellRow) -> CellResult {
+    fn result(&mut self, row: &CellEntry) -> CellResult {
         let key = format!("{}\0{}", row.id, row.place.kernel);
         let cell = *self.known.entry(key).or_insert_with(|| {
             self.all.push(Cell {
@@ -151,7 +151,7 @@ fn kernel(release: Option<&str>, build: &Build) -> String {
     }
 }
 
-fn environment(run: &RunRow, cells: &[CellRow]) -> Vec<(String, String)> {
+fn environment(run: &RunRow, cells: &[CellEntry]) -> Vec<(String, String)> {
     let told =
         |(name, value): (&str, String)| (!value.is_empty()).then(|| (name.to_owned(), value));
     let of_host = [

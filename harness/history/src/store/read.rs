@@ -8,11 +8,11 @@ use serde::de::DeserializeOwned;
 
 use super::{
     History, HistoryError,
-    rows::{CellRow, Info, Outcomes, Point, RunRow, SeriesFilter, SeriesRow, Visit},
+    rows::{Info, Outcomes, Point, RunRow, SeriesFilter, SeriesRow, Visit},
     write::outcome_name,
 };
 use crate::{
-    entry::{Place, Sample, SeriesKey},
+    entry::{CellEntry, Place, Sample, SeriesKey},
     environment::Environment,
 };
 
@@ -98,7 +98,7 @@ impl History {
     ///
     /// # Errors
     /// [`HistoryError::Unknown`], [`HistoryError::Sql`]
-    pub fn cells(&self, run: &str) -> Result<Vec<CellRow>, HistoryError> {
+    pub fn cells(&self, run: &str) -> Result<Vec<CellEntry>, HistoryError> {
         if !self.has_run(run)? {
             return Err(self.unknown("run", run));
         }
@@ -107,7 +107,7 @@ impl History {
              JOIN places USING (place) JOIN environments USING (environment) JOIN builds USING (build) \
              WHERE run = (SELECT run FROM runs WHERE id = ?) ORDER BY number";
         self.rows(sql, params![run], |row| {
-            Ok(CellRow {
+            Ok(CellEntry {
                 number: row.get(0)?,
                 id: row.get(1)?,
                 place: place(row, 2)?,

@@ -6,8 +6,8 @@ use dmarig_model::observation::Outcome;
 use serde::Serialize;
 
 use crate::{
-    entry::{Place, SeriesKey},
-    environment::{Build, Environment},
+    entry::SeriesKey,
+    environment::Build,
     record::HostFacts,
 };
 
@@ -54,35 +54,6 @@ pub struct RunRow {
     pub synthetic: bool,
     /// How its cells ended.
     pub outcomes: Outcomes,
-}
-
-/// A cell of a run.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct CellRow {
-    /// Its number in the run.
-    pub number: u32,
-    /// Its id.
-    pub id: String,
-    /// Its place in other runs as well.
-    pub place: Place,
-    /// How it ended.
-    pub outcome: Outcome,
-    /// Why, for a person.
-    pub reasons: Vec<String>,
-    /// Checks that did not hold.
-    pub checks: Vec<String>,
-    /// `uname -r` of the guest.
-    pub release: Option<String>,
-    /// Type of the IOMMU group of the devices under test.
-    pub group_type: Option<String>,
-    /// Whether the kernel warned that batching is off.
-    pub warning: Option<bool>,
-    /// Wall-clock time, in microseconds.
-    pub duration_us: u64,
-    /// What it ran on.
-    pub environment: Environment,
-    /// Its kernel.
-    pub build: Build,
 }
 
 /// What one place came to in one run.

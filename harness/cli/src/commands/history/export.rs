@@ -3,8 +3,9 @@
 use std::io::{self, BufWriter, ErrorKind, Write};
 
 use clap::{Args, ValueEnum};
-use dmarig_history::{ExportError, ExportFormat, Exported, History, SeriesFilter};
+use dmarig_history::{ExportError, ExportFormat, Exported, History};
 
+use super::tell::Which;
 use crate::exit::{Exit, Failure};
 
 #[derive(Debug, Args)]
@@ -15,18 +16,8 @@ pub(super) struct Export {
     /// Only this run [default: all; with bencher the newest]
     #[arg(long, value_name = "RUN")]
     run: Option<String>,
-    /// Only of this case
-    #[arg(long, value_name = "NAME")]
-    case: Option<String>,
-    /// Only of this kernel
-    #[arg(long, value_name = "NAME")]
-    kernel: Option<String>,
-    /// Only of this metric
-    #[arg(long, value_name = "NAME")]
-    metric: Option<String>,
-    /// Only ratios to the reference kernel
-    #[arg(long)]
-    ratios: bool,
+    #[command(flatten)]
+    which: Which,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -49,13 +40,7 @@ impl Export {
             Format::Bencher => ExportFormat::Bencher,
             Format::Csv => ExportFormat::Csv,
         };
-        let series = SeriesFilter {
-            case: self.case,
-            kernel: self.kernel,
-            metric: self.metric,
-            ratios: self.ratios.then_some(true),
-            ..SeriesFilter::default()
-        };
+        let series = self.which.filter();
         let mut out = BufWriter::new(io::stdout().lock());
         let exported = history.export(format, &Exported { series, run: self.run }, &mut out);
         match exported.and_then(|()| Ok(out.flush()?)) {

@@ -3,7 +3,7 @@
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use dmarig_history::{
-    CellRow, History, HistoryError, Outcomes, RunRow, SeriesFilter, SeriesRow, utc,
+    CellEntry, History, HistoryError, Outcomes, RunRow, SeriesFilter, SeriesRow, utc,
 };
 use dmarig_model::text::shown;
 use serde_json::json;
@@ -27,8 +27,9 @@ pub(super) struct List {
     json: bool,
 }
 
+/// Which series are told.
 #[derive(Debug, Args)]
-pub(super) struct Series {
+pub(super) struct Which {
     /// Only of this case
     #[arg(long, value_name = "NAME")]
     case: Option<String>,
@@ -41,6 +42,20 @@ pub(super) struct Series {
     /// Only ratios to the reference kernel
     #[arg(long)]
     ratios: bool,
+}
+
+impl Which {
+    pub(super) fn filter(self) -> SeriesFilter {
+        let Self { case, kernel, metric, ratios } = self;
+        let ratios = ratios.then_some(true);
+        SeriesFilter { case, kernel, metric, ratios, ..SeriesFilter::default() }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Series {
+    #[command(flatten)]
+    which: Which,
     /// One JSON document
     #[arg(long)]
     json: bool,
@@ -93,14 +108,7 @@ impl List {
 
 impl Series {
     pub(super) fn execute(self, history: &History) -> Result<Exit, Failure> {
-        let filter = SeriesFilter {
-            case: self.case,
-            kernel: self.kernel,
-            metric: self.metric,
-            ratios: self.ratios.then_some(true),
-            ..SeriesFilter::default()
-        };
-        let all = history.series(&filter)?;
+        let all = history.series(&self.which.filter())?;
         if self.json {
             return print_json(&json!({ "history": history.info()?, "series": all }));
         }
@@ -174,7 +182,7 @@ impl Show {
         }
         text.push('\n');
         let mut table = table(["cell", "", "kernel", "why"]);
-        for CellRow { id, outcome, build, release, reasons, .. } in &cells {
+        for CellEntry { id, outcome, build, release, reasons, .. } in &cells {
             let release = release.as_deref().map_or_else(|| build.short(), shown);
             let why = reasons.first().map_or_else(String::new, |reason| shown(reason));
             table.add_row([shown(id), outcome.name().to_owned(), release, why]);
