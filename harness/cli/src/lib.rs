@@ -1,6 +1,9 @@
 //! The `dmarig` command line: which cells to run, on what, in which order, and how their outcome
 //! is told. The work itself is in the other crates.
 
+#[macro_use]
+mod output;
+
 mod bisect;
 mod cases;
 mod commands;

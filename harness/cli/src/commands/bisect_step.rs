@@ -84,16 +84,16 @@ impl BisectStep {
 fn tell(seen: &Seen) -> Exit {
     let (word, exit) = match (&seen.obstacle, seen.failed.is_empty(), seen.held.is_empty()) {
         (Some(obstacle), ..) => {
-            println!("skip: {}", shown(&obstacle.told()));
+            outln!("skip: {}", shown(&obstacle.told()));
             return Exit::Untestable;
         }
         (None, false, _) => ("bad", Exit::Failed),
         (None, true, false) => ("good", Exit::Passed),
         (None, true, true) => ("skip: no check was judged", Exit::Untestable),
     };
-    println!("{word}");
+    outln!("{word}");
     for line in &seen.evidence {
-        println!("  {}", shown(line));
+        outln!("  {}", shown(line));
     }
     exit
 }

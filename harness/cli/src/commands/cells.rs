@@ -19,7 +19,7 @@ pub(crate) struct Cells {
 impl Cells {
     pub(crate) fn execute(self) -> Result<Exit, Failure> {
         for id in self.ids()? {
-            println!("{id}");
+            outln!("{id}");
         }
         Ok(Exit::Passed)
     }

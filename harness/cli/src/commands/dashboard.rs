@@ -47,7 +47,7 @@ impl Dashboard {
             let written = write(&dashboard, directory)?;
             let megabytes = written.bytes as f64 / 1e6;
             eprintln!("{} files, {megabytes:.1} MB", written.files);
-            println!("{}", directory.join("index.html").display());
+            outln!("{}", directory.join("index.html").display());
         }
         if let Some(address) = self.serve {
             super::runtime()?.block_on(serve(sources, address, &self.expose))?;

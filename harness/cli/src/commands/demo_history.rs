@@ -34,7 +34,7 @@ impl DemoHistory {
         for event in planted(self.seed) {
             eprintln!("  nights {} to {}: {}", event.from, event.until, event.what);
         }
-        println!("{}", file.display());
+        outln!("{}", file.display());
         Ok(Exit::Passed)
     }
 }

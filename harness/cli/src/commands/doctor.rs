@@ -33,17 +33,17 @@ impl Doctor {
     pub(crate) fn execute(self) -> Result<Exit, Failure> {
         let cache = open_cache(&self.places)?;
         let facts = host::facts();
-        println!(
+        outln!(
             "host      Linux {}, {} CPUs, {} MiB",
             facts.kernel,
             facts.cpus,
             facts.memory_kib >> 10
         );
-        println!("          {}", facts.cpu);
-        println!("iommu     {}", host::iommu());
-        println!("vfio      {}", host::vfio());
+        outln!("          {}", facts.cpu);
+        outln!("iommu     {}", host::iommu());
+        outln!("vfio      {}", host::vfio());
         for candidate in dmarig_hostdev::Host::real().candidates() {
-            println!("device    {candidate}");
+            outln!("device    {candidate}");
         }
         let selection = Selection::default();
         let (_sender, interrupted) = watch::channel(false);
@@ -52,14 +52,14 @@ impl Doctor {
         let kernels = self.kernels(&cache, &mut preparer)?;
         let fetched = cache.qemus()?;
         let ready = super::runtime()?.block_on(self.qemus(&mut preparer, &fetched, &kernels));
-        println!("cache     {}", cache.dir().display());
-        println!("records   {}", super::runs(&self.places)?.display());
+        outln!("cache     {}", cache.dir().display());
+        outln!("records   {}", super::runs(&self.places)?.display());
         let Some(qemu) = ready.filter(|_| !kernels.is_empty()) else {
-            println!("\nnot ready: see the lines marked with ! above");
+            outln!("\nnot ready: see the lines marked with ! above");
             return Ok(Exit::Errored);
         };
         let named = if qemu == DEFAULT_QEMU { String::new() } else { format!(" --qemu {qemu}") };
-        println!("\nready: `dmarig run{named}` boots the smoke case");
+        outln!("\nready: `dmarig run{named}` boots the smoke case");
         Ok(Exit::Passed)
     }
 
@@ -72,13 +72,13 @@ impl Doctor {
         let mut cached = cache.list()?;
         cached.sort_by_key(|kernel| !kernel.is_default);
         if cached.is_empty() {
-            println!("kernels  !none cached: `dmarig images fetch` brings the default one");
+            outln!("kernels  !none cached: `dmarig images fetch` brings the default one");
         }
         let mut names = Vec::new();
         for kernel in cached {
             match preparer.kernel_facts(&kernel.name) {
                 Ok(facts) => {
-                    println!(
+                    outln!(
                         "kernel    {} {} ({}), boots by {}",
                         kernel.name,
                         kernel.version,
@@ -88,12 +88,12 @@ impl Doctor {
                     for device in Device::ALL {
                         let lacks = facts.lacks(&Axes { device: *device, ..Axes::default() });
                         if !lacks.is_empty() {
-                            println!("          skips {device}: lacks {}", lacks.join(", "));
+                            outln!("          skips {device}: lacks {}", lacks.join(", "));
                         }
                     }
                     names.push(kernel.name);
                 }
-                Err(error) => println!("kernel   !{}: {error}", kernel.name),
+                Err(error) => outln!("kernel   !{}: {error}", kernel.name),
             }
         }
         Ok(names)
@@ -119,24 +119,24 @@ impl Doctor {
             let qemu = match preparer.qemu(name).await {
                 Ok(qemu) => qemu,
                 Err(error) => {
-                    println!("qemu     !{error}");
+                    outln!("qemu     !{error}");
                     continue;
                 }
             };
             passthrough |= qemu.devices.contains(VFIO_USER);
             match fetched.iter().find(|fetched| fetched.tree.name == name) {
-                Some(_) => println!("qemu      {name} is {}, fetched", qemu.full_version),
-                None => println!("qemu      {} is {}", qemu.path, qemu.full_version),
+                Some(_) => outln!("qemu      {name} is {}, fetched", qemu.full_version),
+                None => outln!("qemu      {} is {}", qemu.path, qemu.full_version),
             }
-            println!("          sandbox {}", if qemu.sandbox { "yes" } else { "no" });
+            outln!("          sandbox {}", if qemu.sandbox { "yes" } else { "no" });
             for line in skips(&qemu) {
-                println!("          skips {line}");
+                outln!("          skips {line}");
             }
             if usable.is_none() && qemu.refuses(&Axes::default()).is_none() {
                 usable = Some(name.to_owned());
             }
             let Some(kernel) = kernels.first() else {
-                println!("          accelerator unknown: there is no kernel to try");
+                outln!("          accelerator unknown: there is no kernel to try");
                 continue;
             };
             let finding = match preparer.kernel_facts(kernel) {
@@ -145,13 +145,13 @@ impl Doctor {
             };
             match finding {
                 Ok(finding) => {
-                    println!("          accelerator {}: {}", finding.accelerator, finding.evidence);
+                    outln!("          accelerator {}: {}", finding.accelerator, finding.evidence);
                 }
-                Err(error) => println!("         !accelerator: {error}"),
+                Err(error) => outln!("         !accelerator: {error}"),
             }
         }
         if !passthrough {
-            println!(
+            outln!(
                 "          none has {VFIO_USER}: `dmarig images fetch qemu` brings one that has"
             );
         }

@@ -192,9 +192,9 @@ fn list(cache: &Cache) -> Result<Exit, Failure> {
         }
     }
     for line in table.lines() {
-        println!("{}", line.trim_end());
+        outln!("{}", line.trim_end());
     }
-    println!("\ncache: {}", cache.dir().display());
+    outln!("\ncache: {}", cache.dir().display());
     Ok(Exit::Passed)
 }
 

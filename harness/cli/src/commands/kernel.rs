@@ -116,7 +116,7 @@ impl Build {
         let built = build_until_interrupted(builder, spec).map_err(failure)?;
         cache.name_built(&name, &built.kernel.id).map_err(|error| failure(error.into()))?;
         tell(&name, &built);
-        println!("{}", built.kernel.vmlinux.display());
+        outln!("{}", built.kernel.vmlinux.display());
         Ok(Exit::Passed)
     }
 
@@ -231,14 +231,11 @@ fn list(cache: &Cache) -> Result<Exit, Failure> {
         ]);
     }
     match all.is_empty() {
-        true => println!("no kernel is built yet; `dmarig kernel build linux-6.12` builds one"),
-        false => table.lines().for_each(|line| println!("{}", line.trim_end())),
+        true => outln!("no kernel is built yet; `dmarig kernel build linux-6.12` builds one"),
+        false => table.lines().for_each(|line| outln!("{}", line.trim_end())),
     }
     let work = Builder::new(cache).work_size();
-    println!(
-        "\nto go on building from: {} (`dmarig kernel rm --work` removes it)",
-        HumanBytes(work)
-    );
+    outln!("\nto go on building from: {} (`dmarig kernel rm --work` removes it)", HumanBytes(work));
     Ok(Exit::Passed)
 }
 
@@ -258,7 +255,7 @@ impl Rm {
 
 fn config(cache: &Cache, name: &str) -> Result<Exit, Failure> {
     if let Some(fragment) = Fragment::builtin(name) {
-        print!("{}", fragment.text);
+        out!("{}", fragment.text);
         return Ok(Exit::Passed);
     }
     let Some(kernel) = cache.built_named(name)? else {
@@ -271,7 +268,7 @@ fn config(cache: &Cache, name: &str) -> Result<Exit, Failure> {
     let path = kernel.config;
     let text = std::fs::read_to_string(&path)
         .map_err(|error| anyhow!("can't read {}: {error}", path.display()))?;
-    print!("{text}");
+    out!("{text}");
     Ok(Exit::Passed)
 }
 

@@ -83,11 +83,11 @@ impl Plan {
         });
         match prepared.launch {
             Ok(ready) => {
-                println!("# {}", cell.id);
-                println!("# what `dmarig run` starts, in a directory of the guest's own:");
-                println!("{}\n", shell_words(ready.plan.argv().iter()));
-                println!("# by hand, with the console on the terminal (in an empty directory):");
-                println!("{}", ready.plan.by_hand(&solo(&ready.job)));
+                outln!("# {}", cell.id);
+                outln!("# what `dmarig run` starts, in a directory of the guest's own:");
+                outln!("{}\n", shell_words(ready.plan.argv().iter()));
+                outln!("# by hand, with the console on the terminal (in an empty directory):");
+                outln!("{}", ready.plan.by_hand(&solo(&ready.job)));
                 Ok(Exit::Passed)
             }
             Err(Obstacle::Skip(reason)) => {

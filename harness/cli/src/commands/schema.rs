@@ -20,7 +20,7 @@ enum Which {
 
 impl Schema {
     pub(crate) fn execute(self) -> Result<Exit, Failure> {
-        print!(
+        out!(
             "{}",
             match self.of {
                 Which::Case => dmarig_testcases::CASE_SCHEMA,

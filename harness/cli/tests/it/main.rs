@@ -155,6 +155,7 @@ fn main() -> ExitCode {
             wrong_words_are_told;
         results:
             judging_again_gives_the_same,
+            a_reader_that_has_gone_is_no_error,
             the_plan_is_what_was_run,
             by_hand_it_runs_in_a_guest;
         signals:

@@ -1,6 +1,6 @@
 //! Results as they are told, judged again, and seen again by hand.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use dmarig_model::document::Document;
 use quick_junit::Report;
@@ -9,6 +9,19 @@ use crate::{
     fake_qemu::Script,
     place::{CASE, Place, REAL_KERNEL},
 };
+
+pub(crate) fn a_reader_that_has_gone_is_no_error() {
+    let place = Place::new();
+    for words in
+        [&["cells", "full"][..], &["images", "list"], &["schema", "case"], &["kernel", "config"]]
+    {
+        let mut dmarig = place.dmarig(words);
+        let mut child = dmarig.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let ended = child.wait_with_output().unwrap();
+        assert!(ended.status.success(), "{words:?}: {ended:?}");
+    }
+}
 
 pub(crate) fn judging_again_gives_the_same() {
     let place = Place::new();

@@ -5,11 +5,7 @@ use std::collections::BTreeMap;
 use dmarig_model::observation::Outcome;
 use serde::Serialize;
 
-use crate::{
-    entry::SeriesKey,
-    environment::Build,
-    record::HostFacts,
-};
+use crate::{entry::SeriesKey, environment::Build, record::HostFacts};
 
 /// What a history holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
