@@ -9,6 +9,7 @@ pub const CASES: &[(&str, &str)] = &[
     ("passthrough.yaml", include_str!("../passthrough.yaml")),
     ("policies.yaml", include_str!("../policies.yaml")),
     ("prove.yaml", include_str!("../prove.yaml")),
+    ("prove-time.yaml", include_str!("../prove-time.yaml")),
     ("qemu-functional.yaml", include_str!("../qemu-functional.yaml")),
     ("queued.yaml", include_str!("../queued.yaml")),
     ("smoke.yaml", include_str!("../smoke.yaml")),

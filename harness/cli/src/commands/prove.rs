@@ -1,6 +1,7 @@
 //! `dmarig prove`
 
 mod matrix;
+mod slower;
 mod trial;
 
 use std::{io::Write, path::PathBuf, time::Instant};
@@ -9,16 +10,19 @@ use anyhow::{Context, anyhow};
 use clap::{Args, Parser};
 use dmarig_images::Cache;
 use dmarig_kernels::{Bug, Bugs, Builder, Edits, Fault, Source, Spec};
+use dmarig_model::windows::Side;
 use tokio::sync::watch;
 
 use crate::{
     cases::open_cache,
     commands::{
+        compare::fresh_seed,
         images::MirrorOptions,
         kernel::{build_until_interrupted, failure, fetch_source},
         run::{Format, listen},
     },
     exit::{Exit, Failure},
+    interleave::{self, Asked},
     options::{Places, Selection},
 };
 
@@ -179,7 +183,7 @@ impl Prove {
             },
         }
         let start = Instant::now();
-        let selection = self.selection(&name)?;
+        let selection = self.selection(&self.case, &name)?;
         let seen = super::runtime()?.block_on(async {
             let (interrupt, interrupted) = watch::channel(false);
             tokio::select! {
@@ -189,23 +193,52 @@ impl Prove {
             }
         })?;
         let Some(Seen { cells, stopped: false }) = seen else { return Ok(None) };
-        trial.ran = start.elapsed();
         trial.judge(cells);
+        if slower::is_due(&trial) {
+            let good = Spec::new(Source::Package(kernel.to_owned())).name();
+            let Some(ended) = self.compare(cache, runs, [name, good], words)? else {
+                return Ok(None);
+            };
+            trial.judge_times(slower::findings(&ended));
+        }
+        trial.ran = start.elapsed();
         Ok(Some(trial))
     }
 
-    fn selection(&self, kernel: &str) -> Result<Selection, Failure> {
+    /// Times a kernel turn and turn about with the good one. `None` where the user stopped it.
+    fn compare(
+        &self,
+        cache: &Cache,
+        runs: &std::path::Path,
+        names: [String; 2],
+        words: &[String],
+    ) -> Result<Option<interleave::Ended>, Failure> {
+        eprintln!("timing {} beside {}", names[0], names[1]);
+        let selections =
+            [self.selection(slower::CASE, &names[0])?, self.selection(slower::CASE, &names[1])?];
+        let asked = Asked {
+            names,
+            selections,
+            sides: [Side::Own; 2],
+            limits: &[],
+            metrics: &[],
+            seed: fresh_seed()?,
+        };
+        let ended = super::runtime()?.block_on(async {
+            let (interrupt, interrupted) = watch::channel(false);
+            tokio::select! {
+                ended = interleave::run(&asked, cache, words.to_vec(), runs, interrupted) => ended.map(Some),
+                // Dropping the run kills every guest and removes its directory.
+                () = listen(&interrupt) => Ok(None),
+            }
+        })?;
+        Ok(ended.filter(|ended| !ended.interrupted))
+    }
+
+    fn selection(&self, case: &str, kernel: &str) -> Result<Selection, Failure> {
         let patience = self.patience.to_string();
-        let mut words = vec![
-            "prove",
-            &self.case,
-            "--kernel",
-            kernel,
-            "--qemu",
-            &self.qemu,
-            "--patience",
-            &patience,
-        ];
+        let mut words =
+            vec!["prove", case, "--kernel", kernel, "--qemu", &self.qemu, "--patience", &patience];
         let program = self.probe_program.as_ref().map(|program| program.display().to_string());
         if let Some(program) = &program {
             words.extend(["--probe-program", program]);

@@ -4,6 +4,7 @@
 
 mod analyzing;
 mod bisecting;
+mod building;
 mod cases;
 mod compare;
 mod dashboards;
@@ -83,6 +84,8 @@ fn main() -> ExitCode {
             wrong_words_are_told_before_anything_is_built,
             steps_speak_gits_language,
             git_bisect_run_finds_the_same;
+        building:
+            killed_while_any_object_is_written_builds_the_same_afterwards;
         kernels:
             what_is_no_kernel_harms_no_other_cell,
             what_a_kernel_lacks_is_told_by_name,

@@ -14,6 +14,8 @@ use crate::{
     scheduler::Ended, work::Work,
 };
 
+use super::slower;
+
 /// A kernel that is tried.
 #[derive(Debug)]
 pub(crate) struct Trial {
@@ -31,6 +33,8 @@ pub(crate) struct Trial {
     pub(crate) built: Duration,
     /// How long its cells took.
     pub(crate) ran: Duration,
+    /// Why something was not seen, if that is so.
+    unfit: Option<String>,
 }
 
 /// A check that failed, where it first did.
@@ -91,6 +95,7 @@ impl Trial {
             cells: 0,
             built: Duration::ZERO,
             ran: Duration::ZERO,
+            unfit: None,
         }
     }
 
@@ -129,16 +134,17 @@ impl Trial {
     /// Judges by the cells that ran.
     pub(crate) fn judge(&mut self, ended: Vec<Ended>) {
         self.cells = ended.len();
-        let mut unfit = None;
         for cell in &ended {
             let result = &cell.result;
             match result.outcome {
                 Outcome::Passed | Outcome::Failed => {}
                 // What the kernel did to the guest is a finding, too.
-                Outcome::TimedOut => self.note(cell, "timed-out", &result.reasons.join("; ")),
+                Outcome::TimedOut => {
+                    self.note(&cell.cell.id, "timed-out", &result.reasons.join("; "));
+                }
                 Outcome::Skipped | Outcome::Errored => {
                     let why = result.reasons.first().map_or("", String::as_str);
-                    unfit = Some(format!("{}: {why}", cell.cell.id));
+                    self.unfit = Some(format!("{}: {why}", cell.cell.id));
                 }
             }
             let broken = result.checks.iter().filter(|check| check.held == Some(false));
@@ -146,26 +152,36 @@ impl Trial {
             for check in broken {
                 count += 1;
                 let what = format!("{}, expected {}", check.found, check.expected);
-                self.note(cell, &check.name, &what);
+                self.note(&cell.cell.id, &check.name, &what);
             }
             if count == 0 && result.outcome == Outcome::Failed {
                 // A panic, or a rate without anything to divide by.
-                self.note(cell, "ended", &result.reasons.join("; "));
+                self.note(&cell.cell.id, "ended", &result.reasons.join("; "));
             }
         }
-        self.verdict = self.conclude(unfit);
+        self.verdict = self.conclude();
     }
 
-    fn note(&mut self, cell: &Ended, check: &str, what: &str) {
+    /// Judges by what pairs of runs with the good kernel say as well.
+    pub(crate) fn judge_times(&mut self, findings: Result<Vec<(String, String)>, String>) {
+        match findings {
+            Ok(found) => found.iter().for_each(|(cell, what)| self.note(cell, slower::CHECK, what)),
+            Err(why) => self.unfit = self.unfit.take().or(Some(why)),
+        }
+        self.verdict = self.conclude();
+    }
+
+    fn note(&mut self, cell: &str, check: &str, what: &str) {
         let found = self.failed.entry(check.to_owned()).or_insert_with(|| Finding {
-            cell: cell.cell.id.clone(),
+            cell: cell.to_owned(),
             what: what.to_owned(),
             cells: 0,
         });
         found.cells += 1;
     }
 
-    fn conclude(&self, unfit: Option<String>) -> Verdict {
+    fn conclude(&self) -> Verdict {
+        let unfit = self.unfit.clone();
         let Some(bug) = &self.bug else {
             return match (self.failed.is_empty(), unfit) {
                 (false, _) => Verdict::Blamed,
@@ -244,8 +260,9 @@ mod tests {
     fn check(bug: Option<Bug>, failed: &[&str], unfit: Option<&str>, expected: &Verdict) {
         let finding = Finding { cell: String::new(), what: String::new(), cells: 1 };
         let failed = failed.iter().map(|name| ((*name).to_owned(), finding.clone()));
-        let trial = Trial { failed: failed.collect(), ..Trial::new("k", bug.as_ref()) };
-        assert_eq!(trial.conclude(unfit.map(str::to_owned)), *expected);
+        let unfit = unfit.map(str::to_owned);
+        let trial = Trial { failed: failed.collect(), unfit, ..Trial::new("k", bug.as_ref()) };
+        assert_eq!(trial.conclude(), *expected);
     }
 
     #[test]
@@ -261,6 +278,30 @@ mod tests {
         // A bug that names no reason of its own is caught by any.
         check(Some(bug(&[])), &["log"], None, &Verdict::Caught);
         check(Some(bug(&[])), &[], None, &Verdict::Missed);
+    }
+
+    #[test]
+    fn what_only_takes_longer_is_caught_by_pairs() {
+        let bugs = |own: &[&str]| Trial::new("k", Some(&bug(own)));
+        let found = || Ok(vec![("cell".to_owned(), "1.5 times".to_owned())]);
+        let mut slow = bugs(&["slower"]);
+        assert!(slower::is_due(&slow));
+        slow.judge_times(found());
+        assert_eq!(slow.verdict, Verdict::Caught);
+        // It was compared, and was no slower.
+        let mut fast = bugs(&["slower"]);
+        fast.judge_times(Ok(Vec::new()));
+        assert_eq!(fast.verdict, Verdict::Missed);
+        // Nothing is said where it was not compared to the end.
+        let mut stopped = bugs(&[]);
+        assert!(slower::is_due(&stopped));
+        stopped.judge_times(Err("why".into()));
+        assert_eq!(stopped.verdict, Verdict::Errored("why".into()));
+        // A bug that the cells show needs no pairs, nor does the good kernel.
+        let mut seen = bugs(&["psi"]);
+        seen.note("cell", "psi", "");
+        assert!(!slower::is_due(&seen));
+        assert!(!slower::is_due(&Trial::new("k", None)));
     }
 
     #[test]
