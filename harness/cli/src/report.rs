@@ -5,6 +5,7 @@ mod comparison;
 mod device;
 mod junit;
 mod live;
+mod standing;
 mod sweep;
 mod table;
 
@@ -19,6 +20,7 @@ pub(crate) use self::{
     comparison::{comparison_heading, comparison_markdown, comparison_notes, comparison_table},
     junit::junit,
     live::{Lines, Live},
+    standing::standing_table,
     sweep::{sweep_lines, sweep_picture},
     table::{Footing, table},
 };

@@ -11,6 +11,7 @@ mod export;
 mod import;
 mod merge;
 mod record;
+mod standing;
 mod store;
 mod synthetic;
 
@@ -31,6 +32,7 @@ pub use record::{
     CaseText, CellRecord, HostFacts, LoadError, RECORD_SCHEMA, Recorder, RunMeta, StoredRun,
     is_run, new_name, rules, run_directories, runs_directory, utc,
 };
+pub use standing::{Asked, STANDING_SCHEMA, Standing, StandingMetric, Stood};
 pub use store::{
     HISTORY_SCHEMA, History, HistoryError, Info, Outcomes, Point, Put, RunRow, SeriesFilter,
     SeriesRow, Visit, history_file,

@@ -10,7 +10,7 @@ use crate::{
     axes::{Axes, Device, Passthrough},
     conditions::{AxisSets, When},
     expect::Rule,
-    limit::Limit,
+    limit::{HistoryLimit, Limit},
     log::LogKind,
     probe::Knobs,
     text::shown,
@@ -56,6 +56,8 @@ pub struct Case {
     pub expect: Vec<Rule>,
     /// How much worse than a baseline's its metrics may be.
     pub limits: Vec<Limit>,
+    /// How much worse than in earlier runs its metrics may be.
+    pub history: Vec<HistoryLimit>,
     /// Findings in the kernel log that are no failures here.
     pub allow: Vec<Allow>,
 }
@@ -101,6 +103,10 @@ pub struct CaseFile {
     /// pairs until it can be told.
     #[serde(default)]
     limits: Vec<Limit>,
+    /// How much worse than in the earlier runs of a history each metric may be: of times as ratio to the
+    /// run's reference kernel, of counts bare. A metric that has a baseline beside it is judged by that.
+    #[serde(default)]
+    history: Vec<HistoryLimit>,
     /// Findings in the kernel log that are no failures here.
     #[serde(default)]
     allow: Vec<Allow>,
@@ -383,6 +389,7 @@ impl Case {
             standard: parsed.standard,
             expect: parsed.expect,
             limits: parsed.limits,
+            history: parsed.history,
             allow: parsed.allow,
         }
     }

@@ -46,6 +46,10 @@ pub struct Document {
     /// Its kernels beside its baseline, each as `dmarig compare --format json` prints it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub comparisons: Vec<serde_json::Value>,
+    /// Its numbers beside those of earlier runs, as `history.json` in its record has them; left away where
+    /// no case asks for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<serde_json::Value>,
 }
 
 /// The result of one cell.
@@ -197,6 +201,7 @@ impl Document {
             run: run.to_owned(),
             cells: cells.collect(),
             comparisons: Vec::new(),
+            history: None,
         }
     }
 }

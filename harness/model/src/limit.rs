@@ -28,6 +28,36 @@ pub struct Limit {
     pub percent: f64,
 }
 
+/// How much worse than in earlier runs a metric may be.
+///
+/// A count is judged bare. What is timed is judged as its ratio to the reference kernel of the run, since a
+/// machine's level wanders from run to run.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct HistoryLimit {
+    /// The metric's name: of a time, a count, or a program's.
+    pub metric: String,
+    /// Which of two of its values is better; to be said of a program's metrics whose unit does not tell.
+    #[serde(default)]
+    pub better: Option<Better>,
+    /// Most percent by which it may be worse: above 0, and below 100 where higher is better.
+    pub percent: f64,
+    /// Most earlier runs to judge by; the newest are taken, since the series last changed.
+    #[serde(default = "usual_runs")]
+    #[schemars(range(min = LEAST_RUNS, max = MOST_RUNS))]
+    pub runs: u32,
+}
+
+/// Fewest earlier runs by which a metric is judged: see `dmarig_stats::prediction::LEAST`.
+pub const LEAST_RUNS: u32 = 24;
+
+/// Most of them that may be asked for.
+pub const MOST_RUNS: u32 = 1000;
+
+const fn usual_runs() -> u32 {
+    50
+}
+
 impl Better {
     /// Which of two values of a metric is better; `None` of a program's, unless its unit tells.
     #[must_use]
@@ -80,6 +110,15 @@ impl Limit {
                  higher is better"
             )
         })
+    }
+}
+
+impl HistoryLimit {
+    /// What is wrong with it, if anything, but for the number of runs.
+    #[must_use]
+    pub fn mistake(&self) -> Option<String> {
+        let Self { metric, better, percent, .. } = self;
+        Limit { metric: metric.clone(), better: *better, percent: *percent }.mistake()
     }
 }
 

@@ -1,9 +1,10 @@
 //! What noisy numbers say: a sequential test of pairs with promised error rates, comparisons of what
-//! was not paired, change points of a series. Everything here is a pure function of numbers and a
-//! seed: no files, no clock, and the same answer on every machine.
+//! was not paired, a number beside earlier ones, change points of a series. Everything here is a pure
+//! function of numbers and a seed: no files, no clock, and the same answer on every machine.
 
 pub mod change_points;
 pub mod paired;
+pub mod prediction;
 mod random;
 pub mod sequence;
 pub mod signed_rank;

@@ -5,7 +5,7 @@ use dmarig_history::StoredRun;
 use dmarig_model::{axes::Axis, case::Case, document::CellResult, judge::judge, matrix::Cell};
 
 use crate::{
-    commands::run::{Output, exit, tell},
+    commands::run::{Output, Told, tell},
     exit::{Exit, Failure},
     options::Places,
     scheduler::{Ended, compare},
@@ -76,7 +76,9 @@ impl Judge {
                 .display()
                 .to_string()
         };
-        tell(&self.output, &run.meta.id, &ended, &sweeps, &[], &again, &logs)?;
-        Ok(exit(&ended, &[]))
+        // What it stood beside, other kernels and earlier runs, is told in its record.
+        let told = Told { ended: &ended, sweeps: &sweeps, compared: &[], standing: None };
+        tell(&self.output, &run.meta.id, &told, &again, &logs)?;
+        Ok(told.exit())
     }
 }

@@ -1,6 +1,7 @@
 //! `dmarig run`
 
 mod baseline;
+mod history;
 
 use std::{
     collections::BTreeMap,
@@ -10,13 +11,15 @@ use std::{
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use dmarig_history::{CaseText, RECORD_SCHEMA, Recorder, RunMeta};
+use dmarig_history::{CaseText, RECORD_SCHEMA, Recorder, RunMeta, Standing};
 use dmarig_model::{
     document::{DOCUMENT_SCHEMA, Document},
     matrix::Cell,
+    observation::Outcome,
     plan::shell_words,
     sweep::Sweep,
 };
+use dmarig_stats::paired::Judgement;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -27,14 +30,17 @@ use crate::{
     exit::{Exit, Failure},
     host,
     host_device::HostDevice,
-    options::{Places, Selection},
+    options::{HistoryFile, Places, Selection},
     report::{self, Events, Footing, Lines, Live},
     scheduler::Ended,
     work::{Done, Work, memory_mib},
 };
 
 pub(crate) use self::baseline::outcome;
-use self::baseline::{Against, Compared};
+use self::{
+    baseline::{Against, Compared},
+    history::Before,
+};
 
 #[derive(Debug, Args)]
 pub(crate) struct Run {
@@ -44,6 +50,8 @@ pub(crate) struct Run {
     selection: Selection,
     #[command(flatten)]
     against: Against,
+    #[command(flatten)]
+    history: HistoryFile,
     #[command(flatten)]
     output: Output,
     /// Guests at once [default: by cores and free memory]
@@ -78,6 +86,7 @@ impl Run {
         let cache = open_cache(&self.places)?;
         let selected = select(&self.selection, &cache)?;
         self.against.check(&self.selection, &selected)?;
+        let before = Before::open(&self.history, &selected)?;
         let runs = super::runs(&self.places)?;
         for left in dmarig_rig::workdir::sweep() {
             tracing::info!("removed {}, which a killed run had left", left.display());
@@ -85,7 +94,7 @@ impl Run {
         super::runtime()?.block_on(async {
             let (interrupt, interrupted) = watch::channel(false);
             tokio::select! {
-                exit = self.run(&cache, &selected, words, &runs, interrupted) => exit,
+                exit = self.run(&cache, &selected, before, words, &runs, interrupted) => exit,
                 // Dropping the run kills every guest and removes its directory.
                 () = listen(&interrupt) => Ok(Exit::Interrupted),
             }
@@ -96,6 +105,7 @@ impl Run {
         &self,
         cache: &dmarig_images::Cache,
         selected: &Selected,
+        before: Option<Before>,
         words: Vec<String>,
         runs: &Path,
         interrupted: watch::Receiver<bool>,
@@ -126,6 +136,8 @@ impl Run {
         if let Some(live) = &live {
             live.clear();
         }
+        let standing =
+            before.map(|before| before.judge(recorder.directory(), selected, &self.against));
         let compared =
             self.against.run(cache, &self.selection, selected, &words, runs, &interrupted).await?;
         let again = |cell: &Cell| again(&self.selection, selected, cell);
@@ -133,33 +145,52 @@ impl Run {
             let directory = recorder.directory().join("cells").join(cell.id.replace('/', "_"));
             directory.display().to_string()
         };
-        tell(&self.output, &meta.id, &ended, &sweeps, &compared, &again, &logs)?;
+        let standing = standing.transpose();
+        let found = standing.as_ref().map_or(None, Option::as_ref);
+        let told = Told { ended: &ended, sweeps: &sweeps, compared: &compared, standing: found };
+        tell(&self.output, &meta.id, &told, &again, &logs)?;
         for sweep in &sweeps {
             picture(sweep, recorder.directory())?;
         }
         eprintln!("record: {}", recorder.directory().display());
         restored?;
+        let exit = told.exit();
+        standing?;
         let interrupted = *interrupted.borrow();
-        Ok(if interrupted { Exit::Interrupted } else { exit(&ended, &compared) })
+        Ok(if interrupted { Exit::Interrupted } else { exit })
     }
 }
 
-/// How a run with these cells and comparisons ends.
-pub(crate) fn exit(ended: &[Ended], compared: &[Compared]) -> Exit {
-    let cells = ended.iter().map(|ended| ended.result.outcome);
-    Exit::of(cells.chain(compared.iter().map(|compared| compared.outcome)))
+/// What came of a run.
+pub(crate) struct Told<'a> {
+    pub(crate) ended: &'a [Ended],
+    pub(crate) sweeps: &'a [Sweep],
+    /// Its kernels beside its baseline.
+    pub(crate) compared: &'a [Compared],
+    /// Its numbers beside those of earlier runs.
+    pub(crate) standing: Option<&'a Standing>,
+}
+
+impl Told<'_> {
+    /// How a run ends of which this came. What was not compared, or is inconclusive, is no failure.
+    pub(crate) fn exit(&self) -> Exit {
+        let cells = self.ended.iter().map(|ended| ended.result.outcome);
+        let compared = self.compared.iter().map(|compared| compared.outcome);
+        let judged = self.standing.and_then(Standing::judgement);
+        let worse = (judged == Some(Judgement::Fail)).then_some(Outcome::Failed);
+        Exit::of(cells.chain(compared).chain(worse))
+    }
 }
 
 /// Prints the results, and writes them as JUnit where that is asked for.
 pub(crate) fn tell(
     output: &Output,
     run: &str,
-    ended: &[Ended],
-    sweeps: &[Sweep],
-    compared: &[Compared],
+    told: &Told<'_>,
     again: &dyn Fn(&Cell) -> String,
     logs: &dyn Fn(&Cell) -> String,
 ) -> Result<(), Failure> {
+    let Told { ended, sweeps, compared, standing } = *told;
     let cells: Vec<_> = ended.iter().map(|ended| (&ended.cell, &ended.result)).collect();
     let text = match output.format {
         Format::Json => {
@@ -170,6 +201,7 @@ pub(crate) fn tell(
                 run: run.to_owned(),
                 cells: results,
                 comparisons: comparisons.collect::<Result<_, _>>()?,
+                history: standing.map(serde_json::to_value).transpose()?,
             };
             serde_json::to_string_pretty(&document)? + "\n"
         }
@@ -184,13 +216,16 @@ pub(crate) fn tell(
             for one in compared {
                 text += &report::comparison_table(&one.comparison, width, colour);
             }
+            if let Some(standing) = standing {
+                text += &report::standing_table(standing, width, colour);
+            }
             text
         }
     };
     print(&text)?;
     if let Some(path) = &output.junit {
         let comparisons = compared.iter().map(|one| &one.comparison);
-        let xml = report::junit(&cells, comparisons)?;
+        let xml = report::junit(&cells, comparisons, standing)?;
         std::fs::write(path, xml).with_context(|| format!("can't write {}", path.display()))?;
     }
     Ok(())

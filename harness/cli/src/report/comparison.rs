@@ -157,7 +157,7 @@ pub(crate) fn comparison_table(comparison: &Comparison, width: u16, colour: bool
     text
 }
 
-fn paint(field: Field, judgement: Option<Judgement>) -> Field {
+pub(super) fn paint(field: Field, judgement: Option<Judgement>) -> Field {
     match judgement {
         Some(Judgement::Pass) => field.fg(Color::Green),
         Some(Judgement::Fail) => field.fg(Color::Red),

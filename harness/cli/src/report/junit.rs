@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use dmarig_history::{Compared, Comparison};
+use dmarig_history::{Compared, Comparison, Standing};
 use dmarig_model::{document::CellResult, matrix::Cell, observation::Outcome};
 use dmarig_stats::paired::Judgement;
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
+
+use super::standing::standing_message;
 
 /// The cells as a report: a suite a case.
 ///
@@ -14,6 +16,7 @@ use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 pub(crate) fn junit<'a>(
     cells: &[(&Cell, &CellResult)],
     comparisons: impl IntoIterator<Item = &'a Comparison>,
+    standing: Option<&Standing>,
 ) -> Result<String, quick_junit::SerializeError> {
     let mut report = Report::new("dmarig");
     let mut suites: Vec<TestSuite> = Vec::new();
@@ -31,6 +34,7 @@ pub(crate) fn junit<'a>(
         }
     }
     suites.extend(comparisons.into_iter().map(comparison_suite));
+    suites.extend(standing.filter(|standing| !standing.metrics.is_empty()).map(standing_suite));
     report.add_test_suites(suites);
     report.to_string()
 }
@@ -65,6 +69,26 @@ fn comparison_suite(comparison: &Comparison) -> TestSuite {
             case.set_classname(suite.name.as_str().to_owned());
             suite.add_test_case(case);
         }
+    }
+    suite
+}
+
+/// A run beside its history: a test case for each number that has a limit. One that was not compared, or
+/// could not be told, is skipped.
+fn standing_suite(standing: &Standing) -> TestSuite {
+    let mut suite = TestSuite::new("against the history");
+    for metric in &standing.metrics {
+        let mut status = match metric.judgement() {
+            Some(Judgement::Pass) => TestCaseStatus::success(),
+            Some(Judgement::Fail) => TestCaseStatus::non_success(NonSuccessKind::Failure),
+            Some(Judgement::Inconclusive) | None => TestCaseStatus::skipped(),
+        };
+        if metric.judgement() != Some(Judgement::Pass) {
+            status.set_message(standing_message(metric));
+        }
+        let mut case = TestCase::new(format!("{} {}", metric.place, metric.metric), status);
+        case.set_classname(suite.name.as_str().to_owned());
+        suite.add_test_case(case);
     }
     suite
 }

@@ -21,6 +21,7 @@ mod probes;
 mod qemus;
 mod results;
 mod signals;
+mod standing;
 mod trees;
 
 use std::process::ExitCode;
@@ -167,6 +168,10 @@ fn main() -> ExitCode {
             the_first_ends_a_qemu_that_never_connects,
             the_first_ends_a_qemu_that_never_answers,
             a_killed_run_leaves_no_qemu_and_a_readable_record;
+        standing:
+            a_run_is_judged_by_those_before_it,
+            other_machines_and_bare_times_are_not_taken,
+            a_baseline_decides_where_there_is_one;
         trees:
             one_that_was_not_fetched_is_told_how_to_get,
             the_list_names_them_and_a_wrong_name_is_refused,

@@ -8,5 +8,6 @@ mod merging;
 mod reading;
 mod recorded;
 mod records;
+mod standing;
 mod synthetic;
 mod versions;

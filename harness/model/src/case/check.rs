@@ -5,6 +5,7 @@ use crate::{
     axes::{Axes, Axis, Device},
     conditions::AxisSets,
     expect::{Rule, TIMES, metric_names, unit_of},
+    limit::{LEAST_RUNS, MOST_RUNS},
     probe::{Knobs, MAX_ENTRIES, MAX_QUEUES},
     sweep::{METRICS, MIN_POINTS},
     text::{nearest, shown},
@@ -65,6 +66,9 @@ pub(super) fn check(file: &CaseFile, unread: &[Mistake], into: &mut Vec<Mistake>
     }
     if whole("limits") {
         limits(file, &mut at.key("limits"));
+    }
+    if whole("history") {
+        history(file, &mut at.key("history"));
     }
     if whole("axes") {
         axes(&file.axes, &mut at.key("axes"));
@@ -279,6 +283,23 @@ fn limits(file: &CaseFile, at: &mut At<'_>) {
         } else if let Some(what) = limit.mistake() {
             at.wrong(what);
         }
+    }
+}
+
+fn history(file: &CaseFile, at: &mut At<'_>) {
+    if file.workload.idle.is_some() && !file.history.is_empty() {
+        at.wrong("the workload does nothing that could be measured");
+    }
+    for (index, limit) in file.history.iter().enumerate() {
+        let mut at = at.index(index);
+        if file.history[..index].iter().any(|other| other.metric == limit.metric) {
+            at.key("metric").wrong(format!("`{}` stands before it", shown(&limit.metric)));
+        } else if let Some(what) = unknown(file, &limit.metric, metric_names) {
+            at.key("metric").wrong(what);
+        } else if let Some(what) = limit.mistake() {
+            at.wrong(what);
+        }
+        between(limit.runs.into(), LEAST_RUNS.into(), MOST_RUNS.into(), &mut at, "runs");
     }
 }
 

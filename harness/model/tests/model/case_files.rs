@@ -102,7 +102,7 @@ fn unknown_keys_are_named_with_the_right_ones() {
     check_line(
         "case: sound\n",
         "case: sound\nbananas: 1\n",
-        "a.yaml:2:1: bananas: unknown key `bananas`; there are case, description, axes, exclude, workload, windows, quiet, time-limits, probe, standard, expect, limits, allow",
+        "a.yaml:2:1: bananas: unknown key `bananas`; there are case, description, axes, exclude, workload, windows, quiet, time-limits, probe, standard, expect, limits, history, allow",
     );
 }
 
@@ -193,6 +193,48 @@ fn limits_are_of_what_is_timed() {
         "limits: [{metric: elapsed, percent: 5}]\nworkload:\n  idle: {}",
         "a.yaml:5:1: limits: the workload does nothing that could be timed",
     );
+}
+
+#[test]
+fn limits_against_history_are_of_what_is_measured() {
+    let with = |limits: &str, expected: &str| {
+        let text = format!("case: sound\nhistory: [{limits}]\n");
+        check_line("case: sound\n", &text, &format!("a.yaml:2:{expected}"));
+    };
+    with(
+        "{metric: throughput, percent: 100}",
+        "11: history[0]: `throughput` can't be limited to 100 % worse: it must be above 0, and below 100 where higher is better",
+    );
+    with(
+        "{metric: psi-per-unmap, better: higher, percent: 5}",
+        "11: history[0]: of `psi-per-unmap` the lower value is the better one",
+    );
+    with(
+        "{metric: elapsed, percent: 5, runs: 23}",
+        "41: history[0].runs: 23 is out of range: 24 to 1000",
+    );
+    with(
+        "{metric: elapsed, percent: 5}, {metric: elapsed, percent: 6}",
+        "43: history[1].metric: `elapsed` stands before it",
+    );
+    with("{metric: elapsed}", "11: history[0]: `percent` is missing");
+    with(
+        "{metric: elapsed, percent: 5, run: 30}",
+        "41: history[0].run: unknown key `run`; did you mean `runs`? (there are metric, better, percent, runs)",
+    );
+    let errors = parse(
+        &SOUND.replace("case: sound\n", "case: a\nhistory: [{metric: elapsd, percent: 1}]\n"),
+    );
+    let errors = errors.unwrap_err().to_string();
+    let found = "a.yaml:2:12: history[0].metric: unknown metric `elapsd`; did you mean `elapsed`?";
+    assert!(errors.starts_with(found) && errors.contains("psi-per-unmap"), "{errors}");
+    check_line(
+        "workload:\n  block: {ops: 400}",
+        "history: [{metric: psi, percent: 5}]\nworkload:\n  idle: {}",
+        "a.yaml:5:1: history: the workload does nothing that could be measured",
+    );
+    let case = parse(&format!("{SOUND}history: [{{metric: dsi, percent: 5}}]\n")).unwrap();
+    assert_eq!((case.history[0].runs, case.history[0].percent), (50, 5.0));
 }
 
 #[test]
@@ -424,7 +466,7 @@ fn bombs_are_refused() {
     check(laughs, &["a.yaml:1:7: a: an anchor (`&...`): write the value out where it is used"]);
     check("case: *x\n", &["a.yaml:1:7: not YAML: while parsing node, found unknown anchor"]);
     check("case: !!str a\n", &["a.yaml:1:13: case: a tag (`!...`): write plain values"]);
-    let unknown = "a.yaml:1:1: <<: unknown key `<<`; there are case, description, axes, exclude, workload, windows, quiet, time-limits, probe, standard, expect, limits, allow";
+    let unknown = "a.yaml:1:1: <<: unknown key `<<`; there are case, description, axes, exclude, workload, windows, quiet, time-limits, probe, standard, expect, limits, history, allow";
     check("<<: {case: a}\n", &[unknown, "a.yaml:1:1: `case` is missing"]);
 
     let deep = format!("case: {}{}\n", "[".repeat(200), "]".repeat(200));

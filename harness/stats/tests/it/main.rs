@@ -4,5 +4,6 @@ mod change_points;
 mod error_rates;
 mod noise;
 mod peers;
+mod predictions;
 mod scipy;
 mod sequence;

@@ -4,9 +4,11 @@ use std::{collections::BTreeSet, path::Path};
 
 use anyhow::anyhow;
 use clap::Args;
-use dmarig_history::Comparison;
+use dmarig_history::{Comparison, Place};
 use dmarig_images::Cache;
-use dmarig_model::{case::Workload, limit::Limit, observation::Outcome, windows::Side};
+use dmarig_model::{
+    case::Workload, limit::Limit, observation::Outcome, text::shown, windows::Side,
+};
 use dmarig_stats::paired::Judgement;
 use tokio::sync::watch;
 
@@ -101,6 +103,22 @@ impl Against {
             compared.push(Compared { comparison, outcome });
         }
         Ok(compared)
+    }
+
+    /// The baseline, where it is what a metric of a cell is judged beside.
+    pub(super) fn judges(
+        &self,
+        selected: &Selected,
+        place: &Place,
+        metric: &str,
+    ) -> Option<String> {
+        let baseline = self.baseline.as_ref()?;
+        let kernels = self.kernels(selected);
+        let kernel = kernels.iter().find(|kernel| shown(kernel) == place.kernel);
+        let case = selected.cases.iter().find(|case| case.name == place.case);
+        let limits = if self.limits.is_empty() { &case?.limits } else { &self.limits };
+        let judged = kernel.is_some() && limits.iter().any(|limit| shown(&limit.metric) == metric);
+        judged.then(|| baseline.clone())
     }
 
     /// The cases that have something to be judged by, as the user names them.

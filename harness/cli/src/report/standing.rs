@@ -1,0 +1,232 @@
+//! How a run beside its history is told.
+
+use std::fmt::Write;
+
+use comfy_table::{Attribute, Cell as Field, CellAlignment, ContentArrangement, Table, presets};
+use dmarig_dashboard::quantity;
+use dmarig_history::{Place, Standing, StandingMetric, Stood};
+use dmarig_model::text::shown;
+use dmarig_stats::{paired::Judgement, prediction::Prediction};
+
+use super::comparison::paint;
+
+const HEADS: [&str; 9] =
+    ["metric", "now", "level", "change", "usual", "limit", "verdict", "runs", "resolves"];
+
+/// Where the verdict stands among the heads.
+const VERDICT: usize = 6;
+
+/// The standing for a terminal of this width; nothing where no case asks for it.
+pub(crate) fn standing_table(standing: &Standing, width: u16, colour: bool) -> String {
+    let mut text = String::new();
+    if standing.metrics.is_empty() {
+        return text;
+    }
+    let _ = writeln!(text, "\nagainst the history {}", shown(&standing.history));
+    let mut places: Vec<&Place> = standing.metrics.iter().map(|metric| &metric.place).collect();
+    places.dedup();
+    for place in places {
+        let _ = writeln!(text, "\n{}\n", shown(&place.to_string()));
+        let mut table = Table::new();
+        table
+            .load_style(presets::NOTHING)
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_width(width)
+            .set_header(HEADS.map(|head| {
+                let head = Field::new(head);
+                if colour { head.add_attribute(Attribute::Bold) } else { head }
+            }));
+        for metric in standing.metrics.iter().filter(|metric| metric.place == *place) {
+            table.add_row(row(metric).into_iter().enumerate().map(|(at, field)| {
+                let field = Field::new(field);
+                match at {
+                    VERDICT if colour => paint(field, metric.judgement()),
+                    0 | VERDICT => field,
+                    _ => field.set_alignment(CellAlignment::Right),
+                }
+            }));
+        }
+        for line in table.lines() {
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+    }
+    text.push('\n');
+    for note in notes(standing) {
+        let _ = writeln!(text, "{note}");
+    }
+    text
+}
+
+/// In percent.
+fn change(ratio: f64) -> String {
+    format!("{:+.1} %", (ratio - 1.0) * 100.0)
+}
+
+fn row(metric: &StandingMetric) -> [String; HEADS.len()] {
+    let none = || "-".to_owned();
+    let unit = metric.series.as_ref().map_or("1", |(_, key)| key.value_unit());
+    let number = |value: f64| quantity(value, unit);
+    let mut row = HEADS.map(|_| none());
+    row[0] = shown(&metric.metric);
+    row[1] = metric.value.map_or_else(none, number);
+    row[5] = format!("{} % worse", metric.limit);
+    match &metric.result {
+        Stood::Judged { found, earlier, .. } => {
+            row[2] = number(found.level);
+            row[3] = change(found.ratio);
+            row[4] = format!("{} .. {}", number(found.low), number(found.high));
+            row[VERDICT] = found.judgement.name().to_owned();
+            row[7] = earlier.len().to_string();
+            row[8] = format!("{:.1} %", found.resolvable);
+        }
+        Stood::TooFew { runs, .. } => {
+            row[VERDICT] = "not compared".to_owned();
+            row[7] = runs.to_string();
+        }
+        Stood::NotCompared { .. } => row[VERDICT] = "not compared".to_owned(),
+    }
+    row
+}
+
+/// What a reader must know.
+fn notes(standing: &Standing) -> Vec<String> {
+    let mut notes = Vec::new();
+    let mut judged = false;
+    for metric in &standing.metrics {
+        let what = format!("{}, {}", shown(&metric.place.to_string()), shown(&metric.metric));
+        match (&metric.result, metric.not_compared()) {
+            (Stood::Judged { found, set_aside, .. }, _) => {
+                judged = true;
+                notes.extend(inconclusive(metric, found).map(|why| format!("{what}: {why}")));
+                if !set_aside.is_empty() {
+                    notes.push(format!(
+                        "{what}: the newest {} before it are set aside: each was worse than the limit itself",
+                        set_aside.len()
+                    ));
+                }
+            }
+            (_, why) => {
+                notes.push(format!("{what}: not compared ({})", shown(&why.unwrap_or_default())));
+            }
+        }
+    }
+    if judged {
+        notes.push(format!(
+            "a run for which nothing has changed lies outside of what is usual with a probability of {} % on \
+             either side",
+            standing.error * 100.0
+        ));
+    }
+    notes
+}
+
+fn inconclusive(metric: &StandingMetric, found: &Prediction) -> Option<String> {
+    (found.judgement == Judgement::Inconclusive).then(|| {
+        format!(
+            "neither within {} % nor beyond it for sure; this history resolves {:.1} %; `--baseline` decides in pairs",
+            metric.limit, found.resolvable
+        )
+    })
+}
+
+/// What one number came to, in a line.
+pub(crate) fn standing_message(metric: &StandingMetric) -> String {
+    match (&metric.result, metric.not_compared()) {
+        (Stood::Judged { found, earlier, .. }, _) => format!(
+            "{}: {} to the level of {} runs, limit {} % worse, resolved {:.1} %",
+            found.judgement.name(),
+            change(found.ratio),
+            earlier.len(),
+            metric.limit,
+            found.resolvable
+        ),
+        (_, why) => format!("not compared: {}", why.unwrap_or_default()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dmarig_history::{STANDING_SCHEMA, SeriesKey};
+    use dmarig_stats::{
+        paired::Better,
+        prediction::{ERROR, LEAST, RULE_VERSION, Subject, judge},
+    };
+
+    use super::*;
+
+    fn metric(name: &str, value: Option<f64>, result: Stood) -> StandingMetric {
+        let place = Place {
+            case: "timing".into(),
+            variant: "caching-mode=on,policy=lazy".into(),
+            kernel: "mine\u{1b}[31m".into(),
+        };
+        let key = SeriesKey {
+            place: place.clone(),
+            metric: name.into(),
+            unit: "ns".into(),
+            reference: Some("debian-6.12@a".into()),
+            environment: "e".into(),
+        };
+        StandingMetric {
+            place,
+            environment: "e".into(),
+            metric: name.into(),
+            limit: 5.0,
+            better: None,
+            series: value.map(|_| (key.id(), key)),
+            value,
+            result,
+        }
+    }
+
+    fn judged(name: &str, value: f64, set_aside: usize) -> StandingMetric {
+        let earlier: Vec<f64> = (0..30).map(|at| 1.0 + f64::from(at * 7 % 10) / 1e3).collect();
+        let found = judge(&[Subject::new(Better::Lower, 5.0, &earlier, 50, value).unwrap()]);
+        let runs = earlier.into_iter().map(|value| ("r".to_owned(), value)).collect();
+        let set_aside = vec![("s".to_owned(), 1.2); set_aside];
+        let found = found[0].clone();
+        metric(name, Some(value), Stood::Judged { found, earlier: runs, set_aside })
+    }
+
+    #[test]
+    fn each_number_is_told_with_what_it_was_judged_by() {
+        let few = Stood::TooFew { runs: 3, needed: LEAST, changed: true };
+        let standing = Standing {
+            schema: STANDING_SCHEMA,
+            run: "r".into(),
+            history: "history.sqlite".into(),
+            rule: RULE_VERSION,
+            error: ERROR,
+            metrics: vec![
+                judged("elapsed", 1.2, 2),
+                judged("latency-p50", 1.0, 0),
+                judged("latency-p99", 1.055, 0),
+                metric("throughput", Some(0.9), few),
+                metric("iops", None, Stood::NotCompared { why: "it was not measured".into() }),
+            ],
+        };
+        let text = standing_table(&standing, 110, false);
+        for part in [
+            "against the history history.sqlite",
+            "FAIL",
+            "+19.",
+            "5 % worse",
+            "pass",
+            "inconclusive",
+            "this history resolves",
+            "the newest 2 before it are set aside",
+            "throughput: not compared (3 runs since the series changed, 24 needed)",
+            "iops: not compared (it was not measured)",
+            "2 %",
+        ] {
+            assert!(text.contains(part), "no {part} in {text}");
+        }
+        assert!(!text.contains('\u{1b}'), "{text}");
+        assert_eq!(text.lines().filter(|line| line.starts_with(" metric")).count(), 1, "{text}");
+        let message = standing_message(&standing.metrics[0]);
+        assert!(message.starts_with("FAIL: +19.") && message.contains("of 30 runs"), "{message}");
+        let empty = Standing { metrics: Vec::new(), ..standing };
+        assert_eq!(standing_table(&empty, 110, false), "");
+    }
+}

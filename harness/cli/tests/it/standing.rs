@@ -1,0 +1,183 @@
+//! A run beside the runs before it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use dmarig_history::{Standing, StandingMetric};
+use dmarig_stats::paired::Judgement;
+use serde_json::Value;
+
+use crate::{
+    fake_qemu::{KERNEL_SCRIPT, Script},
+    place::{EM_X86_64, Ended, Place, vmlinux_with},
+};
+
+const LIMITED: &str = "\
+case: timed
+axes: {policy: strict}
+workload: {block: {ops: 64}}
+windows: {time: 3}
+history:
+  - {metric: elapsed, percent: 5}
+  - {metric: psi-per-unmap, percent: 10}
+";
+
+/// Earlier runs that there are.
+const NIGHTS: i64 = 30;
+
+/// A kernel of this name that plays this script.
+fn kernel(place: &Place, name: &str, script: Script) -> String {
+    let directory = place.kernel_without(name, &[]);
+    let [before, behind] = KERNEL_SCRIPT;
+    let script = script.file_name().replace("fake-qemu-", "");
+    let image = vmlinux_with(EM_X86_64, &format!("{before}{script}{behind}"));
+    place.file(&format!("{name}/vmlinux"), image);
+    directory
+}
+
+/// A kernel under test beside a reference.
+struct Bench {
+    place: Place,
+    case: String,
+    qemu: String,
+    reference: String,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let place = Place::new();
+        let case = place.file("case.yaml", LIMITED);
+        let qemu = place.qemu(Script::AsItsKernel);
+        let reference = kernel(&place, "reference", Script::Passes);
+        Self { place, case, qemu, reference }
+    }
+
+    /// Runs a kernel of always the same name.
+    fn run(&self, script: Script, more: &[&str]) -> Ended {
+        self.told(script, "json", more)
+    }
+
+    /// As that, told otherwise.
+    fn told(&self, script: Script, format: &str, more: &[&str]) -> Ended {
+        let mine = kernel(&self.place, "mine", script);
+        let words = ["run", &self.case, "--qemu", &self.qemu, "-k", &mine, "--format", format];
+        self.place.run(&[&words[..], &["--reference", &self.reference], more].concat())
+    }
+
+    /// Makes the only run one of many nights, which go into a history of this name.
+    fn nights(&self, name: &str, change: impl Fn(&mut Value)) -> String {
+        let (run, runs) = (self.place.run_directory(), self.place.path(name));
+        (0..NIGHTS).for_each(|night| copy(&run, &runs, night, &change));
+        let (runs, file) = (runs.display().to_string(), format!("{name}.sqlite"));
+        let words = ["history", "--history", &file, "--runs", &runs, "add"];
+        self.place.run(&words).exits(0).says(&["30 added"]);
+        file
+    }
+}
+
+/// Puts a run among others, as if it had been made some nights earlier, with times as noisy as half a
+/// percent.
+fn copy(run: &Path, runs: &Path, night: i64, change: &impl Fn(&mut Value)) {
+    let read = |name: &str| fs::read_to_string(run.join(name)).unwrap();
+    let mut meta: Value = serde_json::from_str(&read("run.json")).unwrap();
+    let id = format!("20200101T{night:06}.000000Z-000000");
+    meta["id"] = id.clone().into();
+    meta["started"] = (meta["started"].as_i64().unwrap() - (NIGHTS - night) * 86_400).into();
+    change(&mut meta);
+    let mut cells = String::new();
+    for (cell, line) in read("cells.jsonl").lines().enumerate() {
+        let mut line: Value = serde_json::from_str(line).unwrap();
+        for window in line["observation"]["windows"].as_array_mut().unwrap() {
+            let noise = (night * 7919 + cell as i64 * 31) % 13 * 400;
+            let elapsed = window["report"]["elapsed_ns"].as_i64().unwrap();
+            window["report"]["elapsed_ns"] = (elapsed + noise).into();
+        }
+        cells += &format!("{line}\n");
+    }
+    let directory = runs.join(id);
+    fs::create_dir_all(&directory).unwrap();
+    fs::write(directory.join("run.json"), meta.to_string()).unwrap();
+    fs::write(directory.join("cells.jsonl"), cells).unwrap();
+}
+
+fn standing(ended: &Ended) -> Standing {
+    serde_json::from_value(ended.document()["history"].clone()).unwrap()
+}
+
+/// Of both metrics.
+fn judgements(ended: &Ended) -> Vec<Option<Judgement>> {
+    standing(ended).metrics.iter().map(StandingMetric::judgement).collect()
+}
+
+/// What stands beside each record.
+fn written(place: &Place) -> Vec<PathBuf> {
+    let runs = fs::read_dir(place.path("runs")).unwrap().flatten();
+    runs.map(|run| run.path().join("history.json")).filter(|path| path.exists()).collect()
+}
+
+pub(crate) fn a_run_is_judged_by_those_before_it() {
+    let bench = Bench::new();
+    let first = bench.run(Script::Passes, &[]);
+    first.exits(0).says(&["elapsed and 1 more: not compared: 0 runs so far, 24 needed"]);
+    assert_eq!(judgements(&first), [None, None]);
+    let text = fs::read_to_string(&written(&bench.place)[0]).unwrap();
+    assert_eq!(serde_json::from_str::<Standing>(&text).unwrap(), standing(&first));
+    let file = bench.nights("nights", |_| ());
+
+    let same = bench.run(Script::Passes, &["--history", &file]);
+    same.exits(0);
+    assert_eq!(judgements(&same), [Some(Judgement::Pass); 2], "{same:?}");
+    let junit = bench.place.path("junit.xml").display().to_string();
+    let slow = bench.run(Script::IsSlow, &["--history", &file, "--junit", &junit]);
+    slow.exits(1);
+    assert_eq!(judgements(&slow), [Some(Judgement::Fail), Some(Judgement::Pass)], "{slow:?}");
+    // By itself each cell passes.
+    assert!(slow.cells().iter().all(|cell| cell["outcome"] == "passed"));
+    let report = fs::read_to_string(&junit).unwrap();
+    let message = "to the level of 30 runs, limit 5 % worse";
+    assert!(report.contains("against the history") && report.contains(message), "{report}");
+    assert_eq!(report.matches("<failure").count(), 1, "{report}");
+    assert_eq!(written(&bench.place).len(), 3);
+
+    let table = bench.told(Script::IsSlow, "table", &["--history", &file]);
+    table.exits(1);
+    for text in ["against the history nights.sqlite", "FAIL", "5 % worse", "30", "pass"] {
+        assert!(table.stdout.contains(text), "no `{text}` in\n{}", table.stdout);
+    }
+}
+
+pub(crate) fn other_machines_and_bare_times_are_not_taken() {
+    let bench = Bench::new();
+    bench.run(Script::Passes, &[]).exits(0);
+    let file = bench.nights("theirs", |meta| meta["host"]["cpu"] = "of another machine".into());
+    let slow = bench.run(Script::IsSlow, &["--history", &file]);
+    slow.exits(0).says(&["elapsed and 1 more: not compared: 0 runs so far"]);
+    assert_eq!(judgements(&slow), [None, None]);
+
+    let bare = bench.case.as_str();
+    let mine = bench.place.path("mine").display().to_string();
+    let words = ["run", bare, "--qemu", &bench.qemu, "-k", &mine, "--history", &file];
+    let table = bench.place.run(&words);
+    table.exits(0).says(&["run a reference kernel beside, by --reference"]);
+    assert!(table.stdout.contains("not compared"), "{table:?}");
+    // What is no history is told before anything runs.
+    bench.place.file("text", "no database, but long enough to be read as one");
+    let wrong = bench.place.run(&[&words[..6], &["--history", "text"]].concat());
+    wrong.exits(3).says(&["history text", "move it away"]);
+    assert_eq!(wrong.stdout, "");
+}
+
+pub(crate) fn a_baseline_decides_where_there_is_one() {
+    let bench = Bench::new();
+    bench.run(Script::Passes, &[]).exits(0);
+    let file = bench.nights("nights", |_| ());
+    // As slow as the baseline, so that only the history would blame it.
+    let baseline = kernel(&bench.place, "baseline", Script::IsSlow);
+    let more = ["--history", &file, "--baseline", &baseline, "--limit", "elapsed=5"];
+    let ended = bench.run(Script::IsSlow, &more);
+    ended.exits(0).says(&["elapsed: not compared: judged in pairs with"]);
+    assert_eq!(judgements(&ended), [None, Some(Judgement::Pass)], "{ended:?}");
+    assert!(!ended.document()["comparisons"].as_array().unwrap().is_empty());
+}

@@ -1,0 +1,331 @@
+//! A run's numbers beside those of earlier runs: which numbers of the history stand beside which of the run,
+//! and what comes of it. How they are judged is [`dmarig_stats::prediction`]'s.
+
+use std::{collections::BTreeSet, io, path::Path};
+
+use dmarig_model::{
+    case::Case,
+    limit::{self, HistoryLimit},
+    observation::Outcome,
+    text::shown,
+};
+use dmarig_stats::{
+    paired::{Better, Judgement},
+    prediction::{ERROR, LEAST, Prediction, RULE_VERSION, Subject, Unfit, judge},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    entry::{Place, PointEntry, RunEntry, SeriesKey},
+    record::write_synced,
+    store::{History, HistoryError},
+};
+
+/// Version of [`Standing`].
+pub const STANDING_SCHEMA: u32 = 1;
+
+/// What is kept of a run's standing, in its record.
+const FILE: &str = "history.json";
+
+/// A run beside the runs before it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Standing {
+    /// [`STANDING_SCHEMA`] of the writer.
+    pub schema: u32,
+    /// The run.
+    pub run: String,
+    /// The file of the history.
+    pub history: String,
+    /// Version of the rule that judged.
+    pub rule: u32,
+    /// The error that was promised: of a wrong failure among a cell's metrics, and of a wrong pass.
+    pub error: f64,
+    /// Each number that a case limits.
+    pub metrics: Vec<StandingMetric>,
+}
+
+/// One number of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StandingMetric {
+    /// Of which cells.
+    pub place: Place,
+    /// Fingerprint of the environment.
+    pub environment: String,
+    /// Name of the metric.
+    pub metric: String,
+    /// Most percent by which it may be worse.
+    pub limit: f64,
+    /// Which of two values is better; null where that is not known.
+    pub better: Option<limit::Better>,
+    /// The series that it belongs to, with its id; null where there is no such number.
+    pub series: Option<(String, SeriesKey)>,
+    /// The number; null where there is none.
+    pub value: Option<f64>,
+    /// What comes of it.
+    pub result: Stood,
+}
+
+/// What comes of a number beside those of earlier runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "how")]
+pub enum Stood {
+    /// It was judged.
+    Judged {
+        /// What was found.
+        found: Prediction,
+        /// The runs that it was judged by, oldest first, with their numbers.
+        earlier: Vec<(String, f64)>,
+        /// Later ones that were left out of account, since they would have failed themselves.
+        set_aside: Vec<(String, f64)>,
+    },
+    /// Too few earlier runs: nothing is said of it, which is not that it is no worse.
+    TooFew {
+        /// How many there are.
+        runs: usize,
+        /// How many are needed.
+        needed: usize,
+        /// Whether there are more, from before the series changed.
+        changed: bool,
+    },
+    /// It can't be judged, or is not to be.
+    NotCompared {
+        /// Why, and what to do about it.
+        why: String,
+    },
+}
+
+/// What a run's standing is made of.
+pub struct Asked<'a> {
+    /// The run.
+    pub run: &'a RunEntry,
+    /// Its cases, of which some have limits against the history.
+    pub cases: &'a [Case],
+    /// The history; `None` where there is none yet.
+    pub history: Option<&'a History>,
+    /// Its name.
+    pub file: &'a str,
+    /// What a metric of a cell was measured beside in pairs, where it was: then that decides.
+    pub beside: &'a dyn Fn(&Place, &str) -> Option<String>,
+}
+
+impl Standing {
+    /// Judges a run's numbers by the history, a cell's together.
+    ///
+    /// # Errors
+    /// [`HistoryError::Sql`]
+    pub fn new(asked: &Asked<'_>) -> Result<Self, HistoryError> {
+        let mut metrics = Vec::new();
+        for case in asked.cases.iter().filter(|case| !case.history.is_empty()) {
+            for (place, environment) in cells(asked.run, &case.name) {
+                let drafts = case
+                    .history
+                    .iter()
+                    .map(|limit| Draft::new(asked, (&place, &environment), limit));
+                metrics.extend(together(drafts.collect::<Result<_, _>>()?));
+            }
+        }
+        Ok(Self {
+            schema: STANDING_SCHEMA,
+            run: asked.run.id.clone(),
+            history: asked.file.to_owned(),
+            rule: RULE_VERSION,
+            error: ERROR,
+            metrics,
+        })
+    }
+
+    /// What is thought of all of it: the worst of what is thought of each number that was judged. `None`
+    /// where none was.
+    #[must_use]
+    pub fn judgement(&self) -> Option<Judgement> {
+        let judged: Vec<Judgement> =
+            self.metrics.iter().filter_map(StandingMetric::judgement).collect();
+        [Judgement::Fail, Judgement::Inconclusive, Judgement::Pass]
+            .into_iter()
+            .find(|judgement| judged.contains(judgement))
+    }
+
+    /// Puts it beside the run's record, where nothing of it may be yet.
+    ///
+    /// # Errors
+    /// What the system says, with the place.
+    pub fn write(&self, directory: &Path) -> io::Result<()> {
+        let path = directory.join(FILE);
+        write_synced(&path, &serde_json::to_vec_pretty(self)?).map_err(|error| {
+            io::Error::new(error.kind(), format!("can't write {}: {error}", path.display()))
+        })
+    }
+}
+
+impl StandingMetric {
+    /// What is thought of it, where it was judged.
+    #[must_use]
+    pub fn judgement(&self) -> Option<Judgement> {
+        match &self.result {
+            Stood::Judged { found, .. } => Some(found.judgement),
+            Stood::TooFew { .. } | Stood::NotCompared { .. } => None,
+        }
+    }
+
+    /// Why nothing was judged, where nothing was.
+    #[must_use]
+    pub fn not_compared(&self) -> Option<String> {
+        match &self.result {
+            Stood::Judged { .. } => None,
+            Stood::TooFew { runs, needed, changed } => {
+                let since = if *changed { "since the series changed" } else { "so far" };
+                Some(format!("{runs} runs {since}, {needed} needed"))
+            }
+            Stood::NotCompared { why } => Some(why.clone()),
+        }
+    }
+}
+
+/// The cells of a case that completed, but for those of the reference kernel.
+fn cells(run: &RunEntry, case: &str) -> BTreeSet<(Place, String)> {
+    let judged = |outcome| matches!(outcome, Outcome::Passed | Outcome::Failed);
+    let of_case = run.cells.iter().filter(|cell| cell.place.case == case && judged(cell.outcome));
+    let tested = of_case.filter(|cell| Some(&cell.place.kernel) != run.reference.as_ref());
+    tested.map(|cell| (cell.place.clone(), cell.environment.fingerprint())).collect()
+}
+
+/// A number whose judgement waits for that of the others.
+struct Draft {
+    told: StandingMetric,
+    ready: Option<(Subject, Vec<(String, f64)>)>,
+}
+
+impl Draft {
+    fn new(
+        asked: &Asked<'_>,
+        (place, environment): (&Place, &str),
+        limit: &HistoryLimit,
+    ) -> Result<Self, HistoryError> {
+        let result = Stood::NotCompared { why: String::new() };
+        let told = StandingMetric {
+            place: place.clone(),
+            environment: environment.to_owned(),
+            metric: shown(&limit.metric),
+            limit: limit.percent,
+            better: limit.better,
+            series: None,
+            value: None,
+            result,
+        };
+        let mut draft = Self { told, ready: None };
+        if let Err(result) = draft.fill(asked, limit)? {
+            draft.told.result = result;
+        }
+        Ok(draft)
+    }
+
+    /// Looks up what it is to be judged by, or says why there is nothing.
+    fn fill(
+        &mut self,
+        asked: &Asked<'_>,
+        limit: &HistoryLimit,
+    ) -> Result<Result<(), Stood>, HistoryError> {
+        let not = |why: String| Ok(Err(Stood::NotCompared { why }));
+        let told = &mut self.told;
+        if let Some(baseline) = (asked.beside)(&told.place, &told.metric) {
+            return not(format!("judged in pairs with {} instead", shown(&baseline)));
+        }
+        let point = match point(asked.run, told) {
+            Ok(point) => point,
+            Err(why) => return not(why),
+        };
+        told.series = Some((point.series.id(), point.series.clone()));
+        told.value = Some(point.value);
+        told.better = told.better.or_else(|| point.series.better());
+        let Some(better) = told.better else {
+            return not(
+                "which is better? write `better: lower` or `better: higher` in the case".into()
+            );
+        };
+        let earlier = match asked.history {
+            Some(history) => earlier(history, asked.run, point)?,
+            None => Vec::new(),
+        };
+        let better = match better {
+            limit::Better::Lower => Better::Lower,
+            limit::Better::Higher => Better::Higher,
+        };
+        let values: Vec<f64> = earlier.iter().map(|(_, value)| *value).collect();
+        let subject =
+            Subject::new(better, limit.percent, &values, limit.runs as usize, point.value);
+        Ok(match subject {
+            Ok(subject) => {
+                self.ready = Some((subject, earlier));
+                Ok(())
+            }
+            Err(Unfit::TooFew { runs, changed }) => {
+                Err(Stood::TooFew { runs, needed: LEAST, changed })
+            }
+            Err(Unfit::NoRatio(value)) => Err(Stood::NotCompared {
+                why: format!(
+                    "of {value} nothing is so many percent: bound it by a rule of `expect`"
+                ),
+            }),
+            Err(unfit @ Unfit::Limit(_)) => Err(Stood::NotCompared { why: unfit.to_string() }),
+        })
+    }
+}
+
+/// The number of a run that is judged: a count as it is, anything else in relation to the reference kernel.
+fn point<'a>(run: &'a RunEntry, told: &StandingMetric) -> Result<&'a PointEntry, String> {
+    let own = |point: &&PointEntry| {
+        let SeriesKey { place, metric, environment, .. } = &point.series;
+        (place, metric, environment) == (&told.place, &told.metric, &told.environment)
+    };
+    let bare = run.points.iter().filter(own).find(|point| point.series.reference.is_none());
+    let bare = bare.ok_or("it was not measured in this run")?;
+    if bare.series.unit == "1" {
+        return Ok(bare);
+    }
+    let ratio = run.points.iter().filter(own).find(|point| point.series.reference.is_some());
+    ratio.ok_or_else(|| match &run.reference {
+        None => {
+            "by itself it wanders with the machine: run a reference kernel beside, by --reference"
+                .into()
+        }
+        Some(reference) => {
+            format!("the reference {} has no such number in this run", shown(reference))
+        }
+    })
+}
+
+/// The runs before this one in the same series, oldest first. Of those that were measured otherwise, such
+/// as in many pairs, the number is less noisy or more, so they say nothing of how noisy this one is.
+fn earlier(
+    history: &History,
+    run: &RunEntry,
+    point: &PointEntry,
+) -> Result<Vec<(String, f64)>, HistoryError> {
+    let id = point.series.id();
+    let mut samples = std::collections::BTreeMap::new();
+    for (run, _) in history.samples(&id)? {
+        *samples.entry(run).or_insert(0_usize) += 1;
+    }
+    let before = history.points(&id)?.into_iter().filter(|other| {
+        !other.synthetic
+            && (other.started, &other.run) < (run.started, &run.id)
+            && samples.get(&other.run) == Some(&point.samples.len())
+    });
+    Ok(before.map(|other| (other.run, other.value)).collect())
+}
+
+/// Judges what is ready.
+fn together(drafts: Vec<Draft>) -> Vec<StandingMetric> {
+    let subjects: Vec<Subject> =
+        drafts.iter().filter_map(|draft| Some(draft.ready.as_ref()?.0.clone())).collect();
+    let mut found = judge(&subjects).into_iter();
+    let finish = |Draft { told, ready }| {
+        let Some((subject, all)) = ready else { return told };
+        let Some(found) = found.next() else { return told };
+        let range = subject.range();
+        let set_aside = all[range.end..].to_vec();
+        let result = Stood::Judged { found, earlier: all[range].to_vec(), set_aside };
+        StandingMetric { result, ..told }
+    };
+    drafts.into_iter().map(finish).collect()
+}
