@@ -21,7 +21,9 @@ pub use comparison::{
     Comparison, Pairing, Part, compare_runs, is_wanted, label,
 };
 pub use dmarig_model::kernel::KernelBuild;
-pub use entry::{CellEntry, DERIVATION, Place, PointEntry, RunEntry, Sample, SeriesKey, variant};
+pub use entry::{
+    CellEntry, DERIVATION, Judged, Place, PointEntry, RunEntry, Sample, SeriesKey, Tally, variant,
+};
 pub use environment::{Build, Environment};
 pub use events::{AlertEvent, AlertState, EVENT_SCHEMA};
 pub use export::{ExportError, ExportFormat, Exported};
