@@ -3,6 +3,7 @@
 mod analysis;
 mod comparison;
 mod device;
+mod folded;
 mod junit;
 mod live;
 mod sweep;
@@ -17,6 +18,7 @@ pub(crate) use dmarig_dashboard::quantity;
 pub(crate) use self::{
     analysis::analysis,
     comparison::{comparison_heading, comparison_markdown, comparison_notes, comparison_table},
+    folded::folded,
     junit::junit,
     live::{Lines, Live},
     sweep::{sweep_lines, sweep_picture},

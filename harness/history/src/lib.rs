@@ -31,7 +31,7 @@ pub use import::{Collected, Fate, How, Imported, Keep, sweep_gone};
 pub use merge::Merged;
 pub use record::{
     CaseText, CellRecord, HostFacts, LoadError, RECORD_SCHEMA, Recorder, RunMeta, StoredRun,
-    is_run, new_name, rules, run_directories, runs_directory, utc,
+    is_run, new_name, proofs_directory, rules, run_directories, runs_directory, utc,
 };
 pub use store::{
     HISTORY_SCHEMA, History, HistoryError, Info, Outcomes, Point, Put, RunRow, SeriesFilter,
