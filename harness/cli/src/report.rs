@@ -3,6 +3,7 @@
 mod analysis;
 mod comparison;
 mod device;
+mod folded;
 mod junit;
 mod live;
 mod standing;
@@ -18,6 +19,7 @@ pub(crate) use dmarig_dashboard::quantity;
 pub(crate) use self::{
     analysis::analysis,
     comparison::{comparison_heading, comparison_markdown, comparison_notes, comparison_table},
+    folded::folded,
     junit::junit,
     live::{Lines, Live},
     standing::standing_table,

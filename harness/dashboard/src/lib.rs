@@ -6,6 +6,7 @@
 
 mod assets;
 mod chart;
+mod checks;
 mod comparison;
 mod dashboard;
 mod names;
@@ -20,8 +21,8 @@ pub use self::{
     comparison::{Compared, ComparedGroup, ComparedRow, comparison_page},
     dashboard::{Dashboard, Details, EVENTS, Written},
     site::{
-        Alert, AlertState, Better, Cell, CellDetails, CellResult, Change, Check, Point, Run,
-        RunDetails, Series, Site, Subject, Sweep,
+        Alert, AlertState, Better, Cell, CellDetails, CellResult, Change, Check, Checked, Point,
+        Run, RunDetails, Series, Site, Subject, Sweep,
     },
     text::quantity,
 };

@@ -2,6 +2,7 @@
 
 pub(crate) mod alerts;
 pub(crate) mod compare;
+mod health;
 mod moves;
 pub(crate) mod overview;
 pub(crate) mod run;

@@ -64,6 +64,21 @@ pub struct CellResult {
     pub kernel: Arc<str>,
     /// Names of the checks that did not hold.
     pub broken: Vec<Arc<str>>,
+    /// All that was checked; `None` where only is known what did not hold.
+    pub checks: Option<Arc<[Checked]>>,
+}
+
+/// How a check came out in a cell. Mostly it is there once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Times that it held.
+    pub held: u32,
+    /// Times that it did not.
+    pub broken: u32,
+    /// Times that it could not be judged.
+    pub unjudged: u32,
 }
 
 /// What is told of a run on its own page alone.

@@ -15,13 +15,17 @@ use dmarig_model::{
 };
 
 use crate::{
-    entry::{CellEntry, DERIVATION, Place, PointEntry, RunEntry, Sample, SeriesKey, variant},
+    entry::{
+        CellEntry, DERIVATION, Judged, Place, PointEntry, RunEntry, Sample, SeriesKey, variant,
+    },
     environment::{Build, Environment},
     record::StoredRun,
 };
 
 /// Metrics of one cell that are kept: a program in the guest may print any number of them.
 const MAX_METRICS: usize = 256;
+/// Checks of one cell that are counted: a case may have any number of rules.
+const MAX_CHECKS: usize = 512;
 
 impl RunEntry {
     /// What is kept of a run. `reference` names the kernel that the others are set in relation to, where
@@ -120,6 +124,7 @@ fn cell(
         outcome: result.outcome,
         reasons: result.reasons.iter().map(|reason| shown(reason)).collect(),
         checks: not_held(verdict),
+        judged: Some(judged(verdict)),
         release: result.axes.kernel,
         group_type: result.group_type,
         warning: result.warning,
@@ -138,6 +143,14 @@ fn not_held(verdict: &Verdict) -> Vec<String> {
     names
 }
 
+fn judged(verdict: &Verdict) -> Judged {
+    let mut judged = Judged::new();
+    for check in verdict.checks.iter().take(MAX_CHECKS) {
+        judged.entry(shown(&check.name)).or_default().count(check.held);
+    }
+    judged
+}
+
 /// Adds what compares cells of the run with each other.
 fn compare(cases: &[Case], seen: Vec<(Observation, Verdict)>, entries: &mut [CellEntry]) {
     let (observations, mut verdicts): (Vec<_>, Vec<_>) = seen.into_iter().unzip();
@@ -150,6 +163,7 @@ fn compare(cases: &[Case], seen: Vec<(Observation, Verdict)>, entries: &mut [Cel
             entries[at].outcome = verdicts[at].outcome;
             entries[at].reasons = verdicts[at].reasons.iter().map(|reason| shown(reason)).collect();
             entries[at].checks = not_held(&verdicts[at]);
+            entries[at].judged = Some(judged(&verdicts[at]));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A run as the history keeps it: what is derived from its record, without the guests' logs.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use dmarig_model::limit::Better;
 use dmarig_model::{
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Version of what is derived from a record. An entry of a higher one replaces that of a lower one.
-pub const DERIVATION: u32 = 1;
+pub const DERIVATION: u32 = 2;
 
 /// A run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,8 +60,11 @@ pub struct CellEntry {
     pub outcome: Outcome,
     /// Why, for a person.
     pub reasons: Vec<String>,
-    /// Checks that did not hold or could not be judged.
+    /// Checks that did not hold.
     pub checks: Vec<String>,
+    /// All that was checked; `None` where an older dmarig derived it, which kept only what did not hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judged: Option<Judged>,
     /// `uname -r` of the guest, where it said so.
     pub release: Option<String>,
     /// Type of the IOMMU group of the devices under test.
@@ -74,6 +77,32 @@ pub struct CellEntry {
     pub environment: Environment,
     /// Its kernel.
     pub build: Build,
+}
+
+/// Of each check of a cell, by its name, how it came out.
+pub type Judged = BTreeMap<String, Tally>;
+
+/// How often a check came out in which way. In one cell that is once, mostly: a rule may bound a metric
+/// that another one bounds as well.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Tally {
+    /// It held.
+    pub held: u32,
+    /// It did not.
+    pub broken: u32,
+    /// It was asked for and could not be judged.
+    pub unjudged: u32,
+}
+
+impl Tally {
+    /// Counts it once more.
+    pub fn count(&mut self, held: Option<bool>) {
+        *match held {
+            Some(true) => &mut self.held,
+            Some(false) => &mut self.broken,
+            None => &mut self.unjudged,
+        } += 1;
+    }
 }
 
 /// What makes two cells of different runs the same: neither QEMU nor machine are part of it, and of the

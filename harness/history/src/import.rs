@@ -9,9 +9,9 @@ use std::{
 use serde::Serialize;
 
 use crate::{
-    entry::RunEntry,
+    entry::{DERIVATION, RunEntry},
     record::{Ended, LoadError, StoredRun},
-    store::{History, HistoryError, Put},
+    store::{History, HistoryError, Known, Put},
 };
 
 /// Runs that go into the history in one transaction.
@@ -91,13 +91,18 @@ impl History {
             return Ok(Found::GoingOn);
         };
         // A directory has its run's id for a name. One that was renamed is read, and known by its id.
-        let known = self.record_bytes(&name(directory)).map_err(Trouble::History)?;
-        if !how.again && known == Some(held.bytes) {
+        let known = self.known(&name(directory)).map_err(Trouble::History)?;
+        let whole = |known: &Known| known.bytes == held.bytes && known.derivation >= DERIVATION;
+        if !how.again && known.is_some_and(|known| whole(&known)) {
             return Ok(Found::Known);
         }
         let run = StoredRun::read(directory).map_err(Trouble::Record)?;
+        // One that is read again because more is derived now keeps the reference that it was given.
+        let known = self.known(&run.meta.id).map_err(Trouble::History)?;
+        let before = known.and_then(|known| known.reference).filter(|_| !how.again);
+        let reference = before.as_deref().or(how.reference);
         let torn = run.torn;
-        Ok(Found::New(Box::new(RunEntry::new(run, how.reference)), torn))
+        Ok(Found::New(Box::new(RunEntry::new(run, reference)), torn))
     }
 }
 

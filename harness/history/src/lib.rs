@@ -22,7 +22,9 @@ pub use comparison::{
     Comparison, Pairing, Part, compare_runs, is_wanted, label,
 };
 pub use dmarig_model::kernel::KernelBuild;
-pub use entry::{CellEntry, DERIVATION, Place, PointEntry, RunEntry, Sample, SeriesKey, variant};
+pub use entry::{
+    CellEntry, DERIVATION, Judged, Place, PointEntry, RunEntry, Sample, SeriesKey, Tally, variant,
+};
 pub use environment::{Build, Environment};
 pub use events::{AlertEvent, AlertState, EVENT_SCHEMA};
 pub use export::{ExportError, ExportFormat, Exported};
@@ -30,7 +32,7 @@ pub use import::{Collected, Fate, How, Imported, Keep, sweep_gone};
 pub use merge::Merged;
 pub use record::{
     CaseText, CellRecord, HostFacts, LoadError, RECORD_SCHEMA, Recorder, RunMeta, StoredRun,
-    is_run, new_name, rules, run_directories, runs_directory, utc,
+    is_run, new_name, proofs_directory, rules, run_directories, runs_directory, utc,
 };
 pub use standing::{Asked, STANDING_SCHEMA, Standing, StandingMetric, Stood};
 pub use store::{

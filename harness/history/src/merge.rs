@@ -8,7 +8,7 @@ use std::{
 use rusqlite::{Connection, OpenFlags, Row, params};
 
 use crate::{
-    entry::{CellEntry, PointEntry, RunEntry, Sample},
+    entry::{PointEntry, RunEntry, Sample},
     events,
     store::{History, HistoryError, Put},
 };
@@ -66,20 +66,6 @@ impl History {
             Ok((row.get::<_, u32>(0)?, row.get::<_, i64>(1)?.unsigned_abs()))
         })?;
         let (derivation, record_bytes) = kept[0];
-        let cells = self.cells(run)?.into_iter().map(|cell| CellEntry {
-            number: cell.number,
-            id: cell.id,
-            place: cell.place,
-            outcome: cell.outcome,
-            reasons: cell.reasons,
-            checks: cell.checks,
-            release: cell.release,
-            group_type: cell.group_type,
-            warning: cell.warning,
-            duration_us: cell.duration_us,
-            environment: cell.environment,
-            build: cell.build,
-        });
         Ok(RunEntry {
             derivation,
             id: told.id,
@@ -91,7 +77,7 @@ impl History {
             reference: told.reference,
             synthetic: told.synthetic,
             record_bytes,
-            cells: cells.collect(),
+            cells: self.cells(run)?,
             points: self.points_of(run)?,
         })
     }

@@ -97,6 +97,13 @@ pub fn runs_directory() -> Option<PathBuf> {
     Some(state_directory()?.join("runs"))
 }
 
+/// Where the runs of proofs are kept, on kernels that are bad on purpose: `$XDG_STATE_HOME/dmarig/proofs`
+/// or `~/.local/state/dmarig/proofs`.
+#[must_use]
+pub fn proofs_directory() -> Option<PathBuf> {
+    Some(state_directory()?.join("proofs"))
+}
+
 /// What is kept beyond a cache: `$XDG_STATE_HOME/dmarig` or `~/.local/state/dmarig`.
 pub(crate) fn state_directory() -> Option<PathBuf> {
     let given =

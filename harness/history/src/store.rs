@@ -13,7 +13,7 @@ use std::{
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use rusqlite_migration::{M, Migrations};
 
-pub(crate) use self::read::key;
+pub(crate) use self::{read::key, rows::Known};
 pub use self::{
     rows::{Info, Outcomes, Point, RunRow, SeriesFilter, SeriesRow, Visit},
     write::Put,
@@ -23,8 +23,11 @@ use crate::record::state_directory;
 /// Version of the file's layout; each migration below makes one of it.
 pub const HISTORY_SCHEMA: u32 = MIGRATIONS.len() as u32;
 
-const MIGRATIONS: &[M<'_>] =
-    &[M::up(include_str!("store/schema/v1.sql")), M::up(include_str!("store/schema/v2.sql"))];
+const MIGRATIONS: &[M<'_>] = &[
+    M::up(include_str!("store/schema/v1.sql")),
+    M::up(include_str!("store/schema/v2.sql")),
+    M::up(include_str!("store/schema/v3.sql")),
+];
 
 /// Marks the file as a history of ours: `dmar` in ASCII.
 const APPLICATION_ID: i32 = 0x646d_6172;

@@ -1,6 +1,8 @@
 //! A history that is made up: a year of nights on a kernel in development, with what a year brings. It
 //! is for looking at, and for tests of what looks for changes. All that comes of it says so.
 
+mod health;
+
 use dmarig_model::{
     axes::{Axes, Device, Policy, Toggle},
     kernel::KernelBuild,
@@ -12,7 +14,9 @@ use serde::Serialize;
 
 use crate::{
     derive::{finish, ratios},
-    entry::{CellEntry, DERIVATION, Place, PointEntry, RunEntry, Sample, SeriesKey, variant},
+    entry::{
+        CellEntry, DERIVATION, Judged, Place, PointEntry, RunEntry, Sample, SeriesKey, variant,
+    },
     environment::{Build, Environment, hash},
     record::HostFacts,
 };
@@ -177,10 +181,12 @@ impl Year {
                 cells.push(cell);
             }
         }
+        cells.extend(health::cells(self, night, cells.len() as u32, self.batches(night)));
         points.sort_by(|a: &PointEntry, b| a.series.cmp(&b.series));
         points.extend(ratios(&points, &cells, REFERENCE));
         points.sort_by(|a, b| a.series.cmp(&b.series));
-        let words = ["dmarig", "run", CASE, "-k", KERNEL, "--reference", REFERENCE];
+        let words =
+            ["dmarig", "run", CASE, "smoke", "full", "-k", KERNEL, "--reference", REFERENCE];
         Some(RunEntry {
             derivation: DERIVATION,
             id: format!("synthetic-{}-night{night:03}", self.seed),
@@ -208,7 +214,7 @@ impl Year {
             let reason = "QEMU ended by itself (signal 9): (made up)";
             (Outcome::Errored, vec![reason.to_owned()], Vec::new())
         } else if batches {
-            let checks = ["psi-per-unmap", "warning"].map(str::to_owned).to_vec();
+            let checks = ["group-type", "psi-per-unmap", "warning"].map(str::to_owned).to_vec();
             let reason = "psi-per-unmap: 0, expected at least 0.9 (made up)";
             (Outcome::Failed, vec![reason.to_owned()], checks)
         } else {
@@ -216,6 +222,8 @@ impl Year {
         };
         let shadowed = axes.caching_mode == Toggle::On && axes.policy == Policy::Lazy;
         let ended = outcome != Outcome::TimedOut && outcome != Outcome::Errored;
+        let judged =
+            if ended { health::judged(&health::checks(axes), &checks) } else { Judged::new() };
         CellEntry {
             number,
             id: format!("{CASE}/{variant},kernel={kernel}"),
@@ -227,6 +235,7 @@ impl Year {
             outcome,
             reasons,
             checks,
+            judged: Some(judged),
             release: ended.then(|| release(kernel, *night)),
             group_type: ended.then(|| group_type(axes, batches).to_owned()),
             warning: ended.then_some(shadowed && !batches),
@@ -284,6 +293,12 @@ impl Year {
         }
     }
 
+    /// Whether the kernel in development batches this night although caching mode is on.
+    fn batches(&self, night: u32) -> bool {
+        let back = |planted: &&Planted| planted.metrics.contains(&"psi-per-unmap");
+        self.planted.iter().filter(back).any(|event| (event.from..event.until).contains(&night))
+    }
+
     /// What has happened to a metric.
     fn factor(&self, subject: &Subject<'_>, metric: &str) -> f64 {
         let happened = self.planted.iter().filter(|planted| {
@@ -329,8 +344,11 @@ fn group_type(axes: &Axes, batches: bool) -> &'static str {
 
 /// Of a new release candidate each week, and a release each nine weeks.
 fn release(kernel: &str, night: u32) -> String {
-    if kernel == REFERENCE {
-        return "6.12.57+deb13-amd64".to_owned();
+    match kernel {
+        REFERENCE => return "6.12.57+deb13-amd64".to_owned(),
+        "debian-6.1" => return "6.1.0-50-amd64".to_owned(),
+        "debian-5.10" => return "5.10.0-36-amd64".to_owned(),
+        _ => {}
     }
     let (week, cycle) = (night / 7 % 9, night / 63);
     match week {
@@ -342,7 +360,7 @@ fn release(kernel: &str, night: u32) -> String {
 fn build(seed: u64, kernel: &str, night: u32) -> Build {
     let seed = seed.to_string();
     // The reference is the same build each night.
-    let night = if kernel == REFERENCE { "always".to_owned() } else { night.to_string() };
+    let night = if kernel == KERNEL { night.to_string() } else { "always".to_owned() };
     let made_up = |what: &str, digits| hash(["synthetic", &seed, kernel, &night, what], digits);
     let built = kernel == KERNEL;
     Build {
@@ -351,7 +369,9 @@ fn build(seed: u64, kernel: &str, night: u32) -> Build {
         packages: match built {
             true => Vec::new(),
             false => {
-                vec![format!("linux-image-6.12.57+deb13-amd64 6.12.57-1 {}", made_up("p", 64))]
+                let (release, hash) = (release(kernel, 0), made_up("p", 64));
+                let version = release.split_once(['+', '-']).map_or("", |(version, _)| version);
+                vec![format!("linux-image-{release} {version}-1 {hash}")]
             }
         },
         built: match built {

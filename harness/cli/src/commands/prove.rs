@@ -4,7 +4,7 @@ mod matrix;
 mod slower;
 mod trial;
 
-use std::{io::Write, path::PathBuf, time::Instant};
+use std::{io::Write, os::fd::AsFd, path::PathBuf, time::Instant};
 
 use anyhow::{Context, anyhow};
 use clap::{Args, Parser};
@@ -24,6 +24,7 @@ use crate::{
     exit::{Exit, Failure},
     interleave::{self, Asked},
     options::{Places, Selection},
+    report::folded,
 };
 
 use self::trial::{Seen, Trial, Verdict};
@@ -36,7 +37,7 @@ const QEMU: &str = "qemu";
 #[derive(Debug, Args)]
 pub(crate) struct Prove {
     #[command(flatten)]
-    places: Places,
+    places: ProofPlaces,
     /// Sources whose kernels are tried, good and with bugs (may be repeated) [default: all that there
     /// are built-in bugs for]
     #[arg(long = "kernel", short = 'k', value_name = "RECIPE")]
@@ -69,6 +70,38 @@ pub(crate) struct Prove {
     mirrors: MirrorOptions,
 }
 
+/// Where things are kept. Proofs have a place of their own: kernels that are bad on purpose would be
+/// failures in the history of what is recorded beside them.
+#[derive(Debug, Args)]
+struct ProofPlaces {
+    /// Cache of kernels and initramfs images [default: $XDG_CACHE_HOME/dmarig]
+    #[arg(long, value_name = "DIR", env = "DMARIG_CACHE", hide_env = true)]
+    cache: Option<PathBuf>,
+    /// Records of proofs, apart from those of runs [default: $XDG_STATE_HOME/dmarig/proofs]
+    #[arg(long, value_name = "DIR", env = "DMARIG_PROOFS", hide_env = true)]
+    runs: Option<PathBuf>,
+    /// Recipes of kernels instead of the built-in ones
+    #[arg(long, value_name = "FILE")]
+    recipes: Option<PathBuf>,
+}
+
+impl ProofPlaces {
+    /// Where runs are recorded.
+    fn runs(&self) -> Result<PathBuf, Failure> {
+        self.runs.clone().or_else(dmarig_history::proofs_directory).ok_or_else(|| {
+            Failure::usage(anyhow!(
+                "there is no place for records: neither HOME nor XDG_STATE_HOME is set; give --runs DIR"
+            ))
+        })
+    }
+
+    /// The same for what all commands have in common.
+    fn common(&self) -> Places {
+        let Self { cache, runs, recipes } = self;
+        Places { cache: cache.clone(), runs: runs.clone(), recipes: recipes.clone() }
+    }
+}
+
 /// The words of a run, as its own command line would have them.
 #[derive(Debug, Parser)]
 struct RunWords {
@@ -78,8 +111,8 @@ struct RunWords {
 
 impl Prove {
     pub(crate) fn execute(self, words: Vec<String>) -> Result<Exit, Failure> {
-        let cache = open_cache(&self.places)?;
-        let runs = super::runs(&self.places)?;
+        let cache = open_cache(&self.places.common())?;
+        let runs = self.places.runs()?;
         let lists = self.lists()?;
         for left in dmarig_rig::workdir::sweep() {
             tracing::info!("removed {}, which a killed run had left", left.display());
@@ -92,7 +125,7 @@ impl Prove {
             for bug in all {
                 match self.trial(&cache, &runs, kernel, bug, &words)? {
                     Some(trial) => {
-                        eprintln!("{}", trial.line());
+                        eprintln!("{}", trial.line(width(std::io::stderr())));
                         trials.push(trial);
                     }
                     None => stopped = true,
@@ -106,6 +139,12 @@ impl Prove {
             }
         }
         self.tell(&trials)?;
+        if trials.iter().any(|trial| trial.cells > 0) {
+            let judge = format!("`dmarig judge last --runs {0}`", runs.display());
+            let line =
+                format!("records of these runs: {}; {judge} judges the last again", runs.display());
+            eprintln!("{}", folded(&line, width(std::io::stderr()), "  "));
+        }
         Ok(if stopped { Exit::Interrupted } else { exit(&trials) })
     }
 
@@ -166,7 +205,7 @@ impl Prove {
         if let Some(jobs) = self.jobs {
             builder = builder.with_jobs(jobs.into());
         }
-        eprintln!("building {name}");
+        eprintln!("{}", folded(&format!("building {name}"), width(std::io::stderr()), "  "));
         match build_until_interrupted(builder, spec) {
             Ok(built) => {
                 cache.name_built(&name, &built.kernel.id)?;
@@ -249,7 +288,7 @@ impl Prove {
     fn tell(&self, trials: &[Trial]) -> Result<(), Failure> {
         let text = match self.format {
             Format::Json => serde_json::to_string_pretty(&matrix::document(trials))? + "\n",
-            Format::Table => matrix::text(trials),
+            Format::Table => matrix::text(trials, width(std::io::stdout())),
         };
         let mut stdout = std::io::stdout().lock();
         match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
@@ -258,6 +297,12 @@ impl Prove {
             written => Ok(written.context("can't write the results to standard output")?),
         }
     }
+}
+
+/// Columns of a terminal; 80 where it is none, or does not say.
+fn width(of: impl AsFd) -> u16 {
+    let columns = rustix::termios::tcgetwinsize(of).map_or(0, |size| size.ws_col);
+    if columns == 0 { 80 } else { columns.max(60) }
 }
 
 /// A bug that is missed or caught for another's reason, and a good kernel that is blamed, are
@@ -274,5 +319,39 @@ fn exit(trials: &[Trial]) -> Exit {
         Exit::Errored
     } else {
         Exit::Passed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Words {
+        #[command(flatten)]
+        prove: Prove,
+    }
+
+    fn places(words: &[&str]) -> ProofPlaces {
+        Words::try_parse_from([&["prove"], words].concat()).unwrap().prove.places
+    }
+
+    #[test]
+    fn proofs_are_not_recorded_among_runs() {
+        let runs = dmarig_history::runs_directory().unwrap();
+        let proofs = dmarig_history::proofs_directory().unwrap();
+        assert!(!proofs.starts_with(&runs) && proofs.parent() == runs.parent());
+        let named = places(&["--runs", "here"]);
+        assert_eq!(named.runs().unwrap(), PathBuf::from("here"));
+        // Nor where the environment names a place for runs.
+        let command = Words::command();
+        let of = |name: &str| {
+            let arg = command.get_arguments().find(|arg| arg.get_id() == name).unwrap();
+            arg.get_env().map(|env| env.to_string_lossy().into_owned())
+        };
+        assert_eq!(of("runs").as_deref(), Some("DMARIG_PROOFS"));
+        assert_eq!(of("cache").as_deref(), Some("DMARIG_CACHE"));
     }
 }

@@ -2,10 +2,12 @@
 
 use std::{collections::HashMap, path::PathBuf, sync::Arc, time::SystemTime};
 
-use dmarig_dashboard::{Better, Cell, CellResult, Change, Dashboard, Point, Run, Series, Site};
+use dmarig_dashboard::{
+    Better, Cell, CellResult, Change, Checked, Dashboard, Point, Run, Series, Site,
+};
 use dmarig_history::{
-    Build, CellEntry, Environment, History, HistoryError, How, RunRow, SeriesFilter, SeriesRow,
-    run_directories,
+    Build, CellEntry, Environment, History, HistoryError, How, Judged, RunRow, SeriesFilter,
+    SeriesRow, Tally, run_directories,
 };
 use dmarig_model::text::shown;
 
@@ -92,6 +94,7 @@ struct Cells {
     all: Vec<Cell>,
     known: HashMap<String, usize>,
     names: Names,
+    checks: Checks,
 }
 
 /// Texts that are there once, however often they are told.
@@ -105,6 +108,27 @@ impl Names {
         }
         let shared: Arc<str> = text.into();
         self.0.insert(text.to_owned(), Arc::clone(&shared));
+        shared
+    }
+}
+
+/// Ways in which the checks of cells came out, each there once: there are few of them.
+#[derive(Default)]
+struct Checks(HashMap<Judged, Arc<[Checked]>>);
+
+impl Checks {
+    fn of(&mut self, judged: &Judged, names: &mut Names) -> Arc<[Checked]> {
+        if let Some(known) = self.0.get(judged) {
+            return Arc::clone(known);
+        }
+        let one = |(name, tally): (&String, &Tally)| Checked {
+            name: names.of(name),
+            held: tally.held,
+            broken: tally.broken,
+            unjudged: tally.unjudged,
+        };
+        let shared: Arc<[Checked]> = judged.iter().map(one).collect();
+        self.0.insert(judged.clone(), Arc::clone(&shared));
         shared
     }
 }
@@ -136,6 +160,7 @@ impl Cells {
             outcome: row.outcome,
             kernel: self.names.of(&kernel(row.release.as_deref(), &row.build)),
             broken: row.checks.iter().map(|name| self.names.of(name)).collect(),
+            checks: row.judged.as_ref().map(|judged| self.checks.of(judged, &mut self.names)),
         }
     }
 }

@@ -1,30 +1,25 @@
 //! The first page: how last night went, in five seconds; then what is new.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use dmarig_model::observation::Outcome;
 use maud::{Markup, html};
 
 use super::{
     alerts::alerts_table,
+    health::{Results, health},
     moves::{moves, moves_table, turns, turns_table},
 };
 use crate::{
-    chart::strip,
     dashboard::Dashboard,
     nights::Night,
-    page::{Page, WORST, class, scrolling, sign, symbol, worst},
-    pages::run_cells::group_anchor,
-    site::{AlertState, CellResult},
-    text::{Safe, long_day, many, minute},
+    page::{Page, WORST, class, sign, symbol, worst},
+    site::AlertState,
+    text::{long_day, many, minute},
 };
 
-/// Nights of the small histories.
-const NIGHTS: usize = 30;
-/// Most alerts and checks on this page.
+/// Most alerts and numbers on this page.
 const FEW: usize = 12;
-
-type Results<'a> = BTreeMap<usize, (usize, &'a CellResult)>;
 
 pub(crate) fn page(of: &Dashboard) -> Markup {
     let (title, body) = match of.nights.split_last() {
@@ -88,11 +83,7 @@ fn filled(of: &Dashboard, last: &Night, before: Option<&Night>, results: &Result
             }
             (tally(results, earlier.as_ref()))
         }
-        section aria-labelledby="health" {
-            h2 #health { "Health " small { "by case and kernel" } }
-            (matrix(of, results))
-        }
-        (checks(of, results))
+        (health(of, results))
         section aria-labelledby="alerts" {
             h2 #alerts { "New alerts" }
             @let new: Vec<usize> = (0..of.site.alerts.len()).filter(|at| of.site.alerts[*at].state == AlertState::New).collect();
@@ -135,125 +126,4 @@ fn tally(results: &Results<'_>, earlier: Option<&Results<'_>>) -> Markup {
             }
         }
     } } }
-}
-
-/// Cases by kernels.
-fn matrix(of: &Dashboard, results: &Results<'_>) -> Markup {
-    let cell = |index: usize| &of.site.cells[index];
-    let kernels: BTreeSet<&str> = results.keys().map(|at| cell(*at).kernel.as_str()).collect();
-    let cases: BTreeSet<&str> = results.keys().map(|at| cell(*at).case.as_str()).collect();
-    let tile = |case: &str, kernel: &str| {
-        let of_tile =
-            results.iter().filter(|(at, _)| cell(**at).case == case && cell(**at).kernel == kernel);
-        let of_tile: Vec<(usize, &CellResult)> =
-            of_tile.map(|(_, (run, result))| (*run, *result)).collect();
-        tile(of, &of_tile, case, kernel)
-    };
-    scrolling(
-        "Health by case and kernel",
-        &html! { table.matrix {
-            thead {
-                tr { th scope="col" { "case" } @for kernel in &kernels { th scope="col" { (Safe(kernel)) } } }
-            }
-            tbody { @for case in &cases { tr {
-                th scope="row" { (Safe(case)) }
-                @for kernel in &kernels { (tile(case, kernel)) }
-            } } }
-            @if of.nights.len() > 1 {
-                tfoot { tr {
-                    th scope="row" { "last " (of.nights.len().min(NIGHTS)) " nights" }
-                    @for kernel in &kernels { td { (history(of, kernel)) } }
-                } }
-            }
-        } },
-    )
-}
-
-fn tile(of: &Dashboard, results: &[(usize, &CellResult)], case: &str, kernel: &str) -> Markup {
-    let Some(state) = worst(results.iter().map(|(_, result)| result.outcome)) else {
-        return html! { td.tile { span.absent title="does not run here" { "\u{b7}" } } };
-    };
-    let like = results.iter().filter(|(_, result)| result.outcome == state).count();
-    let run = results.iter().map(|(run, _)| *run).max().unwrap_or(0);
-    let broken: BTreeSet<&str> = results
-        .iter()
-        .filter(|(_, result)| result.outcome != Outcome::Passed)
-        .flat_map(|(_, result)| result.broken.iter().map(|name| &**name))
-        .collect();
-    let label = format!("{like} of {} {}", many(results.len(), "cell"), state.name());
-    html! { td.tile {
-        a.(class(state)) href={ (of.run_path(run)) "#" (group_anchor(case)) } title=(label) {
-            span.unseen { (crate::text::safe(kernel)) ": " }
-            (sign(state)) b { (like) @if like != results.len() { span.of { "/" (results.len()) } } }
-            span.unseen { " " (state.name()) }
-            @for name in broken.iter().take(2) { small { (Safe(name)) } }
-            @if broken.len() > 2 { small { "and " (broken.len() - 2) " more" } }
-        }
-    } }
-}
-
-/// What share of a kernel's cells went wrong, night by night.
-fn history(of: &Dashboard, kernel: &str) -> Markup {
-    let first = of.nights.len().saturating_sub(NIGHTS);
-    let mut bad_nights = 0;
-    let shares: Vec<Option<f64>> = of.nights[first..]
-        .iter()
-        .map(|night| {
-            let results = night.results(&of.site);
-            let of_kernel = results.iter().filter(|(at, _)| of.site.cells[**at].kernel == kernel);
-            let (mut all, mut bad) = (0_usize, 0_usize);
-            for (_, (_, result)) in of_kernel {
-                all += 1;
-                bad += usize::from(!matches!(result.outcome, Outcome::Passed | Outcome::Skipped));
-            }
-            bad_nights += usize::from(bad > 0);
-            (all > 0).then(|| bad as f64 / all as f64)
-        })
-        .collect();
-    html! { (strip(&shares)) span.unseen { (many(bad_nights, "night")) " with trouble" } }
-}
-
-/// Checks that did not hold, by kernels: those of tonight, and those of late.
-fn checks(of: &Dashboard, results: &Results<'_>) -> Markup {
-    let mut tonight: BTreeMap<(&str, &str), usize> = BTreeMap::new();
-    let mut kernels = BTreeSet::new();
-    for (at, (_, result)) in results {
-        let kernel = of.site.cells[*at].kernel.as_str();
-        kernels.insert(kernel);
-        for name in &result.broken {
-            *tonight.entry((name, kernel)).or_default() += 1;
-        }
-    }
-    let mut names: BTreeMap<&str, usize> = BTreeMap::new();
-    let first = of.nights.len().saturating_sub(14);
-    for night in &of.nights[first..] {
-        for (_, result) in night.results(&of.site).values() {
-            for name in &result.broken {
-                *names.entry(name).or_default() += 1;
-            }
-        }
-    }
-    if names.is_empty() {
-        return html! {};
-    }
-    // What is broken tonight comes first.
-    let count = |name: &str| {
-        kernels.iter().filter_map(|kernel| tonight.get(&(name, *kernel))).sum::<usize>()
-    };
-    let mut names: Vec<(&str, usize)> = names.into_iter().collect();
-    names.sort_by_key(|(name, weeks)| (std::cmp::Reverse((count(name), *weeks)), *name));
-    html! { section aria-labelledby="checks" {
-        h2 #checks { "Checks " small { "that did not hold, tonight or within two weeks" } }
-        (scrolling("Checks by kernel", &html! { table.matrix {
-            thead { tr { th scope="col" { "check" } @for kernel in &kernels { th scope="col" { (Safe(kernel)) } } th.number scope="col" { "two weeks" } } }
-            tbody { @for (name, weeks) in names.iter().take(2 * FEW) { tr {
-                th scope="row" { (Safe(name)) }
-                @for kernel in &kernels { td.tile { @match tonight.get(&(*name, *kernel)) {
-                    Some(count) => span.failed { (sign(Outcome::Failed)) b { (count) } span.unseen { " did not hold" } },
-                    None => span.passed { (sign(Outcome::Passed)) span.unseen { "held" } },
-                } } }
-                td.number { (weeks) }
-            } } }
-        } }))
-    } }
 }

@@ -85,6 +85,48 @@ for (const colorScheme of ["light", "dark"]) {
   await page.context().close();
 }
 
+// The matrix of checks: each mark stands below its kind, what never was judged does not look like what held,
+// and a case leads to its checks, with scripts and without.
+for (const javaScriptEnabled of [true, false]) {
+  for (const width of [1280, 390]) {
+    const page = await open(root, { javaScriptEnabled, viewport: { width, height: 844 } });
+    const how = `the matrix at ${width} pixels ${javaScriptEnabled ? "with" : "without"} scripts`;
+    await page.goto(address(site, "index.html"));
+    const found = await page.locator("table.health").evaluate((table) => {
+      const edges = (elements) => [...elements].map((one) => Math.round(one.getBoundingClientRect().left));
+      const kinds = [...table.querySelectorAll("thead .axis")].map((axis) => edges(axis.children));
+      const rows = [...table.tBodies[0].rows].map((row) => [...row.cells].slice(1).map((cell) => {
+        const marks = cell.querySelector(".marks");
+        return marks && edges(marks.children);
+      }));
+      const crooked = rows.flatMap((row) => row.filter((marks, at) => marks && marks.some((left, of) => Math.abs(left - kinds[at][of]) > 1) || marks && marks.length !== kinds[at].length));
+      const looks = {};
+      for (const one of document.querySelectorAll(".marks i")) {
+        const style = getComputedStyle(one);
+        (looks[one.className] ||= new Set()).add(`${one.textContent} ${style.color} ${style.backgroundColor}`);
+      }
+      return { rows: rows.length, kinds: kinds[0]?.length, crooked: crooked.length, looks: Object.values(looks).map((all) => [...all]) };
+    });
+    check(`${how} has cases and kinds of checks`, found.rows > 2 && found.kinds > 4, JSON.stringify(found));
+    check(`${how} is straight`, found.crooked === 0, `${found.crooked} tiles are not`);
+    check(`${how} has a look for each way`, found.looks.length >= 3 && found.looks.every((all) => all.length === 1) && new Set(found.looks.flat()).size === found.looks.length, JSON.stringify(found.looks));
+    const frame = await page.locator(".scroll:has(> .health)").evaluate((frame) => frame.getBoundingClientRect().right - document.documentElement.clientWidth);
+    check(`${how} stays in its frame`, frame <= 0, `${frame} pixels over`);
+    const cases = await page.$$eval("details.case", (all) => all.map((one) => [one.open, one.querySelector("td.cb") !== null]));
+    check(`${how} opens what did not hold, and nothing else`, cases.some(([open]) => open) && cases.every(([open, broken]) => open === broken), JSON.stringify(cases));
+    const closed = await page.locator("details.case:not([open]) > div").first().getAttribute("id");
+    await page.locator(`.health a[href="#${closed}"]`).focus();
+    await page.keyboard.press("Enter");
+    await page.waitForTimeout(100);
+    check(`${how} leads to a case's checks`, await page.locator(`#${closed} tbody td`).first().isVisible());
+    const shown = await page.locator(`#${closed}`).evaluate((one) => one.getBoundingClientRect().top < innerHeight);
+    check(`${how} brings them on the screen`, shown);
+    if (javaScriptEnabled) await page.screenshot({ path: join(shots, `matrix-${width}.png`) });
+    quiet(page, how);
+    await page.context().close();
+  }
+}
+
 // A telephone: nothing is wider than it, but in areas that scroll by themselves.
 {
   const page = await open(root, { viewport: { width: 360, height: 740 }, hasTouch: true, isMobile: true });

@@ -144,6 +144,7 @@ fn what_leads_nowhere_is_left_out() {
         outcome: Outcome::Failed,
         kernel: "".into(),
         broken: vec!["".into()],
+        checks: None,
     };
     let site = Site {
         generated: i64::MIN,

@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use dmarig_dashboard::{Dashboard, RunDetails, Site};
+use dmarig_dashboard::{Cell, CellResult, Checked, Dashboard, Run, RunDetails, Site};
+use dmarig_model::observation::Outcome;
 
 use crate::{
     demo::{SMALL, YEAR},
@@ -139,6 +140,96 @@ fn the_first_page_says_how_the_night_went() {
     });
     assert!(page.contains(&format!("{} of 24 cells did not pass", bad.count())), "{page:.3000}");
     assert!(page.contains("psi-per-unmap") && page.contains("linux-next"));
+}
+
+/// What a tag of this class has around it, without tags.
+fn texts<'a>(page: &'a str, begins: &str) -> Vec<&'a str> {
+    page.split(begins).skip(1).map(|rest| rest.split('<').next().unwrap_or(rest)).collect()
+}
+
+fn result(cell: usize, outcome: Outcome, checks: Option<&[(&str, [u32; 3])]>) -> CellResult {
+    let one = |(name, [held, broken, unjudged]): &(&str, [u32; 3])| Checked {
+        name: (*name).into(),
+        held: *held,
+        broken: *broken,
+        unjudged: *unjudged,
+    };
+    let all = checks.unwrap_or_default();
+    let broken = all.iter().filter(|(_, [_, broken, _])| *broken > 0);
+    CellResult {
+        cell,
+        outcome,
+        kernel: "".into(),
+        broken: broken.map(|(name, _)| (*name).into()).collect(),
+        checks: checks.map(|all| all.iter().map(one).collect()),
+    }
+}
+
+fn one_case(kernels: &[&str], results: Vec<CellResult>) -> String {
+    let cell =
+        |kernel: &&str| Cell { case: "smoke".into(), kernel: (*kernel).into(), ..Cell::default() };
+    let site = Site {
+        cells: kernels.iter().map(cell).collect(),
+        runs: vec![Run { id: "r".into(), results, ..Run::default() }],
+        ..Site::default()
+    };
+    with(site).render("index.html").unwrap()
+}
+
+#[test]
+fn what_was_never_judged_does_not_look_like_what_held() {
+    let page = one_case(
+        &["a", "b", "c", "d"],
+        vec![
+            result(0, Outcome::Passed, Some(&[("psi", [1, 0, 0]), ("coherence", [0, 0, 1])])),
+            result(1, Outcome::Failed, Some(&[("psi", [2, 1, 0]), ("coherence", [1, 0, 0])])),
+            result(2, Outcome::Skipped, Some(&[])),
+            result(3, Outcome::TimedOut, None),
+        ],
+    );
+    // Kernels in their order: check by check, and by kinds of checks.
+    for (class, counts, marks) in [
+        ("ch", vec!["\u{2713} 1", "\u{2713} 1"], 2),
+        ("cu", vec!["? 1"], 1),
+        ("cn", vec!["\u{b7}"; 4], 4),
+        ("cb", vec![""], 1),
+    ] {
+        assert_eq!(texts(&page, &format!("<td class=\"{class}\">")), counts, "{class}: {page}");
+        assert_eq!(texts(&page, &format!("<i class=\"{class}\" title=\"")).len(), marks, "{class}");
+    }
+    assert!(
+        page.contains("\u{2717} 1/3</a>") && page.contains("<details class=\"case failed\" open>")
+    );
+    assert!(page.contains("1 of 2 checks did not hold: psi"), "{page}");
+    assert!(page.contains(", could not be judged: mappings"), "{page}");
+    assert!(page.contains("somewhere not judged: coherence"), "{page}");
+    assert!(!page.contains("an older dmarig"));
+}
+
+#[test]
+fn of_what_an_older_history_kept_nothing_is_said_to_have_held() {
+    let mut failed = result(1, Outcome::Failed, None);
+    failed.broken.push("warning".into());
+    let page = one_case(&["a", "b"], vec![result(0, Outcome::Passed, None), failed]);
+    assert!(!page.contains("<td class=\"ch\">") && page.contains("\u{2717} 1/1</a>"), "{page}");
+    assert!(page.contains("Of 2 cells is only known what did not hold"), "{page}");
+}
+
+/// Ten cases on eight kernels, each cell with twenty-five checks of which some do not hold.
+#[test]
+fn a_large_matrix_stays_small() {
+    let kinds = ["psi", "stale", "attack", "warning", "device-iotlb"];
+    let names: Vec<String> =
+        (0..25).map(|at| format!("{}-check-number-{at}", kinds[at % 5])).collect();
+    let checks: Vec<(&str, [u32; 3])> = names.iter().map(|name| (&**name, [1, 1, 0])).collect();
+    let mut site = Site { runs: vec![Run::default()], ..Site::default() };
+    for at in 0..80 {
+        let (case, kernel) = (format!("case-number-{}", at / 8), format!("debian-6.{}", at % 8));
+        site.cells.push(Cell { case, kernel, ..Cell::default() });
+        site.runs[0].results.push(result(at, Outcome::Failed, Some(&checks)));
+    }
+    let size = with(site).render("index.html").unwrap().len();
+    assert!(size < 300_000, "{size} bytes");
 }
 
 #[test]

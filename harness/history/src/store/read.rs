@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     History, HistoryError,
-    rows::{Info, Outcomes, Point, RunRow, SeriesFilter, SeriesRow, Visit},
+    rows::{Info, Known, Outcomes, Point, RunRow, SeriesFilter, SeriesRow, Visit},
     write::outcome_name,
 };
 use crate::{
@@ -94,6 +94,16 @@ impl History {
         bytes.map(|bytes| bytes.map(i64::unsigned_abs)).map_err(|error| self.sql(error))
     }
 
+    /// What decides whether a run's record is read again; `None` where nothing of it is in.
+    pub(crate) fn known(&self, id: &str) -> Result<Option<Known>, HistoryError> {
+        let sql = "SELECT record_bytes, derivation, reference FROM runs WHERE id = ?";
+        let known = self.rows(sql, params![id], |row| {
+            let bytes = row.get::<_, i64>(0)?.unsigned_abs();
+            Ok(Known { bytes, derivation: row.get(1)?, reference: row.get(2)? })
+        })?;
+        Ok(known.into_iter().next())
+    }
+
     /// The cells of a run, in the order in which they ended.
     ///
     /// # Errors
@@ -102,8 +112,9 @@ impl History {
         if !self.has_run(run)? {
             return Err(self.unknown("run", run));
         }
-        let sql = "SELECT number, cells.id, case_name, variant, kernel, outcome, reasons, checks, release, \
-             group_type, warning, duration_us, environments.facts, builds.facts FROM cells \
+        let sql = "SELECT number, cells.id, case_name, variant, kernel, outcome, reasons, cells.checks, \
+             release, group_type, warning, duration_us, environments.facts, builds.facts, \
+             judgements.checks FROM cells LEFT JOIN judgements USING (judgement) \
              JOIN places USING (place) JOIN environments USING (environment) JOIN builds USING (build) \
              WHERE run = (SELECT run FROM runs WHERE id = ?) ORDER BY number";
         self.rows(sql, params![run], |row| {
@@ -120,6 +131,12 @@ impl History {
                 duration_us: row.get::<_, i64>(11)?.unsigned_abs(),
                 environment: json(row, 12)?,
                 build: json(row, 13)?,
+                judged: row
+                    .get_ref(14)?
+                    .as_str_or_null()?
+                    .is_some()
+                    .then(|| json(row, 14))
+                    .transpose()?,
             })
         })
     }

@@ -26,6 +26,17 @@ pub struct Info {
     pub samples: u64,
 }
 
+/// What a history knows of where an entry came from.
+#[derive(Debug)]
+pub(crate) struct Known {
+    /// How much of the record is in it.
+    pub(crate) bytes: u64,
+    /// How it was derived.
+    pub(crate) derivation: u32,
+    /// The kernel that others are set in relation to.
+    pub(crate) reference: Option<String>,
+}
+
 /// How many cells ended how.
 pub type Outcomes = BTreeMap<Outcome, u64>;
 

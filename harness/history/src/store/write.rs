@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{History, HistoryError};
 use crate::{
-    entry::{CellEntry, Place, PointEntry, RunEntry, SeriesKey},
+    entry::{CellEntry, Judged, Place, PointEntry, RunEntry, SeriesKey},
     environment::{Build, Environment, hash},
 };
 
@@ -120,6 +120,8 @@ fn remove(transaction: &Transaction<'_>, run: i64) -> rusqlite::Result<()> {
         "DELETE FROM places WHERE NOT EXISTS (SELECT 1 FROM cells WHERE cells.place = places.place)",
         "DELETE FROM environments WHERE environment NOT IN (SELECT environment FROM cells)",
         "DELETE FROM builds WHERE build NOT IN (SELECT build FROM cells)",
+        "DELETE FROM judgements WHERE judgement NOT IN \
+         (SELECT judgement FROM cells WHERE judgement IS NOT NULL)",
     ] {
         transaction.execute(statement, ())?;
     }
@@ -152,10 +154,12 @@ fn insert_cell(connection: &Connection, run: i64, cell: &CellEntry) -> rusqlite:
     let place = place(connection, &cell.place)?;
     let environment = environment(connection, &cell.environment)?;
     let build = build(connection, &cell.build)?;
+    let judgement = cell.judged.as_ref().map(|judged| judgement(connection, judged)).transpose()?;
     connection
         .prepare_cached(
             "INSERT INTO cells (run, number, place, environment, build, id, outcome, reasons, checks, release, \
-             group_type, warning, duration_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             group_type, warning, duration_us, judgement) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )?
         .execute(params![
             run,
@@ -171,6 +175,7 @@ fn insert_cell(connection: &Connection, run: i64, cell: &CellEntry) -> rusqlite:
             cell.group_type,
             cell.warning,
             i64::try_from(cell.duration_us).unwrap_or(i64::MAX),
+            judgement,
         ])?;
     Ok(())
 }
@@ -260,6 +265,20 @@ fn build(connection: &Connection, build: &Build) -> rusqlite::Result<i64> {
         None => connection
             .prepare_cached("INSERT INTO builds (identity, facts) VALUES (?, ?)")?
             .insert(params![identity, json(build)]),
+    }
+}
+
+fn judgement(connection: &Connection, judged: &Judged) -> rusqlite::Result<i64> {
+    let checks = json(judged);
+    let known = connection
+        .prepare_cached("SELECT judgement FROM judgements WHERE checks = ?")?
+        .query_row([&checks], |row| row.get(0))
+        .optional()?;
+    match known {
+        Some(known) => Ok(known),
+        None => connection
+            .prepare_cached("INSERT INTO judgements (checks) VALUES (?)")?
+            .insert([checks]),
     }
 }
 

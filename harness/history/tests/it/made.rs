@@ -1,8 +1,8 @@
 //! Runs that were never run.
 
 use dmarig_history::{
-    Build, CellEntry, DERIVATION, Environment, HostFacts, Place, PointEntry, RunEntry, Sample,
-    SeriesKey,
+    Build, CellEntry, DERIVATION, Environment, HostFacts, Judged, Place, PointEntry, RunEntry,
+    Sample, SeriesKey,
 };
 use dmarig_model::observation::Outcome;
 
@@ -21,6 +21,18 @@ pub(crate) fn place(variant: &str, kernel: &str) -> Place {
     Place { case: "timing".into(), variant: variant.into(), kernel: kernel.into() }
 }
 
+fn judged(outcome: Outcome) -> Judged {
+    let mut judged = Judged::new();
+    for (name, held) in [
+        ("log", Some(true)),
+        ("psi-per-unmap", Some(outcome != Outcome::Failed)),
+        ("coherence", None),
+    ] {
+        judged.entry(name.into()).or_default().count(held);
+    }
+    judged
+}
+
 pub(crate) fn cell(number: u32, kernel: &str, outcome: Outcome) -> CellEntry {
     let image_sha256 = format!("{kernel}-image");
     CellEntry {
@@ -33,6 +45,7 @@ pub(crate) fn cell(number: u32, kernel: &str, outcome: Outcome) -> CellEntry {
             Outcome::Failed => vec!["psi-per-unmap".into()],
             _ => Vec::new(),
         },
+        judged: Some(judged(outcome)),
         release: Some("6.1.0".into()),
         group_type: Some("DMA".into()),
         warning: Some(true),

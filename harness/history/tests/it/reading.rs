@@ -1,6 +1,6 @@
 //! What is put in is read back, and told apart.
 
-use dmarig_history::{History, HistoryError, Put, SeriesFilter};
+use dmarig_history::{History, HistoryError, Put, SeriesFilter, Tally};
 use dmarig_model::observation::Outcome;
 
 use crate::made::{cell, environment, key, point, run};
@@ -30,6 +30,12 @@ fn a_run_is_read_back() {
 
     let cells = history.cells(&second.id).unwrap();
     assert_eq!((cells[1].checks.len(), cells[1].outcome), (1, Outcome::Failed));
+    let (held, broken) =
+        (Tally { held: 1, ..Tally::default() }, Tally { broken: 1, ..Tally::default() });
+    let judged = cells[1].judged.as_ref().unwrap();
+    assert_eq!((judged["log"], judged["psi-per-unmap"]), (held, broken));
+    assert_eq!(judged["coherence"], Tally { unjudged: 1, ..Tally::default() });
+    assert_eq!(*cells, second.cells);
     assert_eq!(cells[0].environment, environment("EPYC"));
 
     let filter = SeriesFilter { kernel: Some("mine".into()), ..SeriesFilter::default() };

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use dmarig_history::{History, SYNTHETIC_NIGHTS, SeriesFilter, planted, synthetic_year};
+use dmarig_history::{
+    CellEntry, History, RunEntry, SYNTHETIC_NIGHTS, SeriesFilter, planted, synthetic_year,
+};
 use dmarig_model::observation::Outcome;
 
 /// The bytes of a file with the first nights of a year.
@@ -34,14 +36,34 @@ fn a_seed_brings_back_the_same_file() {
 }
 
 #[test]
+fn a_night_has_checks_that_held_and_some_that_were_never_judged() {
+    for night in synthetic_year(7).skip(330) {
+        for cell in &night.cells {
+            let judged = cell.judged.as_ref().unwrap();
+            let broken: Vec<&String> =
+                judged.iter().filter(|(_, tally)| tally.broken > 0).map(|(name, _)| name).collect();
+            assert_eq!(broken, cell.checks.iter().collect::<Vec<_>>(), "{}", cell.id);
+            let ended = matches!(cell.outcome, Outcome::Passed | Outcome::Failed);
+            assert_eq!(ended, !judged.is_empty(), "{}", cell.id);
+        }
+        let unjudged =
+            |cell: &CellEntry| cell.judged.iter().flatten().any(|(_, tally)| tally.unjudged > 0);
+        assert!(night.cells.iter().any(unjudged));
+    }
+}
+
+#[test]
 fn a_year_has_nights_that_are_missing_and_some_that_fail() {
     let nights: Vec<_> = synthetic_year(7).collect();
     assert!((340..SYNTHETIC_NIGHTS as usize).contains(&nights.len()), "{}", nights.len());
-    let failing = nights.iter().filter(|night| {
-        let failed = night.cells.iter().filter(|cell| cell.outcome == Outcome::Failed);
-        failed.count() == 2
-    });
-    assert!((10..=14).contains(&failing.count()));
+    let failed = |night: &&RunEntry, case: &str| {
+        let cells = night.cells.iter().filter(|cell| cell.place.case == case);
+        cells.filter(|cell| cell.outcome == Outcome::Failed).count()
+    };
+    assert!(
+        (10..=14).contains(&nights.iter().filter(|night| failed(night, "timing") == 2).count())
+    );
+    assert_eq!(nights.last().map(|night| failed(&night, "passthrough")), Some(1));
 }
 
 #[test]

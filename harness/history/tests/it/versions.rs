@@ -1,12 +1,17 @@
 //! Files of every version there was, and of some that there is not yet.
 
-use dmarig_history::{HISTORY_SCHEMA, History, HistoryError, SeriesFilter};
+use dmarig_history::{
+    AlertState, HISTORY_SCHEMA, History, HistoryError, How, Judged, SeriesFilter,
+};
 use rusqlite::Connection;
 
-use crate::made::run;
+use crate::{made::run, recorded::fixture};
 
 /// A history that version 1 wrote: a run with windows in pairs.
 const VERSION_1: &str = include_str!("data/history-v1.sql");
+
+/// One that version 2 wrote: of two runs of a cell the second failed, which somebody has confirmed.
+const VERSION_2: &str = include_str!("data/history-v2.sql");
 
 fn version(file: &std::path::Path) -> u32 {
     let connection = Connection::open(file).unwrap();
@@ -35,6 +40,45 @@ fn version_1_is_brought_up_to_date() {
     assert_eq!(history.alerts().unwrap(), []);
     history.put([&run(1, 1.0)]).unwrap();
     assert_eq!(history.runs(None).unwrap().len(), 2);
+}
+
+#[test]
+fn of_version_2_is_only_known_what_did_not_hold_until_its_records_are_read_again() {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("history.sqlite");
+    Connection::open(&file).unwrap().execute_batch(VERSION_2).unwrap();
+    assert_eq!(version(&file), 2);
+    let mut history = History::open(&file).unwrap();
+    assert_eq!(version(&file), HISTORY_SCHEMA);
+    let (first, second) = ("20261122T201454Z-34e008", "20261123T201454Z-34e009");
+    let cell = history.cells(second).unwrap().remove(0);
+    assert_eq!((cell.checks, cell.judged), (vec!["warning".to_owned()], None));
+    assert_eq!(history.alerts().unwrap()[0].state, AlertState::Confirmed);
+
+    // The record of the first is still there: what has come to be derived is derived from it.
+    let imported = history.import(&[fixture()], How::default()).unwrap();
+    assert_eq!(imported.replaced, [first]);
+    let cells = history.cells(first).unwrap();
+    let held = |name: &str| cells[0].judged.as_ref().unwrap().get(name).map(|tally| tally.held);
+    assert_eq!((held("integrity"), held("psi")), (Some(1), None));
+    assert_eq!(cells[1].judged, Some(Judged::new()), "it was interrupted");
+    let imported = history.import(&[fixture()], How::default()).unwrap();
+    assert_eq!((imported.known.len(), imported.replaced.len()), (1, 0));
+}
+
+#[test]
+fn a_record_that_is_read_again_keeps_the_reference_that_it_was_given() {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("history.sqlite");
+    let mut history = History::create(&file).unwrap();
+    let how = How { reference: Some("debian-6.1"), again: false };
+    history.import(&[fixture()], how).unwrap();
+    drop(history);
+    Connection::open(&file).unwrap().execute_batch("UPDATE runs SET derivation = 1").unwrap();
+    let mut history = History::open(&file).unwrap();
+    let imported = history.import(&[fixture()], How::default()).unwrap();
+    let run = history.run(&imported.replaced[0]).unwrap();
+    assert_eq!(run.reference.as_deref(), Some("debian-6.1"));
 }
 
 #[test]

@@ -10,8 +10,13 @@ use dmarig_rig::guest::Stage;
 use tokio::sync::watch;
 
 use crate::{
-    cases::select, commands::run, exit::Failure, options::Selection, report::Events,
-    scheduler::Ended, work::Work,
+    cases::select,
+    commands::run,
+    exit::Failure,
+    options::Selection,
+    report::{Events, folded},
+    scheduler::Ended,
+    work::Work,
 };
 
 use super::slower;
@@ -109,8 +114,8 @@ impl Trial {
         self.bug.as_ref().is_some_and(|bug| bug.caught_by.iter().any(|own| own == check))
     }
 
-    /// The outcome in a line.
-    pub(crate) fn line(&self) -> String {
+    /// The outcome in a line, or in a few where the terminal is not that wide.
+    pub(crate) fn line(&self, width: u16) -> String {
         let failed: Vec<&str> = self.failed.keys().map(String::as_str).collect();
         let found = match &self.verdict {
             Verdict::Errored(why) => why.clone(),
@@ -120,7 +125,7 @@ impl Trial {
             _ if failed.is_empty() => format!("{} cells passed", self.cells),
             _ => failed.join(", "),
         };
-        format!(
+        let line = format!(
             "{:>9}  {} {}: {found} (built in {:.0} s, {} cells in {:.0} s)",
             self.verdict.name(),
             self.kernel,
@@ -128,7 +133,8 @@ impl Trial {
             self.built.as_secs_f64(),
             self.cells,
             self.ran.as_secs_f64()
-        )
+        );
+        folded(&line, width, &" ".repeat(11))
     }
 
     /// Judges by the cells that ran.

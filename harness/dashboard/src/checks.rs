@@ -1,0 +1,266 @@
+//! How checks came out over the cells of a night, by case and kernel; checks of one kind are a family.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dmarig_model::{document::CONTROL_PREFIX, observation::Outcome};
+
+use crate::site::{Cell, CellResult, Site};
+
+/// Kinds of checks, in the order in which they stand on a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Family {
+    Warning,
+    Group,
+    Invalidations,
+    Mappings,
+    Device,
+    Log,
+    Data,
+    Others,
+}
+
+impl Family {
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Warning,
+        Self::Group,
+        Self::Invalidations,
+        Self::Mappings,
+        Self::Device,
+        Self::Log,
+        Self::Data,
+        Self::Others,
+    ];
+
+    /// The kind that a check of this name is of; what no rule of ours has is one of the others.
+    pub(crate) fn of(check: &str) -> Self {
+        let name = check.strip_prefix(CONTROL_PREFIX).unwrap_or(check);
+        let name = name.strip_suffix("-growth").unwrap_or(name);
+        let begins = |prefix: &&str| name.starts_with(*prefix);
+        match name {
+            "warning" => Self::Warning,
+            "group-type" | "group-type-after" | "behind-iommu" => Self::Group,
+            "psi" | "dsi" | "global" => Self::Invalidations,
+            // Times, of which a case may bound some.
+            "stale-p50" | "stale-p99" | "stale-max" => Self::Others,
+            "coherence" => Self::Mappings,
+            "device" | "refusal" | "faults" | "outer-guest" => Self::Device,
+            "log" | "kernel" => Self::Log,
+            "integrity" | "lost" => Self::Data,
+            _ if ["psi-", "dsi-", "device-iotlb-", "page-walk-"].iter().any(begins) => {
+                Self::Invalidations
+            }
+            _ if ["stale-", "leaked-", "mappings-", "new-ranges-"].iter().any(begins) => {
+                Self::Mappings
+            }
+            _ if name.starts_with("attack-") => Self::Device,
+            _ => Self::Others,
+        }
+    }
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Warning => "warning",
+            Self::Group => "group",
+            Self::Invalidations => "invalidations",
+            Self::Mappings => "mappings",
+            Self::Device => "device",
+            Self::Log => "log",
+            Self::Data => "data",
+            Self::Others => "others",
+        }
+    }
+}
+
+/// How often something was judged, and how it came out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Count {
+    pub(crate) held: u64,
+    pub(crate) broken: u64,
+    pub(crate) unjudged: u64,
+}
+
+/// All of it in a word, the worst last. What was never judged has not held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Came {
+    /// It was not checked.
+    Unasked,
+    /// Wherever it was judged, it held.
+    Held,
+    /// It was asked for, and could not be judged.
+    Unjudged,
+    /// Somewhere it did not hold.
+    Broken,
+}
+
+impl Count {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.held += other.held;
+        self.broken += other.broken;
+        self.unjudged += other.unjudged;
+    }
+
+    pub(crate) const fn came(self) -> Came {
+        match self {
+            Self { broken: 1.., .. } => Came::Broken,
+            Self { held: 1.., .. } => Came::Held,
+            Self { unjudged: 1.., .. } => Came::Unjudged,
+            _ => Came::Unasked,
+        }
+    }
+}
+
+impl Came {
+    pub(crate) const fn symbol(self) -> &'static str {
+        match self {
+            Self::Broken => "\u{2717}",
+            Self::Held => "\u{2713}",
+            Self::Unjudged => "?",
+            Self::Unasked => "\u{b7}",
+        }
+    }
+
+    /// Short, as there are thousands of them on a page.
+    pub(crate) const fn class(self) -> &'static str {
+        match self {
+            Self::Broken => "cb",
+            Self::Held => "ch",
+            Self::Unjudged => "cu",
+            Self::Unasked => "cn",
+        }
+    }
+
+    pub(crate) const fn words(self) -> &'static str {
+        match self {
+            Self::Broken => "did not hold",
+            Self::Held => "held",
+            Self::Unjudged => "could not be judged",
+            Self::Unasked => "not checked",
+        }
+    }
+}
+
+/// The checks of one case on one kernel.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Square<'a> {
+    pub(crate) checks: BTreeMap<&'a str, Count>,
+    /// A run in which one did not hold.
+    pub(crate) broken_in: Option<usize>,
+}
+
+impl Square<'_> {
+    /// The worst of a family's checks, with the names of those that came out so: one that was never judged
+    /// is not made up for by others that held.
+    pub(crate) fn family(&self, family: Family) -> (Came, Vec<&str>) {
+        let of_family = || self.checks.iter().filter(|(name, _)| Family::of(name) == family);
+        let came = of_family().map(|(_, count)| count.came()).max().unwrap_or(Came::Unasked);
+        let like = of_family().filter(|(_, count)| count.came() == came);
+        (came, like.map(|(name, _)| *name).collect())
+    }
+}
+
+/// The checks of a night.
+#[derive(Debug, Default)]
+pub(crate) struct Checks<'a> {
+    pub(crate) squares: BTreeMap<(&'a str, &'a str), Square<'a>>,
+    /// Families that any cell has a check of.
+    pub(crate) families: BTreeSet<Family>,
+    /// Cells that were judged and of which only is known what did not hold.
+    pub(crate) half_known: usize,
+}
+
+impl<'a> Checks<'a> {
+    /// Of these results, each with its run.
+    pub(crate) fn new(
+        site: &'a Site,
+        results: impl IntoIterator<Item = (usize, &'a CellResult)>,
+    ) -> Self {
+        let mut all = Self::default();
+        for (run, result) in results {
+            let Some(cell) = site.cells.get(result.cell) else { continue };
+            all.add(run, cell, result);
+        }
+        let names = all.squares.values().flat_map(|square| square.checks.keys());
+        all.families = names.map(|name| Family::of(name)).collect();
+        all
+    }
+
+    fn add(&mut self, run: usize, cell: &'a Cell, result: &'a CellResult) {
+        let square = self.squares.entry((&cell.case, &cell.kernel)).or_default();
+        let mut count = |name: &'a str, count: Count| {
+            square.checks.entry(name).or_default().add(count);
+            if count.broken > 0 {
+                square.broken_in = Some(run);
+            }
+        };
+        if let Some(checks) = &result.checks {
+            for one in checks.iter() {
+                let [held, broken, unjudged] = [one.held, one.broken, one.unjudged].map(u64::from);
+                count(&one.name, Count { held, broken, unjudged });
+            }
+        } else {
+            for name in &result.broken {
+                count(name, Count { broken: 1, ..Count::default() });
+            }
+            let judged = matches!(result.outcome, Outcome::Passed | Outcome::Failed);
+            self.half_known += usize::from(judged);
+        }
+    }
+
+    /// One check of a case on a kernel.
+    pub(crate) fn count(&self, case: &str, kernel: &str, check: &str) -> Count {
+        let square = self.squares.get(&(case, kernel));
+        square.and_then(|square| square.checks.get(check)).copied().unwrap_or_default()
+    }
+
+    /// All checks of a case, by family and name.
+    pub(crate) fn of_case(&self, case: &str) -> BTreeSet<(Family, &'a str)> {
+        let squares = self.squares.iter().filter(|((of, _), _)| *of == case);
+        let names = squares.flat_map(|(_, square)| square.checks.keys());
+        names.map(|name| (Family::of(name), *name)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_check_of_ours_has_a_family() {
+        let others: Vec<&str> = dmarig_model::expect::metric_names()
+            .filter(|name| dmarig_model::expect::unit_of(name) == Some("1"))
+            .filter(|name| Family::of(name) == Family::Others)
+            .collect();
+        assert_eq!(others, [""; 0]);
+        for (name, family) in [
+            ("control/psi-per-unmap", Family::Invalidations),
+            ("page-walk-in-vain-per-unmap-growth", Family::Invalidations),
+            ("stale-requests", Family::Mappings),
+            ("stale-p99", Family::Others),
+            ("attack-read-only", Family::Device),
+            ("elapsed", Family::Others),
+        ] {
+            assert_eq!(Family::of(name), family, "{name}");
+        }
+        assert!(Family::ALL.is_sorted());
+    }
+
+    #[test]
+    fn a_family_is_told_by_the_worst_of_its_checks() {
+        let held = Count { held: 3, ..Count::default() };
+        let unjudged = Count { unjudged: 1, ..Count::default() };
+        let checks = [("psi", held), ("coherence", unjudged), ("stale-requests", held)];
+        let square = Square { checks: checks.into(), broken_in: None };
+        assert_eq!(square.family(Family::Invalidations), (Came::Held, vec!["psi"]));
+        assert_eq!(square.family(Family::Mappings), (Came::Unjudged, vec!["coherence"]));
+        assert_eq!(square.family(Family::Log), (Came::Unasked, vec![]));
+    }
+
+    #[test]
+    fn what_was_never_judged_has_not_held() {
+        let count = |held, broken, unjudged| Count { held, broken, unjudged }.came();
+        assert_eq!(count(0, 0, 0), Came::Unasked);
+        assert_eq!(count(0, 0, 3), Came::Unjudged);
+        assert_eq!(count(9, 0, 3), Came::Held);
+        assert_eq!(count(9, 1, 3), Came::Broken);
+    }
+}
