@@ -97,7 +97,10 @@ impl Make<'_> {
                 Err(Error::BuildBroke { target, reason: reason.to_owned(), log })
             }
             (Some(_), None) => {
-                Err(Error::DoesNotBuild { target, first: reading.first_error(), log })
+                // Where our tree is says nothing to those who know the file.
+                let tree = format!("{}/", self.tree.display());
+                let first = reading.first_error().replace(&tree, "");
+                Err(Error::DoesNotBuild { target, first, log })
             }
         }
     }

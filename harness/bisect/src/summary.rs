@@ -262,10 +262,16 @@ impl Summary {
     }
 }
 
-/// One judgement on a line, with the reason of a skip.
+/// One judgement on a line, with the reason of a skip or what was measured.
 pub(crate) fn line(step: &Step) -> String {
     let why = match &step.verdict {
         Verdict::Skip(why) => format!(" ({})", shown(why)),
+        // What noise could have turned is told with what was measured.
+        _ if step.seen.error > 0.0 => step
+            .seen
+            .evidence
+            .first()
+            .map_or_else(String::new, |line| format!(" ({})", shown(line))),
         _ => String::new(),
     };
     format!(

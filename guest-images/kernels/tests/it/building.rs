@@ -66,6 +66,9 @@ fn what_does_not_build_is_the_sources_fault_and_tells_its_first_error() {
     let text = error.to_string();
     assert!(text.contains("a.c:1:") && text.contains("error: 'x' undeclared"), "{text}");
     assert!(!text.contains("***"), "{text}");
+    // By the file's name in the source, wherever ours is.
+    let Error::DoesNotBuild { first, .. } = &error else { panic!("{error}") };
+    assert!(first.starts_with("a.c:1:"), "{first}");
     // Linking is building too.
     let unlinked = edited(&good, "unlinked", "a.c", "return 1", "int b(void); return b()");
     let error = place.build(&unlinked).unwrap_err();

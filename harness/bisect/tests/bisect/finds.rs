@@ -203,6 +203,17 @@ fn errors_never_add_up_to_more_than_was_allowed() {
 }
 
 #[test]
+fn steps_are_told_with_what_was_measured() {
+    let history = History::line("good good bad");
+    let mut judge = Fake { error: 1.0, ..Fake::default() };
+    let text = history.bisect(0, 2, &mut judge).unwrap().text();
+    let id = history.id(2);
+    // The words of the one who judged it.
+    let told = format!("  bad end      bad  {} bad 2 (bad)\n", &id[..12]);
+    assert!(text.contains(&told), "no `{told}` in\n{text}");
+}
+
+#[test]
 fn a_summary_has_what_a_mail_needs() {
     let history = History::line("good good nobuild good good bad bad bad");
     let summary = history.bisect(0, 7, &mut Fake::default()).unwrap();

@@ -39,9 +39,21 @@ pub(crate) fn build(
         Some(Err(panicked)) => Err(Trouble::Host(format!("the build broke down: {panicked}"))),
         Some(Ok(Ok(built))) => Ok(Ok(built.kernel.vmlinux.display().to_string())),
         Some(Ok(Err(error))) => match error.fault() {
-            Fault::Source => Ok(Err(Obstacle::Build(shown(&error.to_string())))),
+            Fault::Source => Ok(Err(Obstacle::Build(on_a_line(&error)))),
             _ => Err(trouble(&error)),
         },
+    }
+}
+
+/// Why a source does not build, as a part of a line: of the compiler's first error, the lines that show its
+/// place are left away.
+fn on_a_line(error: &Error) -> String {
+    match error {
+        Error::DoesNotBuild { first, .. } => shown(first.lines().next().unwrap_or_default()),
+        error => {
+            let text = error.to_string();
+            shown(&text.lines().map(str::trim).collect::<Vec<_>>().join(" "))
+        }
     }
 }
 

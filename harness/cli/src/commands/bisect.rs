@@ -187,7 +187,8 @@ struct Told;
 impl Events for Told {
     fn judging(&self, commit: &Commit, role: Role, left: Option<(u64, u32)>) {
         let left = left.map_or_else(String::new, |(left, steps)| {
-            format!(", {left} may be guilty, about {steps} steps")
+            let plural = if steps == 1 { "" } else { "s" };
+            format!(", {left} may be guilty, about {steps} step{plural}")
         });
         eprintln!("{}: {} {}{left}", role.name(), commit.short(), shown(&commit.subject));
     }

@@ -130,7 +130,8 @@ fn main() -> ExitCode {
             a_probe_that_answers_without_end_in_a_guest,
             a_probe_that_stalls_in_a_guest,
             a_probe_that_drops_its_socket_in_a_guest,
-            a_probe_that_dies_in_a_guest;
+            a_probe_that_dies_in_a_guest,
+            a_real_history_is_bisected;
         disks:
             a_full_disk_for_the_results_is_an_error,
             a_directory_that_can_not_be_made,

@@ -1,5 +1,11 @@
-//! Probes that fail under a real QEMU, in full use: whatever becomes of the guest, nothing is said of
-//! its kernel. They need the QEMU that `dmarig images fetch qemu` brings, and are asked for by name.
+//! What is asked for by name. Probes that fail under a real QEMU, in full use: whatever becomes of the
+//! guest, nothing is said of its kernel. They need the QEMU that `dmarig images fetch qemu` brings. And
+//! bisections of a real kernel's history.
+
+mod bisecting;
+mod linux;
+
+pub(crate) use bisecting::a_real_history_is_bisected;
 
 use crate::{
     fake_probe::{LAST_WORDS, relay::Fault},

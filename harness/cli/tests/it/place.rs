@@ -250,19 +250,34 @@ fn ends(handle: &impl std::os::fd::AsFd, within: Duration) -> bool {
 impl Running {
     /// Waits for its end.
     #[track_caller]
-    pub(crate) fn wait(mut self) -> Ended {
-        let handle = pidfd_open(self.pid(), PidfdFlags::empty()).unwrap();
-        let stuck = !ends(&handle, STUCK);
+    pub(crate) fn wait(self) -> Ended {
+        self.wait_within(STUCK)
+    }
+
+    /// Waits for the end of what may take long.
+    #[track_caller]
+    pub(crate) fn wait_within(mut self, within: Duration) -> Ended {
+        let stuck = !self.ends(within);
         if stuck {
             self.child.kill().unwrap();
         }
         let code = self.child.wait().unwrap().code();
+        let ended = Ended { code, ..self.output() };
+        assert!(!stuck, "it has not ended after {within:?}: {ended:?}");
+        ended
+    }
+
+    /// Whether it ends within that time.
+    pub(crate) fn ends(&self, within: Duration) -> bool {
+        ends(&pidfd_open(self.pid(), PidfdFlags::empty()).unwrap(), within)
+    }
+
+    /// What it has written so far.
+    pub(crate) fn output(&self) -> Ended {
         let read = |name: &str| {
             String::from_utf8_lossy(&fs::read(self.output.join(name)).unwrap()).into_owned()
         };
-        let ended = Ended { code, stdout: read("stdout"), stderr: read("stderr") };
-        assert!(!stuck, "it has not ended after {STUCK:?}: {ended:?}");
-        ended
+        Ended { code: None, stdout: read("stdout"), stderr: read("stderr") }
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
