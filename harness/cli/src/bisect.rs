@@ -4,7 +4,6 @@
 mod builds;
 mod compare;
 mod guests;
-mod hearing;
 mod judge;
 mod seen;
 mod subject;

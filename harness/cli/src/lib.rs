@@ -9,6 +9,7 @@ mod cases;
 mod commands;
 mod dashboard;
 mod exit;
+mod hearing;
 mod host;
 mod host_device;
 mod interleave;

@@ -152,7 +152,8 @@ fn boot(rig: &Rig) {
 /// A kernel of ours against the distribution's of the same version: from QEMU's start to the agent's
 /// first words.
 fn kernels(rig: &Rig) {
-    for (ours, stock) in [("linux-5.10", "debian-5.10"), ("linux-6.12", "debian-6.12")] {
+    for version in ["5.10", "6.1", "6.12", "7.3"] {
+        let (ours, stock) = (&format!("linux-{version}"), &format!("debian-{version}"));
         let boot = |kernel: &str| {
             let (_, document) = rig.run(&["run", "boot", "--kernel", kernel]);
             let observation = rig.observation(&document);

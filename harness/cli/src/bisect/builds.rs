@@ -7,8 +7,9 @@ use dmarig_images::Cache;
 use dmarig_kernels::{Builder, Error, Fault};
 use dmarig_model::text::shown;
 
-use super::{hearing::Hearing, subject::Subject};
+use super::subject::Subject;
 use crate::commands::Bar;
+use crate::hearing::Hearing;
 
 /// A kernel that was built for us, by its image; or why the revision has none.
 pub(crate) type Kernel = Result<String, Obstacle>;

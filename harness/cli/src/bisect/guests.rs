@@ -7,7 +7,8 @@ use dmarig_history::Recorder;
 use dmarig_images::Cache;
 use tokio::sync::watch;
 
-use super::{hearing::Hearing, subject::Subject};
+use super::subject::Subject;
+use crate::hearing::Hearing;
 use crate::{
     cases::{Selected, select},
     commands::run_meta,

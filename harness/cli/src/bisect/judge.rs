@@ -11,10 +11,10 @@ use super::{
     builds::{Kernel, build},
     compare::Comparison,
     guests::{Guests, Ran},
-    hearing::Hearing,
     seen::seen,
     subject::Subject,
 };
+use crate::hearing::Hearing;
 
 /// A revision of the tree, or its files as they are now.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

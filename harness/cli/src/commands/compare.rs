@@ -9,13 +9,13 @@ use dmarig_model::{
     axes::Accelerator, conditions::AxisSets, limit::Limit, matrix::parse_override, text::shown,
     windows::Side,
 };
-use tokio::sync::watch;
 
-use super::run::{listen, outcome, print};
+use super::run::{outcome, print};
 use crate::{
     cases::open_cache,
     dashboard::comparison_html,
     exit::{Exit, Failure},
+    hearing::Hearing,
     interleave::{self, Asked, Ended},
     options::{Places, Selection},
     report,
@@ -203,17 +203,12 @@ impl Compare {
         for left in dmarig_rig::workdir::sweep() {
             tracing::info!("removed {}, which a killed run had left", left.display());
         }
-        let ended = super::runtime()?.block_on(async {
-            let (interrupt, interrupted) = watch::channel(false);
-            tokio::select! {
-                ended = interleave::run(&asked, &cache, command, runs, interrupted) => ended.map(Some),
-                // Dropping the run kills every guest and removes its directory.
-                () = listen(&interrupt) => Ok(None),
-            }
-        })?;
-        let Some(Ended { comparison, stopped, interrupted, directory }) = ended else {
-            return Ok(Exit::Interrupted);
-        };
+        // Where it is dropped, every guest is killed and its directory removed.
+        let mut hearing = Hearing::new()?;
+        let interrupted = hearing.interrupted();
+        let run = interleave::run(&asked, &cache, command, runs, interrupted);
+        let Some(ended) = hearing.run(run) else { return Ok(Exit::Interrupted) };
+        let Ended { comparison, stopped, interrupted, directory } = ended?;
         self.tell(&comparison)?;
         eprintln!("record: {}", directory.display());
         Ok(if interrupted { Exit::Interrupted } else { Exit::of([outcome(&comparison, stopped)]) })

@@ -11,7 +11,6 @@ use clap::{Args, Parser};
 use dmarig_images::Cache;
 use dmarig_kernels::{Bug, Bugs, Builder, Edits, Fault, Source, Spec};
 use dmarig_model::windows::Side;
-use tokio::sync::watch;
 
 use crate::{
     cases::open_cache,
@@ -19,9 +18,10 @@ use crate::{
         compare::fresh_seed,
         images::MirrorOptions,
         kernel::{build_until_interrupted, failure, fetch_source},
-        run::{Format, listen},
+        run::Format,
     },
     exit::{Exit, Failure},
+    hearing::Hearing,
     interleave::{self, Asked},
     options::{Places, Selection},
     report::folded,
@@ -223,14 +223,11 @@ impl Prove {
         }
         let start = Instant::now();
         let selection = self.selection(&self.case, &name)?;
-        let seen = super::runtime()?.block_on(async {
-            let (interrupt, interrupted) = watch::channel(false);
-            tokio::select! {
-                seen = trial::run(cache, &selection, runs, self.jobs, words, interrupted) => seen.map(Some),
-                // Dropping the run kills every guest and removes its directory.
-                () = listen(&interrupt) => Ok(None),
-            }
-        })?;
+        // Where it is dropped, every guest is killed and its directory removed.
+        let mut hearing = Hearing::new()?;
+        let interrupted = hearing.interrupted();
+        let run = trial::run(cache, &selection, runs, self.jobs, words, interrupted);
+        let seen = hearing.run(run).transpose()?;
         let Some(Seen { cells, stopped: false }) = seen else { return Ok(None) };
         trial.judge(cells);
         if slower::is_due(&trial) {
@@ -263,14 +260,10 @@ impl Prove {
             metrics: &[],
             seed: fresh_seed()?,
         };
-        let ended = super::runtime()?.block_on(async {
-            let (interrupt, interrupted) = watch::channel(false);
-            tokio::select! {
-                ended = interleave::run(&asked, cache, words.to_vec(), runs, interrupted) => ended.map(Some),
-                // Dropping the run kills every guest and removes its directory.
-                () = listen(&interrupt) => Ok(None),
-            }
-        })?;
+        let mut hearing = Hearing::new()?;
+        let interrupted = hearing.interrupted();
+        let run = interleave::run(&asked, cache, words.to_vec(), runs, interrupted);
+        let ended = hearing.run(run).transpose()?;
         Ok(ended.filter(|ended| !ended.interrupted))
     }
 

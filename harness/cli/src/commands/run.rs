@@ -20,14 +20,12 @@ use dmarig_model::{
     sweep::Sweep,
 };
 use dmarig_stats::paired::Judgement;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::watch,
-};
+use tokio::sync::watch;
 
 use crate::{
     cases::{Selected, open_cache, select},
     exit::{Exit, Failure},
+    hearing::Hearing,
     host,
     host_device::HostDevice,
     options::{HistoryFile, Places, Selection},
@@ -91,14 +89,11 @@ impl Run {
         for left in dmarig_rig::workdir::sweep() {
             tracing::info!("removed {}, which a killed run had left", left.display());
         }
-        super::runtime()?.block_on(async {
-            let (interrupt, interrupted) = watch::channel(false);
-            tokio::select! {
-                exit = self.run(&cache, &selected, before, words, &runs, interrupted) => exit,
-                // Dropping the run kills every guest and removes its directory.
-                () = listen(&interrupt) => Ok(Exit::Interrupted),
-            }
-        })
+        // Where it is dropped, every guest is killed and its directory removed.
+        let mut hearing = Hearing::new()?;
+        let interrupted = hearing.interrupted();
+        let run = self.run(&cache, &selected, before, words, &runs, interrupted);
+        hearing.run(run).unwrap_or(Ok(Exit::Interrupted))
     }
 
     async fn run(
@@ -250,26 +245,6 @@ fn picture(sweep: &Sweep, directory: &Path) -> Result<(), Failure> {
         .with_context(|| format!("can't write {}", path.display()))?;
     eprintln!("picture: {}", path.display());
     Ok(())
-}
-
-/// Returns when the user insists; the first time it only tells the run.
-pub(crate) async fn listen(interrupt: &watch::Sender<bool>) {
-    let (Ok(mut int), Ok(mut term)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        tracing::warn!("signals can't be listened to: Ctrl-C will end this at once");
-        return std::future::pending().await;
-    };
-    for again in [false, true] {
-        tokio::select! {
-            _ = int.recv() => {}
-            _ = term.recv() => {}
-        }
-        if !again {
-            interrupt.send_replace(true);
-            eprintln!("dmarig: ending the guests; once more ends at once");
-        }
-    }
 }
 
 pub(crate) fn meta(selected: &Selected, command: Vec<String>) -> RunMeta {

@@ -298,7 +298,7 @@ mod tests {
     #[test]
     fn no_line_is_wider_than_the_terminal() {
         let mut trials = many();
-        assert_eq!(trials.len(), 21);
+        assert!(trials.len() > 20, "{}", trials.len());
         trials[3].verdict = Verdict::Errored("not built: it ends at line 7 of a file ".repeat(5));
         for width in [60, 80, 132] {
             let lines = trials.iter().map(|trial| trial.line(width));

@@ -55,12 +55,42 @@ impl Hearing {
                     return None;
                 }
                 tell.send_replace(true);
-                eprintln!("dmarig: stopping; once more stops at once");
+                eprintln!("dmarig: ending what runs; once more ends at once");
             }
         })
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::process::{Signal, getpid, kill_process};
+
+    #[test]
+    fn a_signal_is_heard_from_the_first_moment_on() {
+        let mut hearing = Hearing::new().unwrap();
+        let mut interrupted = hearing.interrupted();
+        // What is run is not polled before the signal would end this process.
+        kill_process(getpid(), Signal::TERM).unwrap();
+        let told = hearing.run(async move { interrupted.wait_for(|told| *told).await.is_ok() });
+        assert_eq!(told, Some(true));
+        assert!(hearing.is_stopped());
+    }
+
+    #[test]
+    fn who_insists_does_not_wait() {
+        let mut hearing = Hearing::new().unwrap();
+        let mut interrupted = hearing.interrupted();
+        kill_process(getpid(), Signal::TERM).unwrap();
+        let again = async move {
+            interrupted.wait_for(|told| *told).await.unwrap();
+            kill_process(getpid(), Signal::TERM).unwrap();
+            std::future::pending::<()>().await;
+        };
+        assert_eq!(hearing.run(again), None);
     }
 }
