@@ -33,7 +33,7 @@ pub(crate) fn the_first_ends_the_run_and_keeps_what_was_judged() {
     let mut qemu = place.hanging();
     running.signal(Signal::INT);
     let ended = running.wait();
-    ended.exits(130).says(&["ending the guests", "record: "]);
+    ended.exits(130).says(&["ending what runs", "record: "]);
     qemu.read_to_end(&mut Vec::new()).unwrap();
     place.nothing_is_left();
     let qemu = |script| place.qemu(script);
