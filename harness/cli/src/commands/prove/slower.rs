@@ -32,14 +32,25 @@ pub(crate) fn findings(ended: &Ended) -> Result<Vec<(String, String)>, String> {
             }
         }
     }
-    match (found.is_empty(), ended.stopped, comparison.judgement()) {
-        // Part of it may be missing: what was found stands.
-        (false, ..) => Ok(found),
-        (true, true, _) | (true, _, None) => {
-            let why = comparison.notes.first().map_or("nothing was judged", String::as_str);
-            Err(format!("not compared with the good kernel: {why}"))
+    let note = comparison.notes.first().map_or("", String::as_str);
+    conclude(found, ended.stopped, comparison.judgement(), note)
+}
+
+/// Only what was compared to its end and found no worse was missed: noise that did not let it be told, and a
+/// comparison that was stopped, say nothing of the kernel.
+fn conclude(
+    found: Vec<(String, String)>,
+    stopped: bool,
+    judgement: Option<Judgement>,
+    note: &str,
+) -> Result<Vec<(String, String)>, String> {
+    match judgement {
+        _ if !found.is_empty() => Ok(found),
+        Some(Judgement::Pass) if !stopped => Ok(found),
+        Some(Judgement::Inconclusive) if !stopped => {
+            Err(format!("too much noise to compare it with the good kernel: {note}"))
         }
-        (true, ..) => Ok(found),
+        _ => Err(format!("not compared with the good kernel: {note}")),
     }
 }
 
@@ -57,4 +68,29 @@ fn sentence(finding: &Finding) -> String {
         bound(estimate.high),
         estimate.pairs
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_comparison_that_was_told_says_that_nothing_is_slower() {
+        let told = |judgement, stopped| conclude(Vec::new(), stopped, judgement, "why");
+        assert_eq!(told(Some(Judgement::Pass), false), Ok(Vec::new()));
+        for (judgement, stopped) in [
+            (Some(Judgement::Inconclusive), false),
+            (Some(Judgement::Pass), true),
+            (Some(Judgement::Inconclusive), true),
+            (None, false),
+        ] {
+            assert!(
+                told(judgement, stopped).unwrap_err().contains("why"),
+                "{judgement:?} {stopped}"
+            );
+        }
+        // What was found stands, though another part is missing.
+        let found = vec![("cell".to_owned(), "1.5 times".to_owned())];
+        assert_eq!(conclude(found.clone(), true, Some(Judgement::Fail), ""), Ok(found));
+    }
 }
