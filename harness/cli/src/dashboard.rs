@@ -5,6 +5,7 @@ mod alerts;
 mod comparison;
 mod details;
 mod gather;
+mod judged;
 mod output;
 mod serve;
 mod sweeps;

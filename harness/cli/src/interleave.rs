@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use dmarig_history::{
     COMPARISON_SCHEMA, CellRecord, Compared, ComparedCell, ComparedMetric, Comparison, Pairing,
     RECORD_SCHEMA, Recorder, is_wanted, label,
@@ -127,9 +127,7 @@ pub(crate) async fn run(
         notes: notes.into_iter().collect(),
     };
     let directory = recorder.directory().to_owned();
-    let path = directory.join("comparison.json");
-    std::fs::write(&path, serde_json::to_vec_pretty(&comparison)?)
-        .with_context(|| format!("can't write {}", path.display()))?;
+    comparison.write(&directory)?;
     let interrupted = *interrupted.borrow();
     Ok(Ended { comparison, stopped, interrupted, directory })
 }

@@ -4,6 +4,7 @@ mod analysis;
 mod comparison;
 mod device;
 mod folded;
+mod judged;
 mod junit;
 mod live;
 mod standing;
@@ -18,11 +19,15 @@ pub(crate) use dmarig_dashboard::quantity;
 
 pub(crate) use self::{
     analysis::analysis,
-    comparison::{comparison_heading, comparison_markdown, comparison_notes, comparison_table},
+    comparison::{
+        COMPARISON_HEADS, comparison_heading, comparison_markdown, comparison_notes,
+        comparison_row, comparison_table,
+    },
     folded::folded,
+    judged::{FIELDS, JudgedRow, VERDICT},
     junit::junit,
     live::{Lines, Live},
-    standing::standing_table,
+    standing::{STANDING_HEADS, standing_notes, standing_row, standing_table},
     sweep::{sweep_lines, sweep_picture},
     table::{Footing, table},
 };

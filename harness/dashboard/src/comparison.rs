@@ -102,7 +102,7 @@ pub fn comparison_page(compared: &Compared) -> String {
     page.into_string()
 }
 
-const fn verdict_class(good: Option<Option<bool>>) -> &'static str {
+pub(crate) const fn verdict_class(good: Option<Option<bool>>) -> &'static str {
     match good {
         Some(Some(true)) => "passed",
         Some(Some(false)) => "failed",
@@ -111,7 +111,8 @@ const fn verdict_class(good: Option<Option<bool>>) -> &'static str {
     }
 }
 
-fn told((word, good): &(String, Option<bool>)) -> Markup {
+/// What is thought of something, with a sign.
+pub(crate) fn told((word, good): &(String, Option<bool>)) -> Markup {
     let sign = match good {
         Some(true) => "\u{2713}",
         Some(false) => "\u{2717}",

@@ -21,8 +21,8 @@ pub use self::{
     comparison::{Compared, ComparedGroup, ComparedRow, comparison_page},
     dashboard::{Dashboard, Details, EVENTS, Written},
     site::{
-        Alert, AlertState, Better, Cell, CellDetails, CellResult, Change, Check, Checked, Point,
-        Run, RunDetails, Series, Site, Subject, Sweep,
+        Alert, AlertState, Better, Cell, CellDetails, CellResult, Change, Check, Checked,
+        JudgedNumber, JudgedNumbers, Point, Run, RunDetails, Series, Site, Subject, Sweep,
     },
     text::quantity,
 };

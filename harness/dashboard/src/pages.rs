@@ -3,6 +3,7 @@
 pub(crate) mod alerts;
 pub(crate) mod compare;
 mod health;
+mod judged;
 mod moves;
 pub(crate) mod overview;
 pub(crate) mod run;

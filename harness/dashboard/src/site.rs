@@ -38,6 +38,34 @@ pub struct Run {
     pub environment: Vec<(String, String)>,
     /// How its cells ended.
     pub results: Vec<CellResult>,
+    /// Its numbers where they were judged beside others.
+    pub judged: Vec<JudgedNumbers>,
+}
+
+/// Numbers of a run that were judged beside others: those of the runs before it, or a baseline's.
+#[derive(Debug, Clone, Default)]
+pub struct JudgedNumbers {
+    /// Beside what, and how.
+    pub against: String,
+    /// What stands in the fields of a number; the first is its name.
+    pub heads: Vec<String>,
+    /// The numbers.
+    pub numbers: Vec<JudgedNumber>,
+    /// What a reader must know to trust it.
+    pub notes: Vec<String>,
+}
+
+/// A number with what was thought of it.
+#[derive(Debug, Clone, Default)]
+pub struct JudgedNumber {
+    /// The cell, or what the cells have in common.
+    pub place: String,
+    /// As many as there are heads.
+    pub fields: Vec<String>,
+    /// Index of the series that it belongs to, where that is known.
+    pub series: Option<usize>,
+    /// A word, and whether that is good; `None` where neither is sure.
+    pub verdict: (String, Option<bool>),
 }
 
 /// A cell, whatever run it is of.

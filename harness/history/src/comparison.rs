@@ -1,5 +1,7 @@
 //! Two sides beside each other, metric by metric: what was measured in pairs, and two stored runs.
 
+use std::{io, path::Path};
+
 use dmarig_model::{
     axes::{Axes, Axis},
     conditions::AxisSets,
@@ -11,7 +13,10 @@ use dmarig_model::{
 use dmarig_stats::{paired::Judgement, sequence::Finding, unpaired};
 use serde::{Deserialize, Serialize};
 
-use crate::record::{HostFacts, StoredRun};
+use crate::{
+    beside::Beside,
+    record::{HostFacts, LoadError, StoredRun},
+};
 
 /// Version of [`Comparison`].
 pub const COMPARISON_SCHEMA: u32 = 1;
@@ -213,7 +218,29 @@ pub fn compare_runs(
     })
 }
 
+impl Beside for Comparison {
+    const FILE: &str = "comparison.json";
+    const WHAT: &str = "comparison";
+    const SCHEMA: u32 = COMPARISON_SCHEMA;
+}
+
 impl Comparison {
+    /// Puts it into the run's record, where it may not be yet.
+    ///
+    /// # Errors
+    /// What the system says, with the place.
+    pub fn write(&self, directory: &Path) -> io::Result<()> {
+        self.put(directory)
+    }
+
+    /// Reads it from a run's record; `None` where that has none.
+    ///
+    /// # Errors
+    /// Where it can't be read, is damaged, or was written by a newer dmarig.
+    pub fn read(directory: &Path) -> Result<Option<Self>, LoadError> {
+        Self::get(directory)
+    }
+
     /// What is thought of all of it: the worst of what is thought of each metric with a limit, of which
     /// one that was left open is inconclusive. `None` where nothing has a limit.
     #[must_use]

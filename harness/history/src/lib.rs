@@ -1,6 +1,7 @@
 //! What is kept of runs: append-only records, and the history that is derived from them.
 
 mod alerts;
+mod beside;
 mod changes;
 mod comparison;
 mod derive;

@@ -16,16 +16,14 @@ use dmarig_stats::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    beside::Beside,
     entry::{Place, PointEntry, RunEntry, SeriesKey},
-    record::write_synced,
+    record::LoadError,
     store::{History, HistoryError},
 };
 
 /// Version of [`Standing`].
 pub const STANDING_SCHEMA: u32 = 1;
-
-/// What is kept of a run's standing, in its record.
-const FILE: &str = "history.json";
 
 /// A run beside the runs before it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -145,16 +143,27 @@ impl Standing {
             .find(|judgement| judged.contains(judgement))
     }
 
-    /// Puts it beside the run's record, where nothing of it may be yet.
+    /// Puts it into the run's record, where it may not be yet.
     ///
     /// # Errors
     /// What the system says, with the place.
     pub fn write(&self, directory: &Path) -> io::Result<()> {
-        let path = directory.join(FILE);
-        write_synced(&path, &serde_json::to_vec_pretty(self)?).map_err(|error| {
-            io::Error::new(error.kind(), format!("can't write {}: {error}", path.display()))
-        })
+        self.put(directory)
     }
+
+    /// Reads it from a run's record; `None` where that has none.
+    ///
+    /// # Errors
+    /// Where it can't be read, is damaged, or was written by a newer dmarig.
+    pub fn read(directory: &Path) -> Result<Option<Self>, LoadError> {
+        Self::get(directory)
+    }
+}
+
+impl Beside for Standing {
+    const FILE: &str = "history.json";
+    const WHAT: &str = "standing";
+    const SCHEMA: u32 = STANDING_SCHEMA;
 }
 
 impl StandingMetric {

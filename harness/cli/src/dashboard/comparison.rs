@@ -28,7 +28,7 @@ fn page(comparison: &Comparison, made: i64) -> String {
 }
 
 /// A judgement as a word, and whether it is good.
-fn told(judgement: Judgement) -> (String, Option<bool>) {
+pub(super) fn told(judgement: Judgement) -> (String, Option<bool>) {
     let good = match judgement {
         Judgement::Pass => Some(true),
         Judgement::Fail => Some(false),

@@ -1,7 +1,10 @@
 //! What a run's own page tells: from the history what every run has, and from its record, as long as it
 //! is there, what was checked and what was logged.
 
-use std::{collections::HashMap, path::PathBuf};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
 
 use dmarig_dashboard::{CellDetails, Check, RunDetails, Site};
 use dmarig_history::{CellEntry, CellRecord, History, HistoryError, StoredRun};
@@ -70,20 +73,23 @@ impl Details {
         details
     }
 
-    /// The record, where it is one of those to be read and is there. A history from elsewhere may name a
-    /// run as it likes: only a plain name is looked for.
+    /// The record, where it is one of those to be read and is there.
     fn record(&self, run: usize, id: &str, notes: &mut Vec<String>) -> Option<StoredRun> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        if run < self.first || id.is_empty() || id.starts_with('.') || !id.chars().all(plain) {
-            return None;
-        }
-        let directory = self.runs.join(id);
-        if !directory.join("run.json").exists() {
-            return None;
-        }
+        let directory = record_of(&self.runs, id).filter(|_| run >= self.first)?;
         let loaded = StoredRun::load(&directory.display().to_string(), &self.runs);
         loaded.map_err(|error| notes.push(format!("its record can't be read: {error}"))).ok()
     }
+}
+
+/// Where the record of a run is, where it is there. A history from elsewhere may name a run as it likes:
+/// only a plain name is looked for.
+pub(super) fn record_of(runs: &Path, id: &str) -> Option<PathBuf> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if id.is_empty() || id.starts_with('.') || !id.chars().all(plain) {
+        return None;
+    }
+    let directory = runs.join(id);
+    directory.join("run.json").exists().then_some(directory)
 }
 
 fn unread(error: &HistoryError) -> String {

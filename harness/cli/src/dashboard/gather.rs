@@ -11,7 +11,12 @@ use dmarig_history::{
 };
 use dmarig_model::text::shown;
 
-use super::{alerts::alerts, details::Details, sweeps::sweeps};
+use super::{
+    alerts::alerts,
+    details::{Details, record_of},
+    judged::judged,
+    sweeps::sweeps,
+};
 
 /// Where things are read.
 #[derive(Debug, Clone)]
@@ -53,6 +58,11 @@ pub(crate) fn gather(sources: &Sources, live: bool) -> Result<Dashboard, History
     site.cells = cells.all;
     site.alerts = alerts(&site, &numbers, &found);
     let first = site.runs.len().saturating_sub(sources.detailed);
+    let keys = site.series.iter().enumerate().map(|(at, one)| (one.key.clone(), at)).collect();
+    for run in &mut site.runs[first..] {
+        let directory = record_of(&sources.runs, &run.id);
+        run.judged = directory.map_or_else(Vec::new, |directory| judged(&directory, &keys));
+    }
     let details = Details::new(sources, first, runs.into_iter().map(|run| run.id).collect());
     Ok(Dashboard::new(site, Box::new(move |site, run| details.of(site, run))))
 }
@@ -141,6 +151,7 @@ impl Cells {
             command: run.command.join(" "),
             environment: environment(run, cells),
             results: cells.iter().map(|cell| self.result(cell)).collect(),
+            judged: Vec::new(),
         }
     }
 

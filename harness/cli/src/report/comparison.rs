@@ -2,32 +2,18 @@
 
 use std::fmt::Write;
 
-use comfy_table::{
-    Attribute, Cell as Field, CellAlignment, Color, ContentArrangement, Table, presets,
-};
 use dmarig_dashboard::quantity;
 use dmarig_history::{Compared, ComparedCell, ComparedMetric, Comparison};
 use dmarig_model::text::shown;
 use dmarig_stats::paired::Judgement;
 
+use super::judged::{FIELDS, JudgedRow, judged_table};
+
 /// Columns of a small distribution.
 const BINS: usize = 32;
 
-/// What stands in a row of a metric.
-struct Row {
-    metric: String,
-    candidate: String,
-    baseline: String,
-    change: String,
-    interval: String,
-    limit: String,
-    verdict: String,
-    noise: String,
-    resolves: String,
-    judgement: Option<Judgement>,
-}
-
-const HEADS: [&str; 9] = [
+/// What stands in the fields of a metric.
+pub(crate) const COMPARISON_HEADS: [&str; FIELDS] = [
     "metric",
     "candidate",
     "baseline",
@@ -39,57 +25,36 @@ const HEADS: [&str; 9] = [
     "resolves",
 ];
 
-impl Row {
-    fn of(metric: &ComparedMetric) -> Self {
-        let none = || "-".to_owned();
-        let (change, interval) = ratio(&metric.result);
-        let mut row = Self {
-            metric: shown(&metric.name),
-            candidate: quantity(median(&metric.candidate), &metric.unit),
-            baseline: quantity(median(&metric.baseline), &metric.unit),
-            change,
-            interval,
-            limit: none(),
-            verdict: none(),
-            noise: none(),
-            resolves: none(),
-            judgement: None,
-        };
-        match &metric.result {
-            Compared::Unpaired { estimate } => {
-                let noise = estimate.and_then(|estimate| estimate.noise);
-                row.noise = noise.map_or_else(none, |noise| format!("{:.1} %", noise * 100.0));
-                let differs = estimate.is_some_and(|estimate| estimate.differs());
-                row.verdict = if differs { "differ, unpaired" } else { "unpaired" }.to_owned();
+/// A metric of both, in fields.
+pub(crate) fn comparison_row(metric: &ComparedMetric) -> JudgedRow {
+    let none = || "-".to_owned();
+    let (change, interval) = ratio(&metric.result);
+    let (mut limit, mut verdict, mut noise, mut resolves) = (none(), none(), none(), none());
+    let mut judgement = None;
+    match &metric.result {
+        Compared::Unpaired { estimate } => {
+            let found = estimate.and_then(|estimate| estimate.noise);
+            noise = found.map_or_else(none, |noise| format!("{:.1} %", noise * 100.0));
+            let differs = estimate.is_some_and(|estimate| estimate.differs());
+            verdict = if differs { "differ, unpaired" } else { "unpaired" }.to_owned();
+        }
+        Compared::Paired(finding) => {
+            if let Some(estimate) = finding.estimate {
+                noise = format!("{:.1} %", estimate.noise * 100.0);
+                resolves = format!("{:.1} %", estimate.resolvable);
             }
-            Compared::Paired(finding) => {
-                if let Some(estimate) = finding.estimate {
-                    row.noise = format!("{:.1} %", estimate.noise * 100.0);
-                    row.resolves = format!("{:.1} %", estimate.resolvable);
-                }
-                row.judgement = finding.judgement;
-                if let Some(limit) = finding.metric.limit {
-                    row.limit = format!("{limit} % worse");
-                    row.verdict = finding.judgement.map_or("open", Judgement::name).to_owned();
-                }
+            judgement = finding.judgement;
+            if let Some(percent) = finding.metric.limit {
+                limit = format!("{percent} % worse");
+                verdict = finding.judgement.map_or("open", Judgement::name).to_owned();
             }
         }
-        row
     }
-
-    fn fields(&self) -> [&str; 9] {
-        [
-            &self.metric,
-            &self.candidate,
-            &self.baseline,
-            &self.change,
-            &self.interval,
-            &self.limit,
-            &self.verdict,
-            &self.noise,
-            &self.resolves,
-        ]
-    }
+    let candidate = quantity(median(&metric.candidate), &metric.unit);
+    let baseline = quantity(median(&metric.baseline), &metric.unit);
+    let name = shown(&metric.name);
+    let fields = [name, candidate, baseline, change, interval, limit, verdict, noise, resolves];
+    JudgedRow { fields, judgement }
 }
 
 /// The ratio and its interval, as changes in percent.
@@ -121,30 +86,8 @@ pub(crate) fn comparison_table(comparison: &Comparison, width: u16, colour: bool
     let mut text = format!("\n{}\n", comparison_heading(comparison));
     for cell in &comparison.cells {
         let _ = writeln!(text, "\n{}\n", shown(&cell.label));
-        let mut table = Table::new();
-        table
-            .load_style(presets::NOTHING)
-            .set_content_arrangement(ContentArrangement::Dynamic)
-            .set_width(width)
-            .set_header(HEADS.map(|head| {
-                let head = Field::new(head);
-                if colour { head.add_attribute(Attribute::Bold) } else { head }
-            }));
-        for row in cell.metrics.iter().map(Row::of) {
-            let fields = row.fields().into_iter().enumerate().map(|(at, field)| {
-                let field = Field::new(field);
-                match at {
-                    6 if colour => paint(field, row.judgement),
-                    1..=5 | 7.. => field.set_alignment(CellAlignment::Right),
-                    _ => field,
-                }
-            });
-            table.add_row(fields.collect::<Vec<_>>());
-        }
-        for line in table.lines() {
-            text.push_str(line.trim_end());
-            text.push('\n');
-        }
+        let rows = cell.metrics.iter().map(comparison_row);
+        text.push_str(&judged_table(COMPARISON_HEADS, rows, width, colour));
         text.push_str(&distributions(cell));
         for line in counts(cell) {
             let _ = writeln!(text, "  {line}");
@@ -157,25 +100,16 @@ pub(crate) fn comparison_table(comparison: &Comparison, width: u16, colour: bool
     text
 }
 
-pub(super) fn paint(field: Field, judgement: Option<Judgement>) -> Field {
-    match judgement {
-        Some(Judgement::Pass) => field.fg(Color::Green),
-        Some(Judgement::Fail) => field.fg(Color::Red),
-        Some(Judgement::Inconclusive) => field.fg(Color::Yellow),
-        None => field,
-    }
-}
-
 /// The comparison as Markdown.
 pub(crate) fn comparison_markdown(comparison: &Comparison) -> String {
     let plain = |text: &str| shown(text).replace('|', "\\|");
     let mut text = format!("**{}**\n", plain(&comparison_heading(comparison)));
     for cell in &comparison.cells {
         let _ = writeln!(text, "\n`{}`\n", shown(&cell.label).replace('`', "'"));
-        let _ = writeln!(text, "| {} |", HEADS.join(" | "));
-        let _ = writeln!(text, "|---|{}", "--:|".repeat(HEADS.len() - 1));
-        for row in cell.metrics.iter().map(Row::of) {
-            let _ = writeln!(text, "| {} |", row.fields().map(plain).join(" | "));
+        let _ = writeln!(text, "| {} |", COMPARISON_HEADS.join(" | "));
+        let _ = writeln!(text, "|---|{}", "--:|".repeat(FIELDS - 1));
+        for row in cell.metrics.iter().map(comparison_row) {
+            let _ = writeln!(text, "| {} |", row.fields.map(|field| plain(&field)).join(" | "));
         }
         let counts: Vec<String> = counts(cell).iter().map(|count| plain(count)).collect();
         if !counts.is_empty() {
@@ -356,7 +290,7 @@ mod tests {
         let text = comparison_markdown(&comparison(0.0));
         let rows: Vec<&str> = text.lines().filter(|line| line.starts_with('|')).collect();
         assert_eq!(rows.len(), 3, "{text}");
-        assert!(rows.iter().all(|row| row.matches('|').count() == HEADS.len() + 1), "{text}");
+        assert!(rows.iter().all(|row| row.matches('|').count() == FIELDS + 1), "{text}");
         assert!(text.contains("psi\\|x"), "{text}");
     }
 

@@ -2,19 +2,16 @@
 
 use std::fmt::Write;
 
-use comfy_table::{Attribute, Cell as Field, CellAlignment, ContentArrangement, Table, presets};
 use dmarig_dashboard::quantity;
 use dmarig_history::{Place, Standing, StandingMetric, Stood};
 use dmarig_model::text::shown;
 use dmarig_stats::{paired::Judgement, prediction::Prediction};
 
-use super::comparison::paint;
+use super::judged::{FIELDS, JudgedRow, VERDICT, judged_table};
 
-const HEADS: [&str; 9] =
+/// What stands in the fields of a number.
+pub(crate) const STANDING_HEADS: [&str; FIELDS] =
     ["metric", "now", "level", "change", "usual", "limit", "verdict", "runs", "resolves"];
-
-/// Where the verdict stands among the heads.
-const VERDICT: usize = 6;
 
 /// The standing for a terminal of this width; nothing where no case asks for it.
 pub(crate) fn standing_table(standing: &Standing, width: u16, colour: bool) -> String {
@@ -27,32 +24,11 @@ pub(crate) fn standing_table(standing: &Standing, width: u16, colour: bool) -> S
     places.dedup();
     for place in places {
         let _ = writeln!(text, "\n{}\n", shown(&place.to_string()));
-        let mut table = Table::new();
-        table
-            .load_style(presets::NOTHING)
-            .set_content_arrangement(ContentArrangement::Dynamic)
-            .set_width(width)
-            .set_header(HEADS.map(|head| {
-                let head = Field::new(head);
-                if colour { head.add_attribute(Attribute::Bold) } else { head }
-            }));
-        for metric in standing.metrics.iter().filter(|metric| metric.place == *place) {
-            table.add_row(row(metric).into_iter().enumerate().map(|(at, field)| {
-                let field = Field::new(field);
-                match at {
-                    VERDICT if colour => paint(field, metric.judgement()),
-                    0 | VERDICT => field,
-                    _ => field.set_alignment(CellAlignment::Right),
-                }
-            }));
-        }
-        for line in table.lines() {
-            text.push_str(line.trim_end());
-            text.push('\n');
-        }
+        let metrics = standing.metrics.iter().filter(|metric| metric.place == *place);
+        text.push_str(&judged_table(STANDING_HEADS, metrics.map(standing_row), width, colour));
     }
     text.push('\n');
-    for note in notes(standing) {
+    for note in standing_notes(standing) {
         let _ = writeln!(text, "{note}");
     }
     text
@@ -63,11 +39,12 @@ fn change(ratio: f64) -> String {
     format!("{:+.1} %", (ratio - 1.0) * 100.0)
 }
 
-fn row(metric: &StandingMetric) -> [String; HEADS.len()] {
+/// A number in fields.
+pub(crate) fn standing_row(metric: &StandingMetric) -> JudgedRow {
     let none = || "-".to_owned();
     let unit = metric.series.as_ref().map_or("1", |(_, key)| key.value_unit());
     let number = |value: f64| quantity(value, unit);
-    let mut row = HEADS.map(|_| none());
+    let mut row = STANDING_HEADS.map(|_| none());
     row[0] = shown(&metric.metric);
     row[1] = metric.value.map_or_else(none, number);
     row[5] = format!("{} % worse", metric.limit);
@@ -86,11 +63,11 @@ fn row(metric: &StandingMetric) -> [String; HEADS.len()] {
         }
         Stood::NotCompared { .. } => row[VERDICT] = "not compared".to_owned(),
     }
-    row
+    JudgedRow { fields: row, judgement: metric.judgement() }
 }
 
 /// What a reader must know.
-fn notes(standing: &Standing) -> Vec<String> {
+pub(crate) fn standing_notes(standing: &Standing) -> Vec<String> {
     let mut notes = Vec::new();
     let mut judged = false;
     for metric in &standing.metrics {

@@ -13,7 +13,7 @@ use dmarig_model::{
     observation::Outcome,
 };
 
-use super::device::device_tables;
+use super::{device::device_tables, folded::folded};
 
 /// A cell with its result.
 type Row<'a> = (&'a Cell, &'a CellResult);
@@ -100,7 +100,7 @@ fn case_table(name: &str, cells: &[Row<'_>], footing: &Footing<'_>) -> String {
         table.add_row(row);
     }
     let heading = heading(name, cells, &columns);
-    let mut text = format!("\n{}\n\n", wrapped(&heading, footing.width, "  "));
+    let mut text = format!("\n{}\n\n", folded(&heading, footing.width, "  "));
     for line in laid_out(table, shadowed) {
         text.push_str(&line);
         text.push('\n');
@@ -153,7 +153,7 @@ fn why(cells: &[Row<'_>], columns: &[Axis], footing: &Footing<'_>) -> String {
             .collect();
         let values = if values.is_empty() { cell.case.clone() } else { values.join(" ") };
         let line = format!("{values}: {}", checks.join(", "));
-        let _ = writeln!(text, "  {}", wrapped(&line, footing.width, "      "));
+        let _ = writeln!(text, "{}", folded(&format!("  {line}"), footing.width, "      "));
     }
     text
 }
@@ -242,11 +242,12 @@ fn problems(cells: &[Row<'_>], footing: &Footing<'_>) -> String {
             let _ = writeln!(text, "  and {} more", cells.len() - named);
         }
         for reason in reasons {
-            let _ = writeln!(text, "    {}", wrapped(reason, footing.width, "      "));
+            let _ = writeln!(text, "{}", folded(&format!("    {reason}"), footing.width, "      "));
         }
         let Some((cell, result)) = cells.first() else { continue };
         for line in evidence(result) {
-            let _ = writeln!(text, "    | {}", wrapped(&line, footing.width, "    |   "));
+            let _ =
+                writeln!(text, "{}", folded(&format!("    | {line}"), footing.width, "    |   "));
         }
         if outcome != Outcome::Skipped {
             let _ = writeln!(text, "    again: {}", (footing.again)(cell));
@@ -265,27 +266,6 @@ fn evidence(result: &CellResult) -> Vec<String> {
     lines
 }
 
-/// Breaks a line between words where it is longer than the screen is wide.
-fn wrapped(line: &str, width: u16, indent: &str) -> String {
-    let room = usize::from(width).saturating_sub(indent.len() + 2).max(40);
-    let mut text = String::new();
-    let mut used = 0;
-    for word in line.split(' ') {
-        let length = word.chars().count();
-        if used > 0 && used + 1 + length > room {
-            text.push('\n');
-            text.push_str(indent);
-            used = 0;
-        } else if used > 0 {
-            text.push(' ');
-            used += 1;
-        }
-        text.push_str(word);
-        used += length;
-    }
-    text
-}
-
 fn totals(cells: &[Row<'_>]) -> String {
     let count = |outcome| cells.iter().filter(|(_, result)| result.outcome == outcome).count();
     let parts: Vec<String> =
@@ -296,16 +276,4 @@ fn totals(cells: &[Row<'_>]) -> String {
             .map(|(outcome, count)| format!("{count} {}", outcome.name()))
             .collect();
     format!("\n{} cells: {}\n", cells.len(), parts.join(", "))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_long_reason_is_broken_between_words() {
-        let text = wrapped(&"word ".repeat(40), 80, "    ");
-        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
-        assert_eq!(text.split_whitespace().count(), 40);
-    }
 }

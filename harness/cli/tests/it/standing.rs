@@ -146,6 +146,19 @@ pub(crate) fn a_run_is_judged_by_those_before_it() {
     for text in ["against the history nights.sqlite", "FAIL", "5 % worse", "30", "pass"] {
         assert!(table.stdout.contains(text), "no `{text}` in\n{}", table.stdout);
     }
+
+    // Who looks at the pages alone sees it as well.
+    let site = bench.place.path("site");
+    let words = ["dashboard", "--history", &file, "--out", &site.display().to_string()];
+    bench.place.run(&["history", "--history", &file, "add"]).exits(0).says(&["4 added"]);
+    bench.place.run(&words).exits(0);
+    let first = fs::read_to_string(site.join("index.html")).unwrap();
+    // Twice it was judged, and of the night counts what it was last.
+    assert!(first.contains("passed, 1 number is too much worse"), "{first:.3000}");
+    let pages = fs::read_dir(site.join("runs")).unwrap().flatten();
+    let told = pages.map(|page| fs::read_to_string(page.path()).unwrap());
+    let told = told.filter(|page| page.contains("against the runs before")).count();
+    assert_eq!(told, 4);
 }
 
 pub(crate) fn other_machines_and_bare_times_are_not_taken() {

@@ -8,6 +8,7 @@ use maud::{Markup, html};
 use super::{
     alerts::alerts_table,
     health::{Results, health},
+    judged,
     moves::{moves, moves_table, turns, turns_table},
 };
 use crate::{
@@ -26,7 +27,8 @@ pub(crate) fn page(of: &Dashboard) -> Markup {
         None => ("No runs yet".to_owned(), empty()),
         Some((last, before)) => {
             let results = last.results(&of.site);
-            (headline(&results), filled(of, last, before.last(), &results))
+            let count = judged::Count::of(of, &last.runs);
+            (headline(&results, count), filled(of, last, before.last(), &results))
         }
     };
     Page { title, entry: "Overview", root: "", data: &[], body }.render(of)
@@ -40,7 +42,17 @@ fn empty() -> Markup {
     }
 }
 
-fn headline(results: &Results<'_>) -> String {
+/// One sentence, of cells and of numbers.
+fn headline(results: &Results<'_>, numbers: judged::Count) -> String {
+    let cells = of_cells(results);
+    match numbers.bad {
+        0 => cells,
+        1 => format!("{cells}, 1 number is too much worse"),
+        bad => format!("{cells}, {bad} numbers are too much worse"),
+    }
+}
+
+fn of_cells(results: &Results<'_>) -> String {
     let bad = |outcome: &Outcome| !matches!(outcome, Outcome::Passed | Outcome::Skipped);
     let all = || results.values().map(|(_, result)| result.outcome);
     let count = all().filter(bad).count();
@@ -61,7 +73,8 @@ fn headline(results: &Results<'_>) -> String {
 
 fn filled(of: &Dashboard, last: &Night, before: Option<&Night>, results: &Results<'_>) -> Markup {
     let state = worst(results.values().map(|(_, result)| result.outcome));
-    let state = state.unwrap_or(Outcome::Skipped);
+    let count = judged::Count::of(of, &last.runs);
+    let state = count.state(state.unwrap_or(Outcome::Skipped));
     let outcomes = |results: &Results<'_>| -> BTreeMap<usize, (usize, Outcome)> {
         results.iter().map(|(cell, (run, result))| (*cell, (*run, result.outcome))).collect()
     };
@@ -72,7 +85,7 @@ fn filled(of: &Dashboard, last: &Night, before: Option<&Night>, results: &Result
         section.hero.(class(state)) {
             div {
                 p.when { "Night of " time { (long_day(last.started)) } }
-                h1 { span.big aria-hidden="true" { (symbol(state)) } (headline(results)) }
+                h1 { span.big aria-hidden="true" { (symbol(state)) } (headline(results, count)) }
                 p.meta {
                     @for run in last.runs.iter().rev().take(4) {
                         a href=(of.run_path(*run)) { "run of " (minute(of.site.runs[*run].started)) }
@@ -84,6 +97,7 @@ fn filled(of: &Dashboard, last: &Night, before: Option<&Night>, results: &Result
             (tally(results, earlier.as_ref()))
         }
         (health(of, results))
+        (judged::of_night(of, &last.runs, FEW))
         section aria-labelledby="alerts" {
             h2 #alerts { "New alerts" }
             @let new: Vec<usize> = (0..of.site.alerts.len()).filter(|at| of.site.alerts[*at].state == AlertState::New).collect();

@@ -6,6 +6,7 @@ use dmarig_model::observation::Outcome;
 use maud::{Markup, html};
 
 use super::{
+    judged,
     moves::{moves, moves_table, turns, turns_table},
     run_cells::{problems, tables},
     runs::counts,
@@ -20,6 +21,7 @@ use crate::{
 pub(crate) fn page(of: &Dashboard, index: usize) -> Markup {
     let run = &of.site.runs[index];
     let state = worst(run.results.iter().map(|result| result.outcome)).unwrap_or(Outcome::Skipped);
+    let state = judged::Count::of(of, &[index]).state(state);
     let details = of.details(index);
     let body = html! {
         nav.crumbs aria-label="Where this is" { a href="../runs.html" { "Runs" } }
@@ -31,6 +33,7 @@ pub(crate) fn page(of: &Dashboard, index: usize) -> Markup {
         @for note in &details.notes { p.note { (Safe(note)) } }
         (facts(run))
         (problems(of, index, &details))
+        (judged::of_run(of, index))
         (since(of, index))
         (tables(of, index, &details))
     };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dmarig_dashboard::{
     Alert, AlertState, Better, Cell, CellDetails, CellResult, Change, Check, Checked, Dashboard,
-    Point, Run, RunDetails, Series, Site, Subject, Sweep,
+    JudgedNumber, JudgedNumbers, Point, Run, RunDetails, Series, Site, Subject, Sweep,
 };
 use dmarig_model::observation::Outcome;
 
@@ -166,6 +166,32 @@ impl Demo {
             command: self.text("dmarig run full --qemu qemu"),
             environment: vec![(self.text("CPU"), self.text("EPYC"))],
             results: (0..self.cells).map(result).collect(),
+            judged: vec![self.judged(night)],
+        }
+    }
+
+    /// The last night's has one that is too much worse.
+    fn judged(&self, night: usize) -> JudgedNumbers {
+        let last = night + 1 == self.nights;
+        let number = |at: usize| {
+            let (name, verdict) = match at {
+                0 => ("elapsed", ("pass", Some(true))),
+                1 if last => ("latency-p99", ("FAIL", Some(false))),
+                _ => ("psi-per-unmap", ("not compared", None)),
+            };
+            let fields = [name, "1.07", "1.0", "+7.0 %", "5 % worse"].map(|text| self.text(text));
+            JudgedNumber {
+                place: self.text("timing/policy=lazy"),
+                fields: fields.into(),
+                series: (at < self.series).then_some(at),
+                verdict: (self.text(verdict.0), verdict.1),
+            }
+        };
+        JudgedNumbers {
+            against: self.text("against the runs before"),
+            heads: ["metric", "now", "level", "change", "limit"].map(str::to_owned).into(),
+            numbers: (0..3).map(number).collect(),
+            notes: vec![self.text("a note")],
         }
     }
 

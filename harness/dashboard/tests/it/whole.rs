@@ -142,6 +142,38 @@ fn the_first_page_says_how_the_night_went() {
     assert!(page.contains("psi-per-unmap") && page.contains("linux-next"));
 }
 
+#[test]
+fn numbers_beyond_their_limits_are_told_first_and_in_full() {
+    let dashboard = SMALL.dashboard();
+    let page = dashboard.render("index.html").unwrap();
+    assert!(page.contains("did not pass, 1 number is too much worse"), "{page:.3000}");
+    let from = page.find("id=\"judged\"").unwrap();
+    let part = &page[from..from + page[from..].find("</section>").unwrap()];
+    assert!(part.contains("1 within, 1 beyond, 1 not sure"), "{part}");
+    // Only what is beyond is told here: with its series, its change and its limit.
+    for text in ["latency-p99", "+7.0 %", "5 % worse", "href=\"series/", "FAIL"] {
+        assert!(part.contains(text), "no `{text}` in {part}");
+    }
+    assert!(!part.contains("elapsed"), "{part}");
+    let site = dashboard.site();
+    assert_eq!(part.matches("#judged\"").count(), 1, "{part}");
+
+    // A night of which nothing else can be said has failed all the same.
+    let judged = site.runs.last().unwrap().judged.clone();
+    let result = result(0, Outcome::Passed, None);
+    let night = |judged| {
+        let run = Run { id: "r".into(), results: vec![result.clone()], judged, ..Run::default() };
+        let site = Site { cells: vec![Cell::default()], runs: vec![run], ..Site::default() };
+        with(site).render("index.html").unwrap()
+    };
+    assert!(night(judged).contains("hero failed"));
+    let without = night(Vec::new());
+    assert!(
+        without.contains("hero passed") && !without.contains("id=\"judged\""),
+        "{without:.2000}"
+    );
+}
+
 /// What a tag of this class has around it, without tags.
 fn texts<'a>(page: &'a str, begins: &str) -> Vec<&'a str> {
     page.split(begins).skip(1).map(|rest| rest.split('<').next().unwrap_or(rest)).collect()

@@ -1,0 +1,75 @@
+//! Numbers that were judged beside others, as a run's record has them.
+
+use std::{collections::HashMap, path::Path};
+
+use dmarig_dashboard::{JudgedNumber, JudgedNumbers};
+use dmarig_history::{Compared, ComparedMetric, Comparison, Standing};
+use dmarig_model::text::shown;
+
+use super::comparison::told;
+use crate::report::{
+    COMPARISON_HEADS, FIELDS, JudgedRow, STANDING_HEADS, VERDICT, comparison_heading,
+    comparison_notes, comparison_row, standing_notes, standing_row,
+};
+
+/// What a record has of them; what can't be read is told in a note. Series have indices by their ids.
+pub(super) fn judged(directory: &Path, series: &HashMap<String, usize>) -> Vec<JudgedNumbers> {
+    let standing = Standing::read(directory).map(|found| found.map(|one| of_history(&one, series)));
+    let compared = Comparison::read(directory).map(|found| found.map(|one| of_pairs(&one)));
+    let told = [standing, compared].into_iter().filter_map(|found| {
+        found.unwrap_or_else(|error| {
+            Some(JudgedNumbers {
+                against: "What can't be read".to_owned(),
+                notes: vec![error.to_string()],
+                ..JudgedNumbers::default()
+            })
+        })
+    });
+    told.filter(|some| !(some.numbers.is_empty() && some.notes.is_empty())).collect()
+}
+
+fn of_history(standing: &Standing, series: &HashMap<String, usize>) -> JudgedNumbers {
+    let numbers = standing.metrics.iter().map(|metric| {
+        let known = metric.series.as_ref().and_then(|(id, _)| series.get(id).copied());
+        number(metric.place.to_string(), standing_row(metric), known)
+    });
+    JudgedNumbers {
+        against: "against the runs before".to_owned(),
+        heads: heads(STANDING_HEADS),
+        numbers: numbers.collect(),
+        notes: standing_notes(standing),
+    }
+}
+
+/// Only what was to be judged: a comparison without a limit has no verdict.
+fn of_pairs(comparison: &Comparison) -> JudgedNumbers {
+    let numbers = comparison.cells.iter().flat_map(|cell| {
+        let limited = |metric: &&ComparedMetric| {
+            matches!(&metric.result, Compared::Paired(finding) if finding.metric.limit.is_some())
+        };
+        let rows = cell.metrics.iter().filter(limited);
+        rows.map(|metric| number(cell.label.clone(), comparison_row(metric), None))
+    });
+    let numbers: Vec<JudgedNumber> = numbers.collect();
+    let notes = if numbers.is_empty() { Vec::new() } else { comparison_notes(comparison) };
+    JudgedNumbers {
+        against: comparison_heading(comparison),
+        heads: heads(COMPARISON_HEADS),
+        numbers,
+        notes,
+    }
+}
+
+fn heads(all: [&str; FIELDS]) -> Vec<String> {
+    without_verdict(all.map(str::to_owned))
+}
+
+fn without_verdict(fields: [String; FIELDS]) -> Vec<String> {
+    let kept = fields.into_iter().enumerate().filter(|(at, _)| *at != VERDICT);
+    kept.map(|(_, field)| field).collect()
+}
+
+fn number(place: String, row: JudgedRow, series: Option<usize>) -> JudgedNumber {
+    let verdict = row.judgement.map_or_else(|| (row.fields[VERDICT].clone(), None), told);
+    JudgedNumber { place: shown(&place), fields: without_verdict(row.fields), series, verdict }
+}

@@ -1,0 +1,136 @@
+//! Numbers that were judged beside others: those of the runs before, or a baseline's.
+
+use std::collections::BTreeMap;
+
+use dmarig_model::observation::Outcome;
+use maud::{Markup, html};
+
+use crate::{
+    comparison::told,
+    dashboard::Dashboard,
+    page::{scrolling, worst},
+    site::{JudgedNumber, JudgedNumbers},
+    text::{Safe, many},
+};
+
+/// Most numbers in a table; a case may limit many metrics of many cells.
+const MOST: usize = 300;
+
+/// How many numbers came out in which way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Count {
+    /// As good as they have to be.
+    pub(crate) good: usize,
+    /// Too much worse.
+    pub(crate) bad: usize,
+    /// Neither, for sure.
+    pub(crate) unsure: usize,
+}
+
+impl Count {
+    /// Of runs.
+    pub(crate) fn of(dashboard: &Dashboard, runs: &[usize]) -> Self {
+        let mut count = Self::default();
+        for (_, _, number) in numbers(dashboard, runs) {
+            *match number.verdict.1 {
+                Some(true) => &mut count.good,
+                Some(false) => &mut count.bad,
+                None => &mut count.unsure,
+            } += 1;
+        }
+        count
+    }
+
+    /// How runs ended whose cells ended like this.
+    pub(crate) fn state(self, cells: Outcome) -> Outcome {
+        if self.bad > 0 { worst([cells, Outcome::Failed]).unwrap_or(cells) } else { cells }
+    }
+}
+
+/// Each number as it was judged last, with the run.
+fn numbers<'a>(
+    of: &'a Dashboard,
+    runs: &'a [usize],
+) -> impl Iterator<Item = (usize, &'a JudgedNumbers, &'a JudgedNumber)> {
+    let all = runs.iter().flat_map(move |run| {
+        let judged = of.site.runs[*run].judged.iter();
+        judged.flat_map(move |some| some.numbers.iter().map(move |number| (*run, some, number)))
+    });
+    let named = all.map(|(run, some, number)| {
+        let name = number.fields.first().map_or("", String::as_str);
+        ((number.place.as_str(), name, some.against.as_str()), (run, some, number))
+    });
+    named.collect::<BTreeMap<_, _>>().into_values()
+}
+
+/// All numbers of a run that were judged, for its own page.
+pub(crate) fn of_run(of: &Dashboard, run: usize) -> Markup {
+    let all = &of.site.runs[run].judged;
+    if all.is_empty() {
+        return html! {};
+    }
+    html! { section aria-labelledby="judged" {
+        h2 #judged { "Numbers that were judged" }
+        @for some in all {
+            h3 { (Safe(&some.against)) }
+            (scrolling(&format!("Numbers {}", crate::text::safe(&some.against)), &html! { table.sortable {
+                thead { tr {
+                    th scope="col" { "of" }
+                    @for (at, head) in some.heads.iter().enumerate() { th.number[at > 0] scope="col" { (Safe(head)) } }
+                    th scope="col" { "verdict" }
+                } }
+                tbody { @for number in some.numbers.iter().take(MOST) { tr {
+                    td { (Safe(&number.place)) }
+                    @for (at, field) in number.fields.iter().enumerate() {
+                        td.number[at > 0] { @if at == 0 { (name(of, number, field, "../")) } @else { (Safe(field)) } }
+                    }
+                    td { (told(&number.verdict)) }
+                } } }
+            } }))
+            @if some.numbers.len() > MOST { p.muted { "and " (many(some.numbers.len() - MOST, "number")) " more" } }
+            @if !some.notes.is_empty() { details { summary { (many(some.notes.len(), "note")) }
+                ul.reasons { @for note in some.notes.iter().take(MOST) { li { (Safe(note)) } } } } }
+        }
+    } }
+}
+
+/// Those of a night that are too much worse, and how many are not.
+pub(crate) fn of_night(of: &Dashboard, runs: &[usize], few: usize) -> Markup {
+    let count = Count::of(of, runs);
+    if count == Count::default() {
+        return html! {};
+    }
+    let bad: Vec<_> =
+        numbers(of, runs).filter(|(_, _, number)| number.verdict.1 == Some(false)).collect();
+    let field = |some: &JudgedNumbers, number: &JudgedNumber, head: &str| {
+        let at = some.heads.iter().position(|known| known == head);
+        at.and_then(|at| number.fields.get(at)).cloned().unwrap_or_default()
+    };
+    html! { section aria-labelledby="judged" {
+        h2 #judged { "Numbers against their limits " small {
+            (count.good) " within, " (count.bad) " beyond, " (count.unsure) " not sure" } }
+        @if !bad.is_empty() {
+            (scrolling("Numbers beyond their limits", &html! { table {
+                thead { tr { th scope="col" { "number" } th scope="col" { "of" } th.number scope="col" { "change" }
+                    th.number scope="col" { "limit" } th scope="col" { "verdict" } th scope="col" { "against" } } }
+                tbody { @for (run, some, number) in bad.iter().take(few) { tr {
+                    td { (name(of, number, number.fields.first().map_or("", String::as_str), "")) }
+                    td { (Safe(&number.place)) }
+                    td.number { (Safe(&field(some, number, "change"))) }
+                    td.number { (Safe(&field(some, number, "limit"))) }
+                    td { (told(&number.verdict)) }
+                    td { a href={ (of.run_path(*run)) "#judged" } { (Safe(&some.against)) } }
+                } } }
+            } }))
+            @if bad.len() > few { p.muted { "and " (many(bad.len() - few, "number")) " more, on the pages of their runs" } }
+        }
+    } }
+}
+
+fn name(of: &Dashboard, number: &JudgedNumber, name: &str, root: &str) -> Markup {
+    let series = number.series.filter(|series| *series < of.site.series.len());
+    html! { @match series {
+        Some(series) => a href={ (root) (of.series_path(series)) } { strong { (Safe(name)) } },
+        None => strong { (Safe(name)) },
+    } }
+}
