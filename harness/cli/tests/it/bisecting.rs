@@ -3,10 +3,10 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Write},
+    io::{BufRead as _, BufReader, BufWriter, Write},
     os::unix::fs::MetadataExt as _,
     path::Path,
-    process::{Command, Stdio},
+    process::{ChildStdin, Command, Stdio},
 };
 
 use crate::{
@@ -30,12 +30,10 @@ const WORDS: [&str; 10] = [
 
 /// A bare repository with these commits, each with the tag `c` and its number.
 fn history(place: &Place, words: &[&str]) -> String {
-    let tree = place.path("linux.git");
-    git(
-        &place.path(""),
-        &["init", "-q", "--bare", "--initial-branch=main", tree.to_str().unwrap()],
-    );
-    let mut stream = Vec::new();
+    imported(place, |stream| commits(stream, words))
+}
+
+fn commits(stream: &mut impl Write, words: &[&str]) {
     for (at, word) in words.iter().enumerate() {
         let message = format!("{word} {at}");
         let script = if *word == "broken" { "passes" } else { word };
@@ -49,7 +47,7 @@ fn history(place: &Place, words: &[&str]) -> String {
             1_000_000 + at
         )
         .unwrap();
-        data(&mut stream, message.as_bytes());
+        data(stream, message.as_bytes());
         if at > 0 {
             writeln!(stream, "from :{at}").unwrap();
         }
@@ -58,17 +56,27 @@ fn history(place: &Place, words: &[&str]) -> String {
         let files = [("Makefile", MAKEFILE.as_bytes()), ("Kconfig", b""), ("image", &image)];
         for (name, content) in files.into_iter().chain(broken) {
             writeln!(stream, "M 100644 inline {name}").unwrap();
-            data(&mut stream, content);
+            data(stream, content);
         }
         write!(stream, "\nreset refs/tags/c{at}\nfrom :{}\n\n", at + 1).unwrap();
     }
+}
+
+/// A bare repository of what is written for `git fast-import`.
+pub(crate) fn imported(place: &Place, write: impl FnOnce(&mut BufWriter<ChildStdin>)) -> String {
+    let tree = place.path("linux.git");
+    git(&place.path(""), &["init", "-q", "--bare", "--initial-branch=main", "linux.git"]);
+    // Half a gigabyte is sooner written than compressed.
+    git(&tree, &["config", "core.compression", "0"]);
     let mut import = Command::new("git")
         .args(["fast-import", "--quiet"])
         .current_dir(&tree)
         .stdin(Stdio::piped())
         .spawn()
         .unwrap();
-    import.stdin.take().unwrap().write_all(&stream).unwrap();
+    let mut stream = BufWriter::new(import.stdin.take().unwrap());
+    write(&mut stream);
+    stream.into_inner().unwrap();
     assert!(import.wait().unwrap().success());
     tree.display().to_string()
 }

@@ -3,16 +3,15 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::{BufWriter, Write},
+    io::Write,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
 };
 
 use dmarig_kernels::Edits;
 
 use crate::{
-    bisecting::{data, git},
+    bisecting::{data, imported},
     place::{Place, real_cache},
 };
 
@@ -147,21 +146,14 @@ pub(super) fn repository(place: &Place) -> String {
         panic!("this test takes {SOURCE}: run `dmarig images fetch {SOURCE}` ({error})")
     });
     let root = source.unwrap().root;
-    let tree = place.path("linux.git");
-    git(&place.path(""), &["init", "-q", "--bare", "--initial-branch=main", "linux.git"]);
-    // Half a gigabyte is sooner written than compressed.
-    git(&tree, &["config", "core.compression", "0"]);
-    let mut import = Command::new("git")
-        .args(["fast-import", "--quiet"])
-        .current_dir(&tree)
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stream = BufWriter::new(import.stdin.take().unwrap());
-    first(&mut stream, &root);
+    imported(place, |stream| commits(stream, &root))
+}
+
+fn commits(stream: &mut impl Write, root: &Path) {
+    first(stream, root);
     let mut files = BTreeMap::new();
     for (number, (subject, change)) in (1..).zip(&COMMITS) {
-        begin(&mut stream, number, subject);
+        begin(stream, number, subject);
         for (file, find, replace) in edits(change) {
             let text: &mut String = files
                 .entry(file.clone())
@@ -169,13 +161,10 @@ pub(super) fn repository(place: &Place) -> String {
             assert_eq!(text.matches(&find).count(), 1, "`{find}` in {file}, for {subject}");
             *text = text.replacen(&find, &replace, 1);
             writeln!(stream, "M 100644 inline {file}").unwrap();
-            data(&mut stream, text.as_bytes());
+            data(stream, text.as_bytes());
         }
-        end(&mut stream, number);
+        end(stream, number);
     }
-    drop(stream);
-    assert!(import.wait().unwrap().success());
-    tree.display().to_string()
 }
 
 /// A change as files with what is found and what replaces it.
