@@ -285,7 +285,11 @@ impl Journal {
         let unknown = || Error::Unknown { name: name.to_owned(), place: place.to_owned() };
         let directory = if name == "last" {
             let entries = std::fs::read_dir(place).map_err(|_| unknown())?;
-            entries.flatten().map(|entry| entry.path()).max().ok_or_else(unknown)?
+            // What begins with a dot is none.
+            let named = |path: &std::path::PathBuf| {
+                !path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+            };
+            entries.flatten().map(|entry| entry.path()).filter(named).max().ok_or_else(unknown)?
         } else {
             // A name, not a path: it came from our own messages.
             let plain = !name.is_empty() && !name.contains('/') && name != ".." && name != ".";

@@ -83,6 +83,12 @@ pub struct Seen {
     /// What kept it from being judged.
     #[serde(default)]
     pub obstacle: Option<Obstacle>,
+    /// What kept a part of it from being judged: others may still hold or fail.
+    #[serde(default)]
+    pub unclear: Option<Obstacle>,
+    /// Those of the checks that failed which a clock decides, so that a busy machine may have.
+    #[serde(default)]
+    pub clocked: BTreeSet<String>,
     /// The probability with which noise may have turned this; 0 where counts are exact.
     #[serde(default)]
     pub error: f64,

@@ -191,7 +191,12 @@ impl Summary {
             }
             _ => "",
         };
+        let clocked = |step: &Step| step.seen.clocked.intersection(&self.symptom).next().is_some();
         match self.confidence {
+            None if self.steps.iter().any(clocked) => format!(
+                "a clock decides some of what fails, and a busy machine may have turned it; a metric can be \
+                 judged with a known error, by --metric{twice}"
+            ),
             None => format!(
                 "each judgement rests on checks that are exact and don't depend on the machine's load{twice}"
             ),

@@ -58,6 +58,8 @@ pub struct JudgedNumbers {
 /// A number with what was thought of it.
 #[derive(Debug, Clone, Default)]
 pub struct JudgedNumber {
+    /// By what it is known for the same in another run, in which it may be judged again.
+    pub key: String,
     /// The cell, or what the cells have in common.
     pub place: String,
     /// As many as there are heads.

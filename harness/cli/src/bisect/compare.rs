@@ -126,7 +126,8 @@ impl Comparison {
         let name = [self.metric.clone()].into();
         let (failed, held) =
             if worse { (name, Default::default()) } else { (Default::default(), name) };
-        Seen { failed, held, error, evidence: vec![line], record: Some(record), obstacle: None }
+        let (evidence, record) = (vec![line], Some(record));
+        Seen { failed, held, error, evidence, record, ..Seen::default() }
     }
 
     /// What came out so far, on a line.

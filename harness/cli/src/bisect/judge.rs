@@ -55,7 +55,14 @@ impl CellJudge {
     /// What is seen of a revision by its checks.
     pub(crate) fn checks(&mut self, revision: &Revision) -> Result<Seen, Trouble> {
         match self.kernel(revision)? {
-            Ok(kernel) => seen(&self.run(&kernel)?, &self.subject.checks),
+            Ok(kernel) => {
+                let found = seen(&self.run(&kernel)?, &self.subject.checks)?;
+                // A busy machine may be late once.
+                match found.clocked.is_empty() {
+                    true => Ok(found),
+                    false => seen(&self.run(&kernel)?, &self.subject.checks),
+                }
+            }
             Err(obstacle) => Ok(Seen { obstacle: Some(obstacle), ..Seen::default() }),
         }
     }

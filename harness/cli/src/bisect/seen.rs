@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use dmarig_bisect::{Obstacle, Seen, Trouble};
 use dmarig_model::{
     axes::Axis,
+    expect::unit_of,
     matrix::Cell,
     observation::{End, Observation, Outcome},
     text::shown,
@@ -26,6 +27,8 @@ const LINES: usize = 3;
 /// What one cell shows.
 enum Shown {
     Checks,
+    /// It is none for that kernel.
+    Skipped(Obstacle),
     Obstacle(Obstacle),
 }
 
@@ -39,14 +42,27 @@ pub(super) fn seen(ran: &Ran, only: &[String]) -> Result<Seen, Trouble> {
     for ended in &ran.ended {
         match one(ended, &key(&ended.cell, qemus), only, &mut seen)? {
             Shown::Checks => {}
-            Shown::Obstacle(obstacle) => obstacles.push(obstacle),
+            Shown::Skipped(obstacle) => obstacles.push(obstacle),
+            Shown::Obstacle(obstacle) => {
+                seen.unclear.get_or_insert_with(|| obstacle.clone());
+                obstacles.push(obstacle);
+            }
         }
     }
     // A check that stands twice in a cell (one for each attack) held where all did.
     seen.held = seen.held.difference(&seen.failed).cloned().collect();
-    if obstacles.len() == ran.ended.len() {
+    let nothing = seen.failed.is_empty() && seen.held.is_empty() && obstacles.is_empty();
+    if !only.is_empty() && nothing && !ran.ended.is_empty() {
+        let checks = ran.ended.iter().flat_map(|ended| &ended.result.checks);
+        let known: BTreeSet<&str> = checks.map(|check| check.name.as_str()).collect();
+        let known: Vec<&str> = known.into_iter().collect();
+        let why =
+            format!("none of --check {} was judged; {} were", only.join(", "), known.join(", "));
+        seen.obstacle = Some(Obstacle::Unclear(shown(&why)));
+    } else if obstacles.len() == ran.ended.len() {
         let none = Obstacle::Unclear("no cell ran".to_owned());
         seen.obstacle = Some(obstacles.into_iter().next().unwrap_or(none));
+        seen.unclear = None;
     } else {
         seen.evidence.extend(obstacles.iter().map(Obstacle::told));
     }
@@ -66,7 +82,7 @@ fn one(ended: &Ended, key: &str, only: &[String], seen: &mut Seen) -> Result<Sho
     match (ended.result.outcome, &ended.observation.end) {
         (_, End::Interrupted) => return Err(Trouble::Interrupted),
         (Outcome::Skipped, _) => {
-            return Ok(Shown::Obstacle(Obstacle::Unclear(format!("{key} is skipped: {}", why()))));
+            return Ok(Shown::Skipped(Obstacle::Unclear(format!("{key} is skipped: {}", why()))));
         }
         // What the rig did not see of a guest that ran to its end may be that kernel's way; all else is
         // the host's.
@@ -79,6 +95,7 @@ fn one(ended: &Ended, key: &str, only: &[String], seen: &mut Seen) -> Result<Sho
         }
         (Outcome::TimedOut, _) => {
             fails(TIME);
+            seen.clocked.insert(format!("{key}: {TIME}"));
             return Ok(Shown::Checks);
         }
         (Outcome::Failed, end) if *end != End::Completed => {
@@ -100,6 +117,9 @@ fn one(ended: &Ended, key: &str, only: &[String], seen: &mut Seen) -> Result<Sho
             }
             // Not judged where it had to be: that is a failure, too.
             Some(false) => {
+                if unit_of(&check.name).is_some_and(|unit| unit != "1") {
+                    seen.clocked.insert(name.clone());
+                }
                 seen.failed.insert(name);
                 seen.evidence.push(line);
                 seen.evidence
@@ -242,6 +262,18 @@ mod tests {
     }
 
     #[test]
+    fn what_a_clock_decides_is_told_apart() {
+        let checks = [("elapsed", Some(false)), ("psi", Some(false)), ("latency-p50", Some(true))];
+        let late = End::TimedOut { waiting_for: "x".into(), after_ms: 1, last: String::new() };
+        for (seen, clocked) in [
+            (ended(End::Completed, Outcome::Failed, true, &checks), vec!["elapsed"]),
+            (ended(late, Outcome::TimedOut, true, &[]), vec!["time-out"]),
+        ] {
+            assert_eq!(names(&of(vec![seen], &[]).unwrap().clocked), clocked);
+        }
+    }
+
+    #[test]
     fn one_cell_that_does_not_boot_leaves_the_others_to_tell() {
         let cells = || {
             let boots = ended(End::Completed, Outcome::Failed, true, &[("psi", Some(false))]);
@@ -250,6 +282,12 @@ mod tests {
         let seen = of(cells(), &[]).unwrap();
         assert_eq!((names(&seen.failed), seen.obstacle), (vec!["psi"], None));
         assert!(seen.evidence.iter().any(|line| line.contains("does not boot")));
+        assert!(matches!(seen.unclear, Some(Obstacle::Boot(_))));
+        // What is no cell of this kernel leaves nothing open.
+        let skipped = End::Skipped { reason: "x".into() };
+        let passed = ended(End::Completed, Outcome::Passed, true, &[("psi", Some(true))]);
+        let seen = of(vec![passed, ended(skipped, Outcome::Skipped, false, &[])], &[]).unwrap();
+        assert_eq!((seen.unclear, seen.obstacle), (None, None));
         assert_eq!(
             of(Vec::new(), &[]).unwrap().obstacle,
             Some(Obstacle::Unclear("no cell ran".into()))

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use clap::Args;
+use dmarig_bisect::Trouble;
 use dmarig_kernels::{Edits, Fragment, Source, Spec};
 use dmarig_model::axes::Accelerator;
 use serde::{Deserialize, Serialize};
@@ -188,6 +189,15 @@ impl Subject {
                 .map(|word| Edits::load(word, None))
                 .collect::<Result<_, _>>()?,
         })
+    }
+
+    /// Whether it can be judged as it says, with at most so much error.
+    pub(crate) fn judged(&self, error: f64) -> Result<(), Failure> {
+        let Some(metric) = &self.metric else { return Ok(()) };
+        match super::compare::Comparison::new(metric, self.limit, error, self.pairs) {
+            Err(Trouble::Host(said)) => Err(Failure::usage(anyhow!(said))),
+            Ok(_) | Err(Trouble::Interrupted) => Ok(()),
+        }
     }
 
     /// Compilers at once.

@@ -21,6 +21,12 @@ use crate::{
     options::Places,
 };
 
+/// Where bisections are, among the records of runs.
+pub(super) const PLACE: &str = "bisections";
+
+/// Where one has its own records.
+const RUNS: &str = "runs";
+
 #[derive(Debug, Args)]
 pub(crate) struct Bisect {
     #[command(flatten)]
@@ -37,7 +43,7 @@ pub(crate) struct Bisect {
     #[command(flatten)]
     subject: SubjectOptions,
     /// Go on with a bisection that was stopped or killed [default: the last one]
-    #[arg(long, value_name = "ID", num_args = 0..=1, default_missing_value = "last", conflicts_with_all = ["tree", "good", "bad", "case"])]
+    #[arg(long, value_name = "ID", num_args = 0..=1, default_missing_value = "last", conflicts_with_all = ["tree", "good", "bad", "case", "cells", "checks", "metric", "limit", "error", "pairs", "config", "edits", "accelerator", "sets", "append", "patience", "jobs"])]
     resume: Option<String>,
     /// What to print on standard output
     #[arg(long, value_enum, default_value = "text")]
@@ -58,7 +64,7 @@ impl Bisect {
     pub(crate) fn execute(self, words: Vec<String>) -> Result<Exit, Failure> {
         let cache = open_cache(&self.places)?;
         let runs = super::runs(&self.places)?;
-        let place = runs.join("bisections");
+        let place = runs.join(PLACE);
         let journal = match &self.resume {
             Some(name) => Journal::find(&place, name).map_err(failure)?,
             None => self.begin(&place, &words)?,
@@ -70,12 +76,14 @@ impl Bisect {
         }
         let directory = journal.directory().to_owned();
         let tree = journal.question().tree.clone();
-        let mut judge = CellJudge::new(cache, runs, words, subject, &tree)
+        // Kernels that are tried on the way have no place in the history of those that are in use.
+        let runs = directory.join(RUNS);
+        let mut judge = CellJudge::new(cache, runs.clone(), words, subject, &tree)
             .context("signals can't be listened to")?;
         eprintln!("bisection: {}", directory.display());
         let bisection = Bisection::new(journal, &mut judge, &Told).inspect_err(|_| {
             // Ends that can't be are no bisection to go on with.
-            if self.resume.is_none() {
+            if self.resume.is_none() && !runs.exists() {
                 let _ = std::fs::remove_dir_all(&directory);
             }
         });
@@ -99,13 +107,14 @@ impl Bisect {
         };
         let (good, bad) = (end(given(&self.good))?, end(given(&self.bad))?);
         let cache = open_cache(&self.places)?;
-        check(&subject, &cache)?;
+        let error = self.subject.error()?;
+        check(&subject, error, &tree, &cache)?;
         let question = Question {
             tree,
             good,
             bad,
             only: Default::default(),
-            error: self.subject.error()?,
+            error,
             subject: serde_json::to_value(&subject)?,
             command: shell_words(words.iter()).replace(" \\\n  ", " "),
         };
@@ -140,8 +149,15 @@ impl Bisect {
     }
 }
 
-/// Whether the cells are there, by the kernel's name alone: a mistake is told before the first build.
-fn check(subject: &Subject, cache: &Cache) -> Result<(), Failure> {
+/// Whether all that is named is there, by the kernel's name alone: a mistake is told before the first build.
+pub(super) fn check(
+    subject: &Subject,
+    error: f64,
+    tree: &Path,
+    cache: &Cache,
+) -> Result<(), Failure> {
+    subject.spec(tree, None).map_err(|error| Failure::usage(anyhow::Error::from(error)))?;
+    subject.judged(error)?;
     let selection = subject.selection("a-revision")?;
     let selected = crate::cases::select(&selection, cache)?;
     if subject.metric.is_some() && selected.cells.len() != 1 {

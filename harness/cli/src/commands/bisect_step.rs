@@ -17,6 +17,9 @@ use crate::{
     options::Places,
 };
 
+/// Where steps are recorded, among bisections. It is before any of them by its name.
+const STEPS: &str = ".steps";
+
 /// The name of the command, by which its exit codes are told before its words are read.
 pub(crate) const NAME: &str = "bisect-step";
 
@@ -40,10 +43,12 @@ pub(crate) struct BisectStep {
 impl BisectStep {
     pub(crate) fn execute(self, words: Vec<String>) -> Result<Exit, Failure> {
         let cache = open_cache(&self.places)?;
-        let runs = super::runs(&self.places)?;
+        // Kernels that are tried on the way have no place in the history of those that are in use.
+        let runs = super::runs(&self.places)?.join(super::bisect::PLACE).join(STEPS);
         let subject = self.subject.subject()?;
         // A mistake in the words is told before an hour of building.
-        crate::cases::select(&subject.selection("a-revision")?, &cache)?;
+        let error = self.subject.error()?;
+        super::bisect::check(&subject, error, &self.tree, &cache)?;
         let revision = self.rev.clone().map_or(Revision::AsItIs, Revision::At);
         let good = match (&subject.metric, &self.good) {
             (None, _) => None,
@@ -57,7 +62,6 @@ impl BisectStep {
                 )));
             }
         };
-        let error = self.subject.error()?;
         let mut judge = CellJudge::new(cache, runs, words, subject, &self.tree)?;
         let mut look = || match &good {
             None => judge.checks(&revision),
@@ -88,6 +92,11 @@ fn tell(seen: &Seen) -> Exit {
             return Exit::Untestable;
         }
         (None, false, _) => ("bad", Exit::Failed),
+        // What is open in one cell may be the very fault.
+        (None, true, false) if let Some(unclear) = &seen.unclear => {
+            outln!("skip: {}", shown(&unclear.told()));
+            return Exit::Untestable;
+        }
         (None, true, false) => ("good", Exit::Passed),
         (None, true, true) => ("skip: no check was judged", Exit::Untestable),
     };
@@ -152,6 +161,22 @@ mod tests {
                 Exit::Untestable,
             ),
             (Seen::default(), Exit::Untestable),
+            (
+                Seen {
+                    held: one("a"),
+                    unclear: Some(Obstacle::Boot("x".into())),
+                    ..Seen::default()
+                },
+                Exit::Untestable,
+            ),
+            (
+                Seen {
+                    failed: one("b"),
+                    unclear: Some(Obstacle::Boot("x".into())),
+                    ..Seen::default()
+                },
+                Exit::Failed,
+            ),
         ] {
             assert_eq!(tell(&seen), exit);
         }

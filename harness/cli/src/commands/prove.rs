@@ -4,7 +4,12 @@ mod matrix;
 mod slower;
 mod trial;
 
-use std::{io::Write, os::fd::AsFd, path::PathBuf, time::Instant};
+use std::{
+    io::Write,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use anyhow::{Context, anyhow};
 use clap::{Args, Parser};
@@ -118,34 +123,40 @@ impl Prove {
             tracing::info!("removed {}, which a killed run had left", left.display());
         }
         let mut trials = Vec::new();
-        let mut stopped = false;
-        for (kernel, bugs) in &lists {
-            fetch_source(&cache, kernel, &self.mirrors)?;
-            let all = std::iter::once(None).chain(bugs.iter().map(Some));
-            for bug in all {
-                match self.trial(&cache, &runs, kernel, bug, &words)? {
-                    Some(trial) => {
-                        eprintln!("{}", trial.line(width(std::io::stderr())));
-                        trials.push(trial);
-                    }
-                    None => stopped = true,
-                }
-                if stopped {
-                    break;
-                }
-            }
-            if stopped {
-                break;
-            }
+        let tried = self.all(&cache, &runs, &lists, &words, &mut trials);
+        // What was found before something went wrong is told all the same.
+        if tried.is_ok() || !trials.is_empty() {
+            self.tell(&trials)?;
         }
-        self.tell(&trials)?;
         if trials.iter().any(|trial| trial.cells > 0) {
             let judge = format!("`dmarig judge last --runs {0}`", runs.display());
             let line =
                 format!("records of these runs: {}; {judge} judges the last again", runs.display());
             eprintln!("{}", folded(&line, width(std::io::stderr()), "  "));
         }
-        Ok(if stopped { Exit::Interrupted } else { exit(&trials) })
+        Ok(if tried? { exit(&trials) } else { Exit::Interrupted })
+    }
+
+    /// Tries one kernel after the other; says whether it came to the end.
+    fn all(
+        &self,
+        cache: &Cache,
+        runs: &Path,
+        lists: &[(String, Vec<Bug>)],
+        words: &[String],
+        trials: &mut Vec<Trial>,
+    ) -> Result<bool, Failure> {
+        for (kernel, bugs) in lists {
+            fetch_source(cache, kernel, &self.mirrors)?;
+            for bug in std::iter::once(None).chain(bugs.iter().map(Some)) {
+                let Some(trial) = self.trial(cache, runs, kernel, bug, words)? else {
+                    return Ok(false);
+                };
+                eprintln!("{}", trial.line(width(std::io::stderr())));
+                trials.push(trial);
+            }
+        }
+        Ok(true)
     }
 
     /// The kernels to try, each with its bugs.
@@ -191,7 +202,7 @@ impl Prove {
     fn trial(
         &self,
         cache: &Cache,
-        runs: &std::path::Path,
+        runs: &Path,
         kernel: &str,
         bug: Option<&Bug>,
         words: &[String],
@@ -245,7 +256,7 @@ impl Prove {
     fn compare(
         &self,
         cache: &Cache,
-        runs: &std::path::Path,
+        runs: &Path,
         names: [String; 2],
         words: &[String],
     ) -> Result<Option<interleave::Ended>, Failure> {

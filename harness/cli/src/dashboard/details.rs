@@ -9,7 +9,6 @@ use std::{
 use dmarig_dashboard::{CellDetails, Check, RunDetails, Site};
 use dmarig_history::{CellEntry, CellRecord, History, HistoryError, StoredRun};
 use dmarig_model::{
-    axes::DEFAULT_QEMU,
     document::CellResult,
     observation::{Observation, Outcome},
     plan::shell_words,
@@ -30,17 +29,22 @@ pub(super) struct Details {
     runs: PathBuf,
     /// The first run of which the record is read.
     first: usize,
-    ids: Vec<String>,
+    /// Their ids, and the command lines that started them.
+    runs_told: Vec<(String, Vec<String>)>,
 }
 
 impl Details {
-    pub(super) fn new(sources: &Sources, first: usize, ids: Vec<String>) -> Self {
-        Self { history: sources.history.clone(), runs: sources.runs.clone(), first, ids }
+    pub(super) fn new(
+        sources: &Sources,
+        first: usize,
+        runs_told: Vec<(String, Vec<String>)>,
+    ) -> Self {
+        Self { history: sources.history.clone(), runs: sources.runs.clone(), first, runs_told }
     }
 
     /// Of a run; what can't be read is told instead.
     pub(super) fn of(&self, site: &Site, run: usize) -> RunDetails {
-        let Some(id) = self.ids.get(run) else { return RunDetails::default() };
+        let Some((id, command)) = self.runs_told.get(run) else { return RunDetails::default() };
         let mut details = RunDetails::default();
         let indices: HashMap<(&str, &str), usize> = site.runs[run]
             .results
@@ -54,7 +58,7 @@ impl Details {
             Ok(rows) => {
                 let known = rows.iter().filter_map(|row| {
                     let cell = *indices.get(&(row.id.as_str(), row.place.kernel.as_str()))?;
-                    Some(from_history(cell, row))
+                    Some(from_history(cell, row, command))
                 });
                 details.cells.extend(known);
             }
@@ -96,7 +100,7 @@ fn unread(error: &HistoryError) -> String {
     format!("its cells can't be read: {error}")
 }
 
-fn from_history(cell: usize, row: &CellEntry) -> CellDetails {
+fn from_history(cell: usize, row: &CellEntry, command: &[String]) -> CellDetails {
     let seconds = format!("{:.1}", std::time::Duration::from_micros(row.duration_us).as_secs_f64());
     let warning = row.warning.map_or("-", |warning| if warning { "yes" } else { "no" });
     let group = row.group_type.clone().unwrap_or_else(|| "-".to_owned());
@@ -110,16 +114,39 @@ fn from_history(cell: usize, row: &CellEntry) -> CellDetails {
         ],
         checks: Vec::new(),
         logs: Vec::new(),
-        again: again(&row.place.case, &row.id, &row.place.kernel, None),
+        again: again(command, &row.id),
     }
 }
 
-/// The command that runs a cell again.
-fn again(case: &str, id: &str, kernel: &str, qemu: Option<&str>) -> String {
-    let mut words: Vec<String> =
-        ["dmarig", "run", case, "--cell", id, "--kernel", kernel].map(str::to_owned).into();
-    if let Some(qemu) = qemu.filter(|qemu| *qemu != DEFAULT_QEMU) {
-        words.extend(["--qemu".to_owned(), qemu.to_owned()]);
+/// Options of `dmarig run` that say what to run or to print, each with a value; the others say how.
+const REPLACED: [&str; 4] = ["--cell", "-c", "--format", "--junit"];
+
+/// The command that runs a cell again: that of its run, for this cell alone. What other commands ran has no
+/// cells that could be named.
+fn again(command: &[String], cell: &str) -> String {
+    let run = command
+        .iter()
+        .skip(1)
+        .find(|word| !word.starts_with('-'))
+        .is_some_and(|word| word == "run");
+    if command.is_empty() {
+        return String::new();
+    }
+    let mut words = vec!["dmarig".to_owned()];
+    let mut rest = command.iter().skip(1);
+    while let Some(word) = rest.next() {
+        let name = word.split_once('=').map_or(word.as_str(), |(name, _)| name);
+        let joined = word.starts_with("-c") && word.len() > 2;
+        if run && (REPLACED.contains(&name) || joined) {
+            if name == word && !joined {
+                rest.next();
+            }
+        } else {
+            words.push(word.clone());
+        }
+    }
+    if run {
+        words.extend(["--cell".to_owned(), cell.to_owned()]);
     }
     shell_words(words.iter()).replace(" \\\n  ", " ")
 }
@@ -160,7 +187,6 @@ fn add_record(
             evidence: check.evidence.clone(),
         })
         .collect();
-    known.again = again(&seen.case, &seen.cell, &seen.axes.kernel, Some(&seen.axes.qemu));
     if !matches!(record.verdict.outcome, Outcome::Passed | Outcome::Skipped) {
         known.logs = logs(seen);
     }
@@ -193,4 +219,28 @@ fn logs(seen: &Observation) -> Vec<(String, Vec<String>)> {
         ("kernel log: IOMMU, and what is louder than a notice".to_owned(), lines[from..].to_vec()),
         ("QEMU's standard error".to_owned(), stderr),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_is_run_again_as_it_was_run() {
+        let of = |text: &str| {
+            let words: Vec<String> = text.split(' ').map(str::to_owned).collect();
+            again(&words, "mine/policy=lazy")
+        };
+        for (command, told) in [
+            (
+                "/opt/dmarig run my.yaml -c a --cell=b -cx -k linux --set device=virtio-blk --junit x.xml --append a=b",
+                "dmarig run my.yaml -k linux --set device=virtio-blk --append a=b --cell mine/policy=lazy",
+            ),
+            ("dmarig -q run smoke --format json", "dmarig -q run smoke --cell mine/policy=lazy"),
+            ("dmarig compare a b --case timing", "dmarig compare a b --case timing"),
+        ] {
+            assert_eq!(of(command), told);
+        }
+        assert_eq!(again(&[], "x"), "");
+    }
 }

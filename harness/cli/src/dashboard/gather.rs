@@ -59,11 +59,12 @@ pub(crate) fn gather(sources: &Sources, live: bool) -> Result<Dashboard, History
     site.alerts = alerts(&site, &numbers, &found);
     let first = site.runs.len().saturating_sub(sources.detailed);
     let keys = site.series.iter().enumerate().map(|(at, one)| (one.key.clone(), at)).collect();
-    for run in &mut site.runs[first..] {
+    for run in &mut site.runs {
         let directory = record_of(&sources.runs, &run.id);
         run.judged = directory.map_or_else(Vec::new, |directory| judged(&directory, &keys));
     }
-    let details = Details::new(sources, first, runs.into_iter().map(|run| run.id).collect());
+    let details =
+        Details::new(sources, first, runs.into_iter().map(|run| (run.id, run.command)).collect());
     Ok(Dashboard::new(site, Box::new(move |site, run| details.of(site, run))))
 }
 

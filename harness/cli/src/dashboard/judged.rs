@@ -31,7 +31,9 @@ pub(super) fn judged(directory: &Path, series: &HashMap<String, usize>) -> Vec<J
 fn of_history(standing: &Standing, series: &HashMap<String, usize>) -> JudgedNumbers {
     let numbers = standing.metrics.iter().map(|metric| {
         let known = metric.series.as_ref().and_then(|(id, _)| series.get(id).copied());
-        number(metric.place.to_string(), standing_row(metric), known)
+        // Two QEMUs or machines of one name are two numbers.
+        let key = format!("{}\0{}\0{}", metric.place, metric.environment, metric.metric);
+        number(key, metric.place.to_string(), standing_row(metric), known)
     });
     JudgedNumbers {
         against: "against the runs before".to_owned(),
@@ -48,7 +50,11 @@ fn of_pairs(comparison: &Comparison) -> JudgedNumbers {
             matches!(&metric.result, Compared::Paired(finding) if finding.metric.limit.is_some())
         };
         let rows = cell.metrics.iter().filter(limited);
-        rows.map(|metric| number(cell.label.clone(), comparison_row(metric), None))
+        rows.map(|metric| {
+            let Comparison { candidate, baseline, .. } = comparison;
+            let key = [candidate, baseline, &cell.label, &metric.name].map(String::as_str).join("\0");
+            number(key, cell.label.clone(), comparison_row(metric), None)
+        })
     });
     let numbers: Vec<JudgedNumber> = numbers.collect();
     let notes = if numbers.is_empty() { Vec::new() } else { comparison_notes(comparison) };
@@ -69,7 +75,7 @@ fn without_verdict(fields: [String; FIELDS]) -> Vec<String> {
     kept.map(|(_, field)| field).collect()
 }
 
-fn number(place: String, row: JudgedRow, series: Option<usize>) -> JudgedNumber {
+fn number(key: String, place: String, row: JudgedRow, series: Option<usize>) -> JudgedNumber {
     let verdict = row.judgement.map_or_else(|| (row.fields[VERDICT].clone(), None), told);
-    JudgedNumber { place: shown(&place), fields: without_verdict(row.fields), series, verdict }
+    JudgedNumber { key, place: shown(&place), fields: without_verdict(row.fields), series, verdict }
 }

@@ -148,6 +148,11 @@ pub(crate) fn the_guilty_commit_is_found_and_the_clone_left_as_it_was() {
     assert_eq!(again.document()["conclusion"]["commit"]["subject"], "reboots 7");
     let mail = place.run(&["bisect", "--resume", "--format", "mail"]);
     assert!(mail.stdout.contains("\nSubject: [REGRESSION] "), "{mail:?}");
+    // Kernels that were bad on the way are none of the history's.
+    assert_eq!(place.run(&["history", "add"]).exits(0).stderr.matches("0 added").count(), 1);
+    let records = place.path("runs/bisections").read_dir().unwrap().flatten();
+    let records: Vec<_> = records.map(|entry| entry.path().join("runs")).collect();
+    assert!(matches!(&records[..], [one] if one.is_dir()), "{records:?}");
 }
 
 pub(crate) fn killed_and_gone_on_with_it_finds_the_same() {
@@ -214,6 +219,9 @@ pub(crate) fn wrong_words_are_told_before_anything_is_built() {
         (&["--case", "smoke", "--metric", "elapsed"], "a metric is judged by one cell, and 6"),
         (&["--case", &case, "--limit", "0", "--metric", "elapsed"], "--limit 0"),
         (&["--case", &case, "--error", "70"], "--error 70"),
+        (&["--case", &case, "--config", "kasn"], "kasn"),
+        (&["--case", &case, "--edit", "nope.yaml"], "nope.yaml"),
+        (&["--case", &case, "--metric", "elapsed", "--pairs", "2"], "--metric elapsed: "),
     ] {
         place.run(&[&ends[..], more].concat()).exits(2).says(&[told]);
     }
@@ -224,6 +232,8 @@ pub(crate) fn wrong_words_are_told_before_anything_is_built() {
         place.run(&words).exits(2).says(&[told]);
     }
     place.run(&["bisect", "--resume"]).exits(2).says(&["there is no bisection"]);
+    // It goes on as it was begun, and does not seem to do otherwise.
+    place.run(&["bisect", "--resume", "--patience", "3"]).exits(2).says(&["--patience"]);
 }
 
 /// A step's words, for a revision of the tree.
@@ -265,6 +275,9 @@ pub(crate) fn steps_speak_gits_language() {
     place.run(&["bisect-step", "--nope"]).exits(129);
     place.run(&["bisect-step"]).exits(129).says(&["--case CELL"]);
     place.run(&["bisect-step", "--help"]).exits(0);
+    // Neither the history nor `bisect --resume` takes a step for something of theirs.
+    assert_eq!(place.run(&["history", "add"]).exits(0).stderr.matches("0 added").count(), 1);
+    place.run(&["bisect", "--resume"]).exits(2).says(&["there is no bisection"]);
 }
 
 pub(crate) fn git_bisect_run_finds_the_same() {

@@ -23,7 +23,7 @@ pub(crate) struct Count {
     pub(crate) good: usize,
     /// Too much worse.
     pub(crate) bad: usize,
-    /// Neither, for sure.
+    /// Neither: it is not sure, or there was nothing to judge it by.
     pub(crate) unsure: usize,
 }
 
@@ -56,10 +56,7 @@ fn numbers<'a>(
         let judged = of.site.runs[*run].judged.iter();
         judged.flat_map(move |some| some.numbers.iter().map(move |number| (*run, some, number)))
     });
-    let named = all.map(|(run, some, number)| {
-        let name = number.fields.first().map_or("", String::as_str);
-        ((number.place.as_str(), name, some.against.as_str()), (run, some, number))
-    });
+    let named = all.map(|(run, some, number)| (number.key.as_str(), (run, some, number)));
     named.collect::<BTreeMap<_, _>>().into_values()
 }
 
@@ -108,7 +105,7 @@ pub(crate) fn of_night(of: &Dashboard, runs: &[usize], few: usize) -> Markup {
     };
     html! { section aria-labelledby="judged" {
         h2 #judged { "Numbers against their limits " small {
-            (count.good) " within, " (count.bad) " beyond, " (count.unsure) " not sure" } }
+            (count.good) " within, " (count.bad) " beyond, " (count.unsure) " open" } }
         @if !bad.is_empty() {
             (scrolling("Numbers beyond their limits", &html! { table {
                 thead { tr { th scope="col" { "number" } th scope="col" { "of" } th.number scope="col" { "change" }

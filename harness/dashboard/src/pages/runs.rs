@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use maud::{Markup, html};
 
+use super::judged;
 use crate::{
     dashboard::Dashboard,
     page::{Page, WORST, class, outcome, scrolling, sign, worst},
@@ -37,6 +38,7 @@ pub(crate) fn filter() -> Markup {
 fn row(of: &Dashboard, index: usize) -> Markup {
     let run = &of.site.runs[index];
     let state = worst(run.results.iter().map(|result| result.outcome));
+    let state = state.map(|state| judged::Count::of(of, &[index]).state(state));
     let cells = run.results.iter().filter_map(|result| of.site.cells.get(result.cell));
     let kernels: BTreeSet<&str> = cells.map(|cell| cell.kernel.as_str()).collect();
     html! { tr {

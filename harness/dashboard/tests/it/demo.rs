@@ -181,6 +181,7 @@ impl Demo {
             };
             let fields = [name, "1.07", "1.0", "+7.0 %", "5 % worse"].map(|text| self.text(text));
             JudgedNumber {
+                key: self.text(name),
                 place: self.text("timing/policy=lazy"),
                 fields: fields.into(),
                 series: (at < self.series).then_some(at),
