@@ -57,7 +57,7 @@ pub struct Analysis {
     pub groups: BTreeMap<u32, Vec<String>>,
     /// DMA faults.
     pub faults: FaultsFound,
-    /// Lines that must not be there.
+    /// Lines that must not be there, at most 100 of each kind.
     pub splats: Vec<Splat>,
     /// What is not as it should be.
     pub odd: Vec<String>,

@@ -7,7 +7,7 @@
 use crate::{
     case::{Case, Workload},
     expect::{COUNT_CHECKS, Presence, Rule, applying, decide},
-    log::{Finding, LogFacts, LogKind, read},
+    log::{Finding, LogFacts, LogKind, read_but},
     measure::{Counted, NoCount, metric},
     observation::{Check, End, Observation, Outcome, Verdict, WindowKind},
     text::shown,
@@ -102,18 +102,19 @@ impl Judged {
 /// Judges a cell. Ratios to other cells are judged by [`judge_ratios`].
 #[must_use]
 pub fn judge(case: &Case, observation: &Observation) -> Verdict {
-    let facts = read(&observation.log.records);
-    let findings: Vec<&Finding> =
-        facts.findings.iter().filter(|finding| !allowed(case, finding)).collect();
+    // Faults have a check of their own, because a case may expect some.
+    let facts = read_but(&observation.log.records, |kind, text| {
+        kind != LogKind::DmaFault && allowed(case, kind, text)
+    });
     if let Some(verdict) = passed_through::refusal(observation) {
         return verdict;
     }
-    if let Some(outcome) = outcome_of_end(&observation.end, &findings) {
-        return ended(&observation.end, outcome, &findings);
+    if let Some(outcome) = outcome_of_end(&observation.end, &facts) {
+        return ended(&observation.end, outcome, &facts);
     }
     let mut wrong = proof::mismatches(observation, &facts);
     wrong.extend(passed_through::not_held(observation));
-    let mut judged = vec![log_check(&findings), behind_iommu(observation), integrity(observation)];
+    let mut judged = vec![log_check(&facts), behind_iommu(observation), integrity(observation)];
     judged.extend(passed_through::device(observation));
     judged.extend(passed_through::attacks(case, observation));
     judged.extend(passed_through::coherence(observation));
@@ -169,8 +170,8 @@ fn verdict(wrong: Vec<String>, judged: Vec<Judged>) -> Verdict {
 
 /// The outcome where the cell did not come to its planned end. A kernel that broke down explains
 /// an agent that failed or fell silent; without that they are the rig's fault.
-fn outcome_of_end(end: &End, findings: &[&Finding]) -> Option<Outcome> {
-    let crashed = findings.iter().any(|finding| finding.kind.is_crash());
+fn outcome_of_end(end: &End, facts: &LogFacts) -> Option<Outcome> {
+    let crashed = facts.count(LogKind::is_crash) > 0;
     Some(match end {
         End::Completed => return None,
         End::Skipped { .. } => Outcome::Skipped,
@@ -185,33 +186,32 @@ fn outcome_of_end(end: &End, findings: &[&Finding]) -> Option<Outcome> {
     })
 }
 
-fn ended(end: &End, outcome: Outcome, findings: &[&Finding]) -> Verdict {
+fn ended(end: &End, outcome: Outcome, facts: &LogFacts) -> Verdict {
     let mut verdict = Verdict { outcome, reasons: vec![end.in_words()], checks: Vec::new() };
-    if outcome != Outcome::Skipped && !findings.is_empty() {
-        let log = log_check(findings);
+    if outcome != Outcome::Skipped && !facts.findings.is_empty() {
+        let log = log_check(facts);
         verdict.reasons.extend(log.reason());
         verdict.checks.push(log.check);
     }
     verdict
 }
 
-fn allowed(case: &Case, finding: &Finding) -> bool {
+fn allowed(case: &Case, kind: LogKind, text: &str) -> bool {
     case.allow.iter().any(|allow| {
-        allow.kind == finding.kind
-            && allow.pattern.as_ref().is_none_or(|pattern| pattern.0.is_match(&finding.text))
+        allow.kind == kind && allow.pattern.as_ref().is_none_or(|pattern| pattern.0.is_match(text))
     })
 }
 
-fn log_check(findings: &[&Finding]) -> Judged {
-    // Faults have a check of their own, because a case may expect some.
-    let findings: Vec<&&Finding> =
-        findings.iter().filter(|finding| finding.kind != LogKind::DmaFault).collect();
+fn log_check(facts: &LogFacts) -> Judged {
+    let findings: Vec<&Finding> =
+        facts.findings.iter().filter(|finding| finding.kind != LogKind::DmaFault).collect();
     let held = if findings.is_empty() { Held::Yes } else { Held::No };
     let found = match &*findings {
         [] => "nothing".to_owned(),
         [one] => format!("{}: {}", one.kind.name(), one.seen.line),
-        [first, rest @ ..] => {
-            format!("{}: {} (and {} more)", first.kind.name(), first.seen.line, rest.len())
+        [first, ..] => {
+            let more = facts.count(|kind| kind != LogKind::DmaFault) - 1;
+            format!("{}: {} (and {more} more)", first.kind.name(), first.seen.line)
         }
     };
     let lines = findings.iter().flat_map(|finding| {
@@ -352,7 +352,7 @@ fn faults(rules: &[&Rule], observation: &Observation, facts: &LogFacts) -> Judge
     let is_fault = |finding: &&Finding| finding.kind == LogKind::DmaFault;
     let handled = u64::from(facts.findings.iter().any(|finding| is_fault(&finding)));
     let provoked: u64 = observation.attacks.iter().map(|attacked| attacked.guest_faults).sum();
-    let in_log = (facts.faults.len() as u64).max(handled).saturating_sub(provoked);
+    let in_log = facts.fault_count.max(handled).saturating_sub(provoked);
     let count = in_trace.max(in_log);
     let held = if bound.holds(count as f64) { Held::Yes } else { Held::No };
     let found = match facts.faults.first() {

@@ -15,8 +15,9 @@ use crate::{
     version::VersionRange,
 };
 
-/// Findings of one log that are kept; a log that repeats itself says nothing new after these.
-const MAX_FINDINGS: usize = 100;
+/// Lines of one kind that are kept; a log that repeats itself says nothing new after these. Each kind
+/// has its own, so that a flood of faults hides no crash behind it.
+const MAX_OF_KIND: usize = 100;
 
 /// Lines after a finding that are kept with it.
 const CONTEXT: usize = 4;
@@ -212,10 +213,22 @@ pub struct LogFacts {
     pub invalidation: Option<String>,
     /// `xapic` or `x2apic`.
     pub interrupt_remapping: Option<String>,
-    /// DMA faults.
+    /// The first 100 DMA faults.
     pub faults: Vec<Fault>,
-    /// What must not be there, at most 100.
+    /// How many there are.
+    pub fault_count: u64,
+    /// What must not be there, at most 100 of each kind.
     pub findings: Vec<Finding>,
+    /// How many of each kind there are, with those that are not kept.
+    pub counts: BTreeMap<LogKind, u64>,
+}
+
+impl LogFacts {
+    /// How many lines of such kinds there are that must not be there.
+    #[must_use]
+    pub fn count(&self, wanted: impl Fn(LogKind) -> bool) -> u64 {
+        self.counts.iter().filter(|(kind, _)| wanted(**kind)).map(|(_, count)| count).sum()
+    }
 }
 
 #[derive(Deserialize)]
@@ -330,42 +343,59 @@ pub(crate) fn line(record: &LogRecord) -> String {
 /// Reads a kernel log, from `/dev/kmsg` or from a console.
 #[must_use]
 pub fn read(records: &[LogRecord]) -> LogFacts {
+    read_but(records, |_, _| false)
+}
+
+/// Reads a kernel log in which lines of a kind and a text may be there. They neither count nor take the
+/// place of others of their kind.
+pub(crate) fn read_but(records: &[LogRecord], allowed: impl Fn(LogKind, &str) -> bool) -> LogFacts {
     let mut facts = LogFacts::default();
     let mut last_finding = None;
+    // A cut-here line stands before the splat that explains it, so it waits for that.
+    let mut waiting: Option<(usize, &str)> = None;
     for (index, record) in records.iter().enumerate() {
         // Continuation lines of one record follow a newline.
         for text in message(&record.text).split('\n') {
             fact(&mut facts, text, index, record);
-            if facts.findings.len() < MAX_FINDINGS
-                && let Some(kind) = finding(text)
+            let Some(kind) = finding(text) else { continue };
+            let trace = kind == LogKind::CallTrace;
+            if trace && last_finding.is_some_and(|last| index - last <= TRACE_NEAR) {
+                continue;
+            }
+            last_finding = Some(index);
+            if let Some((at, cut)) = waiting.take()
+                && index - at >= TRACE_NEAR
             {
-                let near = last_finding.is_some_and(|last| index - last <= TRACE_NEAR);
-                if kind == LogKind::CallTrace && near {
-                    continue;
-                }
-                last_finding = Some(index);
-                facts.findings.push(Finding {
-                    kind,
-                    seen: Seen { record: index, line: line(record) },
-                    text: text.to_owned(),
-                    context: records[index + 1..].iter().take(CONTEXT).map(line).collect(),
-                });
+                keep(&mut facts, records, LogKind::CallTrace, at, cut);
+            }
+            if allowed(kind, text) {
+                continue;
+            }
+            if trace {
+                waiting = Some((index, text));
+            } else {
+                keep(&mut facts, records, kind, index, text);
             }
         }
     }
-    // A cut-here line stands before the splat that explains it.
-    let explained: Vec<usize> = facts
-        .findings
-        .iter()
-        .filter(|finding| finding.kind != LogKind::CallTrace)
-        .map(|finding| finding.seen.record)
-        .collect();
-    facts.findings.retain(|finding| {
-        let at = finding.seen.record;
-        finding.kind != LogKind::CallTrace
-            || !explained.iter().any(|other| (at..at + TRACE_NEAR).contains(other))
-    });
+    if let Some((at, cut)) = waiting {
+        keep(&mut facts, records, LogKind::CallTrace, at, cut);
+    }
     facts
+}
+
+/// Counts a finding, and keeps it where there are few of its kind.
+fn keep(facts: &mut LogFacts, records: &[LogRecord], kind: LogKind, at: usize, text: &str) {
+    let count = facts.counts.entry(kind).or_default();
+    *count += 1;
+    if *count <= MAX_OF_KIND as u64 {
+        facts.findings.push(Finding {
+            kind,
+            seen: Seen { record: at, line: line(&records[at]) },
+            text: text.to_owned(),
+            context: records[at + 1..].iter().take(CONTEXT).map(line).collect(),
+        });
+    }
 }
 
 fn finding(text: &str) -> Option<LogKind> {
@@ -388,7 +418,7 @@ fn fact(facts: &mut LogFacts, text: &str, index: usize, record: &LogRecord) {
     if !["DMAR", "iommu: ", "dmar: ", "IOMMU"].iter().any(|word| text.contains(word)) {
         return;
     }
-    if patterns.warning.is_match(text) && facts.warnings.len() < MAX_FINDINGS {
+    if patterns.warning.is_match(text) && facts.warnings.len() < MAX_OF_KIND {
         facts.warnings.push(seen());
     }
     if let Some(kind) = word(&patterns.facts.default_domain) {
@@ -416,10 +446,11 @@ fn fact(facts: &mut LogFacts, text: &str, index: usize, record: &LogRecord) {
         facts.enabled = true;
     } else if patterns.facts.success.0.is_match(text) {
         facts.success = true;
-    } else if facts.faults.len() < MAX_FINDINGS
-        && let Some(fault) = fault_in(text, index, record)
-    {
-        facts.faults.push(fault);
+    } else if let Some(fault) = fault_in(text, index, record) {
+        facts.fault_count += 1;
+        if facts.faults.len() < MAX_OF_KIND {
+            facts.faults.push(fault);
+        }
     }
 }
 
@@ -457,6 +488,7 @@ fn fault(found: &Captures<'_>, seen: Seen) -> Fault {
         why: shown(text("why")),
     }
 }
+
 /// Faults among these records that an attack explains: those at a page that it tried for. Any other
 /// is the guest's own.
 #[must_use]
@@ -464,5 +496,10 @@ pub fn provoked(records: &[LogRecord], attack: &AttackOutcome) -> u64 {
     let Some(first) = attack.iova else { return 0 };
     let page = |address: u64| address / PAGE_BYTES;
     let tried = page(first)..=page(first.saturating_add(attack.size.saturating_sub(1)));
-    read(records).faults.iter().filter(|fault| tried.contains(&page(fault.address))).count() as u64
+    let lines = |(index, record): (usize, _)| {
+        let record: &LogRecord = record;
+        message(&record.text).split('\n').filter_map(move |text| fault_in(text, index, record))
+    };
+    let faults = records.iter().enumerate().flat_map(lines);
+    faults.filter(|fault| tried.contains(&page(fault.address))).count() as u64
 }

@@ -24,7 +24,7 @@ pub(super) fn judge(analysis: &mut Analysis, boot: &Boot, facts: &LogFacts) {
     policy(analysis, boot, facts);
     units(analysis, boot, facts);
     faults(analysis, boot);
-    splats(analysis);
+    splats(analysis, facts);
 }
 
 fn power(analysis: &mut Analysis, boot: &Boot, facts: &LogFacts) {
@@ -192,16 +192,17 @@ fn faults(analysis: &mut Analysis, boot: &Boot) {
     }
 }
 
-fn splats(analysis: &mut Analysis) {
+fn splats(analysis: &mut Analysis, facts: &LogFacts) {
     // Faults have been told with their devices.
     let kinds = analysis.splats.iter().filter(|splat| splat.kind != LogKind::DmaFault);
     let told: Vec<String> = kinds
         .take(TOLD)
         .map(|splat| format!("{}: line {}: {}", splat.kind.name(), splat.at, splat.line))
         .collect();
-    let all = analysis.splats.iter().filter(|splat| splat.kind != LogKind::DmaFault).count();
+    // More than are kept of each kind.
+    let more = facts.count(|kind| kind != LogKind::DmaFault) - told.len() as u64;
     analysis.odd.extend(told);
-    if all > TOLD {
-        analysis.odd.push(format!("{} more lines that should not be there", all - TOLD));
+    if more > 0 {
+        analysis.odd.push(format!("{more} more lines that should not be there"));
     }
 }

@@ -179,7 +179,7 @@ pub(super) fn outer(observation: &Observation) -> Option<Judged> {
     let facts = read(&outer.log.records);
     let expected = "no DMA stopped, no trouble logged".to_owned();
     let held = if facts.findings.is_empty() { Held::Yes } else { Held::No };
-    let found = match facts.findings.len() {
+    let found = match facts.count(|_| true) {
         0 => "so it was".to_owned(),
         1 => "a line of trouble".to_owned(),
         count => format!("{count} lines of trouble"),

@@ -14,7 +14,7 @@ use dmarig_model::{
 };
 use dmarig_wire::{DmaCounts, Interface};
 
-use crate::seen::{Guest, OPS, Profile, case_for, records, report};
+use crate::seen::{Guest, OPS, Profile, case_for, fault_flood, records, report};
 
 fn guest(kernel: &'static str, caching_mode: Toggle, policy: Policy) -> Guest {
     Guest::new(kernel, caching_mode, policy)
@@ -207,6 +207,34 @@ fn the_log_fails_a_cell_unless_it_is_allowed() {
         Outcome::Failed
     );
     assert_eq!(judge(&allow("{kind: bug, why: known}"), &seen).outcome, Outcome::Failed);
+}
+
+#[test]
+fn a_crash_behind_a_flood_of_what_is_allowed_fails_a_cell() {
+    let case = |rest: &str| {
+        let text = format!("case: made-up\nworkload: {{block: {{}}}}\n{rest}\n");
+        Case::parse("a.yaml", &text).unwrap()
+    };
+    let judged = |case: &Case, log: &str| {
+        let mut seen = sound().observe();
+        seen.log.records.extend(records(log));
+        judge(case, &seen)
+    };
+    let crash = "BUG: KASAN: use-after-free in intel_unmap+0x1/0x2";
+    let faults = case("expect: [{name: faulty, faults: {min: 1}}]");
+    assert_eq!(judged(&faults, &fault_flood(60)).outcome, Outcome::Passed);
+    let verdict = judged(&faults, &(fault_flood(60) + crash));
+    assert_eq!(verdict.outcome, Outcome::Failed);
+    assert!(verdict.reasons[0].starts_with("log: sanitizer: "), "{:?}", verdict.reasons);
+    // Those of the same kind, too, and all of them are counted.
+    let known = case("allow: [{kind: warning, pattern: known, why: x}]");
+    let flood = "WARNING: known\n".repeat(150);
+    assert_eq!(judged(&known, &flood).outcome, Outcome::Passed);
+    let verdict = judged(&known, &(flood + &"WARNING: x\n".repeat(150)));
+    assert_eq!(verdict.outcome, Outcome::Failed);
+    assert!(verdict.reasons[0].contains("(and 149 more)"), "{:?}", verdict.reasons);
+    let verdict = judged(&known, &fault_flood(150));
+    assert!(verdict.reasons[0].starts_with("faults: 150 "), "{:?}", verdict.reasons);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use dmarig_model::log::{Access, LogFacts, LogKind, read, warning_spellings};
 
-use crate::seen::records;
+use crate::seen::{fault_flood, records};
 
 fn facts(text: &str) -> LogFacts {
     read(&records(text))
@@ -270,7 +270,28 @@ Call Trace:
     let found = facts(splat).findings;
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!(found[0].kind, LogKind::Warning);
-    assert_eq!(facts(&"WARNING: x\n".repeat(1000)).findings.len(), 100);
+    let filler = "x\n".repeat(100);
+    let kinds = |text: &str| -> Vec<LogKind> {
+        facts(text).findings.iter().map(|finding| finding.kind).collect()
+    };
+    let cut = "------------[ cut here ]------------\n";
+    assert_eq!(kinds(&format!("{cut}{filler}Call Trace:\n{filler}WARNING: x\n")).len(), 3);
+    assert_eq!(kinds(&format!("{cut}{filler}{cut}WARNING: x\n")).len(), 2);
+}
+
+#[test]
+fn a_flood_of_one_kind_hides_no_other_and_is_counted() {
+    let crash = "BUG: KASAN: use-after-free in intel_unmap+0x1/0x2\nCall Trace:\n";
+    for pairs in [60, 5000] {
+        let facts = facts(&(fault_flood(pairs) + crash));
+        assert_eq!(facts.fault_count, pairs as u64);
+        assert_eq!(facts.counts[&LogKind::DmaFault], 2 * pairs as u64);
+        assert_eq!(facts.counts[&LogKind::Sanitizer], 1);
+        assert_eq!(facts.findings.len(), 101, "{:?}", facts.findings.last());
+        assert_eq!(facts.findings[100].kind, LogKind::Sanitizer);
+    }
+    let facts = facts(&"WARNING: x\n".repeat(1000));
+    assert_eq!((facts.findings.len(), facts.count(|_| true)), (100, 1000));
 }
 
 #[test]

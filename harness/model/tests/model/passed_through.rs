@@ -12,7 +12,7 @@ use dmarig_model::{
     probe::{Attack, AttackOutcome, Mapping, ProbeCounts},
 };
 
-use crate::seen::{Guest, Profile, records};
+use crate::seen::{Guest, Profile, fault_flood, records};
 
 fn probed() -> Guest {
     Guest::new("6.1.176", On, Lazy).warned().with(|axes| axes.passthrough = Probe)
@@ -106,6 +106,8 @@ fn only_the_attacked_pages_faults_are_the_attacks() {
     assert_eq!(provoked(&records, &outcome(Some(0xfffe_fffc))), 2);
     assert_eq!(provoked(&records, &outcome(Some(0xffff_1000))), 0);
     assert_eq!(provoked(&records, &outcome(None)), 0);
+    let flood = crate::seen::records(&fault_flood(150));
+    assert_eq!(provoked(&flood, &outcome(Some(0xdea_d000))), 150);
 }
 
 #[test]

@@ -141,6 +141,13 @@ pub(crate) fn records(text: &str) -> Vec<LogRecord> {
     text.lines().enumerate().map(record).collect()
 }
 
+/// So many DMA faults, each in the two lines in which the kernel tells of it.
+pub(crate) fn fault_flood(count: usize) -> String {
+    let pair = "DMAR: DRHD: handling fault status reg 2\n\
+        DMAR: [DMA Read NO_PASID] Request device [00:03.0] fault addr 0xdead000 [fault reason 0x06] PTE Read access is not set\n";
+    pair.repeat(count)
+}
+
 fn registers(axes: &Axes) -> (u64, u64) {
     // QEMU 7.2's registers, without caching mode and pass-through.
     let (mut cap, mut ecap) = (0xd2_008c_2226_0206, 0xf0_0f0a);
