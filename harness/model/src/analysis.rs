@@ -246,7 +246,8 @@ pub fn of_records(records: &[LogRecord], lost: u64) -> Analysis {
         units: units(&facts),
         mode: mode(&boot, &facts),
         warning: warning_found(&boot, &facts, lost),
-        interrupt_remapping: facts.interrupt_remapping.clone(),
+        // Of words that a pattern took, some have signs in them that nobody sees.
+        interrupt_remapping: facts.interrupt_remapping.as_deref().map(shown),
         groups: boot.groups.clone(),
         faults: faults(&boot),
         splats: splats(&facts, records),

@@ -165,9 +165,11 @@ impl Boot {
         let (Some(device), Some(number)) = (device, number) else { return };
         let Ok(number) = number.as_str().parse() else { return };
         if self.groups.values().map(Vec::len).sum::<usize>() < MAX_DEVICES {
+            // In the older form a device's name is any word.
+            let device = shown(device.as_str());
             // A device that was removed and came back is where it is now.
-            self.groups.values_mut().for_each(|group| group.retain(|of| of != device.as_str()));
-            self.groups.entry(number).or_default().push(device.as_str().to_owned());
+            self.groups.values_mut().for_each(|group| group.retain(|of| *of != device));
+            self.groups.entry(number).or_default().push(device);
         }
     }
 
