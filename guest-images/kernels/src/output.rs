@@ -1,40 +1,85 @@
 //! What a kernel's build says: how far it is, its first error, and whether that is the host's.
 
 /// Signs that the host broke the build, whatever else is said.
-const HOST: [&str; 12] = [
+const HOST: [&str; 21] = [
     "No space left on device",
     "Disk quota exceeded",
     "Read-only file system",
     "Input/output error",
     "Too many open files",
     "Cannot allocate memory",
-    "virtual memory exhausted",
+    // Of the compiler's and the linker's own allocators.
+    "memory exhausted",
+    "out of memory allocating ",
+    "std::bad_alloc",
+    // Of gcc, whose cc1, as or ld was killed.
     "Killed signal terminated program",
+    "Terminated signal terminated program",
+    "terminated with signal 9",
+    "terminated with signal 15",
     "internal compiler error: Killed",
+    "internal compiler error: Terminated",
     "internal compiler error: Segmentation fault",
     "fork: Resource temporarily unavailable",
+    // Headers and libraries of the programs that a build makes for itself.
     "fatal error: gelf.h",
+    "fatal error: openssl/",
+    "ld: cannot find -l",
+    "ld.bfd: cannot find -l",
 ];
+/// How make ends the line of a command that was killed, by itself or within a shell. Who kills for
+/// lack of memory sends the one signal or the other.
+const KILLED: [&str; 4] = ["Error 137", "Killed", "Error 143", "Terminated"];
 /// Signs of a program that is missing, where no error explains more.
 const MISSING: [&str; 2] = [": command not found", ": not found"];
 /// Signs of an error in the source.
-const ERRORS: [&str; 9] = [
+const ERRORS: [&str; 22] = [
     ": error: ",
     ": fatal error: ",
     ": Error: ",
     ": undefined reference to ",
     "multiple definition of ",
+    "relocation truncated to fit",
+    " overlaps section ",
+    "image bigger than ",
+    "Invalid absolute R_X86_64_",
     ": syntax error",
+    ": Syntax error",
     "error: objtool",
+    // The configuration's own language.
     "recursive dependency detected",
+    "ecursive inclusion detected",
     ": can't open file ",
+    ": unknown statement ",
+    ": unknown option ",
+    ": invalid statement",
+    ": invalid option",
+    ": missing end statement",
+    ": unexpected end statement",
+    "in different file than",
 ];
-/// Signs of an error, without what it is.
-const VAGUE: [&str; 4] = ["*** [", "*** No rule", "ERROR: ", "*** "];
+/// Signs of what may be an error, by programs that say more than make.
+const LIKELY: [&str; 4] =
+    ["ERROR: ", "FAILED: ", "FAILED unresolved symbol", "Inconsistent kallsyms data"];
+/// What make says that is no error, but what it does about one.
+const AFTERWARDS: [&str; 2] = ["*** Deleting ", "*** Waiting for "];
 /// Lines that belong to an error: the place in the source, and where in it.
 const CONTEXT: usize = 2;
 /// What is shown of a line.
 const MAX_LINE: usize = 300;
+
+/// How much a line tells of what is wrong, the most first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    /// An error, with what it is.
+    Error,
+    /// An error, by the look of it.
+    Likely,
+    /// A complaint of make's own, such as of a missing rule.
+    Make,
+    /// That a command failed, and no more.
+    Vague,
+}
 
 /// What was learnt of the output so far.
 #[derive(Debug, Default)]
@@ -43,8 +88,8 @@ pub(crate) struct Reading {
     pub(crate) made: u32,
     host: Option<String>,
     missing: Option<String>,
-    error: Option<Vec<String>>,
-    vague: Option<String>,
+    /// Of the lines that tell the most, the first, with those that belong to it.
+    error: Option<(Rank, Vec<String>)>,
     last: Option<String>,
 }
 
@@ -60,19 +105,18 @@ impl Reading {
             return false;
         }
         let has = |signs: &[&str]| signs.iter().any(|sign| line.contains(sign));
-        if self.host.is_none() && has(&HOST) {
+        if self.host.is_none() && (has(&HOST) || is_killed(&line)) {
             self.host = Some(line.clone());
         }
-        match &mut self.error {
-            Some(lines) if lines.len() <= CONTEXT && line.starts_with(' ') => {
+        let rank = rank(&line);
+        match (&mut self.error, rank) {
+            (Some((Rank::Error, lines)), _) if lines.len() <= CONTEXT && line.starts_with(' ') => {
                 lines.push(line.clone());
             }
-            Some(_) => {}
-            None if has(&ERRORS) => self.error = Some(vec![line.clone()]),
-            None => {}
-        }
-        if self.vague.is_none() && has(&VAGUE) {
-            self.vague = Some(line.clone());
+            (known, Some(rank)) if known.as_ref().is_none_or(|(known, _)| rank < *known) => {
+                *known = Some((rank, vec![line.clone()]));
+            }
+            _ => {}
         }
         if self.missing.is_none() && has(&MISSING) {
             self.missing = Some(line.clone());
@@ -83,18 +127,60 @@ impl Reading {
 
     /// What the host did, where it was the host.
     pub(crate) fn host_fault(&self) -> Option<&str> {
-        let missing = self.missing.as_ref().filter(|_| self.error.is_none());
+        let explained = self.error.as_ref().is_some_and(|(rank, _)| *rank <= Rank::Likely);
+        let missing = self.missing.as_ref().filter(|_| !explained);
         self.host.as_ref().or(missing).map(String::as_str)
     }
 
     /// The first error, with the lines that show its place.
     pub(crate) fn first_error(&self) -> String {
-        let error = self.error.as_ref().map(|lines| lines.join("\n  "));
-        error
-            .or_else(|| self.vague.clone())
-            .or_else(|| self.last.clone())
-            .unwrap_or_else(|| "it says nothing".to_owned())
+        let error = self.error.as_ref().map(|(_, lines)| lines.join("\n  "));
+        error.or_else(|| self.last.clone()).unwrap_or_else(|| "it says nothing".to_owned())
     }
+}
+
+/// What a line tells of an error, if it is of one.
+fn rank(line: &str) -> Option<Rank> {
+    let has = |signs: &[&str]| signs.iter().any(|sign| line.contains(sign));
+    if has(&ERRORS) {
+        Some(Rank::Error)
+    } else if has(&LIKELY) || is_linkers(line) {
+        Some(Rank::Likely)
+    } else if !line.contains("*** ") || has(&AFTERWARDS) {
+        None
+    } else {
+        Some(if line.contains("*** [") { Rank::Vague } else { Rank::Make })
+    }
+}
+
+/// Whether the linker says it and it is no warning, such as an ASSERT of the linker's script.
+fn is_linkers(line: &str) -> bool {
+    let Some((program, said)) = line.split_once(": ") else { return false };
+    let program = program.strip_suffix(".bfd").unwrap_or(program);
+    let is_ld = program == "ld" || program.ends_with("/ld") || program.ends_with("-ld");
+    let harmless = ["warning: ", "NOTE: ", "skipping incompatible "];
+    // Where an error is stands before it.
+    let is_place = said.contains(": in function ") || said.ends_with(':');
+    is_ld && !is_place && !harmless.iter().any(|sign| said.contains(sign))
+}
+
+/// Whether a line says that a program was killed, which none of the build's own does to another.
+fn is_killed(line: &str) -> bool {
+    let line = line.trim_end();
+    // make: *** [Makefile:1: a.o] Error 137
+    if line.contains("*** [") {
+        return KILLED.iter().any(|end| line.strip_suffix(end).is_some_and(|l| l.ends_with("] ")));
+    }
+    // dash says no more than this.
+    if line == "Killed" || line == "Terminated" {
+        return true;
+    }
+    // bash: `link-vmlinux.sh: line 113: 12345 Killed                  ${LD} ...`
+    let words: Vec<&str> = line.split_whitespace().collect();
+    words.windows(3).any(|words| {
+        let is_number = words[1].bytes().all(|c| c.is_ascii_digit());
+        words[0].ends_with(':') && is_number && matches!(words[2], "Killed" | "Terminated")
+    })
 }
 
 /// Whether a line says that a file is made, as `  CC      init/main.o` does.
@@ -160,6 +246,87 @@ make: *** [Makefile:1810: drivers] Error 2
         let text = "make[1]: *** No rule to make target 'a.o'.  Stop.\nmake: *** [all] Error 2\n";
         assert!(read(text).first_error().contains("No rule to make target"));
         assert_eq!(read("").first_error(), "it says nothing");
+    }
+
+    #[track_caller]
+    fn check_first(text: &str, expected: &str) {
+        let reading = read(text);
+        assert_eq!(reading.host_fault(), None);
+        assert!(reading.first_error().starts_with(expected), "{}", reading.first_error());
+    }
+
+    #[test]
+    fn what_explains_is_told_before_what_make_says_of_it() {
+        let late = "make[1]: *** [../Makefile:1171: vmlinux] Error 1\n\
+            make[1]: *** Deleting file 'vmlinux'\nmake: *** [Makefile:185: __sub-make] Error 2\n";
+        let init = "init/main.o: in function `start_kernel':";
+        let truncated = "main.c:(.init.text+0x1f): relocation truncated to fit: R_X86_64_PC32 \
+            against symbol `jiffies' defined in .data section in vmlinux.o";
+        check_first(&format!("ld: {init}\n{truncated}\n{late}"), truncated);
+        for error in [
+            "ld: section .init.data LMA [0000000001a00000,0000000001a3ffff] overlaps section \
+             .data LMA [0000000001900000,0000000001a00fff]",
+            "ld: kernel image bigger than KERNEL_IMAGE_SIZE",
+            "x86_64-linux-gnu-ld: per-CPU data too large - reduce CONFIG_PHYSICAL_START",
+            "/usr/bin/ld.bfd: drivers/iommu/iova.o: file not recognized: file format not recognized",
+            "ERROR: modpost: \"iova_magazine\" [drivers/iommu/iova.ko] undefined!",
+            "drivers/iommu/Kconfig:12: unknown statement \"confg\"",
+            "drivers/iommu/Kconfig:12: syntax error",
+            "drivers/iommu/Kconfig:9: missing end statement for this entry",
+            "../scripts/Makefile.build:44: *** missing separator.  Stop.",
+        ] {
+            check_first(&format!("{error}\n{late}"), error);
+            // With several jobs make may be first.
+            check_first(&format!("{late}{error}\n"), error);
+        }
+        let harmless = "ld: warning: a.o: missing .note.GNU-stack section implies executable stack\n\
+            ld: NOTE: This behaviour is deprecated and will be removed\n";
+        check_first(&format!("{harmless}{late}"), "make[1]: *** [../Makefile:1171");
+        // What is certain is told before what only looks like an error.
+        let last = "ld: final link failed: bad value\n";
+        check_first(&format!("{last}{truncated}\n"), truncated);
+    }
+
+    #[test]
+    fn what_was_killed_is_the_hosts() {
+        for text in [
+            // cc1, by gcc's word.
+            "gcc: fatal error: Killed signal terminated program cc1\ncompilation terminated.\n\
+             make[3]: *** [../scripts/Makefile.build:286: mm/slub.o] Error 1\n",
+            // As earlyoom does it at first.
+            "gcc: fatal error: Terminated signal terminated program cc1\n",
+            "collect2: fatal error: ld terminated with signal 9 [Killed]\ncompilation terminated.\n",
+            // gcc itself, objtool or ld, in a shell of make's: dash says the first line or nothing.
+            "Killed\nmake[3]: *** [../scripts/Makefile.build:286: mm/slub.o] Error 137\n",
+            "make[3]: *** [../scripts/Makefile.build:286: mm/slub.o] Error 137\n\
+             make[3]: *** Deleting file 'mm/slub.o'\n",
+            "make[1]: *** [../Makefile:1171: vmlinux] Killed\n",
+            "make[3]: *** [../scripts/Makefile.build:286: mm/slub.o] Error 143\n",
+            "../scripts/link-vmlinux.sh: line 113: 12345 Killed                  ${ld} ${ldflags}\n\
+             make[1]: *** [../Makefile:1171: vmlinux] Error 1\n",
+            "/bin/bash: line 1: 12345 Killed                  ./tools/objtool/objtool orc generate x.o\n",
+            "cc1: out of memory allocating 65536 bytes after a total of 135168 bytes\n",
+            "ld: final link failed: memory exhausted\n",
+            "ld: cannot find -lelf: No such file or directory\n",
+        ] {
+            // An error of the source beside it may be one more consequence.
+            let both = format!("{FAILED}{text}");
+            assert!(read(text).host_fault().is_some(), "{text}");
+            assert!(read(&both).host_fault().is_some(), "{both}");
+        }
+    }
+
+    #[test]
+    fn what_only_speaks_of_killing_is_not_the_hosts() {
+        for text in [
+            "../mm/oom_kill.c:137:9: error: 'Killed' undeclared (first use in this function)\n  \
+             137 |         pr_err(\"Killed\");\n",
+            "make[3]: *** [../scripts/Makefile.build:286: mm/Killed] Error 1\n",
+            "make[3]: [../Makefile:1: x] Error 137 (ignored)\n",
+            "make[3]: *** [../Makefile:1: x] Error 1371\n",
+        ] {
+            assert_eq!(read(text).host_fault(), None, "{text}");
+        }
     }
 
     #[test]
