@@ -322,11 +322,11 @@ fn configure(
     let lost = wanted.lost(&came_out);
     if !lost.is_empty() {
         let kconfig = Kconfig::read(make.tree);
-        let explained = lost.into_iter().map(|(name, value)| match value {
-            "n" => format!("  {name} should be off: another option or a choice turns it on"),
-            value => {
-                let why = kconfig.why_not(name.trim_start_matches("CONFIG_"), &came_out);
-                format!("  {name}={value}: {why}")
+        let explained = lost.into_iter().map(|(name, value)| {
+            let why = kconfig.why_not(name.trim_start_matches("CONFIG_"), value, &came_out);
+            match value {
+                "n" => format!("  {name} should be off: {why}"),
+                value => format!("  {name}={value}: {why}"),
             }
         });
         return Err(Error::LostOptions { lost: explained.collect() });

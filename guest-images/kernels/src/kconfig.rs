@@ -1,5 +1,5 @@
-//! Reads a kernel's Kconfig files, to tell why an option did not survive. It understands as much of
-//! the language as that takes: what it does not is taken for fulfilled.
+//! Reads a kernel's Kconfig files, to tell why an option came out otherwise than it was asked for.
+//! It understands as much of the language as that takes: what it does not is taken for fulfilled.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,48 +7,201 @@ use std::path::Path;
 
 /// Deeper than any kernel's files include each other.
 const MAX_DEPTH: usize = 16;
+/// So many options are named that select another; of some there are hundreds.
+const MAX_NAMED: usize = 5;
 
-/// What options depend on. An option that is defined at several places has several lists, one of
-/// which must hold.
+/// What options depend on, and what selects them.
 #[derive(Debug, Default)]
 pub(crate) struct Kconfig {
-    options: BTreeMap<String, Vec<Vec<String>>>,
+    /// An option that is defined at several places has several, one of which must hold.
+    options: BTreeMap<String, Vec<Place>>,
+    /// What selects an option, by its name.
+    selects: BTreeMap<String, Vec<Select>>,
+    choices: usize,
+}
+
+/// One definition of an option.
+#[derive(Debug, Default)]
+struct Place {
+    scope: Scope,
+    /// `bool` or `tristate`, say; empty where another place says it.
+    kind: String,
+    /// What the option may be asked for under; without one it can't be asked for here.
+    prompt: Option<String>,
+    defaults: Vec<String>,
+}
+
+/// What holds for all of a block.
+#[derive(Clone, Debug, Default)]
+struct Scope {
+    /// What the options depend on.
+    conditions: Vec<String>,
+    /// What they may be asked for under.
+    visible: Vec<String>,
+    /// The choice that they are of, by its number.
+    choice: Option<usize>,
+}
+
+/// Something that turns an option on where it is on itself and its condition holds.
+#[derive(Debug)]
+struct Select {
+    by: String,
+    condition: String,
 }
 
 /// A stretch of a file that a condition holds for, and what ends it.
 struct Block {
     ends: &'static str,
-    conditions: Vec<String>,
+    scope: Scope,
+}
+
+/// What the lines of a file are about.
+enum Entry {
+    Option(String),
+    /// The innermost block.
+    Block,
+    /// Something that no option depends on, such as a comment.
+    Other,
 }
 
 impl Kconfig {
     /// Reads the files of a source, from its root.
     pub(crate) fn read(root: &Path) -> Kconfig {
         let mut kconfig = Kconfig::default();
-        kconfig.file(root, "Kconfig", &[], 0);
+        kconfig.file(root, "Kconfig", &Scope::default(), 0);
         kconfig
     }
 
-    /// Why an option, without its `CONFIG_`, is not on in this configuration.
-    pub(crate) fn why_not(&self, name: &str, config: &BTreeMap<String, String>) -> String {
+    /// Why an option, without its `CONFIG_`, is not `wanted` in this configuration.
+    pub(crate) fn why_not(
+        &self,
+        name: &str,
+        wanted: &str,
+        config: &BTreeMap<String, String>,
+    ) -> String {
         let Some(places) = self.options.get(name) else {
             return "this kernel has no such option".to_owned();
         };
-        let missing = |conditions: &Vec<String>| -> Vec<String> {
-            let unmet = conditions.iter().filter(|text| value(text, config) == 0);
-            unmet.map(|text| explained(text, config)).collect()
+        let came_out = text_value(name, config);
+        if wanted == "n" || (wanted == "m" && came_out == "y") {
+            return self.why_on(name, places, config);
+        }
+        let kind = kind(places);
+        if wanted == "m" && kind == "bool" {
+            return "it is built in or not at all: y or n".to_owned();
+        }
+        // Of a bool, a dependency that is a module is enough.
+        let enough = if wanted == "y" && kind == "tristate" { 2 } else { 1 };
+        let askable: Vec<&Place> = places.iter().filter(|place| place.prompt.is_some()).collect();
+        let depends = |place: &Place| unmet(&place.scope.conditions, enough, config);
+        if askable.is_empty() {
+            let needs = places.iter().map(depends).min_by_key(Vec::len).unwrap_or_default();
+            let needs = match needs.is_empty() {
+                true => String::new(),
+                false => format!("; it needs {}", needs.join(" and ")),
+            };
+            return format!(
+                "it can't be asked for, having no prompt: {}{needs}",
+                self.set_by(name, config)
+            );
+        }
+        let missing = |place: &&Place| {
+            let asked = place.prompt.iter().chain(&place.scope.visible);
+            (depends(place), unmet(asked, enough, config))
         };
-        match places.iter().map(missing).min_by_key(Vec::len) {
-            Some(missing) if !missing.is_empty() => format!("needs {}", missing.join(" and ")),
-            _ => "something else that was asked for decides it otherwise".to_owned(),
+        let fewest = askable.iter().map(missing).min_by_key(|(a, b)| (a.len() + b.len(), b.len()));
+        let (depends, asked) = fewest.unwrap_or_default();
+        let mut reasons = Vec::new();
+        if !depends.is_empty() {
+            reasons.push(format!("needs {}", depends.join(" and ")));
+        }
+        if !asked.is_empty() {
+            reasons.push(format!("can be asked for only under {}", asked.join(" and ")));
+        }
+        if !reasons.is_empty() {
+            return reasons.join(", and ");
+        }
+        if wanted == "m" && text_value("MODULES", config) == "n" {
+            return "needs `MODULES` (here MODULES=n)".to_owned();
+        }
+        let taken = self.of_choice(name, places).find(|other| text_value(other, config) != "n");
+        match taken {
+            Some(taken) => format!("it is one of a choice, of which {taken} is taken"),
+            None => format!(
+                "something else that was asked for decides it otherwise (here {name}={came_out})"
+            ),
         }
     }
 
-    fn file(&mut self, root: &Path, name: &str, outer: &[String], depth: usize) {
+    /// Why an option is on that should not be.
+    fn why_on(&self, name: &str, places: &[Place], config: &BTreeMap<String, String>) -> String {
+        let all = self.selects.get(name).map_or(&[][..], Vec::as_slice);
+        let active = all.iter().filter(|select| {
+            text_value(&select.by, config) != "n" && value(&select.condition, config) > 0
+        });
+        let by: Vec<&str> = active.map(|select| select.by.as_str()).collect();
+        if !by.is_empty() {
+            return format!("selected by {}", named(&by));
+        }
+        let others: Vec<&str> = self.of_choice(name, places).collect();
+        if !others.is_empty() {
+            return format!("it is what is taken of a choice: ask for {} instead", named(&others));
+        }
+        let askable = |place: &&Place| place.prompt.is_some();
+        let asked = places
+            .iter()
+            .filter(askable)
+            .map(|place| unmet(place.prompt.iter().chain(&place.scope.visible), 1, config));
+        match asked.min_by_key(Vec::len) {
+            None => format!("it has no prompt: {}", self.set_by(name, config)),
+            Some(unmet) if unmet.is_empty() => "another option turns it on".to_owned(),
+            Some(unmet) => format!(
+                "its default turns it on; it can be turned off only under {}",
+                unmet.join(" and ")
+            ),
+        }
+    }
+
+    /// What gives an option its value that can't be asked for.
+    fn set_by(&self, name: &str, config: &BTreeMap<String, String>) -> String {
+        let selects = self.selects.get(name).into_iter().flatten();
+        let mut by: Vec<&str> = selects.map(|select| select.by.as_str()).collect();
+        // Those first that this configuration lacks the least for: others may be another machine's.
+        by.sort_by_cached_key(|name| {
+            let places = self.options.get(*name).into_iter().flatten();
+            places.map(|place| unmet(&place.scope.conditions, 1, config).len()).min()
+        });
+        let defaults = self.options.get(name).into_iter().flatten();
+        let defaults: Vec<&str> =
+            defaults.flat_map(|place| &place.defaults).map(String::as_str).collect();
+        let mut ways = Vec::new();
+        if !by.is_empty() {
+            ways.push(format!("it is selected by {}", named(&by)));
+        }
+        if !defaults.is_empty() {
+            ways.push(format!("its default is `{}`", defaults.join("`, else `")));
+        }
+        if ways.is_empty() { "nothing selects it".to_owned() } else { ways.join(", and ") }
+    }
+
+    /// The other options of the choice that an option is of.
+    fn of_choice<'a>(&'a self, name: &'a str, places: &[Place]) -> impl Iterator<Item = &'a str> {
+        let choice = places.iter().find_map(|place| place.scope.choice);
+        let of_it = move |places: &[Place]| {
+            choice.is_some() && places.iter().any(|place| place.scope.choice == choice)
+        };
+        let others = self
+            .options
+            .iter()
+            .filter(move |(other, places)| other.as_str() != name && of_it(places));
+        others.map(|(other, _)| other.as_str())
+    }
+
+    fn file(&mut self, root: &Path, name: &str, outer: &Scope, depth: usize) {
         let Ok(text) = fs::read_to_string(root.join(name)) else { return };
         let text = text.replace("\\\n", " ");
         let mut blocks: Vec<Block> = Vec::new();
-        let mut option: Option<String> = None;
+        let mut entry = Entry::Other;
         let mut help_indent: Option<Option<usize>> = None;
         for line in text.lines() {
             let indent = line.len() - line.trim_start().len();
@@ -71,55 +224,161 @@ impl Kconfig {
             let rest = rest.split(" #").next().unwrap_or_default().trim();
             match word {
                 "config" | "menuconfig" => {
-                    let conditions = all(outer, &blocks);
-                    self.options.entry(rest.to_owned()).or_default().push(conditions);
-                    option = Some(rest.to_owned());
+                    let place = Place { scope: scope(outer, &blocks), ..Place::default() };
+                    self.options.entry(rest.to_owned()).or_default().push(place);
+                    entry = Entry::Option(rest.to_owned());
                 }
                 "choice" | "menu" | "if" => {
-                    option = None;
+                    let mut scope = Scope::default();
                     let ends = match word {
-                        "choice" => "endchoice",
+                        "choice" => {
+                            self.choices += 1;
+                            scope.choice = Some(self.choices);
+                            "endchoice"
+                        }
                         "menu" => "endmenu",
-                        _ => "endif",
+                        _ => {
+                            scope.conditions.push(rest.to_owned());
+                            "endif"
+                        }
                     };
-                    let conditions = if word == "if" { vec![rest.to_owned()] } else { Vec::new() };
-                    blocks.push(Block { ends, conditions });
+                    blocks.push(Block { ends, scope });
+                    entry = Entry::Block;
                 }
                 "endchoice" | "endmenu" | "endif" => {
-                    option = None;
+                    entry = Entry::Other;
                     if let Some(at) = blocks.iter().rposition(|block| block.ends == word) {
                         blocks.truncate(at);
                     }
                 }
-                "comment" | "mainmenu" => option = None,
+                "comment" | "mainmenu" => entry = Entry::Other,
                 "source" if depth < MAX_DEPTH => {
-                    option = None;
+                    entry = Entry::Other;
                     let path = rest.trim_matches('"').replace("$(SRCARCH)", "x86");
-                    self.file(root, &path, &all(outer, &blocks), depth + 1);
-                }
-                "depends" => {
-                    let condition = rest.strip_prefix("on").unwrap_or(rest).trim().to_owned();
-                    match &option {
-                        Some(name) => {
-                            let places = self.options.get_mut(name).and_then(|all| all.last_mut());
-                            places.into_iter().for_each(|place| place.push(condition.clone()));
-                        }
-                        None => blocks
-                            .last_mut()
-                            .into_iter()
-                            .for_each(|block| block.conditions.push(condition.clone())),
-                    }
+                    self.file(root, &path, &scope(outer, &blocks), depth + 1);
                 }
                 "help" | "---help---" => help_indent = Some(None),
-                _ => {}
+                _ => match &entry {
+                    Entry::Option(name) => self.property(name, word, rest),
+                    Entry::Block => {
+                        if let Some(block) = blocks.last_mut() {
+                            block.scope.property(word, rest);
+                        }
+                    }
+                    Entry::Other => {}
+                },
             }
+        }
+    }
+
+    /// A line of an option's definition.
+    fn property(&mut self, name: &str, word: &str, rest: &str) {
+        if word == "select" {
+            let (selected, condition) = conditional(rest);
+            let select = Select { by: name.to_owned(), condition: condition.to_owned() };
+            self.selects.entry(selected.to_owned()).or_default().push(select);
+            return;
+        }
+        let Some(place) = self.options.get_mut(name).and_then(|places| places.last_mut()) else {
+            return;
+        };
+        match word {
+            "bool" | "tristate" | "int" | "hex" | "string" => {
+                place.kind = word.to_owned();
+                if !rest.is_empty() {
+                    place.prompt = Some(prompt_condition(rest));
+                }
+            }
+            "prompt" => place.prompt = Some(prompt_condition(rest)),
+            "def_bool" | "def_tristate" => {
+                place.kind = word.trim_start_matches("def_").to_owned();
+                place.defaults.push(rest.to_owned());
+            }
+            "default" => place.defaults.push(rest.to_owned()),
+            _ => place.scope.property(word, rest),
         }
     }
 }
 
-fn all(outer: &[String], blocks: &[Block]) -> Vec<String> {
-    let inner = blocks.iter().flat_map(|block| &block.conditions);
-    outer.iter().chain(inner).cloned().collect()
+impl Scope {
+    /// A line of a block, or one that means the same of a single option.
+    fn property(&mut self, word: &str, rest: &str) {
+        match word {
+            "depends" => {
+                let (condition, only_if) = conditional(rest.strip_prefix("on").unwrap_or(rest));
+                self.conditions.push(match only_if {
+                    "" => condition.to_owned(),
+                    only_if => format!("!({only_if}) || ({condition})"),
+                });
+            }
+            "visible" => {
+                self.visible.push(rest.strip_prefix("if").unwrap_or(rest).trim().to_owned());
+            }
+            // Of a choice: where it isn't asked about, none of its options is.
+            "prompt" | "bool" | "tristate" if !rest.is_empty() => {
+                self.visible.push(prompt_condition(rest));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What holds within blocks.
+fn scope(outer: &Scope, blocks: &[Block]) -> Scope {
+    let mut all = outer.clone();
+    for Block { scope, .. } in blocks {
+        all.conditions.extend_from_slice(&scope.conditions);
+        all.visible.extend_from_slice(&scope.visible);
+        all.choice = scope.choice.or(all.choice);
+    }
+    all
+}
+
+/// `X if Y` as its parts; the second is empty where there is none.
+fn conditional(text: &str) -> (&str, &str) {
+    let (what, condition) = text.split_once(" if ").unwrap_or((text, ""));
+    (what.trim(), condition.trim())
+}
+
+/// The condition of `"a prompt" if X`; empty, which always holds, where there is none.
+fn prompt_condition(text: &str) -> String {
+    let after = match text.chars().next() {
+        Some(quote @ ('"' | '\'')) => text[1..].split_once(quote).map_or("", |(_, after)| after),
+        _ => text,
+    };
+    after.trim().strip_prefix("if ").unwrap_or_default().trim().to_owned()
+}
+
+/// `bool` or `tristate`, say, from whichever place says it.
+fn kind(places: &[Place]) -> &str {
+    places.iter().map(|place| place.kind.as_str()).find(|kind| !kind.is_empty()).unwrap_or("bool")
+}
+
+/// The conditions that don't come to what is enough, explained.
+fn unmet<'a>(
+    conditions: impl IntoIterator<Item = &'a String>,
+    enough: u8,
+    config: &BTreeMap<String, String>,
+) -> Vec<String> {
+    let unmet = conditions.into_iter().filter_map(|text| match value(text, config) {
+        found if found >= enough => None,
+        0 => Some(explained(text, config)),
+        _ => Some(format!("{} as y, not only as m", explained(text, config))),
+    });
+    let mut all: Vec<String> = unmet.collect();
+    // A block and what is in it may say the same.
+    let mut seen = std::collections::BTreeSet::new();
+    all.retain(|text| seen.insert(text.clone()));
+    all
+}
+
+/// Names in a sentence.
+fn named(all: &[&str]) -> String {
+    let shown = all[..all.len().min(MAX_NAMED)].join(", ");
+    match all.len().saturating_sub(MAX_NAMED) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
 }
 
 /// A condition with the values of what it speaks of, as in `NET_CORE (n) && PCI (y)`.
@@ -129,7 +388,12 @@ fn explained(condition: &str, config: &BTreeMap<String, String>) -> String {
         .filter(|token| is_symbol(token) && !matches!(token.as_str(), "y" | "m" | "n"))
         .map(|name| format!("{name}={}", text_value(&name, config)))
         .collect();
-    format!("`{condition}` (here {})", known.join(", "))
+    // It may have stood on several lines.
+    let condition = condition.split_whitespace().collect::<Vec<_>>().join(" ");
+    match known.is_empty() {
+        true => format!("`{condition}`"),
+        false => format!("`{condition}` (here {})", known.join(", ")),
+    }
 }
 
 fn is_symbol(token: &str) -> bool {
@@ -281,16 +545,108 @@ mod tests {
         write(
             "sub/Kconfig",
             "menu \"m\"\n\tdepends on X86\nconfig A\n\ttristate \"a\"\n\tdepends on B && \\\n\t\tX86\n\tselect C\n\
-             config D\n\tbool\nendmenu\nconfig E\n\tbool\n",
+             config D\n\tbool \"d\"\nendmenu\nconfig E\n\tbool \"e\"\n",
         );
         let kconfig = Kconfig::read(dir.path());
         let config = settings(&["X86"]);
-        assert_eq!(kconfig.why_not("NONE", &config), "this kernel has no such option");
-        let why = kconfig.why_not("A", &config);
-        assert!(why.starts_with("needs `OUTER` (here OUTER=n) and `B &&"), "{why}");
-        assert!(why.contains("B=n, X86=y"), "{why}");
-        assert_eq!(kconfig.why_not("D", &settings(&["OUTER"])), "needs `X86` (here X86=n)");
-        assert!(kconfig.why_not("E", &settings(&["OUTER"])).contains("something else"));
+        assert_eq!(kconfig.why_not("NONE", "y", &config), "this kernel has no such option");
+        let why = kconfig.why_not("A", "y", &config);
+        assert_eq!(why, "needs `OUTER` (here OUTER=n) and `B && X86` (here B=n, X86=y)");
+        let why = kconfig.why_not("D", "y", &settings(&["OUTER"]));
+        assert_eq!(why, "needs `X86` (here X86=n)");
+        let why = kconfig.why_not("E", "y", &settings(&["OUTER"]));
+        assert!(why.contains("something else") && why.contains("E=n"), "{why}");
+    }
+
+    /// Checks why an option of a file is not `wanted` with options that are on, as in `A B=m`.
+    #[track_caller]
+    fn check_why(text: &str, name: &str, wanted: &str, config: &str, expected: &str) {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("Kconfig"), text).unwrap();
+        let setting = |word: &str| {
+            let (name, value) = word.split_once('=').unwrap_or((word, "y"));
+            (format!("CONFIG_{name}"), value.to_owned())
+        };
+        let config = config.split_whitespace().map(setting).collect();
+        assert_eq!(Kconfig::read(dir.path()).why_not(name, wanted, &config), expected);
+    }
+
+    #[test]
+    fn a_prompt_has_its_own_condition() {
+        let text = "config A\n\tbool \"what if it is\" if EXPERT\n\tdepends on B\n\tdefault y\n";
+        let only = "can be asked for only under `EXPERT` (here EXPERT=n)";
+        check_why(text, "A", "y", "B", only);
+        check_why(text, "A", "y", "", &format!("needs `B` (here B=n), and {only}"));
+        let off =
+            "its default turns it on; it can be turned off only under `EXPERT` (here EXPERT=n)";
+        check_why(text, "A", "n", "A B", off);
+        let own_line = "config A\n\tbool\n\tprompt 'a' if EXPERT\n";
+        check_why(own_line, "A", "y", "", only);
+        // Two places: at one of them it can be asked for.
+        let two = format!("{text}config A\n\tbool \"a\"\n\tdepends on C\n");
+        check_why(&two, "A", "y", "", "needs `C` (here C=n)");
+    }
+
+    #[test]
+    fn a_menu_may_be_invisible_and_a_comment_is_no_menu() {
+        let text = "menu \"m\"\n\tvisible if EXPERT\n\nconfig A\n\tbool \"a\"\n\n\
+            comment \"not for you\"\n\tdepends on OTHER\n\nconfig B\n\tbool \"b\"\nendmenu\n";
+        check_why(text, "A", "y", "", "can be asked for only under `EXPERT` (here EXPERT=n)");
+        check_why(text, "B", "y", "", "can be asked for only under `EXPERT` (here EXPERT=n)");
+        let conditional = "config A\n\tbool \"a\"\n\tdepends on B if C\n";
+        check_why(conditional, "A", "y", "C", "needs `!(C) || (B)` (here C=y, B=n)");
+    }
+
+    #[test]
+    fn an_option_without_a_prompt_is_told_with_what_sets_it() {
+        let text = "config A\n\tbool\n\tdepends on D\nconfig B\n\tbool \"b\"\n\tselect A if C\n";
+        let no_prompt = "it can't be asked for, having no prompt:";
+        check_why(text, "A", "y", "D", &format!("{no_prompt} it is selected by B"));
+        let needs = "it is selected by B; it needs `D` (here D=n)";
+        check_why(text, "A", "y", "", &format!("{no_prompt} {needs}"));
+        let text = "config A\n\tdef_bool B && !C\n";
+        check_why(text, "A", "y", "", &format!("{no_prompt} its default is `B && !C`"));
+        check_why("config A\n\tbool\n", "A", "y", "", &format!("{no_prompt} nothing selects it"));
+        let elsewhere = "config Z\n\tbool\n\tdepends on ARM\n\tselect A\n";
+        let many: String =
+            ('B'..='H').map(|by| format!("config {by}\n\tbool\n\tselect A\n")).collect();
+        let by = "it is selected by B, C, D, E, F and 3 more";
+        let text = format!("config A\n\tbool\n{elsewhere}{many}");
+        check_why(&text, "A", "y", "", &format!("{no_prompt} {by}"));
+    }
+
+    #[test]
+    fn a_dependency_that_is_a_module_limits_what_may_be_one() {
+        let text = "config A\n\ttristate \"a\"\n\tdepends on M && B\n";
+        let limited = "needs `M && B` (here M=m, B=y) as y, not only as m";
+        check_why(text, "A", "y", "A=m M=m B", limited);
+        let text = text.replace("tristate", "bool");
+        check_why(&text, "A", "m", "M=m B", "it is built in or not at all: y or n");
+        let text = "config A\n\ttristate \"a\"\n";
+        check_why(text, "A", "m", "A", "another option turns it on");
+        check_why(text, "A", "m", "", "needs `MODULES` (here MODULES=n)");
+        let text = "config A\n\ttristate \"a\"\n\tdepends on m\n";
+        check_why(text, "A", "y", "A=m", "needs `m` as y, not only as m");
+    }
+
+    #[test]
+    fn what_stays_on_is_told_with_what_turns_it_on() {
+        let text = "config A\n\tbool \"a\"\nconfig B\n\tbool \"b\"\n\tselect A if X\n\
+            config C\n\tbool \"c\"\n\tselect A if Y\nconfig D\n\tbool \"d\"\n\tselect A\n";
+        // C's condition does not hold, and D is off.
+        check_why(text, "A", "n", "A B C X", "selected by B");
+        check_why(
+            "config A\n\tdef_bool y\n",
+            "A",
+            "n",
+            "A",
+            "it has no prompt: its default is `y`",
+        );
+        let choice = "choice\n\tprompt \"c\" if EXPERT\n\tdefault A\nconfig A\n\tbool \"a\"\n\
+            config B\n\tbool \"b\"\nendchoice\n";
+        check_why(choice, "A", "n", "A", "it is what is taken of a choice: ask for B instead");
+        check_why(choice, "B", "y", "A EXPERT", "it is one of a choice, of which A is taken");
+        check_why(choice, "B", "y", "A", "can be asked for only under `EXPERT` (here EXPERT=n)");
     }
 
     fn settings(on: &[&str]) -> BTreeMap<String, String> {

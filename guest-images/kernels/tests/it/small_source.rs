@@ -34,7 +34,7 @@ int a(void);
 void start(void) { a(); }
 "#;
 
-const KCONFIG: &str = "config OUTER\n\tbool\nconfig MISSING\n\tbool\n\tdepends on OUTER\n";
+const KCONFIG: &str = "config OUTER\n\tbool\nconfig MISSING\n\tbool \"m\"\n\tdepends on OUTER\n";
 
 /// A place with a source and a cache.
 pub(crate) struct Place {
