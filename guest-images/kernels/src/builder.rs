@@ -226,7 +226,7 @@ impl Builder {
                 }),
             },
             Source::Tree { dir, rev } => {
-                let dir = dir.canonicalize().map_err(|e| Error::io("read", dir, e))?;
+                let dir = dir.canonicalize().map_err(|e| Error::named(dir, e))?;
                 match (is_git(&dir), rev) {
                     (true, rev) => GitSource::open(&dir, rev.as_deref()).map(Origin::Git),
                     (false, None) => DirSource::open(&dir).map(Origin::Dir),
@@ -240,7 +240,8 @@ impl Builder {
         }
     }
 
-    /// Takes what was made into the cache, once it has proved to be a kernel that QEMU can start.
+    /// Takes what was made into the cache, once it has proved to be a kernel that QEMU can start:
+    /// what is in the cache is not looked at again.
     fn keep(&self, objects: &Path, id: String, about: Vec<String>) -> Result<BuiltKernel> {
         let path = objects.join("include/config/kernel.release");
         let release = fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
@@ -250,9 +251,8 @@ impl Builder {
         let stripped = status.map_err(|e| Error::io("run", Path::new("strip"), e))?;
         let vmlinux = if stripped.success() { vmlinux } else { whole };
         let (release, config) = (release.trim().to_owned(), objects.join(".config"));
-        let kernel = self.cache.add_built(&BuiltKernel { id, release, vmlinux, config, about })?;
-        self.cache.resolve(&kernel.vmlinux.display().to_string(), None)?;
-        Ok(kernel)
+        self.cache.resolve(&vmlinux.display().to_string(), None).map_err(Error::image)?;
+        Ok(self.cache.add_built(&BuiltKernel { id, release, vmlinux, config, about })?)
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::{Error, Result};
@@ -60,13 +61,20 @@ impl Fragment {
     /// Reads a built-in one by its name, or a user's own file.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::UnknownFragment`], [`Error::NotReadable`] or [`Error::Io`].
     pub fn load(word: &str) -> Result<Fragment> {
         if let Some(builtin) = Fragment::builtin(word) {
             return Ok(builtin);
         }
         let path = Path::new(word);
-        let text = fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+        let text = fs::read_to_string(path).map_err(|error| match error.kind() {
+            // A word without a directory is as likely a misspelt name as a file that is gone.
+            ErrorKind::NotFound => Error::UnknownFragment {
+                word: word.to_owned(),
+                known: Fragment::options().collect::<Vec<_>>().join(", "),
+            },
+            _ => Error::named(path, error),
+        })?;
         Ok(Fragment { path: word.to_owned(), text })
     }
 }
@@ -186,7 +194,20 @@ mod tests {
             let both = [Fragment::base(), Fragment::builtin(name).unwrap()];
             assert!(Wanted::merge(&both).unwrap().options.len() > 60, "{name}");
         }
-        assert!(Fragment::load("no such file").is_err());
         assert_eq!(Fragment::load("kasan").unwrap().path, "kasan.config");
+    }
+
+    #[test]
+    fn a_misspelt_fragment_is_a_wrong_request_and_told_what_there_is() {
+        let error = Fragment::load("kasn").unwrap_err();
+        assert_eq!(error.fault(), crate::Fault::Request);
+        let text = error.to_string();
+        assert!(text.contains("`kasn`") && text.contains("(dma-debug, kasan, lockdep)"), "{text}");
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("binary"), [0xff, 0xfe]).unwrap();
+        for wrong in ["", "binary", "binary/below"] {
+            let error = Fragment::load(dir.path().join(wrong).to_str().unwrap()).unwrap_err();
+            assert_eq!(error.fault(), crate::Fault::Request, "{error}");
+        }
     }
 }

@@ -115,9 +115,9 @@ impl Bugs {
     /// Reads a user's own file.
     ///
     /// # Errors
-    /// [`Error::Io`] or [`Error::BadEdits`].
+    /// [`Error::NotReadable`], [`Error::Io`] or [`Error::BadEdits`].
     pub fn load(path: &Path) -> Result<Bugs> {
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+        let text = std::fs::read_to_string(path).map_err(|e| Error::named(path, e))?;
         Bugs::parse(&path.display().to_string(), &text)
     }
 
@@ -154,7 +154,7 @@ impl Edits {
     /// built-in bug of `source`.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::BadEdits`] or [`Error::UnknownEdits`].
+    /// [`Error::NotReadable`], [`Error::Io`], [`Error::BadEdits`] or [`Error::UnknownEdits`].
     pub fn load(word: &str, source: Option<&str>) -> Result<Edits> {
         if let Some(source) = source.filter(|_| !Path::new(word).exists() && !word.contains('#')) {
             return Ok(Bugs::builtin(source)?.get(word)?.edits.clone());
@@ -170,7 +170,7 @@ impl Edits {
     /// A file that is one set of edits: a list `edits`, or a single bug.
     fn of_file(path: &Path) -> Result<Edits> {
         let shown = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+        let text = std::fs::read_to_string(path).map_err(|e| Error::named(path, e))?;
         let file = read_file(&shown, &text)?;
         if !file.edits.is_empty() {
             let name = path.file_stem().unwrap_or_default().to_string_lossy();
@@ -368,6 +368,24 @@ mod tests {
         assert!(error.contains("#a") && error.contains("a, b"), "{error}");
         let error = Edits::load("no-such-bug", Some("linux-5.10")).unwrap_err().to_string();
         assert!(error.contains("fix-reverted"), "{error}");
+    }
+
+    #[test]
+    fn a_file_of_edits_that_is_not_there_is_a_wrong_request() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("none.yaml");
+        let word = path.to_str().unwrap();
+        let bug = format!("{word}#a");
+        let errors = [
+            Edits::load(word, None).unwrap_err(),
+            Edits::load(&bug, Some("linux-5.10")).unwrap_err(),
+            Bugs::load(&path).unwrap_err(),
+            Bugs::load(dir.path()).unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!(error.fault(), crate::Fault::Request, "{error}");
+            assert!(error.to_string().starts_with(dir.path().to_str().unwrap()), "{error}");
+        }
     }
 
     #[test]

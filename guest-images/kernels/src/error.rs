@@ -18,6 +18,22 @@ pub enum Error {
         /// The system's answer.
         source: io::Error,
     },
+    /// A file or directory that the user named, and that isn't there or is something else.
+    #[error("{}: can't read: {source}", path.display())]
+    NotReadable {
+        /// As given.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// Neither a fragment's name nor a file.
+    #[error("`{word}` is neither a fragment ({known}) nor a file")]
+    UnknownFragment {
+        /// As given.
+        word: String,
+        /// The names that would have been right.
+        known: String,
+    },
     /// The disk is full.
     #[error(
         "{}: no space left on its file system. Free some (`dmarig kernel list` tells what can go), or point \
@@ -144,6 +160,12 @@ pub enum Error {
         /// The whole output.
         log: PathBuf,
     },
+    /// The kernel builds, and what came out is none that QEMU can start.
+    #[error("the kernel builds, but can't be started: {refusal}")]
+    NotStartable {
+        /// What is wrong with the image.
+        refusal: dmarig_images::Error,
+    },
     /// The build broke for a reason that says nothing of the kernel.
     #[error("the build broke off ({target}): {reason}\n  the whole output: {}", log.display())]
     BuildBroke {
@@ -178,10 +200,13 @@ impl Error {
         match self {
             // Whether an option or an anchor is there differs from revision to revision.
             Error::DoesNotBuild { .. }
+            | Error::NotStartable { .. }
             | Error::LostOptions { .. }
             | Error::Anchor { .. }
             | Error::EditedFile { .. } => Fault::Source,
-            Error::UnknownSource { .. }
+            Error::NotReadable { .. }
+            | Error::UnknownFragment { .. }
+            | Error::UnknownSource { .. }
             | Error::NotASource { .. }
             | Error::NoRevision { .. }
             | Error::BadEdits { .. }
@@ -206,6 +231,36 @@ impl Error {
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::DiskFull { path },
             _ => Error::Io { action, path, source },
+        }
+    }
+
+    /// Of a file or directory that the user named: what isn't there, isn't theirs or isn't text is
+    /// a wrong request. Only what keeps a right one from being read is the host's.
+    pub(crate) fn named(path: &Path, source: io::Error) -> Error {
+        use io::ErrorKind::{
+            InvalidData, InvalidFilename, InvalidInput, IsADirectory, NotADirectory, NotFound,
+            PermissionDenied,
+        };
+        match source.kind() {
+            NotFound | NotADirectory | IsADirectory | PermissionDenied | InvalidData
+            | InvalidFilename | InvalidInput => {
+                Error::NotReadable { path: path.to_owned(), source }
+            }
+            _ => Error::io("read", path, source),
+        }
+    }
+
+    /// Of a built image: that QEMU can't start it is the source's fault, that it can't be looked at
+    /// is the host's.
+    pub(crate) fn image(error: dmarig_images::Error) -> Error {
+        use dmarig_images::Error::{Empty, NoPvh, NotAKernel, Truncated, WrongArch};
+        match error {
+            Empty { .. }
+            | NoPvh { .. }
+            | NotAKernel { .. }
+            | Truncated { .. }
+            | WrongArch { .. } => Error::NotStartable { refusal: error },
+            error => Error::Cache(error),
         }
     }
 }

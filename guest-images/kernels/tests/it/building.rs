@@ -81,6 +81,20 @@ fn what_does_not_build_is_the_sources_fault_and_tells_its_first_error() {
 }
 
 #[test]
+fn a_kernel_that_qemu_can_not_start_is_the_sources_fault_each_time() {
+    let place = Place::new();
+    let good = place.spec(None);
+    let unstartable = edited(&good, "unstartable", "kernel.c", ".long 4, 4, 18", ".long 4, 4, 17");
+    // What was refused once is not in the cache the next time.
+    for _ in 0..2 {
+        let error = place.build(&unstartable).unwrap_err();
+        assert_eq!(error.fault(), Fault::Source, "{error}");
+        assert!(error.to_string().contains("no PVH entry"), "{error}");
+    }
+    place.build(&good).unwrap();
+}
+
+#[test]
 fn what_the_host_breaks_is_the_hosts_fault() {
     let place = Place::new();
     let line =

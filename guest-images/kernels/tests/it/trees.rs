@@ -102,6 +102,10 @@ fn what_is_no_source_is_refused() {
     fs::remove_file(place.source().join("Kconfig")).unwrap();
     let error = place.build(&place.spec(None)).unwrap_err();
     assert!(error.to_string().contains("no Kconfig"), "{error}");
+    let gone = Source::Tree { dir: place.dir.path().join("gone"), rev: None };
+    let error = place.build(&Spec::new(gone)).unwrap_err();
+    assert_eq!(error.fault(), Fault::Request);
+    assert!(error.to_string().contains("gone: can't read: No such file"), "{error}");
     let error = place.build(&Spec::new(Source::Package("linux-1.0".into()))).unwrap_err();
     assert!(error.to_string().contains("there are linux-5.10"), "{error}");
     let error = place.build(&Spec::new(Source::Package("linux-5.10".into()))).unwrap_err();
