@@ -8,6 +8,25 @@ use std::process::{Command, Output};
 
 use crate::{Error, Result};
 
+/// Variables by which a git that started us (a hook, `git bisect run`) would redirect ours, or have
+/// it write beside what it is asked. `dmarig bisect`'s own git forgets the same ones.
+const REDIRECTING: [&str; 14] = [
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_CEILING_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_CONFIG_COUNT",
+    "GIT_CONFIG_PARAMETERS",
+    "GIT_DIR",
+    "GIT_EXTERNAL_DIFF",
+    "GIT_INDEX_FILE",
+    "GIT_NAMESPACE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_SHALLOW_FILE",
+    "GIT_TRACE",
+    "GIT_WORK_TREE",
+];
+
 /// A revision of a git tree, with what the user changed since where no revision was named.
 #[derive(Debug)]
 pub(crate) struct GitSource {
@@ -84,7 +103,24 @@ impl GitSource {
         let object = format!("{}:{file}", self.commit);
         let output =
             run(git(&self.dir).args(["cat-file", "blob", &object]), &self.dir, "git cat-file")?;
-        Ok(output.status.success().then_some(output.stdout))
+        if output.status.success() {
+            return Ok(Some(output.stdout));
+        }
+        // A partial clone may know of a file and not have it: that says nothing of the source.
+        let words = ["ls-tree", "-z", &self.commit, "--", file];
+        let entry = text(&checked(git(&self.dir).args(words), &self.dir)?);
+        match entry.split_whitespace().nth(1) {
+            Some("blob") => Err(Error::Git {
+                path: self.dir.clone(),
+                command: format!("git cat-file blob {object}"),
+                output: format!(
+                    "{}; nothing is fetched into your tree: where it is a partial clone, check the \
+                     revision out there first",
+                    complaint(&output)
+                ),
+            }),
+            _ => Ok(None),
+        }
     }
 
     /// Where the user has it.
@@ -140,10 +176,11 @@ pub(crate) fn short(commit: &str) -> &str {
     commit.get(..12).unwrap_or(commit)
 }
 
-/// Git in the user's repository: told to write nothing, not even its notes on files' times.
+/// Git in the user's repository: told to write nothing, not even its notes on files' times, and to
+/// start nothing that stays and does.
 fn git(dir: &Path) -> Command {
     let mut command = Command::new("git");
-    command.arg("-C").arg(dir).env("GIT_OPTIONAL_LOCKS", "0");
+    command.arg("-C").arg(dir).args(["-c", "core.fsmonitor=false"]).env("GIT_OPTIONAL_LOCKS", "0");
     settle(&mut command);
     command
 }
@@ -162,11 +199,16 @@ fn own_git(dir: &Path) -> Command {
 }
 
 fn settle(command: &mut Command) {
-    for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX"]
-    {
+    for name in REDIRECTING {
         command.env_remove(name);
     }
-    command.env("LC_ALL", "C").env("GIT_TERMINAL_PROMPT", "0");
+    command
+        .env("LC_ALL", "C")
+        .env("GIT_TERMINAL_PROMPT", "0")
+        // What a partial clone lacks would be written into it.
+        .env("GIT_NO_LAZY_FETCH", "1")
+        // What is checked out is by a repository that has no replacements.
+        .env("GIT_NO_REPLACE_OBJECTS", "1");
 }
 
 fn checked(command: &mut Command, dir: &Path) -> Result<Output> {
@@ -202,5 +244,23 @@ fn complaint(output: &Output) -> String {
     match text.is_empty() {
         true => format!("git says nothing ({})", output.status),
         false => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_variable_of_a_git_that_started_us_redirects_ours() {
+        for command in [git(Path::new("/")), own_git(Path::new("/"))] {
+            let set: BTreeMap<_, _> = command.get_envs().collect();
+            for name in REDIRECTING {
+                assert_eq!(set.get(std::ffi::OsStr::new(name)), Some(&None), "{name}");
+            }
+            for name in ["GIT_NO_LAZY_FETCH", "GIT_NO_REPLACE_OBJECTS"] {
+                assert_eq!(set[std::ffi::OsStr::new(name)], Some("1".as_ref()), "{name}");
+            }
+        }
     }
 }

@@ -91,6 +91,40 @@ fn a_bare_clone_is_left_as_it_was_found() {
 }
 
 #[test]
+fn nothing_is_fetched_into_a_partial_clone() {
+    let place = Place::new();
+    let one = place.commit();
+    place.git(&["config", "uploadpack.allowFilter", "true"]);
+    let partial = place.dir.path().join("partial");
+    let status = Command::new("git")
+        .args(["clone", "--quiet", "--no-checkout", "--filter=blob:none"])
+        .arg(format!("file://{}", place.source().display()))
+        .arg(&partial)
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let before = snapshot(&partial);
+    let spec = Spec::new(Source::Tree { dir: partial.clone(), rev: Some(one) });
+    let error = place.build(&spec).unwrap_err();
+    assert!(snapshot(&partial) == before, "it was written to");
+    // It is no source that lacks a file.
+    assert_eq!(error.fault(), Fault::Host);
+    assert!(error.to_string().contains("partial clone"), "{error}");
+}
+
+#[test]
+fn what_git_replaces_for_its_user_is_built_as_it_was_committed() {
+    let place = Place::new();
+    let one = place.commit();
+    let old = place.git(&["rev-parse", "HEAD:a.c"]);
+    place.write("a.c", "int a(void) { return 9; }\n");
+    let new = place.git(&["hash-object", "-w", "a.c"]);
+    place.git(&["replace", &old, &new]);
+    let spec = edited(&place.spec(Some(&one)), "bug", "a.c", "return 1", "return 2");
+    place.build(&spec).unwrap();
+}
+
+#[test]
 fn what_is_no_source_is_refused() {
     let place = Place::new();
     place.write(".config", "CONFIG_A=y\n");
