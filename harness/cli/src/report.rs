@@ -11,7 +11,7 @@ mod standing;
 mod sweep;
 mod table;
 
-use dmarig_history::CellRecord;
+use dmarig_history::{Alert, CellRecord};
 use dmarig_model::{matrix::Cell, text::shown};
 use dmarig_rig::guest::Stage;
 
@@ -59,9 +59,41 @@ pub(crate) fn diagnose(error: &anyhow::Error) {
     }
 }
 
+/// A kernel as it says itself, and where that is known what tells its build from others that say the
+/// same: a commit, a package's version, or a hash. `None` where neither is known.
+pub(crate) fn kernel(release: Option<&str>, build: &str) -> Option<String> {
+    match release {
+        Some(release) if build == "-" || release.contains(build) => Some(shown(release)),
+        Some(release) => Some(format!("{} ({})", shown(release), shown(build))),
+        None => (build != "-").then(|| shown(build)),
+    }
+}
+
+/// What was said of an alert, and by whom.
+pub(crate) fn note(alert: &Alert) -> String {
+    let Some(said) = &alert.said else { return String::new() };
+    let told = [said.note.trim(), said.author.trim()].into_iter().filter(|part| !part.is_empty());
+    told.collect::<Vec<_>>().join(", ")
+}
+
 /// The cell's settings in a few words, such as `on lazy nvme debian-6.1`.
 pub(crate) fn short(cell: &Cell) -> String {
     let words: Vec<String> =
         cell.varied.iter().map(|axis| format!("{axis}={}", axis.value(&cell.axes))).collect();
     shown(&format!("{}/{}", cell.case, words.join(",")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn builds_of_one_release_are_told_apart() {
+        let told = |release, build| kernel(release, build).unwrap_or_default();
+        assert_eq!(told(Some("6.12.0-dmarig"), "0123456789ab"), "6.12.0-dmarig (0123456789ab)");
+        assert_eq!(told(Some("6.12.0-g0123456789ab"), "0123456789ab"), "6.12.0-g0123456789ab");
+        assert_eq!(told(Some("6.1.0\u{1b}"), "-"), "6.1.0\\u{1b}");
+        assert_eq!(told(None, "6.1.176-1"), "6.1.176-1");
+        assert_eq!(kernel(None, "-"), None);
+    }
 }

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     exit::{Exit, Failure},
     options::HistoryFile,
-    report::quantity,
+    report::{self, quantity},
 };
 
 #[derive(Debug, Args)]
@@ -105,7 +105,7 @@ impl Alerts {
             AlertState::Invalid | AlertState::Fixed => false,
         };
         let told: Vec<&Alert> = all.iter().filter(|alert| self.all || open(alert)).collect();
-        let mut table = table(["alert", "state", "since", "what", "good", "bad", "where"]);
+        let mut table = table(["alert", "state", "since", "what", "good", "bad", "where", "said"]);
         for alert in &told {
             table.add_row([
                 alert.id.clone(),
@@ -115,6 +115,7 @@ impl Alerts {
                 kernel(&alert.last_good),
                 kernel(&alert.first_bad),
                 shown(&alert.place.to_string()),
+                shown(&report::note(alert)),
             ]);
         }
         let mut text = if told.is_empty() { String::new() } else { rendered(&table) + "\n" };
@@ -147,5 +148,5 @@ fn what(alert: &Alert) -> String {
 }
 
 fn kernel(mark: &Mark) -> String {
-    shown(mark.release.as_deref().unwrap_or(&mark.kernel))
+    report::kernel(mark.release.as_deref(), &mark.kernel).unwrap_or_else(|| "-".to_owned())
 }

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use dmarig_dashboard::{Alert, AlertState, Site, Subject};
 use dmarig_history::{Alert as Found, AlertState as State, Mark, What};
-use dmarig_model::text::shown;
+
+use crate::report;
 
 /// Alerts of a site that has all else already.
 pub(super) fn alerts(site: &Site, runs: &HashMap<&str, usize>, found: &[Found]) -> Vec<Alert> {
@@ -49,7 +50,7 @@ pub(super) fn alerts(site: &Site, runs: &HashMap<&str, usize>, found: &[Found]) 
             until: alert.until.as_ref().and_then(|until| runs.get(until.run.as_str()).copied()),
             good_kernel: kernel(&alert.last_good),
             bad_kernel: kernel(&alert.first_bad),
-            note: note(alert),
+            note: report::note(alert),
         }
     };
     found.iter().map(told).collect()
@@ -67,16 +68,5 @@ fn state(alert: &Found) -> AlertState {
 }
 
 fn kernel(mark: &Mark) -> String {
-    match &mark.release {
-        Some(release) if mark.kernel == "-" || release.contains(&mark.kernel) => shown(release),
-        Some(release) => format!("{} ({})", shown(release), shown(&mark.kernel)),
-        None => shown(&mark.kernel),
-    }
-}
-
-/// What was said of it, and by whom.
-fn note(alert: &Found) -> String {
-    let Some(said) = &alert.said else { return String::new() };
-    let told = [said.note.trim(), said.author.trim()].into_iter().filter(|part| !part.is_empty());
-    told.collect::<Vec<_>>().join(", ")
+    report::kernel(mark.release.as_deref(), &mark.kernel).unwrap_or_else(|| "-".to_owned())
 }

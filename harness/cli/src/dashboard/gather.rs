@@ -17,6 +17,7 @@ use super::{
     judged::judged,
     sweeps::sweeps,
 };
+use crate::report;
 
 /// Where things are read.
 #[derive(Debug, Clone)]
@@ -177,15 +178,8 @@ impl Cells {
     }
 }
 
-/// A kernel as it says itself, and where that is known the commit that it was built from.
 fn kernel(release: Option<&str>, build: &Build) -> String {
-    let short = build.short();
-    match release {
-        Some(release) if short == "-" || release.contains(&short) => shown(release),
-        Some(release) => format!("{} ({})", shown(release), shown(&short)),
-        None if short == "-" => String::new(),
-        None => shown(&short),
-    }
+    report::kernel(release, &build.short()).unwrap_or_default()
 }
 
 fn environment(run: &RunRow, cells: &[CellEntry]) -> Vec<(String, String)> {
