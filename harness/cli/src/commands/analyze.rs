@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use clap::Args;
-use dmarig_history::StoredRun;
+use dmarig_history::{LoadError, StoredRun};
 use dmarig_model::{
     analysis::{ANALYSIS_SCHEMA, Analysis, Power, analyze, of_records},
     observation::LogSource,
@@ -106,8 +106,12 @@ impl Analyze {
     /// The logs of a run's guests.
     fn recorded(&self) -> Result<Vec<Log>, Failure> {
         let runs = super::runs(&self.places)?;
-        let run = StoredRun::load(&self.source, &runs).map_err(|error| {
-            Failure::usage(anyhow!("there is no file {}, and as a run: {error}", self.source))
+        let run = StoredRun::load(&self.source, &runs).map_err(|error| match error {
+            LoadError::Unknown { .. } => {
+                Failure::usage(anyhow!("there is no file {}, and as a run: {error}", self.source))
+            }
+            // It is there, and its logs can't be read.
+            error => error.into(),
         })?;
         let cells = run.cells.iter().filter(|cell| cell.observation.log.source != LogSource::None);
         Ok(cells

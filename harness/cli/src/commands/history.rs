@@ -21,6 +21,7 @@ use super::run::print;
 use crate::{
     exit::{Exit, Failure},
     options::{HistoryFile, Places},
+    report::diagnose,
 };
 
 #[derive(Debug, Args)]
@@ -146,28 +147,36 @@ fn merge(file: &Path, paths: &[PathBuf]) -> Result<Exit, Failure> {
     let mut history = History::create(file)?;
     let mut exit = Exit::Passed;
     for path in paths {
-        if path.is_dir() {
-            let directories =
-                if is_run(path) { vec![path.clone()] } else { run_directories(path)? };
-            if directories.is_empty() {
-                return Err(Failure::usage(anyhow!("there is no run in {}", path.display())));
-            }
-            let imported = history.import(&directories, How::default())?;
-            if told(&imported, path) != Exit::Passed {
-                exit = Exit::Errored;
-            }
-        } else {
-            let merged = history.merge(path)?;
-            eprintln!(
-                "{}: {} runs added, {} brought up to date, {} known",
-                path.display(),
-                merged.added,
-                merged.replaced,
-                merged.known
-            );
+        // One that can't be taken over keeps no other out.
+        let one = merge_one(&mut history, path).unwrap_or_else(|failure| {
+            diagnose(&failure.error);
+            failure.exit
+        });
+        // What can't be read is worse than what is not there.
+        if exit != Exit::Errored && one != Exit::Passed {
+            exit = one;
         }
     }
     Ok(exit)
+}
+
+fn merge_one(history: &mut History, path: &Path) -> Result<Exit, Failure> {
+    if path.is_dir() {
+        let directories = if is_run(path) { vec![path.to_owned()] } else { run_directories(path)? };
+        if directories.is_empty() {
+            return Err(Failure::usage(anyhow!("there is no run in {}", path.display())));
+        }
+        return Ok(told(&history.import(&directories, How::default())?, path));
+    }
+    let merged = history.merge(path)?;
+    eprintln!(
+        "{}: {} runs added, {} brought up to date, {} known",
+        path.display(),
+        merged.added,
+        merged.replaced,
+        merged.known
+    );
+    Ok(Exit::Passed)
 }
 
 impl Gc {

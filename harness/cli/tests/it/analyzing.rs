@@ -1,6 +1,9 @@
 //! Kernel logs from anywhere.
 
-use std::{fs::File, process::Command};
+use std::{
+    fs::{self, File},
+    process::Command,
+};
 
 use crate::{
     fake_qemu::Script,
@@ -73,6 +76,22 @@ pub(crate) fn a_recorded_runs_logs_are_read() {
     let panicked = panicked.unwrap_or_else(|| panic!("{document}"));
     assert_eq!(panicked["splats"][0]["kind"], "panic");
     assert!(panicked["name"].as_str().unwrap().contains("fake-qemu-panics"), "{panicked}");
+}
+
+pub(crate) fn a_record_that_can_not_be_read_is_told_as_one() {
+    let place = Place::new();
+    for (name, meta, says) in [
+        ("newer", "{\"schema\": 99}", "newer/run.json has record version 99"),
+        ("damaged", "{", "damaged/run.json, line 1: "),
+    ] {
+        let run = place.path("runs").join(name);
+        fs::create_dir_all(&run).unwrap();
+        fs::write(run.join("run.json"), meta).unwrap();
+        fs::write(run.join("cells.jsonl"), "").unwrap();
+        let ended = place.run(&["analyze", name]);
+        ended.exits(3).says(&[says]);
+        assert!(!ended.stderr.contains("there is no file"), "{ended:?}");
+    }
 }
 
 pub(crate) fn hostile_logs_steer_no_terminal() {

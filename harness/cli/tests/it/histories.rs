@@ -135,6 +135,19 @@ pub(crate) fn histories_of_machines_come_together() {
     ended.exits(3).says(&["runs/newer/run.json has record version 2", "1 known"]);
 }
 
+pub(crate) fn one_that_can_not_be_merged_keeps_no_other_out() {
+    let place = Place::new();
+    let (id, _) = run(&place);
+    let theirs = place.path("theirs.sqlite").display().to_string();
+    place.run(&["history", "--history", &theirs, "add"]).exits(0);
+    let empty = place.path("empty").display().to_string();
+    fs::create_dir(&empty).unwrap();
+    let ended = place.run(&["history", "merge", &empty, "nowhere", &theirs, &empty]);
+    ended.exits(3).says(&["there is no run in", "no history at nowhere", "1 runs added"]);
+    tells(place.run(&["history", "list"]).exits(0), &[&id]);
+    place.run(&["history", "merge", &empty, &theirs]).exits(2).says(&["1 known"]);
+}
+
 pub(crate) fn alerts_are_told_and_set() {
     let place = Place::new();
     let out = place.path("demo").display().to_string();
@@ -153,9 +166,15 @@ pub(crate) fn alerts_are_told_and_set() {
         .collect();
     assert_eq!(document["new"], new.len());
     for id in strings(&new, "id") {
-        alerts(&["set", id, "confirmed", "--note", "seen"]).exits(0).says(&["is confirmed"]);
+        alerts(&["set", id, "confirmed", "--note", "se\u{9b}en", "--author", "me"])
+            .exits(0)
+            .says(&["is confirmed"]);
     }
-    tells(alerts(&["--check"]).exits(0), &["0 new", "confirmed"]);
+    tells(alerts(&["--check"]).exits(0), &["0 new", "confirmed", "se\\u{9b}en, me"]);
+    // Builds of one tree have one release.
+    let ends = new.iter().flat_map(|alert| [&alert["last_good"], &alert["first_bad"]]);
+    let builds: Vec<&str> = ends.map(|end| end["kernel"].as_str().unwrap()).collect();
+    tells(&alerts(&[]), &builds);
     alerts(&["set", "zzz", "fixed"]).exits(2).says(&["no alert whose id begins with `zzz`"]);
 }
 
@@ -167,6 +186,10 @@ pub(crate) fn wrong_words_are_told() {
     place.run(&["history", "add"]).exits(0).says(&["0 added"]);
     place.run(&["history", "show"]).exits(2).says(&["is empty"]);
     place.run(&["history", "show", "nope"]).exits(2).says(&["neither a run nor a series `nope`"]);
+    place
+        .run(&["history", "export", "--format", "csv", "--run", "nope"])
+        .exits(2)
+        .says(&["no run `nope`"]);
     place.run(&["history", "merge", "nowhere"]).exits(3).says(&["there is no history at nowhere"]);
     place.file("text", "no database, but long enough to be read as one");
     place.run(&["history", "list", "--history", "text"]).exits(3).says(&["move it away"]);

@@ -77,6 +77,7 @@ fn main() -> ExitCode {
             logs_are_told_with_their_exit_codes,
             packed_and_piped_logs_are_read,
             a_recorded_runs_logs_are_read,
+            a_record_that_can_not_be_read_is_told_as_one,
             hostile_logs_steer_no_terminal;
         bisecting:
             the_guilty_commit_is_found_and_the_clone_left_as_it_was,
@@ -156,6 +157,7 @@ fn main() -> ExitCode {
             comparisons_are_ratios_of_pairs,
             old_records_go_when_they_are_in,
             histories_of_machines_come_together,
+            one_that_can_not_be_merged_keeps_no_other_out,
             alerts_are_told_and_set,
             wrong_words_are_told;
         results:

@@ -3,7 +3,7 @@
 use std::io::{self, BufWriter, ErrorKind, Write};
 
 use clap::{Args, ValueEnum};
-use dmarig_history::{ExportError, ExportFormat, Exported, History};
+use dmarig_history::{ExportError, ExportFormat, Exported, History, HistoryError};
 
 use super::tell::Which;
 use crate::exit::{Exit, Failure};
@@ -47,6 +47,9 @@ impl Export {
             // A reader that has gone, as `| head` does, is no error.
             Err(ExportError::Io(error)) if error.kind() == ErrorKind::BrokenPipe => {
                 Ok(Exit::Passed)
+            }
+            Err(error @ ExportError::History(HistoryError::Unknown { .. })) => {
+                Err(Failure::usage(error))
             }
             written => Ok(written.map(|()| Exit::Passed)?),
         }
