@@ -100,9 +100,50 @@ pub(crate) fn comparison_table(comparison: &Comparison, width: u16, colour: bool
     text
 }
 
+/// Text from elsewhere within a line of Markdown: nothing in it is markup, a link or HTML, calls anybody
+/// or refers to anything.
+fn plain(text: &str) -> String {
+    let text = shown(text);
+    let text = text.trim();
+    let mut out = String::with_capacity(text.len());
+    for (at, sign) in text.char_indices() {
+        let rest = &text[at + sign.len_utf8()..];
+        match sign {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '~' | '$' | '#' | '!' => {
+                out.extend(['\\', sign]);
+            }
+            _ => out.push(sign),
+        }
+        // Forges look for names, numbers and addresses in what is rendered, where no escape is left:
+        // a blank of no width keeps them from it.
+        let refers = match sign {
+            '@' | '#' | ':' => rest.starts_with(|next: char| !next.is_whitespace()),
+            'w' | 'W' => rest.starts_with('.'),
+            _ => false,
+        };
+        if refers {
+            out.push_str("&#8203;");
+        }
+    }
+    out
+}
+
+/// A line of [`plain`] text that begins neither a list nor a heading.
+fn paragraph(text: &str) -> String {
+    let number = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, rest) = text.split_at(number);
+    let begins = match number {
+        "" => rest.starts_with(['-', '+', '=']),
+        _ => rest.starts_with(['.', ')']),
+    };
+    if begins { format!("{number}\\{rest}") } else { text.to_owned() }
+}
+
 /// The comparison as Markdown.
 pub(crate) fn comparison_markdown(comparison: &Comparison) -> String {
-    let plain = |text: &str| shown(text).replace('|', "\\|");
     let mut text = format!("**{}**\n", plain(&comparison_heading(comparison)));
     for cell in &comparison.cells {
         let _ = writeln!(text, "\n`{}`\n", shown(&cell.label).replace('`', "'"));
@@ -113,11 +154,11 @@ pub(crate) fn comparison_markdown(comparison: &Comparison) -> String {
         }
         let counts: Vec<String> = counts(cell).iter().map(|count| plain(count)).collect();
         if !counts.is_empty() {
-            let _ = writeln!(text, "\n{}", counts.join("; "));
+            let _ = writeln!(text, "\n{}", paragraph(&counts.join("; ")));
         }
     }
     for note in comparison_notes(comparison) {
-        let _ = writeln!(text, "\n{}", plain(&note));
+        let _ = writeln!(text, "\n{}", paragraph(&plain(&note)));
     }
     text
 }
@@ -292,6 +333,49 @@ mod tests {
         assert_eq!(rows.len(), 3, "{text}");
         assert!(rows.iter().all(|row| row.matches('|').count() == FIELDS + 1), "{text}");
         assert!(text.contains("psi\\|x"), "{text}");
+    }
+
+    #[test]
+    fn names_from_a_guest_are_no_markdown() {
+        for (text, plainly) in [
+            ("<img src=x>", "&lt;img src=x&gt;"),
+            ("a&amp;b", "a&amp;amp;b"),
+            ("[x](http://y)", r"\[x\](http:&#8203;//y)"),
+            ("![x](y)", r"\!\[x\](y)"),
+            ("https://y www.y", "https:&#8203;//y www&#8203;.y"),
+            ("`a` *b* _c_ ~~d~~ $e$", r"\`a\` \*b\* \_c\_ \~\~d\~\~ \$e\$"),
+            ("@somebody, a@b.c #1", r"@&#8203;somebody, a@&#8203;b.c \#&#8203;1"),
+            (r"a\|b", r"a\\\|b"),
+            ("a\nb", r"a\\nb"),
+            ("p99: 1.5 ms, -", "p99: 1.5 ms, -"),
+        ] {
+            assert_eq!(plain(text), plainly);
+        }
+        for (text, line) in [
+            ("- a", r"\- a"),
+            ("===", r"\==="),
+            ("12. a", r"12\. a"),
+            ("1) a", r"1\) a"),
+            ("12 a.", "12 a."),
+            ("a", "a"),
+            ("", ""),
+        ] {
+            assert_eq!(paragraph(text), line);
+        }
+        let mut hostile = comparison(0.0);
+        let evil = "<img src=x>|[a](b)`@somebody`";
+        hostile.candidate = evil.into();
+        hostile.cells[0].label = evil.into();
+        hostile.cells[0].metrics[0].name = evil.into();
+        hostile.cells[0].counts[0].name = evil.into();
+        hostile.notes = vec![evil.into()];
+        let text = comparison_markdown(&hostile);
+        // Within a code span nothing is markup.
+        let lines = text.lines().filter(|line| !line.starts_with('`'));
+        for line in lines {
+            assert!(!line.contains("<img") && !line.contains("@somebody"), "{line}");
+        }
+        assert!(text.contains("\n`<img src=x>|[a](b)'@somebody'`\n"), "{text}");
     }
 
     #[test]
