@@ -20,12 +20,17 @@ judged, 130 interrupted; after 3 and 130 `--resume` goes on.
 Exit codes of `bisect-step`, for `git bisect run`: 0 good, 1 bad, 125 can't be tested (it does not build or
 boot, or is not decided), 128 the rig's fault or the host's, 129 bad usage, 130 interrupted.
 
+Exit codes of `prove`: 0 each bug was caught for its own reason and no good kernel blamed, 1 one was not, 2 bad
+usage, 3 a kernel errored or was not built, or the host's fault, 130 interrupted.
+Exit codes of `kernel build`: 0 built, 1 the source does not build, 2 bad usage, or a mistake in a
+configuration or in edits, 3 the host's fault, 130 interrupted.
 Exit codes of `history`: 0 done, 2 bad usage, 3 a record could not be read (the others went in), or the
 history can't be.
 Exit codes of `alerts --check`: 0 there is no new one, 1 there is, 2 bad usage, 3 the history can't be read.
 
 Settings from the environment: DMARIG_MIRROR, DMARIG_SECURITY_MIRROR (package mirrors),
-DMARIG_CACHE, DMARIG_RUNS (directories), DMARIG_HISTORY (a file), DMARIG_QEMU, DMARIG_LOG (debug output).";
+DMARIG_CACHE, DMARIG_RUNS, DMARIG_PROOFS (directories), DMARIG_HISTORY (a file), DMARIG_QEMU,
+DMARIG_LOG (debug output).";
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
