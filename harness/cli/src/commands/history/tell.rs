@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::{
     commands::run::print,
     exit::{Exit, Failure},
-    report::quantity,
+    report::{kernel, quantity},
 };
 
 #[derive(Debug, Args)]
@@ -183,9 +183,9 @@ impl Show {
         text.push('\n');
         let mut table = table(["cell", "", "kernel", "why"]);
         for CellEntry { id, outcome, build, release, reasons, .. } in &cells {
-            let release = release.as_deref().map_or_else(|| build.short(), shown);
+            let kernel = kernel(release.as_deref(), &build.short()).unwrap_or_else(|| "-".into());
             let why = reasons.first().map_or_else(String::new, |reason| shown(reason));
-            table.add_row([shown(id), outcome.name().to_owned(), release, why]);
+            table.add_row([shown(id), outcome.name().to_owned(), kernel, why]);
         }
         text.push_str(&rendered(&table));
         text.push_str(&format!("\n{}\n", outcomes(&run.outcomes)));
@@ -212,11 +212,11 @@ impl Show {
         }
         let mut table = table(["run", "started", "kernel", "value"]);
         for point in &points {
-            let release = point.release.as_deref().map_or_else(|| point.build.short(), shown);
+            let kernel = kernel(point.release.as_deref(), &point.build.short());
             table.add_row([
                 shown(&point.run),
                 utc(point.started),
-                release,
+                kernel.unwrap_or_else(|| "-".into()),
                 quantity(point.value, series.key.value_unit()),
             ]);
         }
