@@ -2,8 +2,12 @@
 
 use std::{
     fmt::Arguments,
-    io::{ErrorKind, Write},
+    io::{ErrorKind, IsTerminal, Write},
 };
+
+use anyhow::Context;
+
+use crate::exit::Failure;
 
 /// `println!` that takes a reader who has gone, as `| head` does, for no error.
 macro_rules! outln {
@@ -24,5 +28,36 @@ pub(crate) fn text(words: Arguments<'_>) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
         Err(error) => panic!("can't write to standard output: {error}"),
         Ok(()) => {}
+    }
+}
+
+/// Writes results.
+///
+/// # Errors
+/// Where they can't be written although somebody reads.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        // A reader that has gone, as `| head` does, is no error.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written.context("can't write the results to standard output")?),
+    }
+}
+
+/// What standard output looks like.
+pub(crate) struct Screen {
+    /// Columns.
+    pub(crate) width: u16,
+    /// Whether colours are wanted.
+    pub(crate) colour: bool,
+}
+
+impl Screen {
+    /// As it is; so many columns where it is none, or does not say.
+    pub(crate) fn new(otherwise: u16) -> Self {
+        let stdout = std::io::stdout();
+        let size = rustix::termios::tcgetwinsize(&stdout);
+        let colour = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        Self { width: size.map_or(otherwise, |size| size.ws_col.max(60)), colour }
     }
 }

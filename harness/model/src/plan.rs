@@ -166,11 +166,20 @@ impl LaunchPlan {
 
 /// The words as a shell command, quoted where they need it, an option a line.
 pub fn shell_words<'a>(words: impl Iterator<Item = &'a String>) -> String {
+    shell(words, " \\\n  ")
+}
+
+/// The same in one line.
+pub fn shell_line<'a>(words: impl Iterator<Item = &'a String>) -> String {
+    shell(words, " ")
+}
+
+fn shell<'a>(words: impl Iterator<Item = &'a String>, before_option: &str) -> String {
     let mut command = String::new();
     for word in words {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+,./:@%".contains(c);
         if word.starts_with('-') && !command.is_empty() {
-            command.push_str(" \\\n  ");
+            command.push_str(before_option);
         } else if !command.is_empty() {
             command.push(' ');
         }

@@ -5,13 +5,11 @@ use dmarig_history::{Alert, AlertState, History, HistoryError, Mark, What, utc};
 use dmarig_model::text::shown;
 use serde_json::json;
 
-use super::{
-    history::{made_up, print_json, rendered, table},
-    run::print,
-};
+use super::history::{made_up, print_json, rendered, table};
 use crate::{
     exit::{Exit, Failure},
     options::HistoryFile,
+    output::print,
     report::{self, quantity},
 };
 

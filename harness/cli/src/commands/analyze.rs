@@ -1,10 +1,6 @@
 //! `dmarig analyze`
 
-use std::{
-    fs::File,
-    io::{ErrorKind, IsTerminal, Read, Write},
-    path::Path,
-};
+use std::{fs::File, io::Read, path::Path};
 
 use anyhow::{Context, anyhow};
 use clap::Args;
@@ -18,6 +14,7 @@ use serde::Serialize;
 use crate::{
     exit::{Exit, Failure},
     options::Places,
+    output::{Screen, print},
     report,
 };
 
@@ -58,21 +55,16 @@ impl Analyze {
         let text = if self.json {
             serde_json::to_string_pretty(&Logs { schema: ANALYSIS_SCHEMA, logs: &logs })? + "\n"
         } else {
-            let terminal = std::io::stdout().is_terminal();
-            let width = rustix::termios::tcgetwinsize(std::io::stdout())
-                .map_or(100, |size| usize::from(size.ws_col.clamp(60, 120)));
-            let colour = terminal && std::env::var_os("NO_COLOR").is_none();
+            let Screen { width, colour } = Screen::new(100);
+            // Prose is hard to read in longer lines.
+            let width = usize::from(width.min(120));
             let told: Vec<String> = logs
                 .iter()
                 .map(|log| report::analysis(&log.name, &log.analysis, width, colour))
                 .collect();
             told.join("\n")
         };
-        let mut stdout = std::io::stdout().lock();
-        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
-            written => written.context("can't write to standard output")?,
-        }
+        print(&text)?;
         if logs.iter().any(|log| !log.analysis.odd.is_empty()) {
             return Ok(Exit::Failed);
         }

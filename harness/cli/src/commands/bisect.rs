@@ -1,9 +1,6 @@
 //! `dmarig bisect`
 
-use std::{
-    io::{ErrorKind, Write},
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
@@ -12,13 +9,14 @@ use dmarig_bisect::{
     Workspace,
 };
 use dmarig_images::Cache;
-use dmarig_model::{plan::shell_words, text::shown};
+use dmarig_model::{plan::shell_line, text::shown};
 
 use crate::{
     bisect::{CellJudge, Subject, SubjectOptions},
     cases::open_cache,
     exit::{Exit, Failure},
     options::Places,
+    output::print,
 };
 
 /// Where bisections are, among the records of runs.
@@ -116,7 +114,7 @@ impl Bisect {
             only: Default::default(),
             error,
             subject: serde_json::to_value(&subject)?,
-            command: shell_words(words.iter()).replace(" \\\n  ", " "),
+            command: shell_line(words.iter()),
         };
         let directory = place.join(dmarig_history::new_name());
         Journal::create(&directory, question).map_err(failure)
@@ -141,11 +139,7 @@ impl Bisect {
             Format::Mail => summary.mail(),
             Format::Json => serde_json::to_string_pretty(summary)? + "\n",
         };
-        let mut stdout = std::io::stdout().lock();
-        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-            written => Ok(written.context("can't write to standard output")?),
-        }
+        print(&text)
     }
 }
 

@@ -1,6 +1,6 @@
 //! `dmarig compare`
 
-use std::{io::IsTerminal, path::Path};
+use std::path::Path;
 
 use anyhow::anyhow;
 use clap::{Args, ValueEnum};
@@ -10,7 +10,7 @@ use dmarig_model::{
     windows::Side,
 };
 
-use super::run::{outcome, print};
+use super::run::outcome;
 use crate::{
     cases::open_cache,
     dashboard::comparison_html,
@@ -18,6 +18,7 @@ use crate::{
     hearing::Hearing,
     interleave::{self, Asked, Ended},
     options::{Places, Selection},
+    output::{Screen, print},
     report,
 };
 
@@ -235,10 +236,7 @@ impl Compare {
             Format::Markdown => report::comparison_markdown(comparison),
             Format::Html => comparison_html(comparison),
             Format::Table => {
-                let terminal = std::io::stdout().is_terminal();
-                let width = rustix::termios::tcgetwinsize(std::io::stdout())
-                    .map_or(100, |size| size.ws_col.max(60));
-                let colour = terminal && std::env::var_os("NO_COLOR").is_none();
+                let Screen { width, colour } = Screen::new(100);
                 report::comparison_table(comparison, width, colour)
             }
         };

@@ -17,7 +17,7 @@ use dmarig_model::text::shown;
 use indicatif::HumanBytes;
 
 pub(super) use self::tell::{made_up, print_json, rendered, table};
-use super::run::print;
+use crate::output::print;
 use crate::{
     exit::{Exit, Failure},
     options::{HistoryFile, Places},

@@ -5,13 +5,12 @@ mod slower;
 mod trial;
 
 use std::{
-    io::Write,
     os::fd::AsFd,
     path::{Path, PathBuf},
     time::Instant,
 };
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use clap::{Args, Parser};
 use dmarig_images::Cache;
 use dmarig_kernels::{Bug, Bugs, Builder, Edits, Fault, Source, Spec};
@@ -29,6 +28,7 @@ use crate::{
     hearing::Hearing,
     interleave::{self, Asked},
     options::{Places, Selection},
+    output::print,
     report::folded,
 };
 
@@ -294,12 +294,7 @@ impl Prove {
             Format::Json => serde_json::to_string_pretty(&matrix::document(trials))? + "\n",
             Format::Table => matrix::text(trials, width(std::io::stdout())),
         };
-        let mut stdout = std::io::stdout().lock();
-        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-            // A reader that has gone, as `| head` does, is no error.
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-            written => Ok(written.context("can't write the results to standard output")?),
-        }
+        print(&text)
     }
 }
 

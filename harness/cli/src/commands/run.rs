@@ -5,7 +5,7 @@ mod history;
 
 use std::{
     collections::BTreeMap,
-    io::{ErrorKind, IsTerminal, Write},
+    io::IsTerminal,
     path::{Path, PathBuf},
 };
 
@@ -16,7 +16,7 @@ use dmarig_model::{
     document::{DOCUMENT_SCHEMA, Document},
     matrix::Cell,
     observation::Outcome,
-    plan::shell_words,
+    plan::shell_line,
     sweep::Sweep,
 };
 use dmarig_stats::paired::Judgement;
@@ -29,6 +29,7 @@ use crate::{
     host,
     host_device::HostDevice,
     options::{HistoryFile, Places, Selection},
+    output::{Screen, print},
     report::{self, Events, Footing, Lines, Live},
     scheduler::Ended,
     work::{Done, Work, memory_mib},
@@ -201,10 +202,7 @@ pub(crate) fn tell(
             serde_json::to_string_pretty(&document)? + "\n"
         }
         Format::Table => {
-            let terminal = std::io::stdout().is_terminal();
-            let width = rustix::termios::tcgetwinsize(std::io::stdout())
-                .map_or(80, |size| size.ws_col.max(60));
-            let colour = terminal && std::env::var_os("NO_COLOR").is_none();
+            let Screen { width, colour } = Screen::new(80);
             let sweeps: String = sweeps.iter().map(report::sweep_lines).collect();
             let mut text =
                 report::table(&cells, &Footing { width, colour, again, logs, sweeps: &sweeps });
@@ -224,16 +222,6 @@ pub(crate) fn tell(
         std::fs::write(path, xml).with_context(|| format!("can't write {}", path.display()))?;
     }
     Ok(())
-}
-
-/// Writes results to standard output.
-pub(super) fn print(text: &str) -> Result<(), Failure> {
-    let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        // A reader that has gone, as `| head` does, is no error.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        written => Ok(written.context("can't write the results to standard output")?),
-    }
 }
 
 /// Draws a sweep into the run's directory.
@@ -311,5 +299,5 @@ fn again(selection: &Selection, selected: &Selected, cell: &Cell) -> String {
     if selection.stock_boot {
         words.push("--stock-boot".into());
     }
-    shell_words(words.iter()).replace(" \\\n  ", " ")
+    shell_line(words.iter())
 }

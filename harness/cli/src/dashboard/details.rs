@@ -11,7 +11,7 @@ use dmarig_history::{CellEntry, CellRecord, History, HistoryError, StoredRun};
 use dmarig_model::{
     document::CellResult,
     observation::{Observation, Outcome},
-    plan::shell_words,
+    plan::shell_line,
 };
 
 use super::Sources;
@@ -148,7 +148,7 @@ fn again(command: &[String], cell: &str) -> String {
     if run {
         words.extend(["--cell".to_owned(), cell.to_owned()]);
     }
-    shell_words(words.iter()).replace(" \\\n  ", " ")
+    shell_line(words.iter())
 }
 
 /// Adds what only the record has.

@@ -9,8 +9,8 @@ use dmarig_model::text::shown;
 use serde_json::json;
 
 use crate::{
-    commands::run::print,
     exit::{Exit, Failure},
+    output::print,
     report::{kernel, quantity},
 };
 
