@@ -106,7 +106,9 @@ pub(crate) fn of_night(of: &Dashboard, runs: &[usize], few: usize) -> Markup {
     html! { section aria-labelledby="judged" {
         h2 #judged { "Numbers against their limits " small {
             (count.good) " within, " (count.bad) " beyond, " (count.unsure) " open" } }
-        @if !bad.is_empty() {
+        @if count.good + count.bad == 0 { p.quiet { "None could be judged yet; the pages of their runs say why." } }
+        @else if bad.is_empty() { p.quiet { "None is beyond its limit." } }
+        @else {
             (scrolling("Numbers beyond their limits", &html! { table {
                 thead { tr { th scope="col" { "number" } th scope="col" { "of" } th.number scope="col" { "change" }
                     th.number scope="col" { "limit" } th scope="col" { "verdict" } th scope="col" { "against" } } }

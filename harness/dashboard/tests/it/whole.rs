@@ -166,7 +166,15 @@ fn numbers_beyond_their_limits_are_told_first_and_in_full() {
         let site = Site { cells: vec![Cell::default()], runs: vec![run], ..Site::default() };
         with(site).render("index.html").unwrap()
     };
-    assert!(night(judged).contains("hero failed"));
+    let open = |verdict: (&str, Option<bool>)| {
+        let mut judged = judged.clone();
+        judged[0].numbers.truncate(1);
+        judged[0].numbers[0].verdict = (verdict.0.into(), verdict.1);
+        night(judged)
+    };
+    assert!(open(("not compared", None)).contains("None could be judged yet"));
+    assert!(open(("pass", Some(true))).contains("None is beyond its limit"));
+    assert!(night(judged.clone()).contains("hero failed"));
     let without = night(Vec::new());
     assert!(
         without.contains("hero passed") && !without.contains("id=\"judged\""),
