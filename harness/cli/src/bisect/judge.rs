@@ -55,14 +55,7 @@ impl CellJudge {
     /// What is seen of a revision by its checks.
     pub(crate) fn checks(&mut self, revision: &Revision) -> Result<Seen, Trouble> {
         match self.kernel(revision)? {
-            Ok(kernel) => {
-                let found = seen(&self.run(&kernel)?, &self.subject.checks)?;
-                // A busy machine may be late once.
-                match found.clocked.is_empty() {
-                    true => Ok(found),
-                    false => seen(&self.run(&kernel)?, &self.subject.checks),
-                }
-            }
+            Ok(kernel) => settled(|| seen(&self.run(&kernel)?, &self.subject.checks)),
             Err(obstacle) => Ok(Seen { obstacle: Some(obstacle), ..Seen::default() }),
         }
     }
@@ -113,6 +106,13 @@ impl CellJudge {
     }
 }
 
+/// What is seen, and where a clock decided some of that, what is seen once more: a busy machine may be
+/// late once.
+fn settled(mut look: impl FnMut() -> Result<Seen, Trouble>) -> Result<Seen, Trouble> {
+    let first = look()?;
+    if first.clocked.is_empty() { Ok(first) } else { look() }
+}
+
 impl Judge for CellJudge {
     fn judge(&mut self, asked: &Asked<'_>) -> Result<Seen, Trouble> {
         if self.hearing.is_stopped() {
@@ -126,5 +126,35 @@ impl Judge for CellJudge {
                 self.compare(&metric, &good, &revision, asked.error)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn a_guest_that_is_late_is_looked_at_once_more() {
+        let late = || {
+            let names = BTreeSet::from(["smoke: time-out".to_owned()]);
+            Seen { failed: names.clone(), clocked: names, ..Seen::default() }
+        };
+        let held = || Seen { held: BTreeSet::from(["psi".to_owned()]), ..Seen::default() };
+        for (answers, expected, looks) in [
+            (vec![held(), late()], held(), 1),
+            (vec![late(), held()], held(), 2),
+            (vec![late(), late()], late(), 2),
+        ] {
+            let mut left = answers.into_iter();
+            let mut count = 0;
+            let seen = settled(|| {
+                count += 1;
+                Ok(left.next().unwrap())
+            });
+            assert_eq!((seen.unwrap(), count), (expected, looks));
+        }
+        assert!(matches!(settled(|| Err(Trouble::Interrupted)), Err(Trouble::Interrupted)));
     }
 }
