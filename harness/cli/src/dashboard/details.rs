@@ -9,6 +9,7 @@ use std::{
 use dmarig_dashboard::{CellDetails, Check, RunDetails, Site};
 use dmarig_history::{CellEntry, CellRecord, History, HistoryError, StoredRun};
 use dmarig_model::{
+    axes::DEFAULT_QEMU,
     document::CellResult,
     observation::{Observation, Outcome},
     plan::shell_line,
@@ -71,7 +72,7 @@ impl Details {
                     .push("the record's last line was cut short: that cell is left out".into());
             }
             for record in &record.cells {
-                add_record(&mut details, &indices, record);
+                add_record(&mut details, &indices, record, command);
             }
         }
         details
@@ -114,21 +115,18 @@ fn from_history(cell: usize, row: &CellEntry, command: &[String]) -> CellDetails
         ],
         checks: Vec::new(),
         logs: Vec::new(),
-        again: again(command, &row.id),
+        again: again(command, &row.id, DEFAULT_QEMU),
     }
 }
 
 /// Options of `dmarig run` that say what to run or to print, each with a value; the others say how.
 const REPLACED: [&str; 4] = ["--cell", "-c", "--format", "--junit"];
 
-/// The command that runs a cell again: that of its run, for this cell alone. What other commands ran has no
-/// cells that could be named.
-fn again(command: &[String], cell: &str) -> String {
-    let run = command
-        .iter()
-        .skip(1)
-        .find(|word| !word.starts_with('-'))
-        .is_some_and(|word| word == "run");
+/// The command that runs a cell again: that of its run, for this cell alone and on its QEMU. What other
+/// commands ran has no cells that could be named.
+fn again(command: &[String], cell: &str, qemu: &str) -> String {
+    // No option stands before the subcommand.
+    let run = command.get(1).is_some_and(|word| word == "run");
     if command.is_empty() {
         return String::new();
     }
@@ -146,7 +144,13 @@ fn again(command: &[String], cell: &str) -> String {
         }
     }
     if run {
+        // Where no word names another QEMU than the default, the environment did, or the case: then it changes
+        // nothing that it is named.
+        let named = |word: &String| word == "--qemu" || word.contains("qemu=");
         words.extend(["--cell".to_owned(), cell.to_owned()]);
+        if qemu != DEFAULT_QEMU && !command.iter().any(named) {
+            words.extend(["--qemu".to_owned(), qemu.to_owned()]);
+        }
     }
     shell_line(words.iter())
 }
@@ -156,6 +160,7 @@ fn add_record(
     details: &mut RunDetails,
     indices: &HashMap<(&str, &str), usize>,
     record: &CellRecord,
+    command: &[String],
 ) {
     let seen = &record.observation;
     let index =
@@ -163,6 +168,7 @@ fn add_record(
     let index = index.or_else(|| indices.iter().find(|((id, _), _)| *id == seen.cell));
     let Some((_, cell)) = index else { return };
     let Some(known) = details.cells.iter_mut().find(|known| known.cell == *cell) else { return };
+    known.again = again(command, &seen.cell, &seen.axes.qemu);
     let result = CellResult::new(seen, &record.verdict);
     let count =
         |count: Option<u64>| count.map_or_else(|| "-".to_owned(), |count| count.to_string());
@@ -223,24 +229,53 @@ fn logs(seen: &Observation) -> Vec<(String, Vec<String>)> {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
+
+    /// What runs a cell on this QEMU again.
+    fn on(qemu: &str, command: &str) -> String {
+        let words: Vec<String> = command.split(' ').map(str::to_owned).collect();
+        again(&words, "mine/policy=lazy", qemu)
+    }
 
     #[test]
     fn a_cell_is_run_again_as_it_was_run() {
-        let of = |text: &str| {
-            let words: Vec<String> = text.split(' ').map(str::to_owned).collect();
-            again(&words, "mine/policy=lazy")
-        };
         for (command, told) in [
             (
                 "/opt/dmarig run my.yaml -c a --cell=b -cx -k linux --set device=virtio-blk --junit x.xml --append a=b",
                 "dmarig run my.yaml -k linux --set device=virtio-blk --append a=b --cell mine/policy=lazy",
             ),
-            ("dmarig -q run smoke --format json", "dmarig -q run smoke --cell mine/policy=lazy"),
-            ("dmarig compare a b --case timing", "dmarig compare a b --case timing"),
+            (
+                "dmarig run --runs /srv/runs smoke --format json",
+                "dmarig run --runs /srv/runs smoke --cell mine/policy=lazy",
+            ),
+            ("dmarig compare a run --case timing", "dmarig compare a run --case timing"),
         ] {
-            assert_eq!(of(command), told);
+            assert_eq!(on(DEFAULT_QEMU, command), told);
         }
-        assert_eq!(again(&[], "x"), "");
+        assert_eq!(again(&[], "x", "qemu-11.1"), "");
+    }
+
+    #[test]
+    fn nothing_stands_before_the_subcommand() {
+        let options: Vec<_> = crate::Cli::command().get_arguments().cloned().collect();
+        assert!(options.is_empty(), "`again` takes the first word for the subcommand: {options:?}");
+    }
+
+    #[test]
+    fn a_qemu_that_the_environment_named_is_named() {
+        let cell = "--cell mine/policy=lazy";
+        assert_eq!(on("qemu-11.1", "dmarig run"), format!("dmarig run {cell} --qemu qemu-11.1"));
+        for named in ["--qemu a --qemu b", "--qemu=a", "--set qemu=a,b", "-sqemu=a"] {
+            let told = format!("dmarig run {named} {cell}");
+            assert_eq!(on("a", &format!("dmarig run {named}")), told);
+        }
+        // A cell's id has a name for it that need not be the very one.
+        let words = ["dmarig", "run", "my.yaml"].map(str::to_owned);
+        let told = again(&words, "mine/qemu=_opt_qemu", "/opt/qemu");
+        assert_eq!(told, "dmarig run my.yaml --cell mine/qemu=_opt_qemu --qemu /opt/qemu");
+        let compared = "dmarig compare a b --case timing";
+        assert_eq!(on("a", compared), compared);
     }
 }

@@ -24,8 +24,13 @@ fn dmarig(place: &Place, words: &[&str]) -> Command {
     command
 }
 
+/// A case and a kernel.
+fn subject(place: &Place) -> [String; 2] {
+    [place.file("case.yaml", CASE), place.kernel()]
+}
+
 fn run(place: &Place, script: Script) {
-    let (case, kernel) = (place.file("case.yaml", CASE), place.kernel());
+    let [case, kernel] = subject(place);
     let qemu = place.qemu(script);
     // Beside a server, which is not left but goes on.
     place.start(place.dmarig(&["run", &case, "--kernel", &kernel, "--qemu", &qemu])).wait();
@@ -68,9 +73,16 @@ pub(crate) fn recorded_runs_become_a_site() {
     assert!(!pages(&place, "site/series").is_empty());
 
     // Again, with one more; and nothing that was there before is in the way.
-    run(&place, Script::Passes);
+    let ([case, kernel], qemu) = (subject(&place), place.qemu(Script::Panics));
+    let mut command = place.dmarig(&["run", &case, "--kernel", &kernel]);
+    command.env("DMARIG_QEMU", &qemu);
+    place.start(command).wait();
     write().exits(0);
-    assert_eq!(pages(&place, "site/runs").len(), 3);
+    let runs = pages(&place, "site/runs");
+    assert_eq!(runs.len(), 3);
+    // The command to see it again has the QEMU that the environment named.
+    let again = format!("--qemu {qemu}</code>");
+    assert_eq!(runs.iter().filter(|page| page.contains(&again)).count(), 1, "{again} {runs:?}");
 }
 
 pub(crate) fn wrong_places_are_told() {
