@@ -3,7 +3,7 @@
 use std::{collections::HashMap, path::Path};
 
 use dmarig_dashboard::{JudgedNumber, JudgedNumbers};
-use dmarig_history::{Compared, ComparedMetric, Comparison, Standing};
+use dmarig_history::{Compared, ComparedMetric, Comparison, Standing, StandingMetric, Stood};
 use dmarig_model::text::shown;
 
 use super::comparison::told;
@@ -28,8 +28,17 @@ pub(super) fn judged(directory: &Path, series: &HashMap<String, usize>) -> Vec<J
     told.filter(|some| !(some.numbers.is_empty() && some.notes.is_empty())).collect()
 }
 
+/// How a standing begins to say that pairs decide: then the comparison has the number, and here only a note is
+/// left of it.
+const IN_PAIRS: &str = "judged in pairs with ";
+
+fn in_pairs(metric: &StandingMetric) -> bool {
+    matches!(&metric.result, Stood::NotCompared { why } if why.starts_with(IN_PAIRS))
+}
+
 fn of_history(standing: &Standing, series: &HashMap<String, usize>) -> JudgedNumbers {
-    let numbers = standing.metrics.iter().map(|metric| {
+    let own = standing.metrics.iter().filter(|metric| !in_pairs(metric));
+    let numbers = own.map(|metric| {
         let known = metric.series.as_ref().and_then(|(id, _)| series.get(id).copied());
         // Two QEMUs or machines of one name are two numbers.
         let key = format!("{}\0{}\0{}", metric.place, metric.environment, metric.metric);
@@ -78,4 +87,35 @@ fn without_verdict(fields: [String; FIELDS]) -> Vec<String> {
 fn number(key: String, place: String, row: JudgedRow, series: Option<usize>) -> JudgedNumber {
     let verdict = row.judgement.map_or_else(|| (row.fields[VERDICT].clone(), None), told);
     JudgedNumber { key, place: shown(&place), fields: without_verdict(row.fields), series, verdict }
+}
+
+#[cfg(test)]
+mod tests {
+    use dmarig_history::{Asked, Place, synthetic_year};
+    use dmarig_model::{case::Case, observation::Outcome};
+
+    use super::*;
+
+    #[test]
+    fn what_pairs_decide_is_no_open_number_of_the_history() {
+        let run = synthetic_year(1).next().unwrap();
+        let passed = run.cells.iter().find(|cell| cell.outcome == Outcome::Passed).unwrap();
+        let case = format!(
+            "case: {}\nworkload: {{block: {{ops: 64}}}}\n\
+             history: [{{metric: elapsed, percent: 5}}, {{metric: psi-per-unmap, percent: 10}}]\n",
+            passed.place.case
+        );
+        let cases = [Case::parse("case.yaml", &case).unwrap()];
+        let beside = |_: &Place, metric: &str| (metric == "elapsed").then(|| "baseline".to_owned());
+        let asked = Asked { run: &run, cases: &cases, history: None, file: "h", beside: &beside };
+        let told = of_history(&Standing::new(&asked).unwrap(), &HashMap::new());
+        let names: Vec<&str> =
+            told.numbers.iter().map(|number| number.fields[0].as_str()).collect();
+        assert!(
+            !names.is_empty() && names.iter().all(|name| *name == "psi-per-unmap"),
+            "{names:?}"
+        );
+        // Who looks for it is told where it is.
+        assert!(told.notes.iter().any(|note| note.contains("in pairs with baseline")), "{told:?}");
+    }
 }

@@ -70,7 +70,7 @@ pub(crate) fn of_run(of: &Dashboard, run: usize) -> Markup {
         h2 #judged { "Numbers that were judged" }
         @for some in all {
             h3 { (Safe(&some.against)) }
-            (scrolling(&format!("Numbers {}", crate::text::safe(&some.against)), &html! { table.sortable {
+            @if !some.numbers.is_empty() { (scrolling(&format!("Numbers {}", crate::text::safe(&some.against)), &html! { table.sortable {
                 thead { tr {
                     th scope="col" { "of" }
                     @for (at, head) in some.heads.iter().enumerate() { th.number[at > 0] scope="col" { (Safe(head)) } }
@@ -83,9 +83,9 @@ pub(crate) fn of_run(of: &Dashboard, run: usize) -> Markup {
                     }
                     td { (told(&number.verdict)) }
                 } } }
-            } }))
+            } })) }
             @if some.numbers.len() > MOST { p.muted { "and " (many(some.numbers.len() - MOST, "number")) " more" } }
-            @if !some.notes.is_empty() { details { summary { (many(some.notes.len(), "note")) }
+            @if !some.notes.is_empty() { details open[some.numbers.is_empty()] { summary { (many(some.notes.len(), "note")) }
                 ul.reasons { @for note in some.notes.iter().take(MOST) { li { (Safe(note)) } } } } }
         }
     } }

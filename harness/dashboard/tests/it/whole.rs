@@ -182,6 +182,23 @@ fn numbers_beyond_their_limits_are_told_first_and_in_full() {
     );
 }
 
+#[test]
+fn notes_without_numbers_have_no_table_and_are_read_at_once() {
+    let page = |numbers: usize| {
+        let mut site = SMALL.site();
+        site.runs[0].judged[0].numbers.truncate(numbers);
+        let dashboard = with(site);
+        let path = dashboard.paths().into_iter().find(|path| path.starts_with("runs/")).unwrap();
+        let page = dashboard.render(&path).unwrap();
+        let section = page.split("id=\"judged\"").nth(1).unwrap();
+        section.split("</section>").next().unwrap().to_owned()
+    };
+    let (with, without) = (page(1), page(0));
+    assert!(with.contains("<table") && !with.contains("<details open>"), "{with}");
+    assert!(!without.contains("<table"), "{without}");
+    assert!(without.contains("<details open>") && without.contains("a note"), "{without}");
+}
+
 /// What a tag of this class has around it, without tags.
 fn texts<'a>(page: &'a str, begins: &str) -> Vec<&'a str> {
     page.split(begins).skip(1).map(|rest| rest.split('<').next().unwrap_or(rest)).collect()
