@@ -15,6 +15,8 @@ pub struct Site {
     pub live: bool,
     /// Runs, the oldest first.
     pub runs: Vec<Run>,
+    /// From which run on it was looked up how numbers were judged beside others.
+    pub judged_from: usize,
     /// Every cell that any run has.
     pub cells: Vec<Cell>,
     /// What is followed from run to run.
@@ -38,7 +40,7 @@ pub struct Run {
     pub environment: Vec<(String, String)>,
     /// How its cells ended.
     pub results: Vec<CellResult>,
-    /// Its numbers where they were judged beside others.
+    /// Its numbers where they were judged beside others, from [`Site::judged_from`] on.
     pub judged: Vec<JudgedNumbers>,
 }
 

@@ -27,7 +27,8 @@ pub(crate) struct Dashboard {
     // A history that is named is shown as it is; into the default one recorded runs are put first.
     #[command(flatten)]
     file: HistoryFile,
-    /// Show evidence and logs of as many of the newest runs, as far as their records are there
+    /// Show evidence, logs and how numbers were judged of as many of the newest runs, as far as their records
+    /// are there
     #[arg(long, value_name = "N", default_value_t = 60)]
     detailed: usize,
 }

@@ -80,7 +80,15 @@ impl Details {
 
     /// The record, where it is one of those to be read and is there.
     fn record(&self, run: usize, id: &str, notes: &mut Vec<String>) -> Option<StoredRun> {
-        let directory = record_of(&self.runs, id).filter(|_| run >= self.first)?;
+        let directory = record_of(&self.runs, id)?;
+        if run < self.first {
+            let read = self.runs_told.len() - self.first;
+            notes.push(format!(
+                "logs, evidence, and how its numbers were judged are in its record, and shown of the newest \
+                 {read} runs alone (--detailed)"
+            ));
+            return None;
+        }
         let loaded = StoredRun::load(&directory.display().to_string(), &self.runs);
         loaded.map_err(|error| notes.push(format!("its record can't be read: {error}"))).ok()
     }

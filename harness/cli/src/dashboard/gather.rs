@@ -28,7 +28,7 @@ pub(crate) struct Sources {
     pub(crate) runs: PathBuf,
     /// Whether records that the history does not have yet are put into it.
     pub(crate) add: bool,
-    /// Of how many of the newest runs the records are read, for logs and evidence.
+    /// Of how many of the newest runs the records are read, for logs, evidence, and how numbers were judged.
     pub(crate) detailed: usize,
 }
 
@@ -60,7 +60,8 @@ pub(crate) fn gather(sources: &Sources, live: bool) -> Result<Dashboard, History
     site.alerts = alerts(&site, &numbers, &found);
     let first = site.runs.len().saturating_sub(sources.detailed);
     let keys = site.series.iter().enumerate().map(|(at, one)| (one.key.clone(), at)).collect();
-    for run in &mut site.runs {
+    site.judged_from = first;
+    for run in &mut site.runs[first..] {
         let directory = record_of(&sources.runs, &run.id);
         run.judged = directory.map_or_else(Vec::new, |directory| judged(&directory, &keys));
     }

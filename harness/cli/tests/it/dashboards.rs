@@ -83,6 +83,25 @@ pub(crate) fn recorded_runs_become_a_site() {
     // The command to see it again has the QEMU that the environment named.
     let again = format!("--qemu {qemu}</code>");
     assert_eq!(runs.iter().filter(|page| page.contains(&again)).count(), 1, "{again} {runs:?}");
+
+    // Of older runs nothing beside the history is read, and their pages say so.
+    for run in std::fs::read_dir(place.path("runs")).unwrap().flatten() {
+        std::fs::write(run.path().join("history.json"), "{").unwrap();
+    }
+    let with = |part: &str| {
+        let runs = pages(&place, "site/runs");
+        runs.iter().filter(|page| page.contains(part)).count()
+    };
+    write().exits(0);
+    assert_eq!((with("history.json, line 1"), with("--detailed")), (3, 0));
+    let words = ["dashboard", "--out", &site, "--detailed", "1"];
+    place.start(dmarig(&place, &words)).wait().exits(0);
+    assert_eq!(
+        (with("history.json, line 1"), with("the newest 1 runs alone (--detailed)")),
+        (1, 2)
+    );
+    let all = std::fs::read_to_string(place.path("site/runs.html")).unwrap();
+    assert!(all.contains("Of the oldest 2 runs the verdict is that of their cells alone"), "{all}");
 }
 
 pub(crate) fn wrong_places_are_told() {

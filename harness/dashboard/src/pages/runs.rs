@@ -23,6 +23,11 @@ pub(crate) fn page(of: &Dashboard) -> Markup {
                 } }
                 tbody { @for run in (0..of.site.runs.len()).rev() { (row(of, run)) } }
             } }))
+            @let unread = of.site.judged_from;
+            @if unread > 0 { p.muted { "Of the oldest "
+                @if unread == 1 { "run the verdict is that of its cells alone" }
+                @else { (unread) " runs the verdict is that of their cells alone" }
+                ": how numbers were judged is read from the records of the newest runs (" code { "--detailed" } ")." } }
         }
     };
     Page { title: "Runs".into(), entry: "Runs", root: "", data: &[], body }.render(of)

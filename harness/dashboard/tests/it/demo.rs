@@ -114,6 +114,7 @@ impl Demo {
             live: false,
             alerts: self.alerts(&series),
             runs,
+            judged_from: 0,
             cells,
             series,
             sweeps: vec![self.sweep()],

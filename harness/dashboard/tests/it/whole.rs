@@ -199,6 +199,15 @@ fn notes_without_numbers_have_no_table_and_are_read_at_once() {
     assert!(without.contains("<details open>") && without.contains("a note"), "{without}");
 }
 
+#[test]
+fn runs_of_which_numbers_are_not_looked_up_say_so() {
+    let page =
+        |judged_from| with(Site { judged_from, ..SMALL.site() }).render("runs.html").unwrap();
+    assert!(page(10).contains("Of the oldest 10 runs the verdict is that of their cells alone"));
+    assert!(page(1).contains("Of the oldest run the verdict is that of its cells alone"));
+    assert!(!page(0).contains("alone"));
+}
+
 /// What a tag of this class has around it, without tags.
 fn texts<'a>(page: &'a str, begins: &str) -> Vec<&'a str> {
     page.split(begins).skip(1).map(|rest| rest.split('<').next().unwrap_or(rest)).collect()
