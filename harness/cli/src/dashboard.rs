@@ -12,7 +12,7 @@ mod sweeps;
 
 pub(crate) use self::{
     comparison::comparison_html,
-    gather::{Sources, add, gather},
+    gather::{Sources, add, gather, left_alone},
     output::write,
     serve::{Address, serve},
 };

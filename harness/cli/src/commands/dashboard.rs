@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args};
 
 use crate::{
-    dashboard::{Address, Sources, add as add_records, gather, serve, write},
+    dashboard::{Address, Sources, add as add_records, gather, left_alone, serve, write},
     exit::{Exit, Failure},
     options::{HistoryFile, Places},
 };
@@ -24,9 +24,12 @@ pub(crate) struct Dashboard {
     /// Serve it to other machines too, which know this one by that name (may be repeated)
     #[arg(long, value_name = "NAME", requires = "serve")]
     expose: Vec<String>,
-    // A history that is named is shown as it is; into the default one recorded runs are put first.
     #[command(flatten)]
     file: HistoryFile,
+    /// Show the history as it is. Otherwise recorded runs that it lacks are put into it, but for one that is
+    /// made up, and for a named one that has runs but none of those recorded here
+    #[arg(long)]
+    no_add: bool,
     /// Show evidence, logs and how numbers were judged of as many of the newest runs, as far as their records
     /// are there
     #[arg(long, value_name = "N", default_value_t = 60)]
@@ -35,11 +38,13 @@ pub(crate) struct Dashboard {
 
 impl Dashboard {
     pub(crate) fn execute(self) -> Result<Exit, Failure> {
-        // One that is named may be of other machines, or made up.
-        let add = self.file.history.is_none();
-        let history = self.file.path()?;
-        let sources =
-            Sources { history, runs: super::runs(&self.places)?, add, detailed: self.detailed };
+        let (history, runs) = (self.file.path()?, super::runs(&self.places)?);
+        let mut add = !self.no_add;
+        if add && let Some(why) = left_alone(&history, &runs, self.file.history.is_some())? {
+            eprintln!("{} is shown as it is: {why}", history.display());
+            add = false;
+        }
+        let sources = Sources { history, runs, add, detailed: self.detailed };
         if let Some(directory) = &self.out {
             if sources.add {
                 add_records(&sources)?;

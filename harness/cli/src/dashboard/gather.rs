@@ -1,6 +1,11 @@
 //! From the history to a site.
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc, time::SystemTime};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use dmarig_dashboard::{
     Better, Cell, CellResult, Change, Checked, Dashboard, Point, Run, Series, Site,
@@ -77,6 +82,39 @@ pub(crate) struct News {
     pub(crate) any: bool,
     /// Whether a run is going on, whose turn comes when it has ended.
     pub(crate) going_on: bool,
+}
+
+/// Why records are not put into a history, where they are not to be: what was made up is never mixed with what
+/// was measured, and one that is `named` and has runs, but none of these, is other machines'.
+///
+/// # Errors
+/// What the history says, but that there is none: then it will be of these runs. That the records can't be
+/// listed.
+pub(crate) fn left_alone(
+    history: &Path,
+    runs: &Path,
+    named: bool,
+) -> anyhow::Result<Option<String>> {
+    let opened = match History::open(history) {
+        Err(HistoryError::Missing { .. }) => return Ok(None),
+        opened => opened?,
+    };
+    if opened.is_synthetic()? {
+        return Ok(Some("it is made up, and nothing that was measured is put into it".to_owned()));
+    }
+    let known = opened.run_ids()?;
+    if !named || known.is_empty() {
+        return Ok(None);
+    }
+    let directories = run_directories(runs)?;
+    let mut names = directories.iter().filter_map(|directory| directory.file_name()?.to_str());
+    let one = names.any(|name| known.iter().any(|known| known == name));
+    Ok((!one).then(|| {
+        format!(
+            "it has none of the runs in {}, which `dmarig history add` would put into it",
+            runs.display()
+        )
+    }))
 }
 
 /// Puts records into the history that it does not have.
@@ -280,4 +318,40 @@ fn series(
         searched,
         changes: changes.collect(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use dmarig_history::{RunEntry, synthetic_year};
+
+    use super::*;
+
+    #[test]
+    fn only_histories_of_these_runs_take_them() {
+        let place = tempfile::tempdir().unwrap();
+        let (history, runs) = (place.path().join("history.sqlite"), place.path().join("runs"));
+        let why = |named| left_alone(&history, &runs, named).unwrap();
+        let put = |synthetic| {
+            let run = synthetic_year(1).next().unwrap();
+            let run = RunEntry { id: format!("run-{synthetic}"), synthetic, ..run };
+            History::create(&history).unwrap().put([&run]).unwrap();
+        };
+        let record = |run: &str| {
+            std::fs::create_dir_all(runs.join(run)).unwrap();
+            std::fs::write(runs.join(run).join("run.json"), "{}").unwrap();
+        };
+        // It will be of these.
+        assert_eq!(why(true), None);
+        History::create(&history).unwrap();
+        assert_eq!(why(true), None);
+        put(false);
+        record("another");
+        assert!(why(true).unwrap().contains("none of the runs"));
+        assert_eq!(why(false), None);
+        record("run-false");
+        assert_eq!(why(true), None);
+        // Whatever is in it besides.
+        put(true);
+        assert!(why(true).unwrap().contains("made up") && why(false).is_some());
+    }
 }

@@ -30,10 +30,16 @@ fn subject(place: &Place) -> [String; 2] {
 }
 
 fn run(place: &Place, script: Script) {
+    run_in(place, "runs", script);
+}
+
+/// Records a run in this directory.
+fn run_in(place: &Place, runs: &str, script: Script) {
     let [case, kernel] = subject(place);
     let qemu = place.qemu(script);
     // Beside a server, which is not left but goes on.
-    place.start(place.dmarig(&["run", &case, "--kernel", &kernel, "--qemu", &qemu])).wait();
+    let words = ["run", &case, "--kernel", &kernel, "--qemu", &qemu, "--runs", runs];
+    place.start(place.dmarig(&words)).wait();
 }
 
 /// A server, which ends with the test that started it.
@@ -102,6 +108,34 @@ pub(crate) fn recorded_runs_become_a_site() {
     );
     let all = std::fs::read_to_string(place.path("site/runs.html")).unwrap();
     assert!(all.contains("Of the oldest 2 runs the verdict is that of their cells alone"), "{all}");
+    histories_of_others_are_shown_as_they_are(&place);
+}
+
+/// Whose history it is decides what is put into it.
+fn histories_of_others_are_shown_as_they_are(place: &Place) {
+    let runs = |file: &str| {
+        let words = ["history", "--history", file, "list", "--all", "--json"];
+        let ended = place.start(place.dmarig(&words)).wait();
+        ended.exits(0);
+        ended.document()["runs"].as_array().unwrap().len()
+    };
+    let show = |words: &[&str], said: &str| {
+        let words = [&["dashboard", "--out", "other"], words].concat();
+        let ended = place.start(place.dmarig(&words)).wait();
+        ended.exits(0);
+        assert!(ended.stderr.contains(said), "{ended:?}");
+    };
+    // What was recorded here stays out of another machine's, and goes into a new one and into its own.
+    show(&["--history", "new.sqlite"], "files");
+    assert_eq!(runs("new.sqlite"), 3);
+    run_in(place, "theirs", Script::Passes);
+    show(&["--history", "new.sqlite", "--runs", "theirs"], "it has none of the runs in theirs");
+    assert_eq!(runs("new.sqlite"), 3);
+    run(place, Script::Passes);
+    show(&["--history", "new.sqlite", "--no-add"], "files");
+    assert_eq!(runs("new.sqlite"), 3);
+    show(&["--history", "new.sqlite"], "files");
+    assert_eq!(runs("new.sqlite"), 4);
 }
 
 pub(crate) fn wrong_places_are_told() {
@@ -114,7 +148,8 @@ pub(crate) fn wrong_places_are_told() {
     let mine = place.file("mine/thesis.txt", "");
     let mine = mine.strip_suffix("/thesis.txt").unwrap();
     check(&["dashboard", "--out", mine], "no dashboard");
-    check(&["dashboard", "--out", "site", "--history", "nothing.sqlite"], "there is no history");
+    let nothing = ["dashboard", "--out", "site", "--no-add", "--history", "nothing.sqlite"];
+    check(&nothing, "there is no history");
     check(&["dashboard"], "--out");
     check(&["dashboard", "--serve", "0.0.0.0:0"], "--expose");
     check(&["dashboard", "--serve", "somewhere"], "127.0.0.1:8321");
@@ -138,7 +173,8 @@ fn ask(address: &str, host: &str, path: &str) -> TcpStream {
 pub(crate) fn a_served_site_is_made_anew_as_records_come() {
     let place = Place::new();
     run(&place, Script::Passes);
-    let mut command = dmarig(&place, &["dashboard", "--serve", "127.0.0.1:0"]);
+    // A history that is named is no other.
+    let mut command = place.dmarig(&["dashboard", "--serve", "127.0.0.1:0"]);
     let mut server = Server(command.stderr(Stdio::piped()).spawn().unwrap());
     let mut said = BufReader::new(server.0.stderr.take().unwrap());
     let mut line = String::new();
@@ -163,7 +199,7 @@ pub(crate) fn a_served_site_is_made_anew_as_records_come() {
     assert_eq!(after, before + 1);
 
     // What somebody says of an alert is shown at once, too.
-    place.file("state/dmarig/history.alerts.jsonl", "");
+    place.file("history.alerts.jsonl", "");
     wait_for("data: 2");
 
     kill_process(Pid::from_child(&server.0), Signal::INT).unwrap();
