@@ -84,6 +84,9 @@ pub enum Stood {
         needed: usize,
         /// Whether there are more, from before the series changed.
         changed: bool,
+        /// How many there are besides that have another number of samples.
+        #[serde(default)]
+        other_samples: usize,
     },
     /// It can't be judged, or is not to be.
     NotCompared {
@@ -181,9 +184,14 @@ impl StandingMetric {
     pub fn not_compared(&self) -> Option<String> {
         match &self.result {
             Stood::Judged { .. } => None,
-            Stood::TooFew { runs, needed, changed } => {
+            Stood::TooFew { runs, needed, changed, other_samples } => {
                 let since = if *changed { "since the series changed" } else { "so far" };
-                Some(format!("{runs} runs {since}, {needed} needed"))
+                let mut why = format!("{runs} runs {since}, {needed} needed");
+                if *other_samples > 0 {
+                    let other = "left out, which have another number of samples";
+                    why.push_str(&format!("; {other_samples} more are {other}"));
+                }
+                Some(why)
             }
             Stood::NotCompared { why } => Some(why.clone()),
         }
@@ -253,8 +261,9 @@ impl Draft {
         };
         let earlier = match asked.history {
             Some(history) => earlier(history, asked.run, point)?,
-            None => Vec::new(),
+            None => Earlier::default(),
         };
+        let Earlier { alike: earlier, other_samples } = earlier;
         let better = match better {
             limit::Better::Lower => Better::Lower,
             limit::Better::Higher => Better::Higher,
@@ -268,7 +277,7 @@ impl Draft {
                 Ok(())
             }
             Err(Unfit::TooFew { runs, changed }) => {
-                Err(Stood::TooFew { runs, needed: LEAST, changed })
+                Err(Stood::TooFew { runs, needed: LEAST, changed, other_samples })
             }
             Err(Unfit::NoRatio(value)) => Err(Stood::NotCompared {
                 why: format!(
@@ -303,24 +312,30 @@ fn point<'a>(run: &'a RunEntry, told: &StandingMetric) -> Result<&'a PointEntry,
     })
 }
 
-/// The runs before this one in the same series, oldest first. Of those that were measured otherwise, such
-/// as in many pairs, the number is less noisy or more, so they say nothing of how noisy this one is.
-fn earlier(
-    history: &History,
-    run: &RunEntry,
-    point: &PointEntry,
-) -> Result<Vec<(String, f64)>, HistoryError> {
+/// The runs before this one in the same series.
+#[derive(Default)]
+struct Earlier {
+    /// Those that were measured alike, oldest first, with their numbers.
+    alike: Vec<(String, f64)>,
+    /// How many were measured otherwise, such as in many pairs: their numbers are less noisy or more, so they
+    /// say nothing of how noisy this one is.
+    other_samples: usize,
+}
+
+fn earlier(history: &History, run: &RunEntry, point: &PointEntry) -> Result<Earlier, HistoryError> {
     let id = point.series.id();
     let mut samples = std::collections::BTreeMap::new();
     for (run, _) in history.samples(&id)? {
         *samples.entry(run).or_insert(0_usize) += 1;
     }
-    let before = history.points(&id)?.into_iter().filter(|other| {
-        !other.synthetic
-            && (other.started, &other.run) < (run.started, &run.id)
-            && samples.get(&other.run) == Some(&point.samples.len())
-    });
-    Ok(before.map(|other| (other.run, other.value)).collect())
+    let before = history
+        .points(&id)?
+        .into_iter()
+        .filter(|other| !other.synthetic && (other.started, &other.run) < (run.started, &run.id));
+    let (alike, others): (Vec<_>, Vec<_>) =
+        before.partition(|other| samples.get(&other.run) == Some(&point.samples.len()));
+    let alike = alike.into_iter().map(|other| (other.run, other.value)).collect();
+    Ok(Earlier { alike, other_samples: others.len() })
 }
 
 /// Judges what is ready.

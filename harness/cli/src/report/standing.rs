@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn each_number_is_told_with_what_it_was_judged_by() {
-        let few = Stood::TooFew { runs: 3, needed: LEAST, changed: true };
+        let few = Stood::TooFew { runs: 3, needed: LEAST, changed: true, other_samples: 0 };
         let standing = Standing {
             schema: STANDING_SCHEMA,
             run: "r".into(),

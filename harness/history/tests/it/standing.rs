@@ -79,7 +79,11 @@ fn not_compared(stood: Stood, expected: &str) {
     assert!(why.contains(expected), "{why}");
 }
 
-const NONE: Stood = Stood::TooFew { runs: 0, needed: LEAST, changed: false };
+const NONE: Stood = few(0, false, 0);
+
+const fn few(runs: usize, changed: bool, other_samples: usize) -> Stood {
+    Stood::TooFew { runs, needed: LEAST, changed, other_samples }
+}
 
 #[test]
 fn as_few_runs_may_be_asked_for_as_are_enough() {
@@ -123,12 +127,11 @@ fn a_regression_is_one_of_the_kernel_under_test_alone() {
 
 #[test]
 fn few_runs_are_not_compared() {
-    let few = |runs, changed| Stood::TooFew { runs, needed: LEAST, changed };
-    assert_eq!(stood(&nights(23), &night(40, 1.2), elapsed()), few(23, false));
+    assert_eq!(stood(&nights(23), &night(40, 1.2), elapsed()), few(23, false, 0));
     let changed: Vec<RunEntry> = (0..50)
         .map(|day| night(day, if day < 30 { 1.3 } else { 1.0 } + f64::from(day % 5) / 1e3))
         .collect();
-    assert_eq!(stood(&changed, &night(50, 1.3), elapsed()), few(20, true));
+    assert_eq!(stood(&changed, &night(50, 1.3), elapsed()), few(20, true, 0));
     let none = standing(&night(0, 1.0), elapsed(), None);
     assert_eq!((none.judgement(), &none.metrics[0].result), (None, &NONE));
     assert_eq!(none.metrics[0].not_compared().unwrap(), "0 runs so far, 24 needed");
@@ -150,13 +153,27 @@ fn what_is_not_alike_is_not_taken() {
     });
     check(|run| run.points[2].series = ratio("b"));
     check(|run| run.synthetic = true);
-    check(|run| {
-        let PointEntry { series, value, .. } = run.points[2].clone();
-        run.points[2] = point(series, 0, &[value; 8]);
-    });
     check(|run| run.points[2].series.place.kernel = "x".into());
     check(|run| run.points[2].series.place.variant = "x".into());
     check(|run| run.points[2].series.place.case = "x".into());
+}
+
+#[test]
+fn runs_with_another_number_of_samples_are_left_out_and_counted() {
+    let place = tempfile::tempdir().unwrap();
+    let mut runs = nights(40);
+    for run in &mut runs[..30] {
+        let PointEntry { series, value, .. } = run.points[2].clone();
+        run.points[2] = point(series, 0, &[value; 8]);
+    }
+    // Those that are left out for another reason are none of them.
+    runs[0].synthetic = true;
+    let found = standing(&night(40, 1.2), elapsed(), Some(&history(place.path(), &runs)));
+    assert_eq!(found.metrics[0].result, few(10, false, 29));
+    assert_eq!(
+        found.metrics[0].not_compared().unwrap(),
+        "10 runs so far, 24 needed; 29 more are left out, which have another number of samples"
+    );
 }
 
 #[test]
