@@ -8,7 +8,7 @@ Exit codes of `run`, `judge` and `compare`:
   0    all cells that ran passed; a comparison found nothing worse than its limit
   1    a cell failed or timed out; a candidate, or a number beside earlier runs, is worse than the limit
   2    bad usage, or a mistake in a case file
-  3    a cell errored: the rig's fault or the host's, nothing is said of the kernel
+  3    a cell errored: the rig's fault or the host's, nothing is said of the kernel; a recorded run ended early
   4    nothing ran
   130  interrupted
 

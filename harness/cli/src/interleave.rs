@@ -87,6 +87,8 @@ pub(crate) async fn run(
     let couples = couples(&selected)?;
     let mut meta = run_meta(&selected[0], command);
     meta.reference = reference(&couples);
+    // Pairs are run until it can be told.
+    meta.planned = None;
     let mut recorder = Recorder::create(runs, &mut meta)?;
     let say = |text: &str| eprintln!("{text}");
     let mut preparer = Preparer::new(cache, candidate, None, interrupted.clone(), &say);

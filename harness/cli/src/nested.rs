@@ -261,6 +261,7 @@ mod tests {
                 cases: Vec::new(),
                 rules: String::new(),
                 reference: None,
+                planned: None,
             };
             let mut recorder =
                 Recorder::create(&collect(artifacts.path()).host, &mut meta).unwrap();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::site::{CellResult, Site};
+use crate::site::{CellResult, Run, Site};
 
 /// Runs that start within this many seconds of a night's first one are of that night.
 const NIGHT: i64 = 12 * 3600;
@@ -30,6 +30,17 @@ impl Night {
         };
         self.runs.iter().flat_map(of_run).filter(|(cell, _)| *cell < site.cells.len()).collect()
     }
+
+    /// Runs that ended early, and were not run again to their end.
+    pub(crate) fn cut_short<'a>(&self, site: &'a Site) -> Vec<&'a Run> {
+        let runs: Vec<&Run> = self.runs.iter().map(|run| &site.runs[*run]).collect();
+        let again = |at: usize| {
+            let mut later = runs[at + 1..].iter();
+            later.any(|run| run.not_run == 0 && run.command == runs[at].command)
+        };
+        let cut = |at: &usize| runs[*at].not_run > 0 && !again(*at);
+        (0..runs.len()).filter(cut).map(|at| runs[at]).collect()
+    }
 }
 
 /// The nights of all runs, the oldest first.
@@ -49,7 +60,6 @@ pub(crate) fn nights(site: &Site) -> Vec<Night> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::site::Run;
 
     #[test]
     fn runs_of_one_night_are_told_together() {

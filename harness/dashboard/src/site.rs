@@ -40,8 +40,19 @@ pub struct Run {
     pub environment: Vec<(String, String)>,
     /// How its cells ended.
     pub results: Vec<CellResult>,
+    /// Cells that were planned and never ran, where it ended early.
+    pub not_run: usize,
     /// Its numbers where they were judged beside others, from [`Site::judged_from`] on.
     pub judged: Vec<JudgedNumbers>,
+}
+
+impl Run {
+    /// That it ended early, where it did.
+    pub(crate) fn ended_early(&self) -> Option<String> {
+        let planned = self.results.len() + self.not_run;
+        let told = || format!("ended early, {} of {planned} cells did not run", self.not_run);
+        (self.not_run > 0).then(told)
+    }
 }
 
 /// Numbers of a run that were judged beside others: those of the runs before it, or a baseline's.

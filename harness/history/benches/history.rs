@@ -169,6 +169,7 @@ fn night(at: u32, samples: u32) -> RunEntry {
         rules: String::new(),
         reference: None,
         synthetic: true,
+        planned: None,
         record_bytes: 0,
         cells: (0..CELLS).map(cell).collect(),
         points: (0..SERIES).map(point).collect(),

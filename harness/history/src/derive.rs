@@ -65,6 +65,7 @@ impl RunEntry {
             rules: shown(&meta.rules),
             reference: reference.as_deref().map(shown),
             synthetic: false,
+            planned: meta.planned,
             record_bytes: bytes,
             cells: entries,
             points,

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Version of what is derived from a record. An entry of a higher one replaces that of a lower one.
-pub const DERIVATION: u32 = 2;
+pub const DERIVATION: u32 = 3;
 
 /// A run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,6 +39,9 @@ pub struct RunEntry {
     pub reference: Option<String>,
     /// Whether it was made up, as by `dmarig demo-history`.
     pub synthetic: bool,
+    /// Cells that were to run; `None` where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planned: Option<u32>,
     /// Size of the record's `cells.jsonl`, but for a line that was cut short.
     pub record_bytes: u64,
     /// Its cells, in the order in which they ended.

@@ -32,8 +32,8 @@ pub use export::{ExportError, ExportFormat, Exported};
 pub use import::{Collected, Fate, How, Imported, Keep, sweep_gone};
 pub use merge::Merged;
 pub use record::{
-    CaseText, CellRecord, HostFacts, LoadError, RECORD_SCHEMA, Recorder, RunMeta, StoredRun,
-    is_run, new_name, proofs_directory, rules, run_directories, runs_directory, utc,
+    CaseText, CellRecord, EndedEarly, HostFacts, LoadError, RECORD_SCHEMA, Recorder, RunMeta,
+    StoredRun, is_run, new_name, proofs_directory, rules, run_directories, runs_directory, utc,
 };
 pub use standing::{Asked, STANDING_SCHEMA, Standing, StandingMetric, Stood};
 pub use store::{

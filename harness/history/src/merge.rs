@@ -61,11 +61,11 @@ impl History {
     /// [`HistoryError::Unknown`], [`HistoryError::Sql`]
     pub fn entry_of(&self, run: &str) -> Result<RunEntry, HistoryError> {
         let told = self.run(run)?;
-        let sql = "SELECT derivation, record_bytes FROM runs WHERE id = ?";
+        let sql = "SELECT derivation, record_bytes, planned FROM runs WHERE id = ?";
         let kept = self.rows(sql, params![run], |row| {
-            Ok((row.get::<_, u32>(0)?, row.get::<_, i64>(1)?.unsigned_abs()))
+            Ok((row.get::<_, u32>(0)?, row.get::<_, i64>(1)?.unsigned_abs(), row.get(2)?))
         })?;
-        let (derivation, record_bytes) = kept[0];
+        let (derivation, record_bytes, planned) = kept[0];
         Ok(RunEntry {
             derivation,
             id: told.id,
@@ -76,6 +76,7 @@ impl History {
             rules: told.rules,
             reference: told.reference,
             synthetic: told.synthetic,
+            planned,
             record_bytes,
             cells: self.cells(run)?,
             points: self.points_of(run)?,

@@ -2,6 +2,7 @@
 //! has ended, synced as it is written, and `cells/` the logs of each guest.
 
 use std::{
+    fmt,
     fs::{self, File, OpenOptions},
     io::{self, Write},
     path::{Path, PathBuf},
@@ -45,6 +46,9 @@ pub struct RunMeta {
     /// Name of the kernel that the history sets the others in relation to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
+    /// Cells that are to run; not known in records of old, nor where it is decided on the way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planned: Option<u32>,
 }
 
 /// The host that a run was made on.
@@ -286,6 +290,30 @@ pub enum LoadError {
     },
 }
 
+/// Of a run that is over and was to have more cells than it has: killed, or stopped by its user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct EndedEarly {
+    /// Cells that were to run.
+    pub planned: u32,
+    /// Those of them of which there is nothing.
+    pub not_run: u32,
+}
+
+impl EndedEarly {
+    /// Of a run that is over. `None` where all ran, or where it is not known how many were to.
+    pub(crate) fn of(planned: Option<u32>, ran: u64) -> Option<Self> {
+        let planned = planned?;
+        let not_run = planned.saturating_sub(u32::try_from(ran).unwrap_or(u32::MAX));
+        (not_run > 0).then_some(Self { planned, not_run })
+    }
+}
+
+impl fmt::Display for EndedEarly {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ended early, {} of {} cells did not run", self.not_run, self.planned)
+    }
+}
+
 /// A run that was read back.
 #[derive(Debug, Clone)]
 pub struct StoredRun {
@@ -297,6 +325,8 @@ pub struct StoredRun {
     pub bytes: u64,
     /// Whether the last line was cut short, as a killed run may leave it.
     pub torn: bool,
+    /// Whether more of it may come: its recorder lives.
+    pub going_on: bool,
 }
 
 /// What tells of a layout, whatever else has changed.
@@ -365,13 +395,21 @@ impl StoredRun {
     pub fn read(directory: &Path) -> Result<Self, LoadError> {
         let path = directory.join(META);
         let meta = parse::<RunMeta>(&read(&path)?, &path, 1)?;
+        // Before its cells are read: of what is over, all are there.
+        let going_on = Ended::hold(directory)?.is_none();
         let path = directory.join(CELLS);
         let text = read(&path)?;
         let bytes = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
         let lines = text[..bytes].split_inclusive(|byte| *byte == b'\n').enumerate();
         let cells = lines.map(|(index, line)| parse(line, &path, index + 1));
         let cells = cells.collect::<Result<_, _>>()?;
-        Ok(Self { meta, cells, bytes: bytes as u64, torn: bytes < text.len() })
+        Ok(Self { meta, cells, bytes: bytes as u64, torn: bytes < text.len(), going_on })
+    }
+
+    /// Whether cells that were planned never ran; of a run that is going on, nobody can say.
+    #[must_use]
+    pub fn ended_early(&self) -> Option<EndedEarly> {
+        EndedEarly::of(self.meta.planned, self.cells.len() as u64).filter(|_| !self.going_on)
     }
 }
 

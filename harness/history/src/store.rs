@@ -27,6 +27,7 @@ const MIGRATIONS: &[M<'_>] = &[
     M::up(include_str!("store/schema/v1.sql")),
     M::up(include_str!("store/schema/v2.sql")),
     M::up(include_str!("store/schema/v3.sql")),
+    M::up(include_str!("store/schema/v4.sql")),
 ];
 
 /// Marks the file as a history of ours: `dmar` in ASCII.

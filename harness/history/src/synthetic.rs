@@ -197,6 +197,7 @@ impl Year {
             rules: "synthetic".to_owned(),
             reference: Some(REFERENCE.to_owned()),
             synthetic: true,
+            planned: None,
             record_bytes: 0,
             cells,
             points,

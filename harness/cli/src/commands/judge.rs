@@ -2,7 +2,10 @@
 
 use clap::Args;
 use dmarig_history::StoredRun;
-use dmarig_model::{axes::Axis, case::Case, document::CellResult, judge::judge, matrix::Cell};
+use dmarig_model::{
+    axes::Axis, case::Case, document::CellResult, judge::judge, matrix::Cell, plan::shell_line,
+    text::shown,
+};
 
 use crate::{
     commands::run::{Output, Told, tell},
@@ -45,6 +48,7 @@ impl Judge {
                 cases.push(case);
             }
         }
+        let early = run.ended_early();
         let mut ended = Vec::new();
         for record in run.cells {
             let observation = record.observation;
@@ -79,6 +83,11 @@ impl Judge {
         // What it stood beside, other kernels and earlier runs, is told in its record.
         let told = Told { ended: &ended, sweeps: &sweeps, compared: &[], standing: None };
         tell(&self.output, &run.meta.id, &told, &again, &logs)?;
-        Ok(told.exit())
+        let exit = told.exit();
+        let Some(early) = early else { return Ok(exit) };
+        let again = shown(&shell_line(run.meta.command.iter()));
+        eprintln!("dmarig: the run {early}; to run it again: {again}");
+        // As if the cells that are missing had errored.
+        Ok(if exit == Exit::Failed { exit } else { Exit::Errored })
     }
 }

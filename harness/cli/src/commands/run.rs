@@ -251,6 +251,7 @@ pub(crate) fn meta(selected: &Selected, command: Vec<String>) -> RunMeta {
         rules: dmarig_history::rules(),
         reference: None,
     }
+        planned: u32::try_from(selected.cells.len()).ok(),
 }
 
 /// A case as its user names it: a built-in one has no file.

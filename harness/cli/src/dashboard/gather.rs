@@ -192,6 +192,7 @@ impl Cells {
             command: run.command.join(" "),
             environment: environment(run, cells),
             results: cells.iter().map(|cell| self.result(cell)).collect(),
+            not_run: run.ended_early.map_or(0, |early| early.not_run as usize),
             judged: Vec::new(),
         }
     }

@@ -43,6 +43,7 @@ pub(crate) fn the_first_ends_the_run_and_keeps_what_was_judged() {
     let outcomes: Vec<_> =
         place.record().iter().map(|cell| cell["verdict"]["outcome"].clone()).collect();
     assert_eq!(outcomes, ["passed", "errored"]);
+    place.run(&["judge"]).exits(3).says(&["ended early, 1 of 3 cells did not run"]);
 }
 
 pub(crate) fn the_second_ends_it_at_once() {
@@ -102,9 +103,21 @@ pub(crate) fn a_killed_run_leaves_no_qemu_and_a_readable_record() {
     let left = fs::read_dir(place.path("tmp")).unwrap().count();
     assert!(left > 0, "a killed dmarig has no time to tidy up");
     let judged = place.start(place.dmarig(&["judge", "last", "--format", "json"])).wait();
-    judged.exits(0);
+    judged.exits(3).says(&["ended early, 1 of 2 cells did not run"]);
     assert_eq!(judged.cells().len(), 1);
     came_out(&judged.cells()[0], "passed", "");
+    let history = |words: &[&str]| {
+        let ended = place.start(place.dmarig(&[&["history"], words].concat())).wait();
+        ended.exits(0);
+        ended
+    };
+    history(&["add", "last"]);
+    for words in [&["list"][..], &["show"]] {
+        let told = "1 passed; ended early, 1 of 2 cells did not run";
+        assert!(history(words).stdout.contains(told), "{words:?}");
+    }
+    let early = &history(&["list", "--json"]).document()["runs"][0]["ended_early"];
+    assert_eq!((&early["planned"], &early["not_run"]), (&2.into(), &1.into()));
     // The next one does it.
     let next = place.start(dmarig(&place, &[Script::Passes], &[])).wait();
     next.exits(0);

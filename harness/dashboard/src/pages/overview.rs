@@ -27,8 +27,9 @@ pub(crate) fn page(of: &Dashboard) -> Markup {
         None => ("No runs yet".to_owned(), empty()),
         Some((last, before)) => {
             let results = last.results(&of.site);
-            let count = judged::Count::of(of, &last.runs);
-            (headline(&results, count), filled(of, last, before.last(), &results))
+            let headline = headline(of, last, &results);
+            let body = filled(of, last, before.last(), &results, &headline);
+            (headline, body)
         }
     };
     Page { title, entry: "Overview", root: "", data: &[], body }.render(of)
@@ -42,37 +43,57 @@ fn empty() -> Markup {
     }
 }
 
-/// One sentence, of cells and of numbers.
-fn headline(results: &Results<'_>, numbers: judged::Count) -> String {
-    let cells = of_cells(results);
-    match numbers.bad {
-        0 => cells,
-        1 => format!("{cells}, 1 number is too much worse"),
-        bad => format!("{cells}, {bad} numbers are too much worse"),
+/// One sentence, of cells, of numbers, and of what never ran.
+fn headline(of: &Dashboard, night: &Night, results: &Results<'_>) -> String {
+    let cut = night.cut_short(&of.site);
+    let mut text = of_cells(results, cut.is_empty());
+    match judged::Count::of(of, &night.runs).bad {
+        0 => {}
+        1 => text.push_str(", 1 number is too much worse"),
+        bad => text.push_str(&format!(", {bad} numbers are too much worse")),
     }
+    match cut.as_slice() {
+        [] => {}
+        [run] => text.push_str(&format!("; a run {}", run.ended_early().unwrap_or_default())),
+        runs => {
+            let not_run = many(runs.iter().map(|run| run.not_run).sum(), "cell");
+            text.push_str(&format!("; {} runs ended early, {not_run} did not run", runs.len()));
+        }
+    }
+    text
 }
 
-fn of_cells(results: &Results<'_>) -> String {
+/// Where a run was cut short, these are not all.
+fn of_cells(results: &Results<'_>, all_ran: bool) -> String {
     let bad = |outcome: &Outcome| !matches!(outcome, Outcome::Passed | Outcome::Skipped);
     let all = || results.values().map(|(_, result)| result.outcome);
     let count = all().filter(bad).count();
     match worst(all()) {
         None => "Nothing ran".to_owned(),
         Some(_) if count > 0 => format!("{count} of {} did not pass", many(results.len(), "cell")),
-        Some(Outcome::Skipped) => "Every cell was skipped".to_owned(),
+        Some(Outcome::Skipped) if all_ran => "Every cell was skipped".to_owned(),
         Some(_) => {
             let passed = all().filter(|outcome| *outcome == Outcome::Passed).count();
             let skipped = results.len() - passed;
             match skipped {
-                0 => format!("All {} passed", many(passed, "cell")),
+                0 if all_ran => format!("All {} passed", many(passed, "cell")),
+                0 => format!("{} passed", many(passed, "cell")),
                 _ => format!("{} passed, {skipped} skipped", many(passed, "cell")),
             }
         }
     }
 }
 
-fn filled(of: &Dashboard, last: &Night, before: Option<&Night>, results: &Results<'_>) -> Markup {
-    let state = worst(results.values().map(|(_, result)| result.outcome));
+fn filled(
+    of: &Dashboard,
+    last: &Night,
+    before: Option<&Night>,
+    results: &Results<'_>,
+    headline: &str,
+) -> Markup {
+    // What never ran is as if it had errored.
+    let cut = (!last.cut_short(&of.site).is_empty()).then_some(Outcome::Errored);
+    let state = worst(results.values().map(|(_, result)| result.outcome).chain(cut));
     let count = judged::Count::of(of, &last.runs);
     let state = count.state(state.unwrap_or(Outcome::Skipped));
     let outcomes = |results: &Results<'_>| -> BTreeMap<usize, (usize, Outcome)> {
@@ -85,7 +106,7 @@ fn filled(of: &Dashboard, last: &Night, before: Option<&Night>, results: &Result
         section.hero.(class(state)) {
             div {
                 p.when { "Night of " time { (long_day(last.started)) } }
-                h1 { span.big aria-hidden="true" { (symbol(state)) } (headline(results, count)) }
+                h1 { span.big aria-hidden="true" { (symbol(state)) } (headline) }
                 p.meta {
                     @for run in last.runs.iter().rev().take(4) {
                         a href=(of.run_path(*run)) { "run of " (minute(of.site.runs[*run].started)) }

@@ -9,19 +9,18 @@ use super::{
     judged,
     moves::{moves, moves_table, turns, turns_table},
     run_cells::{problems, tables},
-    runs::counts,
+    runs::{counts, state},
 };
 use crate::{
     dashboard::Dashboard,
-    page::{Page, class, symbol, worst},
+    page::{Page, class, symbol},
     site::Run,
     text::{Safe, minute},
 };
 
 pub(crate) fn page(of: &Dashboard, index: usize) -> Markup {
     let run = &of.site.runs[index];
-    let state = worst(run.results.iter().map(|result| result.outcome)).unwrap_or(Outcome::Skipped);
-    let state = judged::Count::of(of, &[index]).state(state);
+    let state = state(of, index).unwrap_or(Outcome::Skipped);
     let details = of.details(index);
     let body = html! {
         nav.crumbs aria-label="Where this is" { a href="../runs.html" { "Runs" } }
@@ -30,6 +29,7 @@ pub(crate) fn page(of: &Dashboard, index: usize) -> Markup {
             h1 { span.big aria-hidden="true" { (symbol(state)) } code { (Safe(&run.id)) } }
             p.meta { (counts(of, index)) (neighbours(of, index)) }
         } }
+        @if let Some(early) = run.ended_early() { p.note { "It " (early) "." } }
         @for note in &details.notes { p.note { (Safe(note)) } }
         (facts(run))
         (problems(of, index, &details))

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use dmarig_model::observation::Outcome;
 use maud::{Markup, html};
 
 use super::judged;
@@ -42,19 +43,25 @@ pub(crate) fn filter() -> Markup {
 
 fn row(of: &Dashboard, index: usize) -> Markup {
     let run = &of.site.runs[index];
-    let state = worst(run.results.iter().map(|result| result.outcome));
-    let state = state.map(|state| judged::Count::of(of, &[index]).state(state));
     let cells = run.results.iter().filter_map(|result| of.site.cells.get(result.cell));
     let kernels: BTreeSet<&str> = cells.map(|cell| cell.kernel.as_str()).collect();
     html! { tr {
         td data-v=(run.started) { a href=(of.run_path(index)) { time { (minute(run.started)) } } }
-        td { @match state { Some(state) => (outcome(state)), None => span.muted { "nothing ran" } } }
-        td data-v=(run.results.len()) { (counts(of, index)) }
+        td { @match state(of, index) { Some(state) => (outcome(state)), None => span.muted { "nothing ran" } } }
+        td data-v=(run.results.len()) { (counts(of, index)) @if let Some(early) = run.ended_early() { p.muted { (early) } } }
         td { @for (at, kernel) in kernels.iter().take(4).enumerate() { @if at > 0 { ", " } (Safe(kernel)) }
             @if kernels.len() > 4 { " and " (kernels.len() - 4) " more" } }
         td.number { (of.points[index].len()) }
         td.id { (Safe(&run.id)) }
     } }
+}
+
+/// How a run ended; what never ran is as if it had errored. `None` where nothing was to run.
+pub(crate) fn state(of: &Dashboard, index: usize) -> Option<Outcome> {
+    let run = &of.site.runs[index];
+    let cut = (run.not_run > 0).then_some(Outcome::Errored);
+    let state = worst(run.results.iter().map(|result| result.outcome).chain(cut));
+    state.map(|state| judged::Count::of(of, &[index]).state(state))
 }
 
 /// How many cells of a run ended in which way.

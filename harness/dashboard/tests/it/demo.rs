@@ -167,6 +167,7 @@ impl Demo {
             command: self.text("dmarig run full --qemu qemu"),
             environment: vec![(self.text("CPU"), self.text("EPYC"))],
             results: (0..self.cells).map(result).collect(),
+            not_run: 0,
             judged: vec![self.judged(night)],
         }
     }

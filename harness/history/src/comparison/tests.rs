@@ -56,8 +56,9 @@ fn run(cells: Vec<CellRecord>) -> StoredRun {
         cases: Vec::new(),
         rules: String::new(),
         reference: None,
+        planned: None,
     };
-    StoredRun { meta, cells, bytes: 0, torn: false }
+    StoredRun { meta, cells, bytes: 0, torn: false, going_on: false }
 }
 
 fn only(words: &[&str]) -> AxisSets {

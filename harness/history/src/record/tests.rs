@@ -16,6 +16,7 @@ fn meta() -> RunMeta {
         cases: vec![CaseText { file: "smoke.yaml".into(), text: "case: smoke\n".into() }],
         rules: String::new(),
         reference: None,
+        planned: Some(3),
     }
 }
 
@@ -44,6 +45,23 @@ fn what_is_recorded_is_read_back() {
         let run = StoredRun::load(name, runs.path()).unwrap();
         assert_eq!((&run.meta, run.cells.len(), run.torn), (&meta, 2, false));
         assert_eq!(run.cells[1], cell("smoke/b"));
+    }
+}
+
+#[test]
+fn a_run_that_is_over_and_lacks_cells_ended_early() {
+    let runs = tempfile::tempdir().unwrap();
+    let mut recorder = Recorder::create(runs.path(), &mut meta()).unwrap();
+    recorder.add(&cell("smoke/a")).unwrap();
+    let directory = recorder.directory().to_owned();
+    let read = || StoredRun::read(&directory).unwrap();
+    assert_eq!((read().going_on, read().ended_early()), (true, None));
+    drop(recorder);
+    let told = read().ended_early().unwrap().to_string();
+    assert_eq!(told, "ended early, 2 of 3 cells did not run");
+    // One that has them all did not, nor can it be said of one of old.
+    for (planned, ran) in [(Some(3), 3), (Some(3), 4), (None, 1)] {
+        assert_eq!(EndedEarly::of(planned, ran), None);
     }
 }
 

@@ -14,10 +14,10 @@ use super::{
 use crate::{
     entry::{CellEntry, Place, Sample, SeriesKey},
     environment::Environment,
+    record::EndedEarly,
 };
 
-const RUN: &str =
-    "SELECT run, id, started, dmarig, command, host, rules, reference, synthetic FROM runs";
+const RUN: &str = "SELECT run, id, started, dmarig, command, host, rules, reference, synthetic, planned FROM runs";
 
 const SERIES: &str = "SELECT series.id, case_name, variant, kernel, metric, unit, series.reference, fingerprint, \
      count(points.run), max(runs.started) FROM series \
@@ -63,7 +63,7 @@ impl History {
         let sql = format!("{RUN} ORDER BY started DESC, id DESC LIMIT ?");
         let rows = self.rows(&sql, params![limit.map_or(-1, i64::from)], run_row)?;
         let mut outcomes = self.outcomes(None)?;
-        Ok(rows.into_iter().map(|(number, row)| told(number, row, &mut outcomes)).collect())
+        Ok(rows.into_iter().map(|found| whole(found, &mut outcomes)).collect())
     }
 
     /// One run.
@@ -72,8 +72,9 @@ impl History {
     /// [`HistoryError::Unknown`], [`HistoryError::Sql`]
     pub fn run(&self, id: &str) -> Result<RunRow, HistoryError> {
         let rows = self.rows(&format!("{RUN} WHERE id = ?"), params![id], run_row)?;
-        let (number, row) = rows.into_iter().next().ok_or_else(|| self.unknown("run", id))?;
-        Ok(told(number, row, &mut self.outcomes(Some(number))?))
+        let found = rows.into_iter().next().ok_or_else(|| self.unknown("run", id))?;
+        let mut outcomes = self.outcomes(Some(found.number))?;
+        Ok(whole(found, &mut outcomes))
     }
 
     /// Whether a run is in it.
@@ -310,7 +311,14 @@ impl History {
     }
 }
 
-fn run_row(row: &Row<'_>) -> rusqlite::Result<(i64, RunRow)> {
+/// A run without its cells.
+struct Found {
+    number: i64,
+    told: RunRow,
+    planned: Option<u32>,
+}
+
+fn run_row(row: &Row<'_>) -> rusqlite::Result<Found> {
     let told = RunRow {
         id: row.get(1)?,
         started: row.get(2)?,
@@ -321,12 +329,16 @@ fn run_row(row: &Row<'_>) -> rusqlite::Result<(i64, RunRow)> {
         reference: row.get(7)?,
         synthetic: row.get(8)?,
         outcomes: Outcomes::new(),
+        ended_early: None,
     };
-    Ok((row.get(0)?, told))
+    Ok(Found { number: row.get(0)?, told, planned: row.get(9)? })
 }
 
-fn told(number: i64, row: RunRow, outcomes: &mut BTreeMap<i64, Outcomes>) -> RunRow {
-    RunRow { outcomes: outcomes.remove(&number).unwrap_or_default(), ..row }
+/// With its cells. No run is put in that is going on, so what it lacks never ran.
+fn whole(found: Found, outcomes: &mut BTreeMap<i64, Outcomes>) -> RunRow {
+    let outcomes = outcomes.remove(&found.number).unwrap_or_default();
+    let ended_early = EndedEarly::of(found.planned, outcomes.values().sum::<u64>());
+    RunRow { outcomes, ended_early, ..found.told }
 }
 
 fn series_row(row: &Row<'_>) -> rusqlite::Result<SeriesRow> {

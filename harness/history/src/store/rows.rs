@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use dmarig_model::observation::Outcome;
 use serde::Serialize;
 
-use crate::{entry::SeriesKey, environment::Build, record::HostFacts};
+use crate::{
+    entry::SeriesKey,
+    environment::Build,
+    record::{EndedEarly, HostFacts},
+};
 
 /// What a history holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -61,6 +65,8 @@ pub struct RunRow {
     pub synthetic: bool,
     /// How its cells ended.
     pub outcomes: Outcomes,
+    /// Whether cells that were planned never ran.
+    pub ended_early: Option<EndedEarly>,
 }
 
 /// What one place came to in one run.

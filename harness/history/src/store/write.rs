@@ -131,8 +131,9 @@ fn remove(transaction: &Transaction<'_>, run: i64) -> rusqlite::Result<()> {
 fn insert_run(connection: &Connection, run: &RunEntry, digest: &str) -> rusqlite::Result<i64> {
     connection
         .prepare_cached(
-            "INSERT INTO runs (id, started, dmarig, command, host, rules, reference, synthetic, derivation, \
-             cells, record_bytes, digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO runs (id, started, dmarig, command, host, rules, reference, synthetic, planned, \
+             derivation, cells, record_bytes, digest) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )?
         .insert(params![
             run.id,
@@ -143,6 +144,7 @@ fn insert_run(connection: &Connection, run: &RunEntry, digest: &str) -> rusqlite
             run.rules,
             run.reference,
             run.synthetic,
+            run.planned,
             run.derivation,
             run.cells.len() as i64,
             i64::try_from(run.record_bytes).unwrap_or(i64::MAX),

@@ -88,6 +88,7 @@ pub(crate) fn run(day: u32, elapsed: f64) -> RunEntry {
         rules: "0.1.0+abc".into(),
         reference: None,
         synthetic: false,
+        planned: None,
         record_bytes: 100,
         cells: vec![cell(0, "mine", Outcome::Passed)],
         points,

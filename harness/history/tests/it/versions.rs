@@ -13,6 +13,9 @@ const VERSION_1: &str = include_str!("data/history-v1.sql");
 /// One that version 2 wrote: of two runs of a cell the second failed, which somebody has confirmed.
 const VERSION_2: &str = include_str!("data/history-v2.sql");
 
+/// One that version 3 wrote, of the record of the first version.
+const VERSION_3: &str = include_str!("data/history-v3.sql");
+
 fn version(file: &std::path::Path) -> u32 {
     let connection = Connection::open(file).unwrap();
     connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap()
@@ -64,6 +67,33 @@ fn of_version_2_is_only_known_what_did_not_hold_until_its_records_are_read_again
     assert_eq!(cells[1].judged, Some(Judged::new()), "it was interrupted");
     let imported = history.import(&[fixture()], How::default()).unwrap();
     assert_eq!((imported.known.len(), imported.replaced.len()), (1, 0));
+}
+
+/// Version 3 did not read what the record of a newer dmarig says of it.
+#[test]
+fn of_version_3_is_not_known_what_was_planned_until_its_records_are_read_again() {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("history.sqlite");
+    Connection::open(&file).unwrap().execute_batch(VERSION_3).unwrap();
+    assert_eq!(version(&file), 3);
+    let mut history = History::open(&file).unwrap();
+    assert_eq!(version(&file), HISTORY_SCHEMA);
+    let id = "20261122T201454Z-34e008";
+    assert_eq!(history.run(id).unwrap().ended_early, None);
+
+    let record = place.path().join(id);
+    std::fs::create_dir(&record).unwrap();
+    std::fs::copy(fixture().join("cells.jsonl"), record.join("cells.jsonl")).unwrap();
+    let meta = std::fs::read_to_string(fixture().join("run.json")).unwrap();
+    let meta = meta.replacen('{', "{\"planned\": 72,", 1);
+    std::fs::write(record.join("run.json"), meta).unwrap();
+    assert_eq!(history.import(&[record], How::default()).unwrap().replaced, [id]);
+    let early = history.runs(None).unwrap()[0].ended_early.unwrap();
+    assert_eq!((early.planned, early.not_run), (72, 70));
+    // What another history takes over is the same.
+    let mut ours = History::create(&place.path().join("ours.sqlite")).unwrap();
+    ours.merge(&file).unwrap();
+    assert_eq!(ours.run(id).unwrap().ended_early, Some(early));
 }
 
 #[test]

@@ -2,9 +2,7 @@
 
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
-use dmarig_history::{
-    CellEntry, History, HistoryError, Outcomes, RunRow, SeriesFilter, SeriesRow, utc,
-};
+use dmarig_history::{CellEntry, History, HistoryError, RunRow, SeriesFilter, SeriesRow, utc};
 use dmarig_model::text::shown;
 use serde_json::json;
 
@@ -84,7 +82,7 @@ impl List {
                 shown(&run.id),
                 utc(run.started),
                 run.outcomes.values().sum::<u64>().to_string(),
-                outcomes(&run.outcomes),
+                outcomes(run),
                 run.reference.as_deref().map_or("-".to_owned(), shown),
             ]);
         }
@@ -188,7 +186,7 @@ impl Show {
             table.add_row([shown(id), outcome.name().to_owned(), kernel, why]);
         }
         text.push_str(&rendered(&table));
-        text.push_str(&format!("\n{}\n", outcomes(&run.outcomes)));
+        text.push_str(&format!("\n{}\n", outcomes(run)));
         print(&(text + &made_up(history)?))?;
         Ok(Exit::Passed)
     }
@@ -235,9 +233,15 @@ pub(in crate::commands) fn made_up(history: &History) -> Result<String, Failure>
     })
 }
 
-fn outcomes(outcomes: &Outcomes) -> String {
-    let told = outcomes.iter().map(|(outcome, count)| format!("{count} {}", outcome.name()));
-    told.collect::<Vec<_>>().join(", ")
+/// How a run's cells ended, and whether some never ran.
+fn outcomes(run: &RunRow) -> String {
+    let cells = run.outcomes.iter().map(|(outcome, count)| format!("{count} {}", outcome.name()));
+    let cells = cells.collect::<Vec<_>>().join(", ");
+    match run.ended_early {
+        None => cells,
+        Some(early) if cells.is_empty() => early.to_string(),
+        Some(early) => format!("{cells}; {early}"),
+    }
 }
 
 pub(in crate::commands) fn table<const N: usize>(header: [&str; N]) -> Table {
