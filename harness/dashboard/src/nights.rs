@@ -2,7 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::site::{CellResult, Run, Site};
+use dmarig_model::observation::Outcome;
+
+use crate::{
+    page::worst,
+    site::{CellResult, Run, Site},
+};
 
 /// Runs that start within this many seconds of a night's first one are of that night.
 const NIGHT: i64 = 12 * 3600;
@@ -29,6 +34,28 @@ impl Night {
             site.runs[run].results.iter().map(move |result| (result.cell, (run, result)))
         };
         self.runs.iter().flat_map(of_run).filter(|(cell, _)| *cell < site.cells.len()).collect()
+    }
+
+    /// How cells of these results went wrong in earlier runs of the night, at their worst, that did not in their
+    /// last: how many in which way.
+    pub(crate) fn wrong_first(
+        &self,
+        site: &Site,
+        results: &BTreeMap<usize, (usize, &CellResult)>,
+    ) -> BTreeMap<Outcome, usize> {
+        let fine = |outcome| matches!(outcome, Outcome::Passed | Outcome::Skipped);
+        let mut seen: BTreeMap<usize, Vec<Outcome>> = BTreeMap::new();
+        for result in self.runs.iter().flat_map(|run| &site.runs[*run].results) {
+            let last = results.get(&result.cell);
+            if !fine(result.outcome) && last.is_some_and(|(_, last)| fine(last.outcome)) {
+                seen.entry(result.cell).or_default().push(result.outcome);
+            }
+        }
+        let mut counts = BTreeMap::new();
+        for outcome in seen.into_values().filter_map(worst) {
+            *counts.entry(outcome).or_default() += 1;
+        }
+        counts
     }
 
     /// Runs that ended early, and were not run again to their end.

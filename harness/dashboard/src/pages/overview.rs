@@ -47,6 +47,10 @@ fn empty() -> Markup {
 fn headline(of: &Dashboard, night: &Night, results: &Results<'_>) -> String {
     let cut = night.cut_short(&of.site);
     let mut text = of_cells(results, cut.is_empty());
+    let first = night.wrong_first(&of.site, results);
+    for outcome in WORST.iter().filter(|outcome| first.contains_key(outcome)) {
+        text.push_str(&format!(", {} {} first", first[outcome], outcome.name()));
+    }
     match judged::Count::of(of, &night.runs).bad {
         0 => {}
         1 => text.push_str(", 1 number is too much worse"),

@@ -1,7 +1,7 @@
 //! What the first page says of a night whose runs did not all go well, and of what was not found.
 
 use dmarig_dashboard::{Alert, Cell, CellResult, Dashboard, Run, RunDetails, Site};
-use dmarig_model::observation::Outcome::{self, Failed, Passed, Skipped};
+use dmarig_model::observation::Outcome::{self, Errored, Failed, Passed, Skipped, TimedOut};
 
 /// A run of the one night, whose cells ended so.
 fn run(command: &str, outcomes: &[Outcome], not_run: usize) -> Run {
@@ -68,4 +68,20 @@ fn a_run_that_ended_early_says_so_on_its_page_and_in_the_list() {
     }
     let nothing = self::dashboard(&[run("a", &[], 3)], Vec::new()).render("runs.html").unwrap();
     assert!(!nothing.contains("nothing ran") && nothing.contains("3 of 3 cells did not run"));
+}
+
+#[test]
+fn what_went_wrong_first_is_told_though_it_passed_later() {
+    let first = run("a", &[Failed, Errored, Errored, Passed], 0);
+    let then = run("b", &[TimedOut], 0);
+    let last = run("c", &[Passed; 4], 0);
+    let headline = "All 4 cells passed, 1 failed first, 2 errored first";
+    told(&[first.clone(), then, last], "passed", headline);
+    // What did not pass in the end is told as that alone.
+    told(
+        &[first, run("c", &[Errored, Passed], 0)],
+        "errored",
+        "2 of 4 cells did not pass, 1 errored first",
+    );
+    told(&[run("a", &[Passed], 0), run("b", &[Failed], 0)], "failed", "1 of 1 cell did not pass");
 }
