@@ -126,7 +126,8 @@ fn filled(
         section aria-labelledby="alerts" {
             h2 #alerts { "New alerts" }
             @let new: Vec<usize> = (0..of.site.alerts.len()).filter(|at| of.site.alerts[*at].state == AlertState::New).collect();
-            @if new.is_empty() { p.quiet { "None: every change that was found has been looked at." } }
+            @if of.site.alerts.iter().all(|alert| alert.state == AlertState::Improved) { p.quiet { "None was found." } }
+            @else if new.is_empty() { p.quiet { "None: every change that was found has been looked at." } }
             @else {
                 (alerts_table(of, &new[..new.len().min(FEW)], ""))
                 @if new.len() > FEW { p { a href="alerts.html" { "All " (new.len()) " new alerts" } } }

@@ -1,6 +1,8 @@
 //! What the first page says of a night whose runs did not all go well, and of what was not found.
 
-use dmarig_dashboard::{Alert, Cell, CellResult, Dashboard, Run, RunDetails, Site};
+use dmarig_dashboard::{
+    Alert, AlertState, Cell, CellResult, Dashboard, Run, RunDetails, Site, Subject,
+};
 use dmarig_model::observation::Outcome::{self, Errored, Failed, Passed, Skipped, TimedOut};
 
 /// A run of the one night, whose cells ended so.
@@ -84,4 +86,28 @@ fn what_went_wrong_first_is_told_though_it_passed_later() {
         "2 of 4 cells did not pass, 1 errored first",
     );
     told(&[run("a", &[Passed], 0), run("b", &[Failed], 0)], "failed", "1 of 1 cell did not pass");
+}
+
+#[test]
+fn where_no_change_was_found_none_has_been_looked_at() {
+    let alert = |state| Alert {
+        id: String::new(),
+        state,
+        subject: Subject::Cell(0),
+        what: String::new(),
+        until: None,
+        last_good: None,
+        first_bad: None,
+        good_kernel: String::new(),
+        bad_kernel: String::new(),
+        note: String::new(),
+    };
+    let page = |alerts| dashboard(&[run("a", &[Passed], 0)], alerts).render("index.html").unwrap();
+    let looked_at = "every change that was found has been looked at";
+    for alerts in [vec![], vec![alert(AlertState::Improved)]] {
+        let page = page(alerts);
+        assert!(page.contains("None was found.") && !page.contains(looked_at), "{page:.9000}");
+    }
+    let page = page(vec![alert(AlertState::Invalid), alert(AlertState::Improved)]);
+    assert!(page.contains(looked_at) && !page.contains("None was found."), "{page:.9000}");
 }
