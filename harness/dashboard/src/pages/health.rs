@@ -40,6 +40,7 @@ pub(crate) fn health(of: &Dashboard, results: &Results<'_>) -> Markup {
         section aria-labelledby="health" {
             h2 #health { "Health " small { "by case, kernel and kind of check" } }
             (legend())
+            @if night.kernels.len() > 1 { p.sideways.muted { "There are " (night.kernels.len()) " kernels: the table scrolls sideways." } }
             (night.matrix())
             @if checks.half_known > 0 { p.quiet { "Of " (many(checks.half_known, "cell"))
                 " is only known what did not hold: an older dmarig put them into the history. "

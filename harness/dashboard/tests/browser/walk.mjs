@@ -112,6 +112,9 @@ for (const javaScriptEnabled of [true, false]) {
     check(`${how} has a look for each way`, found.looks.length >= 3 && found.looks.every((all) => all.length === 1) && new Set(found.looks.flat()).size === found.looks.length, JSON.stringify(found.looks));
     const frame = await page.locator(".scroll:has(> .health)").evaluate((frame) => frame.getBoundingClientRect().right - document.documentElement.clientWidth);
     check(`${how} stays in its frame`, frame <= 0, `${frame} pixels over`);
+    const over = await page.locator(".scroll:has(> .health)").evaluate((frame) => frame.scrollWidth > frame.clientWidth);
+    check(`${how} says that it scrolls where it is cut off`, !over || width > 720 || await page.locator(".sideways").isVisible());
+    check(`${how} says no such thing on a wide screen`, width <= 720 || !await page.locator(".sideways").isVisible());
     const cases = await page.$$eval("details.case", (all) => all.map((one) => [one.open, one.querySelector("td.cb") !== null]));
     check(`${how} opens what did not hold, and nothing else`, cases.some(([open]) => open) && cases.every(([open, broken]) => open === broken), JSON.stringify(cases));
     const closed = await page.locator("details.case:not([open]) > div").first().getAttribute("id");

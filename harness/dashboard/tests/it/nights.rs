@@ -111,3 +111,11 @@ fn where_no_change_was_found_none_has_been_looked_at() {
     let page = page(vec![alert(AlertState::Invalid), alert(AlertState::Improved)]);
     assert!(page.contains(looked_at) && !page.contains("None was found."), "{page:.9000}");
 }
+
+#[test]
+fn a_matrix_of_several_kernels_says_that_it_scrolls() {
+    let page = |count| dashboard(&[run("a", &[Passed].repeat(count), 0)], Vec::new());
+    let page = |count| page(count).render("index.html").unwrap();
+    assert!(page(2).contains("There are 2 kernels: the table scrolls sideways."));
+    assert!(!page(1).contains("scrolls sideways"));
+}
