@@ -141,6 +141,14 @@ impl Builder {
         Builder { jobs: jobs.max(1), ..self }
     }
 
+    /// Whether there is a source to build, as far as it can be told without unpacking or building.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self, source: &Source) -> Result<()> {
+        self.open(source).map(drop)
+    }
+
     /// Builds a kernel, or finds it.
     ///
     /// # Errors

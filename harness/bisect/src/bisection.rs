@@ -68,6 +68,13 @@ impl<'a> Bisection<'a> {
         })
     }
 
+    /// The probability with which noise may turn one judgement, in the first of them: no later one is
+    /// held to less, unless more have to be made than halving takes.
+    #[must_use]
+    pub fn error_of_each(&self) -> f64 {
+        self.error_left / f64::from(self.to_come.max(1))
+    }
+
     /// Runs to the end.
     ///
     /// # Errors
@@ -96,8 +103,12 @@ impl<'a> Bisection<'a> {
         if self.symptom.is_empty() {
             self.symptom = seen.failed.clone();
         }
-        let verdict =
-            if self.symptom.is_empty() { Verdict::Good } else { classify(&self.symptom, &seen) };
+        let verdict = match (&seen.unclear, self.symptom.is_empty()) {
+            (_, false) => classify(&self.symptom, &seen),
+            // What is open in one cell may be the very fault.
+            (Some(unclear), true) => Verdict::Skip(unclear.told()),
+            (None, true) => Verdict::Good,
+        };
         self.note(bad.clone(), Role::BadEnd, seen, verdict.clone(), again);
         match verdict {
             Verdict::Bad => {}
@@ -221,7 +232,7 @@ impl<'a> Bisection<'a> {
                 role,
                 good: &self.good,
                 workspace: &self.workspace,
-                error: self.error_left / f64::from(self.to_come.max(1)),
+                error: self.error_of_each(),
             };
             let id = || {
                 let name = self.journal.directory().file_name().unwrap_or_default();

@@ -239,7 +239,7 @@ impl<'a> Preparer<'a> {
         if !self.qemus.contains_key(name) {
             let directory = self.cache.dir().join("qemu");
             let deadline = Deadlines::answer(self.selection.patience);
-            let found = match self.qemu_program(name) {
+            let found = match qemu_program(self.cache, name) {
                 Ok((path, binary)) => {
                     inspect::inspect_cached(name, &path, &binary, &directory, deadline)
                         .await
@@ -250,22 +250,6 @@ impl<'a> Preparer<'a> {
             self.qemus.insert(name.to_owned(), found);
         }
         self.qemus[name].clone()
-    }
-
-    /// The file to run for a fetched QEMU's name, or for a binary, and the binary itself.
-    fn qemu_program(&self, name: &str) -> Result<(PathBuf, PathBuf), String> {
-        if let Some(tree) = self.cache.qemu(name).map_err(|error| error.to_string())? {
-            // What is run is a script that starts this one.
-            let binary = tree.root.join("usr/bin").join(DEFAULT_QEMU);
-            return Ok((tree.program, binary));
-        }
-        which::which(name).map(|path| (path.clone(), path)).map_err(|error| {
-            format!(
-                "no QEMU `{name}`: {error}; install it (on Debian: apt-get install \
-                 qemu-system-x86), fetch one (`dmarig images fetch qemu`, then --qemu \
-                 qemu), or name another binary with --qemu"
-            )
-        })
     }
 
     fn kernel(&mut self, name: &str) -> Result<&Found, String> {
@@ -531,4 +515,19 @@ fn added(paths: &[PathBuf]) -> Result<Vec<AddedFile>, String> {
             Ok(AddedFile { guest: format!("/add/{name}"), host: path.clone() })
         })
         .collect()
+}
+
+/// The file to run for a fetched QEMU's name, or for a binary, and the binary itself.
+pub(crate) fn qemu_program(cache: &Cache, name: &str) -> Result<(PathBuf, PathBuf), String> {
+    if let Some(tree) = cache.qemu(name).map_err(|error| error.to_string())? {
+        // What is run is a script that starts this one.
+        let binary = tree.root.join("usr/bin").join(DEFAULT_QEMU);
+        return Ok((tree.program, binary));
+    }
+    which::which(name).map(|path| (path.clone(), path)).map_err(|error| {
+        format!(
+            "no QEMU `{name}`: {error}; install it (on Debian: apt-get install qemu-system-x86), fetch one \
+             (`dmarig images fetch qemu`, then --qemu qemu), or name another binary with --qemu"
+        )
+    })
 }

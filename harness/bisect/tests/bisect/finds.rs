@@ -115,6 +115,8 @@ fn wrong_ends_are_told_at_once() {
         ("good good good good", 1, "is good: there is nothing to look for"),
         ("good bad nobuild", 1, "can't be judged: does not build: x.c:1: error: y"),
         ("noboot bad bad", 2, "can't be judged: does not boot"),
+        // What does not boot may be the very fault: no "there is nothing to look for".
+        ("good bad half", 1, "can't be judged: does not boot"),
         ("hidden bad bad", 2, "psi could not be judged; failed at log"),
     ] {
         let history = History::line(words);

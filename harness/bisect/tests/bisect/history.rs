@@ -173,6 +173,11 @@ impl Judge for Fake {
             "bad" => (seen.failed, seen.held) = (set(&["psi"]), set(&["warning"])),
             "beside" => (seen.failed, seen.held) = (set(&["log"]), set(&["warning", "psi"])),
             "hidden" => seen.failed = set(&["log"]),
+            // Of two cells one holds, and the other does not boot.
+            "half" => {
+                seen.held = set(&["warning", "psi"]);
+                seen.unclear = Some(Obstacle::Boot("panic".into()));
+            }
             "nobuild" => seen.obstacle = Some(Obstacle::Build("x.c:1: error: y".into())),
             "noboot" => seen.obstacle = Some(Obstacle::Boot("panic".into())),
             other => panic!("{other}"),

@@ -1,7 +1,12 @@
 //! A metric of two kernels, in pairs of runs, until it can be told.
 
 use dmarig_bisect::{Obstacle, Seen, Trouble};
-use dmarig_model::{expect::unit_of, limit, measure::metric, windows::Side};
+use dmarig_model::{
+    expect::unit_of,
+    limit::{Better, Limit},
+    measure::metric,
+    windows::Side,
+};
 use dmarig_stats::{
     paired::{Arm, Judgement},
     sequence::{Metric, Pair, Plan, Rule, Sequence},
@@ -38,12 +43,17 @@ enum Run {
 }
 
 impl Comparison {
-    /// Of a metric that may be `limit` percent worse.
-    pub(crate) fn new(name: &str, limit: f64, error: f64, pairs: usize) -> Result<Self, Trouble> {
+    /// Of a metric that may be so much worse.
+    pub(crate) fn new(limit: &Limit, error: f64, pairs: usize) -> Result<Self, Trouble> {
+        let Limit { metric: name, better, percent: limit } = limit;
         let told =
             |error: &dyn std::fmt::Display| Trouble::Host(format!("--metric {name}: {error}"));
         let rule = Rule::until(error, pairs).map_err(|error| told(&error))?;
-        let better = interleave::better(limit::Better::of(name, ""));
+        // A program's: its unit is known only when it has run, which is too late to ask.
+        let unsaid = format!("say which value is the better one: {name}:lower or {name}:higher");
+        let better = better.or(Better::of(name, "")).ok_or_else(|| told(&unsaid))?;
+        let better = interleave::better(Some(better));
+        let (name, limit) = (name.as_str(), *limit);
         let metric = Metric { name: name.to_owned(), better, limit: Some(limit) };
         let plan = Plan { seed: SEED, rule, metrics: vec![metric] };
         let sequence = Sequence::new(plan).map_err(|error| told(&error))?;

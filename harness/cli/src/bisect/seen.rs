@@ -73,11 +73,17 @@ fn one(ended: &Ended, key: &str, only: &[String], seen: &mut Seen) -> Result<Sho
     let why = || shown(&ended.result.reasons.join("; "));
     let up = came_up(&ended.observation);
     let wanted = |name: &str| only.is_empty() || only.iter().any(|only| only == name);
+    // One that ended early has none of the checks that are wanted instead.
     let mut fails = |name: &str| {
-        if wanted(name) {
-            seen.failed.insert(format!("{key}: {name}"));
-            seen.evidence.push(format!("{key}: {name}: {}", why()));
+        if !wanted(name) {
+            return Shown::Obstacle(Obstacle::Unclear(format!("{key}: {name}: {}", why())));
         }
+        seen.failed.insert(format!("{key}: {name}"));
+        seen.evidence.push(format!("{key}: {name}: {}", why()));
+        if name == TIME {
+            seen.clocked.insert(format!("{key}: {name}"));
+        }
+        Shown::Checks
     };
     match (ended.result.outcome, &ended.observation.end) {
         (_, End::Interrupted) => return Err(Trouble::Interrupted),
@@ -93,15 +99,8 @@ fn one(ended: &Ended, key: &str, only: &[String], seen: &mut Seen) -> Result<Sho
         (Outcome::TimedOut | Outcome::Failed, end) if *end != End::Completed && !up => {
             return Ok(Shown::Obstacle(Obstacle::Boot(why())));
         }
-        (Outcome::TimedOut, _) => {
-            fails(TIME);
-            seen.clocked.insert(format!("{key}: {TIME}"));
-            return Ok(Shown::Checks);
-        }
-        (Outcome::Failed, end) if *end != End::Completed => {
-            fails(CRASH);
-            return Ok(Shown::Checks);
-        }
+        (Outcome::TimedOut, _) => return Ok(fails(TIME)),
+        (Outcome::Failed, end) if *end != End::Completed => return Ok(fails(CRASH)),
         (Outcome::Passed | Outcome::Failed, _) => {}
     }
     seen.held.extend(
@@ -270,6 +269,28 @@ mod tests {
             (ended(late, Outcome::TimedOut, true, &[]), vec!["time-out"]),
         ] {
             assert_eq!(names(&of(vec![seen], &[]).unwrap().clocked), clocked);
+        }
+    }
+
+    /// Where one check alone is wanted, a guest that went down before it leaves it open: no other cell's
+    /// good end makes that revision good.
+    #[test]
+    fn one_cell_that_goes_down_leaves_a_wanted_check_open() {
+        let late = || End::TimedOut { waiting_for: "x".into(), after_ms: 1, last: String::new() };
+        for (end, outcome, name) in [
+            (End::Panicked { message: "x".into() }, Outcome::Failed, CRASH),
+            (late(), Outcome::TimedOut, TIME),
+        ] {
+            let cells = |other: &[_]| {
+                let passed = ended(End::Completed, Outcome::Passed, true, other);
+                vec![ended(end.clone(), outcome, true, &[]), passed]
+            };
+            let seen = of(cells(&[("psi", Some(true))]), &["psi"]).unwrap();
+            assert_eq!((names(&seen.held), seen.failed.len()), (vec!["psi"], 0));
+            let unclear = seen.unclear.unwrap().told();
+            assert!(unclear.contains(name) && unclear.contains("because"), "{unclear}");
+            assert!(seen.clocked.is_empty());
+            assert_eq!(names(&of(cells(&[]), &[name]).unwrap().failed), [name]);
         }
     }
 

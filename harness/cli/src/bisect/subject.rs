@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 use clap::Args;
 use dmarig_bisect::Trouble;
+use dmarig_images::Cache;
 use dmarig_kernels::{Edits, Fragment, Source, Spec};
-use dmarig_model::axes::Accelerator;
+use dmarig_model::{axes::Accelerator, limit::Limit};
 use serde::{Deserialize, Serialize};
 
-use crate::{exit::Failure, options::Selection};
+use super::compare::Comparison;
+use crate::{exit::Failure, options::Selection, prepare::qemu_program};
 
 /// Which cells of which kernel, and what counts.
 #[derive(Debug, Clone, Args)]
@@ -21,17 +23,18 @@ pub(crate) struct SubjectOptions {
     /// Of a case, only cells with this id, or whose id this is a part or a glob of (may be repeated)
     #[arg(long = "cell", short = 'c', value_name = "PATTERN")]
     cells: Vec<String>,
-    /// Only this check counts, such as warning or psi-per-unmap (may be repeated) [default: all that
-    /// fail at the bad end]
+    /// Only this check counts, such as warning or psi-per-unmap (may be repeated) [default: those that
+    /// fail at the bad end; of a single step, which knows no bad end, all]
     #[arg(long = "check", value_name = "NAME", conflicts_with = "metric")]
     checks: Vec<String>,
-    /// Judge by a metric against the good kernel, such as elapsed or page-walk-in-vain-per-unmap
-    #[arg(long, value_name = "NAME")]
+    /// Judge by a metric against the good kernel, such as elapsed or page-walk-in-vain-per-unmap; of a
+    /// program's with the better value, as in score:higher
+    #[arg(long, value_name = "NAME[:lower|higher]")]
     metric: Option<String>,
     /// How many percent worse than the good kernel a good revision may be
     #[arg(long, value_name = "PERCENT", default_value_t = 10.0, requires = "metric")]
     limit: f64,
-    /// How many percent a metric's answer may be wrong in all
+    /// How many percent a metric's answer may be wrong: that of the bisection, or that of a single step
     #[arg(long, value_name = "PERCENT", default_value_t = 2.0)]
     error: f64,
     /// Most pairs of runs that a revision is compared in before it is skipped
@@ -94,9 +97,6 @@ impl SubjectOptions {
                 "say what to judge by: --case CELL, as `dmarig cells` lists them"
             ))
         })?;
-        if !(self.limit.is_finite() && self.limit > 0.0) {
-            return Err(Failure::usage(anyhow!("--limit {}: it must be above 0", self.limit)));
-        }
         let (case, mut cells) = (case_of(named), self.cells.clone());
         if case != named {
             cells.push(named.to_owned());
@@ -191,10 +191,27 @@ impl Subject {
         })
     }
 
-    /// Whether it can be judged as it says, with at most so much error.
+    /// Whether its QEMU is there, where one is named.
+    pub(crate) fn check_qemu(&self, cache: &Cache) -> Result<(), Failure> {
+        let Some(qemu) = &self.qemu else { return Ok(()) };
+        qemu_program(cache, qemu).map(drop).map_err(|error| Failure::usage(anyhow!(error)))
+    }
+
+    /// A comparison by its metric, with at most so much error.
+    pub(super) fn comparison(&self, error: f64) -> Result<Comparison, Trouble> {
+        let metric = self.metric.as_deref().unwrap_or_default();
+        let limit = Limit::parse(&format!("{metric}={}", self.limit));
+        let told =
+            |said| Trouble::Host(format!("--metric {metric} --limit {}: {said}", self.limit));
+        Comparison::new(&limit.map_err(told)?, error, self.pairs)
+    }
+
+    /// Whether it can be judged as it says, with at most so much error in each judgement.
     pub(crate) fn judged(&self, error: f64) -> Result<(), Failure> {
-        let Some(metric) = &self.metric else { return Ok(()) };
-        match super::compare::Comparison::new(metric, self.limit, error, self.pairs) {
+        if self.metric.is_none() {
+            return Ok(());
+        }
+        match self.comparison(error) {
             Err(Trouble::Host(said)) => Err(Failure::usage(anyhow!(said))),
             Ok(_) | Err(Trouble::Interrupted) => Ok(()),
         }

@@ -9,6 +9,7 @@ use dmarig_bisect::{
     Workspace,
 };
 use dmarig_images::Cache;
+use dmarig_kernels::Builder;
 use dmarig_model::{plan::shell_line, text::shown};
 
 use crate::{
@@ -41,7 +42,7 @@ pub(crate) struct Bisect {
     #[command(flatten)]
     subject: SubjectOptions,
     /// Go on with a bisection that was stopped or killed [default: the last one]
-    #[arg(long, value_name = "ID", num_args = 0..=1, default_missing_value = "last", conflicts_with_all = ["tree", "good", "bad", "case", "cells", "checks", "metric", "limit", "error", "pairs", "config", "edits", "accelerator", "sets", "append", "patience", "jobs"])]
+    #[arg(long, value_name = "ID", num_args = 0..=1, default_missing_value = "last", conflicts_with_all = ["tree", "good", "bad", "case", "cells", "checks", "metric", "limit", "error", "pairs", "config", "edits", "accelerator", "sets", "append", "probe_program", "patience", "jobs"])]
     resume: Option<String>,
     /// What to print on standard output
     #[arg(long, value_enum, default_value = "text")]
@@ -60,6 +61,13 @@ enum Format {
 
 impl Bisect {
     pub(crate) fn execute(self, words: Vec<String>) -> Result<Exit, Failure> {
+        // Its variable may stay as it is, so the parser can't refuse it.
+        let qemu = |word: &String| word == "--qemu" || word.starts_with("--qemu=");
+        if self.resume.is_some() && words.iter().any(qemu) {
+            return Err(Failure::usage(anyhow!(
+                "--qemu can't be used with --resume: a bisection goes on with the QEMU that it was begun with"
+            )));
+        }
         let cache = open_cache(&self.places)?;
         let runs = super::runs(&self.places)?;
         let place = runs.join(PLACE);
@@ -76,16 +84,22 @@ impl Bisect {
         let tree = journal.question().tree.clone();
         // Kernels that are tried on the way have no place in the history of those that are in use.
         let runs = directory.join(RUNS);
-        let mut judge = CellJudge::new(cache, runs.clone(), words, subject, &tree)
+        let mut judge = CellJudge::new(cache, runs.clone(), words, subject.clone(), &tree)
             .context("signals can't be listened to")?;
         eprintln!("bisection: {}", directory.display());
-        let bisection = Bisection::new(journal, &mut judge, &Told).inspect_err(|_| {
-            // Ends that can't be are no bisection to go on with.
+        let bisection = Bisection::new(journal, &mut judge, &Told).map_err(failure);
+        // The error is shared by the judgements, and how many there are is known only now.
+        let possible = bisection.and_then(|bisection| {
+            subject.judged(bisection.error_of_each())?;
+            Ok(bisection)
+        });
+        let bisection = possible.inspect_err(|_| {
+            // What can't be asked is no bisection to go on with.
             if self.resume.is_none() && !runs.exists() {
                 let _ = std::fs::remove_dir_all(&directory);
             }
-        });
-        let summary = bisection.and_then(Bisection::run).map_err(failure)?;
+        })?;
+        let summary = bisection.run().map_err(failure)?;
         self.keep(&directory, &summary)?;
         self.print(&summary)?;
         Ok(exit(&summary.conclusion))
@@ -106,7 +120,7 @@ impl Bisect {
         let (good, bad) = (end(given(&self.good))?, end(given(&self.bad))?);
         let cache = open_cache(&self.places)?;
         let error = self.subject.error()?;
-        check(&subject, error, &tree, &cache)?;
+        check(&subject, error, &tree, [&bad, &good].map(|end| Some(&*end.1)), &cache)?;
         let question = Question {
             tree,
             good,
@@ -144,14 +158,19 @@ impl Bisect {
 }
 
 /// Whether all that is named is there, by the kernel's name alone: a mistake is told before the first build.
-pub(super) fn check(
+pub(super) fn check<'a>(
     subject: &Subject,
     error: f64,
     tree: &Path,
+    revs: impl IntoIterator<Item = Option<&'a str>>,
     cache: &Cache,
 ) -> Result<(), Failure> {
-    subject.spec(tree, None).map_err(|error| Failure::usage(anyhow::Error::from(error)))?;
+    for rev in revs {
+        let spec = subject.spec(tree, rev).map_err(super::kernel::failure)?;
+        Builder::new(cache).check(&spec.source).map_err(super::kernel::failure)?;
+    }
     subject.judged(error)?;
+    subject.check_qemu(cache)?;
     let selection = subject.selection("a-revision")?;
     let selected = crate::cases::select(&selection, cache)?;
     if subject.metric.is_some() && selected.cells.len() != 1 {

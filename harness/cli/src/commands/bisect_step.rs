@@ -48,13 +48,14 @@ impl BisectStep {
         let subject = self.subject.subject()?;
         // A mistake in the words is told before an hour of building.
         let error = self.subject.error()?;
-        super::bisect::check(&subject, error, &self.tree, &cache)?;
+        let revs = [self.rev.as_deref()].into_iter().chain(self.good.as_deref().map(Some));
+        super::bisect::check(&subject, error, &self.tree, revs, &cache)?;
         let revision = self.rev.clone().map_or(Revision::AsItIs, Revision::At);
         let good = match (&subject.metric, &self.good) {
             (None, _) => None,
-            (Some(metric), Some(good)) => {
+            (Some(_), Some(good)) => {
                 let id = Workspace::resolve(&self.tree, good).map_err(Failure::usage)?;
-                Some((metric.clone(), Revision::At(id)))
+                Some(Revision::At(id))
             }
             (Some(_), None) => {
                 return Err(Failure::usage(anyhow::anyhow!(
@@ -65,7 +66,7 @@ impl BisectStep {
         let mut judge = CellJudge::new(cache, runs, words, subject, &self.tree)?;
         let mut look = || match &good {
             None => judge.checks(&revision),
-            Some((metric, good)) => judge.compare(metric, good, &revision, error),
+            Some(good) => judge.compare(good, &revision, error),
         };
         let seen = match look() {
             Err(Trouble::Host(said)) => {
@@ -86,6 +87,9 @@ impl BisectStep {
 
 /// Tells what was seen. Without a bad end to compare with, every check that fails counts.
 fn tell(seen: &Seen) -> Exit {
+    if let Some(record) = &seen.record {
+        eprintln!("record: {record}");
+    }
     let (word, exit) = match (&seen.obstacle, seen.failed.is_empty(), seen.held.is_empty()) {
         (Some(obstacle), ..) => {
             outln!("skip: {}", shown(&obstacle.told()));

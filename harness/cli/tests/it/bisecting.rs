@@ -213,15 +213,27 @@ pub(crate) fn wrong_words_are_told_before_anything_is_built() {
     let place = Place::new();
     let (tree, case) = (history(&place, &WORDS), place.file("case.yaml", CASE));
     let ends = ["bisect", "--tree", &tree, "--good", "c0", "--bad", "c9"];
+    let step = ["bisect-step", "--rev", "c1"];
+    for (words, told) in [
+        (&["--tree", "/nonexistent", "--case", &*case][..], "/nonexistent"),
+        (&["--tree", &tree, "--case", &case, "--qemu", "nope"], "no QEMU `nope`"),
+    ] {
+        place.run(&[&step[..], words].concat()).exits(129).says(&[told]);
+    }
     for (more, told) in [
         (&["--case", "nope"][..], "no case file nope"),
         (&["--case", "smoke", "--cell", "nope"], "no cell is named `nope`"),
         (&["--case", "smoke", "--metric", "elapsed"], "a metric is judged by one cell, and 6"),
         (&["--case", &case, "--limit", "0", "--metric", "elapsed"], "--limit 0"),
         (&["--case", &case, "--error", "70"], "--error 70"),
+        (&["--case", &case, "--qemu", "nope"], "no QEMU `nope`"),
         (&["--case", &case, "--config", "kasn"], "kasn"),
         (&["--case", &case, "--edit", "nope.yaml"], "nope.yaml"),
         (&["--case", &case, "--metric", "elapsed", "--pairs", "2"], "--metric elapsed: "),
+        // Enough for one judgement, and not for its share of the error among all of them.
+        (&["--case", &case, "--metric", "elapsed", "--pairs", "8"], "--metric elapsed: "),
+        (&["--case", &case, "--metric", "score"], "score:lower or score:higher"),
+        (&["--case", &case, "--metric", "elapsed:higher"], "the lower value is the better one"),
     ] {
         place.run(&[&ends[..], more].concat()).exits(2).says(&[told]);
     }
@@ -231,9 +243,25 @@ pub(crate) fn wrong_words_are_told_before_anything_is_built() {
         let words = ["bisect", "--tree", &tree, "--good", good, "--bad", bad, "--case", &case];
         place.run(&words).exits(2).says(&[told]);
     }
+    let letters = place.path("letters").display().to_string();
+    let git = |words: &[&str]| {
+        let run = Command::new("git").arg("-C").arg(&letters).args(words).output();
+        assert!(run.unwrap().status.success(), "{words:?}");
+    };
+    fs::create_dir(&letters).unwrap();
+    git(&["init", "-q"]);
+    for commit in ["a", "b"] {
+        let who = ["-c", "user.name=n", "-c", "user.email=e@x"];
+        git(&[&who[..], &["commit", "-q", "--allow-empty", "-m", commit]].concat());
+    }
+    let words =
+        ["bisect", "--tree", &letters, "--good", "HEAD~1", "--bad", "HEAD", "--case", &case];
+    place.run(&words).exits(2).says(&["there are no Kconfig and Makefile"]);
+    // Nothing of all that was begun.
     place.run(&["bisect", "--resume"]).exits(2).says(&["there is no bisection"]);
     // It goes on as it was begun, and does not seem to do otherwise.
     place.run(&["bisect", "--resume", "--patience", "3"]).exits(2).says(&["--patience"]);
+    place.run(&["bisect", "--resume", "--qemu=x"]).exits(2).says(&["--qemu can't be used"]);
 }
 
 /// A step's words, for a revision of the tree.
@@ -270,7 +298,7 @@ pub(crate) fn steps_speak_gits_language() {
     }
     let dead = place.qemu(Script::Dies);
     place.run(&step(&tree, "c0", &case, &dead)).exits(128).says(&["could not be judged"]);
-    place.run(&step(&tree, "c0", &case, "no-such-qemu")).exits(128);
+    place.run(&step(&tree, "c0", &case, "no-such-qemu")).exits(129);
     place.run(&step(&tree, "c0", "nope", &qemu)).exits(129);
     place.run(&["bisect-step", "--nope"]).exits(129);
     place.run(&["bisect-step"]).exits(129).says(&["--case CELL"]);
