@@ -10,12 +10,10 @@ use crate::{Error, Result};
 
 /// Variables by which a git that started us (a hook, `git bisect run`) would redirect ours, or have
 /// it write beside what it is asked. `dmarig bisect`'s own git forgets the same ones.
-const REDIRECTING: [&str; 14] = [
+const REDIRECTING: [&str; 12] = [
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
     "GIT_CEILING_DIRECTORIES",
     "GIT_COMMON_DIR",
-    "GIT_CONFIG_COUNT",
-    "GIT_CONFIG_PARAMETERS",
     "GIT_DIR",
     "GIT_EXTERNAL_DIFF",
     "GIT_INDEX_FILE",
@@ -37,6 +35,10 @@ pub(crate) struct GitSource {
     /// Files that differ from it, with their contents; `None` for those that are gone.
     pub(crate) changed: BTreeMap<String, Option<Vec<u8>>>,
 }
+
+/// Variables that hold settings, as a container does that marks the user's trees as safe: for reading
+/// these, and not for what is checked out of them.
+const SETTINGS: [&str; 2] = ["GIT_CONFIG_COUNT", "GIT_CONFIG_PARAMETERS"];
 
 /// Whether a directory is a git repository, bare or not.
 pub(crate) fn is_git(dir: &Path) -> bool {
@@ -194,6 +196,9 @@ fn own_git(dir: &Path) -> Command {
         .env("GIT_CONFIG_NOSYSTEM", "1")
         .env("GIT_CONFIG_GLOBAL", "/dev/null");
     command.args(["-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0"]);
+    for name in SETTINGS {
+        command.env_remove(name);
+    }
     settle(&mut command);
     command
 }
@@ -261,6 +266,13 @@ mod tests {
             for name in ["GIT_NO_LAZY_FETCH", "GIT_NO_REPLACE_OBJECTS"] {
                 assert_eq!(set[std::ffi::OsStr::new(name)], Some("1".as_ref()), "{name}");
             }
+        }
+        // What says that the user's tree is safe to read is the user's word.
+        let forgets = |command: Command, name: &str| {
+            command.get_envs().any(|(key, value)| key == name && value.is_none())
+        };
+        for name in SETTINGS {
+            assert!(!forgets(git(Path::new("/")), name) && forgets(own_git(Path::new("/")), name));
         }
     }
 }

@@ -18,13 +18,15 @@ const REDIRECTING: &[&str] = &[
     "GIT_COMMON_DIR",
     "GIT_NAMESPACE",
     "GIT_PREFIX",
-    "GIT_CONFIG_PARAMETERS",
-    "GIT_CONFIG_COUNT",
     "GIT_SHALLOW_FILE",
     "GIT_CEILING_DIRECTORIES",
     "GIT_EXTERNAL_DIFF",
     "GIT_TRACE",
 ];
+
+/// Variables that hold settings, as a container does that marks the user's trees as safe: for reading
+/// these, and not for our own checkouts.
+const SETTINGS: &[&str] = &["GIT_CONFIG_COUNT", "GIT_CONFIG_PARAMETERS"];
 
 /// Longest word of git that an error repeats, in characters.
 const SAID: usize = 2000;
@@ -79,6 +81,9 @@ impl Git {
             Some(lock) => {
                 let lock = lock.try_clone().map_err(Error::io(&self.directory))?;
                 // The user's settings (filters, hooks, line ends) are for the user's checkouts.
+                for name in SETTINGS {
+                    command.env_remove(name);
+                }
                 command
                     .stdin(Stdio::from(lock))
                     .env("GIT_CONFIG_GLOBAL", "/dev/null")
