@@ -110,9 +110,7 @@ impl Cache {
     /// # Errors
     /// [`Error::BadKernelName`] where it can't be a name, or is that of a kernel that is fetched.
     pub fn name_built(&self, name: &str, id: &str) -> Result<()> {
-        if !is_word(name) || self.recipes().get(name).is_some() {
-            return Err(Error::BadKernelName { name: name.to_owned() });
-        }
+        self.check_name(name)?;
         let _lock = self.commit_lock()?;
         if self.built(id)?.is_none() {
             return Err(Error::NotBuilt { name: name.to_owned() });
@@ -120,6 +118,17 @@ impl Cache {
         let named = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let (name, id, named) = (name.to_owned(), id.to_owned(), named.as_secs());
         self.scratch.write_json(&self.built_file(&name), &BuiltManifest { name, id, named })
+    }
+
+    /// Whether a built kernel may have a name, before an hour is spent on building it.
+    ///
+    /// # Errors
+    /// [`Error::BadKernelName`] where it can't be a name, or is that of a kernel that is fetched.
+    pub fn check_name(&self, name: &str) -> Result<()> {
+        match is_word(name) && self.recipes().get(name).is_none() {
+            true => Ok(()),
+            false => Err(Error::BadKernelName { name: name.to_owned() }),
+        }
     }
 
     /// The built kernel of this name.

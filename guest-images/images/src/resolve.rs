@@ -96,6 +96,21 @@ impl Cache {
         if meta.is_dir() { self.find_in_dir(&path) } else { self.find_file(&path) }
     }
 
+    /// What is wrong with a word that can be no kernel: [`Error::UnknownKernel`] of what is neither the
+    /// name of one nor an existing path. A name is one though nothing was fetched or built yet.
+    ///
+    /// # Errors
+    /// What keeps the cache from being read.
+    pub fn misnamed(&self, spec: &str) -> Result<Option<Error>> {
+        let recipes = self.recipes();
+        let named = recipes.get(spec).is_some()
+            || recipes.source(spec).is_some()
+            || self.built_named(spec)?.is_some()
+            // What else may be wrong with a path is told when it is read.
+            || !matches!(fs::metadata(spec), Err(error) if error.kind() == io::ErrorKind::NotFound);
+        if named { Ok(None) } else { self.unknown(spec).map(Some) }
+    }
+
     fn unknown(&self, spec: &str) -> Result<Error> {
         if self.recipes().source(spec).is_some() {
             return Ok(Error::NotBuilt { name: spec.to_owned() });

@@ -3,6 +3,7 @@
 use std::{
     fmt::Arguments,
     io::{ErrorKind, IsTerminal, Write},
+    os::fd::AsFd,
 };
 
 use anyhow::Context;
@@ -56,8 +57,14 @@ impl Screen {
     /// As it is; so many columns where it is none, or does not say.
     pub(crate) fn new(otherwise: u16) -> Self {
         let stdout = std::io::stdout();
-        let size = rustix::termios::tcgetwinsize(&stdout);
+        let width = width(&stdout, otherwise);
         let colour = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        Self { width: size.map_or(otherwise, |size| size.ws_col.max(60)), colour }
+        Self { width, colour }
     }
+}
+
+/// Columns of a terminal, 60 at least; `otherwise` where it is none, or does not say.
+pub(crate) fn width(of: impl AsFd, otherwise: u16) -> u16 {
+    let columns = rustix::termios::tcgetwinsize(of).map_or(0, |size| size.ws_col);
+    if columns == 0 { otherwise } else { columns.max(60) }
 }

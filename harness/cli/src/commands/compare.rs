@@ -188,6 +188,16 @@ impl Compare {
         runs: &Path,
     ) -> Result<Exit, Failure> {
         let cache = open_cache(&self.places)?;
+        // A word alone is a run or a kernel.
+        for word in [&self.candidate, &self.baseline].into_iter().filter(|word| !word.contains('='))
+        {
+            if let Some(error) = cache.misnamed(word)? {
+                let runs = runs.display();
+                return Err(Failure::usage(anyhow!(
+                    "no run of that name is in {runs}, and {error}"
+                )));
+            }
+        }
         let seed = match self.seed {
             Some(seed) => seed,
             None => fresh_seed()?,

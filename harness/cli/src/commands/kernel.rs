@@ -105,10 +105,11 @@ impl Kernel {
 impl Build {
     fn execute(&self, cache: &Cache) -> Result<Exit, Failure> {
         let spec = self.spec().map_err(failure)?;
+        let name = self.name.clone().unwrap_or_else(|| spec.name());
+        cache.check_name(&name).map_err(|error| failure(error.into()))?;
         if let Source::Package(name) = &spec.source {
             fetch_source(cache, name, &self.mirrors)?;
         }
-        let name = self.name.clone().unwrap_or_else(|| spec.name());
         let mut builder = Builder::new(cache);
         if let Some(jobs) = self.jobs {
             builder = builder.with_jobs(jobs.into());

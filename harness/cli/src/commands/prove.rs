@@ -17,7 +17,7 @@ use dmarig_kernels::{Bug, Bugs, Builder, Edits, Fault, Source, Spec};
 use dmarig_model::windows::Side;
 
 use crate::{
-    cases::open_cache,
+    cases::{open_cache, select},
     commands::{
         compare::fresh_seed,
         images::MirrorOptions,
@@ -28,7 +28,8 @@ use crate::{
     hearing::Hearing,
     interleave::{self, Asked},
     options::{Places, Selection},
-    output::print,
+    output::{self, print},
+    prepare::qemu_program,
     report::folded,
 };
 
@@ -119,6 +120,11 @@ impl Prove {
         let cache = open_cache(&self.places.common())?;
         let runs = self.places.runs()?;
         let lists = self.lists()?;
+        // A mistake in the words is told before the first source is fetched.
+        for case in [&self.case, slower::CASE] {
+            select(&self.selection(case, "a-kernel")?, &cache)?;
+        }
+        qemu_program(&cache, &self.qemu).map_err(|error| Failure::usage(anyhow!(error)))?;
         for left in dmarig_rig::workdir::sweep() {
             tracing::info!("removed {}, which a killed run had left", left.display());
         }
@@ -298,10 +304,9 @@ impl Prove {
     }
 }
 
-/// Columns of a terminal; 80 where it is none, or does not say.
+/// Columns of a terminal.
 fn width(of: impl AsFd) -> u16 {
-    let columns = rustix::termios::tcgetwinsize(of).map_or(0, |size| size.ws_col);
-    if columns == 0 { 80 } else { columns.max(60) }
+    output::width(of, 80)
 }
 
 /// A bug that is missed or caught for another's reason, and a good kernel that is blamed, are

@@ -89,3 +89,17 @@ fn image(place: &Place) -> String {
     let bytes = fs::read(path.unwrap_or_else(|| panic!("{plan:?}"))).unwrap();
     String::from_utf8_lossy(&bytes).into_owned()
 }
+
+pub(crate) fn wrong_words_are_told_before_a_source_is_fetched() {
+    let place = Place::new();
+    for (words, told) in [
+        (&["kernel", "build", "linux-6.12", "--name", "a/b"][..], "a/b"),
+        (&["kernel", "build", "linux-6.12", "--name", "debian-6.1"], "debian-6.1"),
+        (&["prove", "--case", "nope"], "no case file nope"),
+        (&["prove", "--qemu", "nope"], "no QEMU `nope`"),
+    ] {
+        let ended = place.run(words);
+        ended.exits(2).says(&[told]);
+        assert!(!ended.stderr.contains("building"), "{ended:?}");
+    }
+}

@@ -174,6 +174,9 @@ pub(crate) fn what_can_not_be_compared_is_told() {
         2,
         "nothing that could be timed",
     );
+    // A run that has gone, or a kernel that is spelt wrong: nothing is begun.
+    check(&["compare", "last", "nope", "--case", &case], 2, "no run of that name is in");
+    check(&["history", "add"], 0, "0 added");
     check(&["compare", "policy=lazy,strict", &good], 2, "write axis=value");
     check(&["compare", "control=on", "control=on", "--case", &case], 2, "on both sides");
     check(&["compare", "control=on", "policy=lazy", "--case", &case], 2, "other values to both");

@@ -87,7 +87,8 @@ fn main() -> ExitCode {
             steps_speak_gits_language,
             git_bisect_run_finds_the_same;
         building:
-            killed_while_any_object_is_written_builds_the_same_afterwards;
+            killed_while_any_object_is_written_builds_the_same_afterwards,
+            wrong_words_are_told_before_a_source_is_fetched;
         kernels:
             what_is_no_kernel_harms_no_other_cell,
             what_a_kernel_lacks_is_told_by_name,
