@@ -84,7 +84,11 @@ fn ratio(result: &Compared) -> (String, String) {
 /// The comparison for a terminal of this width.
 pub(crate) fn comparison_table(comparison: &Comparison, width: u16, colour: bool) -> String {
     let mut text = format!("\n{}\n", comparison_heading(comparison));
-    for cell in &comparison.cells {
+    let (telling, silent): (Vec<_>, Vec<_>) = comparison
+        .cells
+        .iter()
+        .partition(|cell| !(cell.metrics.is_empty() && cell.counts.is_empty()));
+    for cell in telling {
         let _ = writeln!(text, "\n{}\n", shown(&cell.label));
         let rows = cell.metrics.iter().map(comparison_row);
         text.push_str(&judged_table(COMPARISON_HEADS, rows, width, colour));
@@ -94,6 +98,13 @@ pub(crate) fn comparison_table(comparison: &Comparison, width: u16, colour: bool
         }
     }
     text.push('\n');
+    if !silent.is_empty() {
+        let (silent, all) = (silent.len(), comparison.cells.len());
+        let _ = writeln!(
+            text,
+            "cells of which nothing was timed and no count differs: {silent} of {all}"
+        );
+    }
     for note in comparison_notes(comparison) {
         let _ = writeln!(text, "{note}");
     }

@@ -4,6 +4,7 @@ use std::io::{self, BufWriter, ErrorKind, Write};
 
 use clap::{Args, ValueEnum};
 use dmarig_history::{ExportError, ExportFormat, Exported, History, HistoryError};
+use dmarig_model::text::shown;
 
 use super::tell::Which;
 use crate::exit::{Exit, Failure};
@@ -26,7 +27,7 @@ enum Format {
     Openmetrics,
     /// InfluxDB's line protocol
     Influx,
-    /// Bencher's metric format, of one run
+    /// Bencher's metric format, of one run; it has no place for a time, which is told on standard error
     Bencher,
     /// Comma-separated values
     Csv,
@@ -41,6 +42,18 @@ impl Export {
             Format::Csv => ExportFormat::Csv,
         };
         let series = self.which.filter();
+        if history.series(&series)?.is_empty() {
+            eprintln!("no series of the history is like that");
+        }
+        if matches!(format, ExportFormat::Bencher) {
+            let run = match &self.run {
+                Some(run) => history.run(run).ok(),
+                None => history.runs(Some(1))?.pop(),
+            };
+            if let Some(run) = run {
+                eprintln!("run {}, for bencher run --backdate {}", shown(&run.id), run.started);
+            }
+        }
         let mut out = BufWriter::new(io::stdout().lock());
         let exported = history.export(format, &Exported { series, run: self.run }, &mut out);
         match exported.and_then(|()| Ok(out.flush()?)) {
