@@ -22,8 +22,8 @@ boot, or is not decided), 128 the rig's fault or the host's, 129 bad usage, 130 
 
 Exit codes of `prove`: 0 each bug was caught for its own reason and no good kernel blamed, 1 one was not, 2 bad
 usage, 3 a kernel errored or was not built, or the host's fault, 130 interrupted.
-Exit codes of `kernel build`: 0 built, 1 the source does not build, 2 bad usage, or a mistake in a
-configuration or in edits, 3 the host's fault, 130 interrupted.
+Exit codes of `kernel build`: 0 built, 1 the source does not build, or lacks what an edit or an option needs,
+2 bad usage, or a configuration or edits that can't be read, 3 the host's fault, 130 interrupted.
 Exit codes of `history`: 0 done, 2 bad usage, 3 a record could not be read (the others went in), or the
 history can't be.
 Exit codes of `alerts --check`: 0 there is no new one, 1 there is, 2 bad usage, 3 the history can't be read.
