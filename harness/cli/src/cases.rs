@@ -1,6 +1,6 @@
 //! From the command line's words to cells.
 
-use std::{fs, io::Read, path::Path};
+use std::{collections::BTreeSet, fs, io::Read, path::Path};
 
 use anyhow::{Context, anyhow};
 use dmarig_images::Cache;
@@ -71,6 +71,21 @@ pub(crate) fn select(selection: &Selection, cache: &Cache) -> Result<Selected, F
     let picked = matrix::select(&cells, &selection.cells).map_err(Failure::usage)?;
     let cells = picked.into_iter().cloned().collect();
     Ok(Selected { cases, cells })
+}
+
+/// Whether any kernel that is named can be one: where none can, a name is misspelt, and nothing would
+/// run. One beside others is told by its cells, and harms no other.
+pub(crate) fn check_kernels(selected: &Selected, cache: &Cache) -> Result<(), Failure> {
+    let kernels: BTreeSet<&str> =
+        selected.cells.iter().map(|cell| cell.axes.kernel.as_str()).collect();
+    let mut wrong = None;
+    for kernel in kernels {
+        match cache.misnamed(kernel)? {
+            Some(error) => wrong = Some(error),
+            None => return Ok(()),
+        }
+    }
+    wrong.map_or(Ok(()), |error| Err(Failure::usage(error)))
 }
 
 /// What the command line gives on each axis; kernel and QEMU have defaults that no case file can.

@@ -23,7 +23,7 @@ use dmarig_stats::paired::Judgement;
 use tokio::sync::watch;
 
 use crate::{
-    cases::{Selected, open_cache, select},
+    cases::{Selected, check_kernels, open_cache, select},
     exit::{Exit, Failure},
     hearing::Hearing,
     host,
@@ -84,6 +84,7 @@ impl Run {
     pub(crate) fn execute(self, words: Vec<String>) -> Result<Exit, Failure> {
         let cache = open_cache(&self.places)?;
         let selected = select(&self.selection, &cache)?;
+        check_kernels(&selected, &cache)?;
         self.against.check(&self.selection, &selected)?;
         let before = Before::open(&self.history, &selected)?;
         let runs = super::runs(&self.places)?;
@@ -250,8 +251,8 @@ pub(crate) fn meta(selected: &Selected, command: Vec<String>) -> RunMeta {
             .collect(),
         rules: dmarig_history::rules(),
         reference: None,
-    }
         planned: u32::try_from(selected.cells.len()).ok(),
+    }
 }
 
 /// A case as its user names it: a built-in one has no file.

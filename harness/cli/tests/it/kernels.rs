@@ -41,6 +41,11 @@ pub(crate) fn what_is_no_kernel_harms_no_other_cell() {
         ),
     ];
     beside_a_good_one(&place, &bad, "errored", 3);
+    // Alone it is a name that was spelt wrong: nothing is run or recorded.
+    let missing = &bad.last().unwrap().0;
+    let recorded = place.record().len();
+    place.run(&["run", "smoke", "--kernel", missing]).exits(2).says(&["neither a kernel's name"]);
+    assert_eq!(place.record().len(), recorded);
 }
 
 pub(crate) fn what_a_kernel_lacks_is_told_by_name() {
