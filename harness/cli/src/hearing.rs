@@ -55,7 +55,7 @@ impl Hearing {
                     return None;
                 }
                 tell.send_replace(true);
-                eprintln!("dmarig: ending what runs; once more ends at once");
+                errln!("dmarig: ending what runs; once more ends at once");
             }
         })
     }

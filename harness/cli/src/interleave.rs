@@ -90,7 +90,7 @@ pub(crate) async fn run(
     // Pairs are run until it can be told.
     meta.planned = None;
     let mut recorder = Recorder::create(runs, &mut meta)?;
-    let say = |text: &str| eprintln!("{text}");
+    let say = |text: &str| errln!("{text}");
     let mut preparer = Preparer::new(cache, candidate, None, interrupted.clone(), &say);
     let mut cells = Vec::new();
     let mut notes = BTreeSet::new();
@@ -250,7 +250,7 @@ impl<'a> Bench<'a> {
                 Ok(false) => return (tracks, None),
                 Err(Stop::Now(why)) => return (tracks, Some(why)),
                 Err(Stop::Fruitless(why)) => {
-                    eprintln!("  came to nothing: {why}");
+                    errln!("  came to nothing: {why}");
                     fruitless += 1;
                     if fruitless == FRUITLESS {
                         return (tracks, Some(why));
@@ -469,7 +469,7 @@ impl Tracks {
                 let (ours, theirs) = (quantity(candidate[at], unit), quantity(baseline[at], unit));
                 format!("{} {ours} against {theirs}", shown(name))
             });
-            eprintln!("  pair {}: {}", at + 1, told.collect::<Vec<_>>().join(", "));
+            errln!("  pair {}: {}", at + 1, told.collect::<Vec<_>>().join(", "));
         }
     }
 

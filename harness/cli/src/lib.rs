@@ -65,6 +65,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     // A second call in one process, as in tests, keeps the first one's.
     let _ = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        // It would be told on standard error that standard error is gone.
+        .log_internal_errors(false)
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_env("DMARIG_LOG")
                 .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn")),

@@ -1,4 +1,4 @@
-//! Words on standard output.
+//! Words on standard output and on standard error.
 
 use std::{
     fmt::Arguments,
@@ -18,6 +18,17 @@ macro_rules! outln {
 /// The same of `print!`.
 macro_rules! out {
     ($($words:tt)*) => { $crate::output::text(format_args!($($words)*)) };
+}
+
+/// `eprintln!` that goes on where nobody can be told any more: a night of work must not end since a
+/// terminal has gone, nor its exit code be another.
+macro_rules! errln {
+    ($($words:tt)*) => { $crate::output::aside(format_args!("{}\n", format_args!($($words)*))) };
+}
+
+/// Writes a text to standard error, if that can be.
+pub(crate) fn aside(words: Arguments<'_>) {
+    let _ = std::io::stderr().write_fmt(words);
 }
 
 /// Writes a text.

@@ -48,12 +48,12 @@ pub(crate) trait Events {
 pub(crate) fn diagnose(error: &anyhow::Error) {
     let mut causes = error.chain().map(ToString::to_string);
     let first = causes.next().unwrap_or_default();
-    eprintln!("dmarig: {}", first.trim_end());
+    errln!("dmarig: {}", first.trim_end());
     let mut last = first;
     for cause in causes.filter(|cause| !cause.is_empty()) {
         // Many errors repeat their source's text.
         if !last.contains(&cause) {
-            eprintln!("  because: {}", cause.trim_end());
+            errln!("  because: {}", cause.trim_end());
         }
         last = cause;
     }

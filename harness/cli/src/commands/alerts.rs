@@ -83,7 +83,7 @@ impl Alerts {
                 )),
                 error => error.into(),
             })?;
-            eprintln!("alert {} is {}", said.id, said.state.name());
+            errln!("alert {} is {}", said.id, said.state.name());
             return Ok(Exit::Passed);
         }
         let all = history.alerts()?;

@@ -69,7 +69,7 @@ impl Analyze {
             return Ok(Exit::Failed);
         }
         if logs.iter().all(|log| is_no_log(&log.analysis)) {
-            eprintln!("dmarig: {}: there is no kernel log in it", self.source);
+            errln!("dmarig: {}: there is no kernel log in it", self.source);
             return Ok(Exit::Nothing);
         }
         Ok(Exit::Passed)

@@ -86,7 +86,7 @@ impl Bisect {
         let runs = directory.join(RUNS);
         let mut judge = CellJudge::new(cache, runs.clone(), words, subject.clone(), &tree)
             .context("signals can't be listened to")?;
-        eprintln!("bisection: {}", directory.display());
+        errln!("bisection: {}", directory.display());
         let bisection = Bisection::new(journal, &mut judge, &Told).map_err(failure);
         // The error is shared by the judgements, and how many there are is known only now.
         let possible = bisection.and_then(|bisection| {
@@ -219,7 +219,7 @@ impl Events for Told {
             let plural = if steps == 1 { "" } else { "s" };
             format!(", {left} may be guilty, about {steps} step{plural}")
         });
-        eprintln!("{}: {} {}{left}", role.name(), commit.short(), shown(&commit.subject));
+        errln!("{}: {} {}{left}", role.name(), commit.short(), shown(&commit.subject));
     }
 
     fn judged(&self, step: &Step, again: bool) {
@@ -232,10 +232,10 @@ impl Events for Told {
                 .map_or_else(String::new, |line| format!(": {}", shown(line))),
         };
         let again = if again { " (from the journal)" } else { "" };
-        eprintln!("  {} is {}{again}{why}", step.commit.short(), step.verdict.name());
+        errln!("  {} is {}{again}{why}", step.commit.short(), step.verdict.name());
     }
 
     fn trouble(&self, commit: &Commit, said: &str) {
-        eprintln!("  {} is tried once more: {}", commit.short(), shown(said));
+        errln!("  {} is tried once more: {}", commit.short(), shown(said));
     }
 }

@@ -70,7 +70,7 @@ impl BisectStep {
         };
         let seen = match look() {
             Err(Trouble::Host(said)) => {
-                eprintln!("dmarig: tried once more: {said}");
+                errln!("dmarig: tried once more: {said}");
                 look()
             }
             seen => seen,
@@ -88,7 +88,7 @@ impl BisectStep {
 /// Tells what was seen. Without a bad end to compare with, every check that fails counts.
 fn tell(seen: &Seen) -> Exit {
     if let Some(record) = &seen.record {
-        eprintln!("record: {record}");
+        errln!("record: {record}");
     }
     let (word, exit) = match (&seen.obstacle, seen.failed.is_empty(), seen.held.is_empty()) {
         (Some(obstacle), ..) => {

@@ -221,7 +221,7 @@ impl Compare {
         let Some(ended) = hearing.run(run) else { return Ok(Exit::Interrupted) };
         let Ended { comparison, stopped, interrupted, directory } = ended?;
         self.tell(&comparison)?;
-        eprintln!("record: {}", directory.display());
+        errln!("record: {}", directory.display());
         Ok(if interrupted { Exit::Interrupted } else { Exit::of([outcome(&comparison, stopped)]) })
     }
 

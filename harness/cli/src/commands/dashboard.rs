@@ -41,7 +41,7 @@ impl Dashboard {
         let (history, runs) = (self.file.path()?, super::runs(&self.places)?);
         let mut add = !self.no_add;
         if add && let Some(why) = left_alone(&history, &runs, self.file.history.is_some())? {
-            eprintln!("{} is shown as it is: {why}", history.display());
+            errln!("{} is shown as it is: {why}", history.display());
             add = false;
         }
         let sources = Sources { history, runs, add, detailed: self.detailed };
@@ -52,7 +52,7 @@ impl Dashboard {
             let dashboard = gather(&sources, false).map_err(Failure::usage)?;
             let written = write(&dashboard, directory)?;
             let megabytes = written.bytes as f64 / 1e6;
-            eprintln!("{} files, {megabytes:.1} MB", written.files);
+            errln!("{} files, {megabytes:.1} MB", written.files);
             outln!("{}", directory.join("index.html").display());
         }
         if let Some(address) = self.serve {

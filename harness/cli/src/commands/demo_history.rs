@@ -30,9 +30,9 @@ impl DemoHistory {
         let runs: Vec<_> = synthetic_year(self.seed).collect();
         let mut history = History::create(&file)?;
         history.put(&runs)?;
-        eprintln!("made up (seed {}), nothing of it was measured:", self.seed);
+        errln!("made up (seed {}), nothing of it was measured:", self.seed);
         for event in planted(self.seed) {
-            eprintln!("  nights {} to {}: {}", event.from, event.until, event.what);
+            errln!("  nights {} to {}: {}", event.from, event.until, event.what);
         }
         outln!("{}", file.display());
         Ok(Exit::Passed)

@@ -47,7 +47,7 @@ impl Doctor {
         }
         let selection = Selection::default();
         let (_sender, interrupted) = watch::channel(false);
-        let say = |text: &str| eprintln!("{text}");
+        let say = |text: &str| errln!("{text}");
         let mut preparer = Preparer::new(&cache, &selection, None, interrupted, &say);
         let kernels = self.kernels(&cache, &mut preparer)?;
         let fetched = cache.qemus()?;

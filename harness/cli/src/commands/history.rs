@@ -119,13 +119,13 @@ impl Add {
 /// Tells what became of records.
 fn told(imported: &Imported, file: &Path) -> Exit {
     for run in &imported.torn {
-        eprintln!("dmarig: run {run}: the record's last line was cut short: that cell is left out");
+        errln!("dmarig: run {run}: the record's last line was cut short: that cell is left out");
     }
     for run in &imported.going_on {
-        eprintln!("dmarig: run {} is going on: add it when it has ended", shown(run));
+        errln!("dmarig: run {} is going on: add it when it has ended", shown(run));
     }
     for error in &imported.refused {
-        eprintln!("dmarig: left out: {error}");
+        errln!("dmarig: left out: {error}");
     }
     let counts = [
         (imported.added.len(), "added"),
@@ -139,7 +139,7 @@ fn told(imported: &Imported, file: &Path) -> Exit {
         .filter(|(count, what)| *count > 0 || *what == "added")
         .map(|(count, what)| format!("{count} {what}"))
         .collect();
-    eprintln!("runs: {}; history: {}", told.join(", "), file.display());
+    errln!("runs: {}; history: {}", told.join(", "), file.display());
     if imported.refused.is_empty() { Exit::Passed } else { Exit::Errored }
 }
 
@@ -169,7 +169,7 @@ fn merge_one(history: &mut History, path: &Path) -> Result<Exit, Failure> {
         return Ok(told(&history.import(&directories, How::default())?, path));
     }
     let merged = history.merge(path)?;
-    eprintln!(
+    errln!(
         "{}: {} runs added, {} brought up to date, {} known",
         path.display(),
         merged.added,
@@ -194,7 +194,7 @@ impl Gc {
         }
         let history = History::open(file)?;
         for left in sweep_gone(runs) {
-            eprintln!("removed {left}, which an earlier gc had left");
+            errln!("removed {left}, which an earlier gc had left");
         }
         let directories = run_directories(runs)?;
         let all = history.collect_garbage(&directories, keep, SystemTime::now(), self.dry_run)?;

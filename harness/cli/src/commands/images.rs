@@ -81,7 +81,7 @@ impl Images {
             Action::Rm { names } => {
                 for name in names {
                     let bytes = cache.rm(&name)?;
-                    eprintln!("removed {name}: {} freed", HumanBytes(bytes));
+                    errln!("removed {name}: {} freed", HumanBytes(bytes));
                 }
                 Ok(Exit::Passed)
             }
@@ -116,7 +116,7 @@ impl Fetch {
                 if fetched.already_cached { "is here already" } else { "fetched and verified" };
             let release = fetched.release.map(|release| format!(" ({release})"));
             let release = release.unwrap_or_default();
-            eprintln!("{} {}{release} {how}", fetched.name, fetched.version);
+            errln!("{} {}{release} {how}", fetched.name, fetched.version);
         }
         Ok(Exit::Passed)
     }
@@ -225,7 +225,7 @@ impl Progress for Bars {
             bar.set_style(style);
         }
         if bar.is_hidden() {
-            eprintln!("{what}");
+            errln!("{what}");
         }
         bar.set_message(what.to_owned());
         bar.enable_steady_tick(Duration::from_millis(200));
@@ -243,7 +243,7 @@ impl Progress for Bars {
     fn message(&self, text: &str) {
         self.with(|slot| match slot {
             Some(bar) if !bar.is_hidden() => bar.println(text),
-            _ => eprintln!("{text}"),
+            _ => errln!("{text}"),
         });
     }
 

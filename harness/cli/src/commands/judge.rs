@@ -33,7 +33,7 @@ impl Judge {
         let runs = super::runs(&self.places)?;
         let run = StoredRun::load(&self.run, &runs).map_err(Failure::usage)?;
         if run.torn {
-            eprintln!("dmarig: the record's last line was cut short: that cell is left out");
+            errln!("dmarig: the record's last line was cut short: that cell is left out");
         }
         let mut cases = Vec::new();
         for path in &self.cases {
@@ -86,7 +86,7 @@ impl Judge {
         let exit = told.exit();
         let Some(early) = early else { return Ok(exit) };
         let again = shown(&shell_line(run.meta.command.iter()));
-        eprintln!("dmarig: the run {early}; to run it again: {again}");
+        errln!("dmarig: the run {early}; to run it again: {again}");
         // As if the cells that are missing had errored.
         Ok(if exit == Exit::Failed { exit } else { Exit::Errored })
     }

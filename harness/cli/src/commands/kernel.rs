@@ -151,7 +151,7 @@ pub(crate) fn fetch_source(
     if let Some(recipe) = cache.recipes().source(name) {
         let options = FetchOptions { mirrors: mirrors.mirrors(), refresh: false };
         let fetched = cache.fetch(recipe, &options, &Bars::default())?;
-        eprintln!("{} {} fetched and verified", fetched.name, fetched.version);
+        errln!("{} {} fetched and verified", fetched.name, fetched.version);
     }
     Ok(())
 }
@@ -199,7 +199,7 @@ pub(crate) fn build_until_interrupted(builder: Builder, spec: Spec) -> Result<Bu
 
 fn tell(name: &str, built: &Built) {
     if built.already_cached {
-        eprintln!("{name} ({}) is built already", built.kernel.release);
+        errln!("{name} ({}) is built already", built.kernel.release);
         return;
     }
     let phases: Vec<String> = built
@@ -207,7 +207,7 @@ fn tell(name: &str, built: &Built) {
         .iter()
         .map(|phase| format!("{} {:.1} s", phase.name, phase.took.as_secs_f64()))
         .collect();
-    eprintln!(
+    errln!(
         "{name} ({}) is built: {} files made; {}",
         built.kernel.release,
         built.made,
@@ -244,11 +244,11 @@ impl Rm {
     fn execute(&self, cache: &Cache) -> Result<Exit, Failure> {
         for name in &self.names {
             let bytes = cache.rm_built(name)?;
-            eprintln!("removed {name}: {} freed", HumanBytes(bytes));
+            errln!("removed {name}: {} freed", HumanBytes(bytes));
         }
         if self.work {
             let bytes = Builder::new(cache).remove_work().map_err(failure)?;
-            eprintln!("removed what builds left: {} freed", HumanBytes(bytes));
+            errln!("removed what builds left: {} freed", HumanBytes(bytes));
         }
         Ok(Exit::Passed)
     }
@@ -305,7 +305,7 @@ impl Watch for Bar {
             bar.set_style(style);
         }
         if bar.is_hidden() {
-            eprintln!("{name}");
+            errln!("{name}");
         }
         bar.enable_steady_tick(Duration::from_millis(200));
         self.told.set(0);
@@ -319,14 +319,14 @@ impl Watch for Bar {
         bar.set_message(format!("compile: {files}{of} files"));
         if bar.is_hidden() && files >= self.told.get() + LINE_EVERY {
             self.told.set(files);
-            eprintln!("  {files}{of} files");
+            errln!("  {files}{of} files");
         }
     }
 
     fn message(&self, text: &str) {
         match &*self.bar.borrow() {
             Some(bar) if !bar.is_hidden() => bar.println(text),
-            _ => eprintln!("{text}"),
+            _ => errln!("{text}"),
         }
     }
 

@@ -74,7 +74,7 @@ impl Plan {
         let selected = select(&selection, &cache)?;
         let cell = select_one(&selected.cells, &self.cell).map_err(Failure::usage)?;
         let (_sender, interrupted) = watch::channel(false);
-        let say = |text: &str| eprintln!("{text}");
+        let say = |text: &str| errln!("{text}");
         let prepared = super::runtime()?.block_on(async {
             let device = selection.device.planned();
             let mut preparer =
@@ -91,7 +91,7 @@ impl Plan {
                 Ok(Exit::Passed)
             }
             Err(Obstacle::Skip(reason)) => {
-                eprintln!("dmarig: {} would be skipped: {reason}", cell.id);
+                errln!("dmarig: {} would be skipped: {reason}", cell.id);
                 Ok(Exit::Nothing)
             }
             Err(Obstacle::Fault(what)) => Err(anyhow!(what).into()),

@@ -138,7 +138,7 @@ impl Prove {
             let judge = format!("`dmarig judge last --runs {0}`", runs.display());
             let line =
                 format!("records of these runs: {}; {judge} judges the last again", runs.display());
-            eprintln!("{}", folded(&line, width(std::io::stderr()), "  "));
+            errln!("{}", folded(&line, width(std::io::stderr()), "  "));
         }
         Ok(if tried? { exit(&trials) } else { Exit::Interrupted })
     }
@@ -158,7 +158,7 @@ impl Prove {
                 let Some(trial) = self.trial(cache, runs, kernel, bug, words)? else {
                     return Ok(false);
                 };
-                eprintln!("{}", trial.line(width(std::io::stderr())));
+                errln!("{}", trial.line(width(std::io::stderr())));
                 trials.push(trial);
             }
         }
@@ -222,7 +222,7 @@ impl Prove {
         if let Some(jobs) = self.jobs {
             builder = builder.with_jobs(jobs.into());
         }
-        eprintln!("{}", folded(&format!("building {name}"), width(std::io::stderr()), "  "));
+        errln!("{}", folded(&format!("building {name}"), width(std::io::stderr()), "  "));
         match build_until_interrupted(builder, spec) {
             Ok(built) => {
                 cache.name_built(&name, &built.kernel.id)?;
@@ -266,7 +266,7 @@ impl Prove {
         names: [String; 2],
         words: &[String],
     ) -> Result<Option<interleave::Ended>, Failure> {
-        eprintln!("timing {} beside {}", names[0], names[1]);
+        errln!("timing {} beside {}", names[0], names[1]);
         let selections =
             [self.selection(slower::CASE, &names[0])?, self.selection(slower::CASE, &names[1])?];
         let asked = Asked {

@@ -149,7 +149,7 @@ impl Run {
         for sweep in &sweeps {
             picture(sweep, recorder.directory())?;
         }
-        eprintln!("record: {}", recorder.directory().display());
+        errln!("record: {}", recorder.directory().display());
         restored?;
         let exit = told.exit();
         standing?;
@@ -232,7 +232,7 @@ fn picture(sweep: &Sweep, directory: &Path) -> Result<(), Failure> {
     let path = directory.join(format!("{name}.svg"));
     std::fs::write(&path, report::sweep_picture(sweep)?)
         .with_context(|| format!("can't write {}", path.display()))?;
-    eprintln!("picture: {}", path.display());
+    errln!("picture: {}", path.display());
     Ok(())
 }
 

@@ -100,7 +100,7 @@ pub(crate) async fn serve(
     }
     let first = make(sources.clone()).await?;
     let (sender, current) = watch::channel(Arc::new(Version { number: 0, dashboard: first }));
-    eprintln!("serving http://{address}/ until it is interrupted");
+    errln!("serving http://{address}/ until it is interrupted");
     let names: Arc<Names> = Arc::new(Names::new(address.ip(), exposed));
     tokio::select! {
         () = renew(sources, sender) => Ok(()),

@@ -151,17 +151,17 @@ impl Events for Lines {
 
     fn stage(&self, _: &Cell, stage: Stage) {
         if self.stages {
-            eprintln!("{}", stage_text(stage));
+            errln!("{}", stage_text(stage));
         }
     }
 
     fn ended(&self, cell: &Cell, record: &CellRecord) {
         let start = self.starts.borrow_mut().remove(&cell.id);
         let time = start.map_or(Duration::ZERO, |start| start.elapsed());
-        eprintln!("{}", ended_line(cell, record, time));
+        errln!("{}", ended_line(cell, record, time));
     }
 
     fn say(&self, text: &str) {
-        eprintln!("{text}");
+        errln!("{text}");
     }
 }

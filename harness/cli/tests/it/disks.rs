@@ -41,6 +41,25 @@ pub(crate) fn a_full_disk_for_the_results_is_an_error() {
     place.nothing_is_left();
 }
 
+/// A terminal or a `tee` that has gone is no end to the work, nor another exit code.
+pub(crate) fn nobody_who_is_told_is_no_error() {
+    let place = Place::new();
+    let full = || Stdio::from(File::options().write(true).open("/dev/full").unwrap());
+    let empty = place.file("empty", "");
+    for (words, code) in [
+        (words(&place), 0),
+        (vec!["analyze".to_owned(), empty], 4),
+        (["bisect-step", "--case", "nope"].map(str::to_owned).to_vec(), 129),
+    ] {
+        for stderr in [full(), gone()] {
+            let mut command = place.dmarig(&refs(&words));
+            command.env("DMARIG_LOG", "debug").stdout(Stdio::null()).stderr(stderr);
+            assert_eq!(command.status().unwrap().code(), Some(code), "{words:?}");
+        }
+    }
+    place.nothing_is_left();
+}
+
 /// A pipe that nobody reads.
 fn gone() -> Stdio {
     let (reader, writer) = std::io::pipe().unwrap();

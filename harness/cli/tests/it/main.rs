@@ -136,6 +136,7 @@ fn main() -> ExitCode {
             a_real_history_is_bisected;
         disks:
             a_full_disk_for_the_results_is_an_error,
+            nobody_who_is_told_is_no_error,
             a_directory_that_can_not_be_made,
             a_place_too_deep_for_sockets,
             a_full_file_system,

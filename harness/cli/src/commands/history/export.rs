@@ -43,7 +43,7 @@ impl Export {
         };
         let series = self.which.filter();
         if history.series(&series)?.is_empty() {
-            eprintln!("no series of the history is like that");
+            errln!("no series of the history is like that");
         }
         if matches!(format, ExportFormat::Bencher) {
             let run = match &self.run {
@@ -51,7 +51,7 @@ impl Export {
                 None => history.runs(Some(1))?.pop(),
             };
             if let Some(run) = run {
-                eprintln!("run {}, for bencher run --backdate {}", shown(&run.id), run.started);
+                errln!("run {}, for bencher run --backdate {}", shown(&run.id), run.started);
             }
         }
         let mut out = BufWriter::new(io::stdout().lock());

@@ -243,7 +243,7 @@ impl Events for Silence {
     fn stage(&self, _cell: &Cell, _stage: Stage) {}
     fn ended(&self, _cell: &Cell, _record: &CellRecord) {}
     fn say(&self, text: &str) {
-        eprintln!("{text}");
+        errln!("{text}");
     }
 }
 

@@ -98,7 +98,7 @@ impl Against {
             let command = command.to_vec();
             let ended = interleave::run(&asked, cache, command, runs, interrupted.clone()).await?;
             let Ended { comparison, stopped, directory, .. } = ended;
-            eprintln!("record: {}", directory.display());
+            errln!("record: {}", directory.display());
             let outcome = outcome(&comparison, stopped);
             compared.push(Compared { comparison, outcome });
         }
