@@ -59,6 +59,9 @@ pub struct StandingMetric {
     pub series: Option<(String, SeriesKey)>,
     /// The number; null where there is none.
     pub value: Option<f64>,
+    /// The kernel that it is judged beside in pairs instead, which tells more; the comparison has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<String>,
     /// What comes of it.
     pub result: Stood,
 }
@@ -227,6 +230,7 @@ impl Draft {
             better: limit.better,
             series: None,
             value: None,
+            beside: None,
             result,
         };
         let mut draft = Self { told, ready: None };
@@ -245,7 +249,9 @@ impl Draft {
         let not = |why: String| Ok(Err(Stood::NotCompared { why }));
         let told = &mut self.told;
         if let Some(baseline) = (asked.beside)(&told.place, &told.metric) {
-            return not(format!("judged in pairs with {} instead", shown(&baseline)));
+            let why = format!("judged in pairs with {} instead", shown(&baseline));
+            told.beside = Some(baseline);
+            return not(why);
         }
         let point = match point(asked.run, told) {
             Ok(point) => point,

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, path::Path};
 
 use dmarig_dashboard::{JudgedNumber, JudgedNumbers};
-use dmarig_history::{Compared, ComparedMetric, Comparison, Standing, StandingMetric, Stood};
+use dmarig_history::{Compared, ComparedMetric, Comparison, Standing};
 use dmarig_model::text::shown;
 
 use super::comparison::told;
@@ -28,16 +28,9 @@ pub(super) fn judged(directory: &Path, series: &HashMap<String, usize>) -> Vec<J
     told.filter(|some| !(some.numbers.is_empty() && some.notes.is_empty())).collect()
 }
 
-/// How a standing begins to say that pairs decide: then the comparison has the number, and here only a note is
-/// left of it.
-const IN_PAIRS: &str = "judged in pairs with ";
-
-fn in_pairs(metric: &StandingMetric) -> bool {
-    matches!(&metric.result, Stood::NotCompared { why } if why.starts_with(IN_PAIRS))
-}
-
 fn of_history(standing: &Standing, series: &HashMap<String, usize>) -> JudgedNumbers {
-    let own = standing.metrics.iter().filter(|metric| !in_pairs(metric));
+    // Where pairs decide, the comparison has the number, and here only a note is left of it.
+    let own = standing.metrics.iter().filter(|metric| metric.beside.is_none());
     let numbers = own.map(|metric| {
         let known = metric.series.as_ref().and_then(|(id, _)| series.get(id).copied());
         // Two QEMUs or machines of one name are two numbers.

@@ -153,6 +153,7 @@ mod tests {
             better: None,
             series: value.map(|_| (key.id(), key)),
             value,
+            beside: None,
             result,
         }
     }
