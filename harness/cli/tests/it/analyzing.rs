@@ -61,6 +61,22 @@ pub(crate) fn packed_and_piped_logs_are_read() {
     }
 }
 
+pub(crate) fn a_faults_reason_is_told_in_our_words_and_the_kernels() {
+    let place = Place::new();
+    let fault = "[   30.0] DMAR: [DMA Write NO_PASID] Request device [03:00.0] fault addr 0xfffe1000 \
+                 [fault reason 0x3a] SM: Non-zero reserved field set in Root Entry\n";
+    let log = place.file("log", fault);
+    let ended = place.run(&["analyze", &log]);
+    ended.exits(1);
+    let told = ended.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    for text in [
+        "1x reason 0x3a: reserved bits set in the root entry (SM: Non-zero reserved field set in Root Entry)",
+        "mostly: the tables are broken",
+    ] {
+        assert!(told.contains(text), "no `{text}` in\n{told}");
+    }
+}
+
 pub(crate) fn a_recorded_runs_logs_are_read() {
     let place = Place::new();
     let (case, kernel) = (place.file("case.yaml", CASE), place.kernel());

@@ -9,7 +9,7 @@ use crate::{
     version::Version,
 };
 
-use super::{Analysis, Power, Presence, boot::Boot, expected::asked_policy};
+use super::{Analysis, Power, Presence, boot::Boot, expected::asked_policy, reasons};
 
 /// The first kernels of each series with commit 29b32839725f, where that is known.
 const FIXED_SERIES: (Version, Version) = (Version::new(5, 10, 14), Version::new(5, 11, 0));
@@ -183,7 +183,8 @@ fn faults(analysis: &mut Analysis, boot: &Boot) {
             "`lspci -nnk -s {device}` tells what {device} is and whose driver it has"
         ));
     }
-    if boot.faults.values().any(|of| of.reasons.keys().any(|reason| matches!(reason, 5 | 6))) {
+    if boot.faults.values().any(|of| of.reasons.keys().any(|reason| reasons::is_unmapped(*reason)))
+    {
         analysis.hints.push(
             "`iommu.strict=1` tells a use after unmap from a wrong address: with it the fault comes at once, \
              beside the unmap; the driver's own log around the first fault says the rest"

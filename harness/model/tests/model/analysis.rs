@@ -190,6 +190,42 @@ fn what_can_not_be_told_is_said_to_be_so() {
     assert!(found.warning.untold.iter().any(|why| why.contains("vendor")), "{:?}", found.warning);
 }
 
+/// One that tells of broken tables is no device's fault, and one of nothing mapped is no table's.
+#[test]
+fn each_reason_of_scalable_mode_is_told_by_its_own_number() {
+    for (reason, says, mostly) in [
+        ("0x30", "SM: Invalid Root Table Address", "tables are broken"),
+        ("0x39", "SM: Present bit in Root Entry is clear", "not attached"),
+        ("0x3a", "SM: Non-zero reserved field set in Root Entry", "tables are broken"),
+        ("0x40", "SM: Error attempting to access Context Entry", "tables are broken"),
+        ("0x44", "SM: DTE field in Context Entry is clear", "ATS is on"),
+        ("0x58", "SM: Error attempting to access PASID Table Entry", "tables are broken"),
+        ("0x59", "SM: Present bit in PASID Table Entry is clear", "not attached"),
+        ("0x70", "SM: Error attempting to access first-level paging entry", "tables are broken"),
+        ("0x71", "SM: Present bit in first-level paging entry is clear", "never mapped"),
+        (
+            "0x72",
+            "SM: Non-zero reserved field set in first-level paging entry",
+            "tables are broken",
+        ),
+        ("0x79", "SM: Read/Write permission error in second-level paging entry", "never mapped"),
+        ("0x80", "SM: Address in first-level translation is not canonical", "wider"),
+        ("0x85", "SM: No write permission for Write/AtomicOp request", "never mapped"),
+    ] {
+        let found = one(&format!(
+            "[    9.0] DMAR: [DMA Write NO_PASID] Request device [03:00.0] fault addr 0x1000 [fault reason {reason}] {says}\n"
+        ));
+        let told = &found.faults.devices[0].reasons[0];
+        assert_eq!(told.says, says);
+        assert!(told.mostly.is_some_and(|why| why.contains(mostly)), "{reason}: {told:?}");
+        let strict = found.hints.iter().any(|hint| hint.contains("iommu.strict=1"));
+        assert_eq!(strict, mostly == "never mapped", "{reason}: {:?}", found.hints);
+    }
+    let unknown =
+        "DMAR: [DMA Write] Request device [03:00.0] fault addr 1000 [fault reason 96] Unknown\n";
+    assert_eq!(one(unknown).faults.devices[0].reasons[0].mostly, None);
+}
+
 #[test]
 fn off_is_told_with_its_reason() {
     let banner = "[    0.000000] Linux version 6.1.1 (a@b) (gcc) #1 SMP\n";
