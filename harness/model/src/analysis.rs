@@ -312,19 +312,21 @@ fn iommu(boot: &Boot, facts: &LogFacts) -> Iommu {
         (_, true) => "the platform asked for it",
         _ => "on by the kernel's configuration",
     };
-    let (power, why) = if facts.success {
+    let (power, why) = if facts.success || boot.success_at.is_some() {
         (Power::On, by.to_owned())
-    } else if facts.invalidation.is_some() || boot.success_at.is_some() {
+    } else if facts.invalidation.is_some() {
         (Power::On, format!("{by}; the log ends before the driver says that it is up"))
-    } else if !boot.faults.is_empty() {
+    } else if !boot.faults.is_empty() && !boot.amd {
         (Power::On, "it reports faults".to_owned())
     } else if boot.disabled {
         (Power::Off, "`DMAR: IOMMU disabled`: turned off on the command line".to_owned())
     } else if boot.command_line.as_deref().is_some_and(crate::judge::turned_off) {
         (Power::Off, "turned off on the command line".to_owned())
+    } else if boot.amd {
+        (Power::Untold, "this machine has AMD's (AMD-Vi), which is not judged here".to_owned())
     } else if boot.tables && boot.dmar_table.is_none() {
         (Power::Off, "the firmware has no DMAR table".to_owned())
-    } else if boot.dmar_table.is_some() && !facts.enabled && boot.last_time_us > 20_000_000 {
+    } else if boot.dmar_table.is_some() && !facts.enabled && boot.started() {
         (Power::Off, "the firmware has a DMAR table, and nothing turned the IOMMU on".to_owned())
     } else {
         (Power::Untold, "no line of the log tells".to_owned())

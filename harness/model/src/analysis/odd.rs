@@ -23,7 +23,7 @@ pub(super) fn judge(analysis: &mut Analysis, boot: &Boot, facts: &LogFacts) {
     warning(analysis, boot, facts);
     policy(analysis, boot, facts);
     units(analysis, boot, facts);
-    faults(analysis, boot);
+    faults(analysis, boot, facts);
     splats(analysis, facts);
 }
 
@@ -32,7 +32,7 @@ fn power(analysis: &mut Analysis, boot: &Boot, facts: &LogFacts) {
         return;
     }
     let words = boot.command_line.as_deref();
-    if facts.enabled && !facts.success && boot.last_time_us > 20_000_000 {
+    if facts.enabled && boot.success_at.is_none() && boot.started() {
         analysis.odd.push(
             "the IOMMU was asked for (`DMAR: IOMMU enabled`), and the driver never said that it is up"
                 .to_owned(),
@@ -56,7 +56,7 @@ fn power(analysis: &mut Analysis, boot: &Boot, facts: &LogFacts) {
         ),
         _ => {}
     }
-    if analysis.iommu.power == Power::Untold {
+    if analysis.iommu.power == Power::Untold && !boot.amd {
         analysis.hints.push(
             "take the log from its start: `journalctl -k -b`, or `dmesg` right after boot with \
              `log_buf_len=16M`"
@@ -66,7 +66,7 @@ fn power(analysis: &mut Analysis, boot: &Boot, facts: &LogFacts) {
 }
 
 fn warning(analysis: &mut Analysis, boot: &Boot, facts: &LogFacts) {
-    let version = boot.kernel.as_ref().and_then(|kernel| kernel.version);
+    let version = boot.version();
     if let (Some(version), Some(seen)) = (version, facts.warnings.first()) {
         let spelling = warning_spellings().find(|(text, _)| seen.line.contains(text));
         if let Some((text, kernels)) = spelling.filter(|(_, kernels)| !kernels.contains(version)) {
@@ -100,7 +100,7 @@ fn warning(analysis: &mut Analysis, boot: &Boot, facts: &LogFacts) {
 }
 
 fn policy(analysis: &mut Analysis, boot: &Boot, facts: &LogFacts) {
-    let version = boot.kernel.as_ref().and_then(|kernel| kernel.version);
+    let version = boot.version();
     let words = boot.command_line.as_deref().unwrap_or_default();
     let strict_asked = words.split_ascii_whitespace().any(|word| word.starts_with("iommu.strict="));
     if strict_asked && version.is_some_and(|version| version < HEEDS_IOMMU_STRICT) {
@@ -164,9 +164,13 @@ fn units(analysis: &mut Analysis, boot: &Boot, facts: &LogFacts) {
     }
 }
 
-fn faults(analysis: &mut Analysis, boot: &Boot) {
+fn faults(analysis: &mut Analysis, boot: &Boot, facts: &LogFacts) {
     let faults = &analysis.faults;
     if faults.told + faults.suppressed == 0 {
+        let lines = facts.count(|kind| kind == LogKind::DmaFault);
+        if lines > 0 {
+            analysis.odd.push(format!("{lines} lines of DMA faults that name no device"));
+        }
         return;
     }
     let who: Vec<&str> = faults.devices.iter().take(TOLD).map(|of| of.device.as_str()).collect();

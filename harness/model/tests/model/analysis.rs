@@ -188,6 +188,40 @@ fn what_can_not_be_told_is_said_to_be_so() {
     let found = one(&vendor);
     assert_eq!(found.warning.expected, None);
     assert!(found.warning.untold.iter().any(|why| why.contains("vendor")), "{:?}", found.warning);
+    // Nor is it odd that its warning is worded as in later kernels, which it took it from.
+    let vendor = LOG_6_1.replace("6.1.0-50-amd64", "5.14.0-427.13.1.el9_4.x86_64");
+    assert_eq!(one(&vendor).odd, [""; 0]);
+}
+
+/// Its faults are counted, and nothing is said of a DMAR table that it can't have.
+#[test]
+fn a_machine_with_amds_iommu_is_not_judged() {
+    let start = "\
+[    0.000000] Linux version 6.6.13 (a@b) (gcc) #1 SMP
+[    0.020000] ACPI: FACP 0x0000000079B8A000 000114 (v06 LENOVO TP-N2H   00001430 PTEC 00000002)
+[    0.044000] pci 0000:00:00.2: AMD-Vi: IOMMU performance counters supported
+";
+    let found = one(&format!(
+        "{start}\
+[   25.000000] nvme 0000:01:00.0: AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x000f address=0xdeadb000 flags=0x0020]
+[   25.000000] nvme 0000:01:00.0: AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x000f address=0xdeadc000 flags=0x0000]
+[   26.000000] AMD-Vi: Event logged [IO_PAGE_FAULT device=0a:00.0 domain=0x001d address=0x000000000637c000 flags=0x0000]
+"
+    ));
+    assert_eq!(found.iommu.power, Power::Untold);
+    assert!(found.iommu.why.contains("AMD-Vi"), "{:?}", found.iommu);
+    assert_eq!(found.odd, ["3 DMA faults of 0000:01:00.0, 0a:00.0"]);
+    let worst = &found.faults.devices[0];
+    assert_eq!(worst.accesses, [("read", 1), ("write", 1)].into());
+    assert_eq!(worst.addresses, ("0xdeadb000".to_owned(), "0xdeadc000".to_owned()));
+    assert!(worst.reasons.is_empty());
+    for word in ["DMAR", "journalctl", "iommu.strict"] {
+        assert!(!found.hints.iter().any(|hint| hint.contains(word)), "{:?}", found.hints);
+    }
+    // On Intel's machines a module says that this is none of AMD's.
+    let module = "AMD-Vi: AMD IOMMUv2 functionality not available on this system";
+    let found = one(&start.replace("pci 0000:00:00.2: AMD-Vi: IOMMU performance counters", module));
+    assert_eq!(found.iommu.power, Power::Off);
 }
 
 /// One that tells of broken tables is no device's fault, and one of nothing mapped is no table's.
@@ -227,6 +261,12 @@ fn each_reason_of_scalable_mode_is_told_by_its_own_number() {
 }
 
 #[test]
+fn faults_that_name_no_device_are_odd_too() {
+    let found = one("[    9.000000] DMAR: DRHD: handling fault status reg 3\n");
+    assert_eq!(found.odd, ["1 lines of DMA faults that name no device"]);
+}
+
+#[test]
 fn off_is_told_with_its_reason() {
     let banner = "[    0.000000] Linux version 6.1.1 (a@b) (gcc) #1 SMP\n";
     for (log, power, hint) in [
@@ -244,6 +284,22 @@ fn off_is_told_with_its_reason() {
             "[    0.010000] ACPI: DMAR 0x7B7A1000 0000A8 (v01 LENOVO TC-S0Z   00001300 PTEC 00000002)\n[   30.000000] done\n",
             Power::Off,
             "`intel_iommu=on`",
+        ),
+        // The time of day does not tell how long the kernel runs, programs do.
+        (
+            "ACPI: DMAR 0x7B7A1000 0000A8 (v01 LENOVO TC-S0Z   00001300 PTEC 00000002)\nsystemd[1]: Detected architecture x86-64.\n",
+            Power::Off,
+            "`intel_iommu=on`",
+        ),
+        (
+            "ACPI: DMAR 0x7B7A1000 0000A8 (v01 LENOVO TC-S0Z   00001300 PTEC 00000002)\nRun /init as init process\n",
+            Power::Off,
+            "`intel_iommu=on`",
+        ),
+        (
+            "ACPI: DMAR 0x7B7A1000 0000A8 (v01 LENOVO TC-S0Z   00001300 PTEC 00000002)\n",
+            Power::Untold,
+            "journalctl",
         ),
         (
             "[    1.000000] nvme nvme0: 1/0/0 default/read/poll queues\n",
