@@ -4,6 +4,7 @@
 mod boot;
 mod clean;
 mod expected;
+mod mode;
 mod odd;
 mod reasons;
 mod registers;
@@ -237,14 +238,15 @@ pub fn of_records(records: &[LogRecord], lost: u64) -> Analysis {
     let first =
         records.iter().take(50).any(|record| message(&record.text).starts_with("Linux version "));
     let line = |record: Option<&LogRecord>| record.map_or(0, |record| record.seq);
+    let iommu = iommu(&boot, &facts);
     let mut analysis = Analysis {
         schema: ANALYSIS_SCHEMA,
         lines: (line(records.first()), line(records.last())),
         kernel: kernel(&boot, first && lost == 0),
         command_line: boot.command_line.as_deref().map(shown),
-        iommu: iommu(&boot, &facts),
         units: units(&facts),
-        mode: mode(&boot, &facts),
+        mode: mode::mode(&boot, &facts, iommu.power),
+        iommu,
         warning: warning_found(&boot, &facts, lost),
         // Of words that a pattern took, some have signs in them that nobody sees.
         interrupt_remapping: facts.interrupt_remapping.as_deref().map(shown),
@@ -347,31 +349,6 @@ fn units(facts: &LogFacts) -> Vec<UnitFound> {
         }
     };
     facts.units.iter().map(unit).collect()
-}
-
-fn mode(boot: &Boot, facts: &LogFacts) -> Mode {
-    let line = facts.policy.as_deref();
-    let warned = !facts.warnings.is_empty();
-    let passthrough = facts.default_domain.as_deref() == Some("Passthrough");
-    let by = if boot.policy_by_user { ", as the command line asks" } else { "" };
-    let policy = match (line, warned) {
-        _ if passthrough => "devices are mapped one to one and never unmapped, but for those that can't be".to_owned(),
-        (Some("strict"), _) => format!("strict{by}"),
-        (Some("lazy"), true) => "strict: the policy line says lazy, but it is printed before the driver turns batching off".to_owned(),
-        (_, true) => "strict: the driver turned batching off because of caching mode".to_owned(),
-        (Some("lazy"), false) => {
-            format!("lazy{by}; the line is printed before the driver has its say, so only a group's type (`/sys/kernel/iommu_groups/*/type`) is certain")
-        }
-        (Some(other), false) => format!("{}{by}", shown(other)),
-        (None, false) if boot.strict_option => "strict, as `intel_iommu=strict` asks".to_owned(),
-        (None, false) => "not told: kernels before 5.14 have no line for it".to_owned(),
-    };
-    Mode {
-        default_domain: facts.default_domain.as_deref().map(shown),
-        chosen_by_user: boot.domain_by_user,
-        policy_line: line.map(shown),
-        policy,
-    }
 }
 
 fn warning_found(boot: &Boot, facts: &LogFacts, lost: u64) -> WarningFound {

@@ -74,7 +74,11 @@ fn mode(page: &mut Page, found: &Analysis) {
     let mode = &found.mode;
     let domain = mode.default_domain.as_deref().unwrap_or("not told");
     let by = if mode.chosen_by_user { " (by the command line)" } else { "" };
-    page.line("domains", &format!("{domain}{by}"));
+    if found.iommu.power == Power::Off {
+        page.line("domains", "none: the IOMMU is off");
+    } else {
+        page.line("domains", &format!("{domain}{by}"));
+    }
     page.line("policy", &mode.policy);
 }
 

@@ -266,6 +266,42 @@ fn faults_that_name_no_device_are_odd_too() {
     assert_eq!(found.odd, ["1 lines of DMA faults that name no device"]);
 }
 
+/// Where the kernel has no line for it, the command line is asked.
+#[test]
+fn how_devices_are_mapped_is_told_without_the_kernels_lines() {
+    let log = |version: &str, words: &str| {
+        one(&format!(
+            "\
+[    0.000000] Linux version {version} (a@b) (gcc) #1 SMP
+[    0.004000] Command line: ro {words}
+[    0.044000] DMAR: dmar0: reg_base_addr fed90000 ver 1:0 cap 1c0000c40660462 ecap 19e2ff0505e
+[    0.092000] DMAR: dmar0: Using Queued invalidation
+[    0.104000] DMAR: Intel(R) Virtualization Technology for Directed I/O
+"
+        ))
+        .mode
+    };
+    let mode = log("4.19.304", "intel_iommu=on iommu=pt");
+    assert_eq!((mode.default_domain.as_deref(), mode.chosen_by_user), (Some("Passthrough"), true));
+    assert!(mode.policy.starts_with("devices are mapped one to one"), "{mode:?}");
+    for (version, words, policy) in [
+        (
+            "4.19.304",
+            "intel_iommu=on",
+            "lazy by the command line; kernels before 5.14.0 have no line",
+        ),
+        ("6.1.76", "intel_iommu=on", "not told: its line is not in the log"),
+        ("4.18.0-553.el8_10.x86_64", "intel_iommu=on", "not told: kernels before 5.14.0"),
+    ] {
+        let mode = log(version, words);
+        assert!(mode.policy.starts_with(policy), "{version}: {mode:?}");
+        assert_eq!(mode.default_domain, None, "{version}");
+    }
+    let off =
+        "[    0.0] Linux version 6.1.76 (a@b) (gcc) #1\n[    0.0] Command line: ro iommu=off\n";
+    assert_eq!(one(off).mode.policy, "none: the IOMMU is off");
+}
+
 #[test]
 fn off_is_told_with_its_reason() {
     let banner = "[    0.000000] Linux version 6.1.1 (a@b) (gcc) #1 SMP\n";
