@@ -4,6 +4,7 @@
 mod boot;
 mod clean;
 mod expected;
+mod json;
 mod mode;
 mod odd;
 mod reasons;
@@ -23,6 +24,7 @@ use crate::{
 
 use self::{
     boot::Boot,
+    clean::Cleaned,
     expected::{Expected, warning},
 };
 
@@ -40,6 +42,8 @@ pub struct Analysis {
     pub schema: u32,
     /// Lines of it in the log: first and last.
     pub lines: (u64, u64),
+    /// Whether anything in it is a kernel's.
+    pub kernel_log: bool,
     /// The kernel.
     pub kernel: KernelFound,
     /// Its command line, escaped.
@@ -218,16 +222,34 @@ pub struct Splat {
 #[must_use]
 pub fn analyze(bytes: &[u8]) -> Vec<Analysis> {
     let cleaned = clean::clean(bytes);
-    let mut found: Vec<Analysis> = boots(&cleaned.records)
-        .into_iter()
-        .map(|boot| of_records(boot, cleaned.left_out))
-        .collect();
-    if cleaned.foreign > 0
-        && let Some(first) = found.first_mut()
-    {
-        first.notes.push(format!("{} lines of other programs were left out", cleaned.foreign));
+    let of_boot = |boot| {
+        let mut found = of_records(boot, cleaned.left_out);
+        found.kernel_log |= cleaned.kernels;
+        found
+    };
+    let mut found: Vec<Analysis> = boots(&cleaned.records).into_iter().map(of_boot).collect();
+    if let Some(first) = found.first_mut() {
+        of_lines(first, &cleaned);
     }
     found
+}
+
+/// What is to be said of a whole log's lines.
+fn of_lines(analysis: &mut Analysis, cleaned: &Cleaned) {
+    if cleaned.foreign > 0 {
+        analysis.notes.push(format!("{} lines of other programs were left out", cleaned.foreign));
+    }
+    if let [first, ..] = &*cleaned.unread {
+        analysis.kernel_log = true;
+        analysis.odd.push(format!(
+            "{} lines have `DMAR: ` behind what is no known prefix, and were not read (the first is \
+             line {first})",
+            cleaned.unread.len()
+        ));
+        analysis.hints.push(
+            "pass the log on as `dmesg` or `journalctl -k -o short-monotonic` prints it".to_owned(),
+        );
+    }
 }
 
 /// Reads the records of one boot, of which `lost` others are missing.
@@ -242,6 +264,7 @@ pub fn of_records(records: &[LogRecord], lost: u64) -> Analysis {
     let mut analysis = Analysis {
         schema: ANALYSIS_SCHEMA,
         lines: (line(records.first()), line(records.last())),
+        kernel_log: false,
         kernel: kernel(&boot, first && lost == 0),
         command_line: boot.command_line.as_deref().map(shown),
         units: units(&facts),
@@ -257,11 +280,26 @@ pub fn of_records(records: &[LogRecord], lost: u64) -> Analysis {
         notes: Vec::new(),
         hints: Vec::new(),
     };
+    let stamped = records.iter().any(|record| record.time_us > 0);
+    analysis.kernel_log = stamped || speaks(&analysis);
     if lost > 0 {
         analysis.notes.push(format!("{lost} records of the log are missing"));
     }
     odd::judge(&mut analysis, &boot, &facts);
     analysis
+}
+
+/// Whether anything that was found is a kernel's word. `WARNING: ` is compilers' and linkers' as well.
+fn speaks(found: &Analysis) -> bool {
+    found.kernel.release.is_some()
+        || found.iommu.power != Power::Untold
+        || found.command_line.is_some()
+        || found.mode.default_domain.is_some()
+        || !found.groups.is_empty()
+        || !found.units.is_empty()
+        || found.warning.present.is_some()
+        || found.faults.told + found.faults.suppressed > 0
+        || found.splats.iter().any(|splat| splat.kind != LogKind::Warning)
 }
 
 /// One slice a boot. A console is played back when the real one takes over from an early one: what stands

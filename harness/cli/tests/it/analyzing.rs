@@ -41,6 +41,15 @@ pub(crate) fn logs_are_told_with_their_exit_codes() {
     assert!(log["odd"][0].as_str().unwrap().contains("29b32839725f"), "{log}");
     let empty = place.file("empty.log", "hello\n");
     place.run(&["analyze", &empty]).exits(4).says(&["there is no kernel log in it"]);
+    // A linker's words are no kernel's, a driver's are even where nothing is odd or of the IOMMU.
+    let build = place.file("build.log", "WARNING: modpost: missing MODULE_DESCRIPTION() in x.o\n");
+    place.run(&["analyze", &build]).exits(4).says(&["there is no kernel log in it"]);
+    let wrapped = place.file("wrapped.log", "[ 9000.100000] usb 1-1: new high-speed USB device\n");
+    place.run(&["analyze", &wrapped]).exits(0);
+    let unknown = place.file("unknown.log", "x|1|DMAR: IOMMU enabled\n");
+    let ended = place.run(&["analyze", &unknown]);
+    ended.exits(1);
+    assert!(ended.stdout.contains("`DMAR: ` behind what is no known prefix"), "{ended:?}");
     place.run(&["analyze", "nope"]).exits(2).says(&["there is no file nope", "no run `nope`"]);
     let broken = place.file("broken.gz", b"\x1f\x8b\x08\x00broken");
     place.run(&["analyze", &broken]).exits(3).says(&["can't unpack it as gzip"]);
@@ -59,6 +68,11 @@ pub(crate) fn packed_and_piped_logs_are_read() {
         ended.exits(0);
         assert!(ended.stdout.contains("present, as expected"), "{ended:?}");
     }
+    // What is no regular file is a log nevertheless, and no run's name.
+    place.run(&["analyze", "/dev/null"]).exits(4).says(&["there is no kernel log in it"]);
+    let mut piped = place.dmarig(&["analyze", "/dev/stdin"]);
+    piped.stdin(File::open(&log).unwrap());
+    place.start(piped).wait().exits(0);
 }
 
 pub(crate) fn a_faults_reason_is_told_in_our_words_and_the_kernels() {

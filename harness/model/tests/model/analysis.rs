@@ -93,6 +93,12 @@ fn each_form_says_the_same() {
         lines().map(|line| format!("[Sun Nov 22 18:41:39 2026] {line}\n")).collect();
     let iso: String =
         lines().map(|line| format!("2026-11-22T18:41:39,123456+01:00 {line}\n")).collect();
+    let foreign_words: String =
+        lines().map(|line| format!("Mär 03 18:41:39 box kernel: {line}\n")).collect();
+    let entry = |line: &str| serde_json::json!({"_TRANSPORT": "kernel", "MESSAGE": line});
+    let entries: String = lines().map(|line| format!("{}\n", entry(line))).collect();
+    let entry = |line: &str| serde_json::json!({"pri": 6, "msg": line});
+    let dmesg = serde_json::json!({"dmesg": lines().map(entry).collect::<Vec<_>>()});
     let bare: String = lines().map(|line| format!("{line}\n")).collect();
     let quoted: String = LOG_6_1.lines().map(|line| format!("> > {line}\n")).collect();
     let serial = LOG_6_1.replace('\n', "\r\r\n");
@@ -100,6 +106,9 @@ fn each_form_says_the_same() {
     for (form, log) in [
         ("journal", format!("{journal}{foreign}")),
         ("dmesg -T", human),
+        ("journal in German", foreign_words),
+        ("journal in JSON", entries),
+        ("dmesg in JSON", format!("{dmesg:#}")),
         ("iso", iso),
         ("bare", bare),
         ("quoted", quoted),
@@ -191,6 +200,33 @@ fn what_can_not_be_told_is_said_to_be_so() {
     // Nor is it odd that its warning is worded as in later kernels, which it took it from.
     let vendor = LOG_6_1.replace("6.1.0-50-amd64", "5.14.0-427.13.1.el9_4.x86_64");
     assert_eq!(one(&vendor).odd, [""; 0]);
+}
+
+/// What says nothing of the IOMMU in a form that is not known is not praised.
+#[test]
+fn a_form_that_is_not_known_is_odd() {
+    let form = |line: &str| format!("x|{}\n", line.split_once("] ").unwrap().1);
+    let log: String = LAPTOP.lines().map(form).collect();
+    let found = one(&log);
+    assert!(found.odd[0].contains("lines have `DMAR: ` behind"), "{:?}", found.odd);
+    assert!(found.hints.iter().any(|hint| hint.contains("short-monotonic")), "{:?}", found.hints);
+    // The driver's last word among them is not taken for its start.
+    assert_eq!((found.iommu.power, found.faults.told), (Power::Untold, 0));
+}
+
+#[test]
+fn a_log_is_a_kernels_by_its_words_or_its_form() {
+    for (log, kernels) in [
+        ("WARNING: modpost: missing MODULE_DESCRIPTION() in lib/foo.o\n", false),
+        ("hello\n", false),
+        ("", false),
+        ("[ 9000.100000] usb 1-1: new high-speed USB device number 1 using xhci_hcd\n", true),
+        ("Nov 22 18:41:39 box kernel: usb 1-1: new high-speed USB device\n", true),
+        ("BUG: KASAN: use-after-free in x\n", true),
+        (LOG_6_1, true),
+    ] {
+        assert_eq!(one(log).kernel_log, kernels, "{log}");
+    }
 }
 
 /// Its faults are counted, and nothing is said of a DMAR table that it can't have.
