@@ -221,15 +221,34 @@ pub struct Splat {
 /// Reads a log as text in any of the forms in which people pass one on, boot by boot.
 #[must_use]
 pub fn analyze(bytes: &[u8]) -> Vec<Analysis> {
-    let cleaned = clean::clean(bytes);
-    let of_boot = |boot| {
-        let mut found = of_records(boot, cleaned.left_out);
+    of_cleaned(&clean::clean(bytes))
+}
+
+fn of_cleaned(cleaned: &Cleaned) -> Vec<Analysis> {
+    let boots = boots(&cleaned.records);
+    let begins = |boot: &&[LogRecord]| boot.first().is_some_and(|it| it.seq <= cleaned.whole_until);
+    let with_gap = boots.iter().rposition(begins).filter(|_| cleaned.left_out > 0);
+    let of_boot = |(at, boot): (usize, &&[LogRecord])| {
+        let mut found = if with_gap == Some(at) {
+            let whole = boot.partition_point(|record| record.seq <= cleaned.whole_until);
+            let mut found = of_records_with(boot, Gap { lost: cleaned.left_out, whole });
+            found.notes.insert(
+                0,
+                format!(
+                    "{} lines in the middle of the log were left out: it is too long",
+                    cleaned.left_out
+                ),
+            );
+            found
+        } else {
+            of_records(boot, 0)
+        };
         found.kernel_log |= cleaned.kernels;
         found
     };
-    let mut found: Vec<Analysis> = boots(&cleaned.records).into_iter().map(of_boot).collect();
+    let mut found: Vec<Analysis> = boots.iter().enumerate().map(of_boot).collect();
     if let Some(first) = found.first_mut() {
-        of_lines(first, &cleaned);
+        of_lines(first, cleaned);
     }
     found
 }
@@ -255,6 +274,24 @@ fn of_lines(analysis: &mut Analysis, cleaned: &Cleaned) {
 /// Reads the records of one boot, of which `lost` others are missing.
 #[must_use]
 pub fn of_records(records: &[LogRecord], lost: u64) -> Analysis {
+    let whole = if lost == 0 { records.len() } else { 0 };
+    let mut analysis = of_records_with(records, Gap { lost, whole });
+    if lost > 0 {
+        analysis.notes.insert(0, format!("{lost} records of the log are missing"));
+    }
+    analysis
+}
+
+/// What is missing of a log.
+#[derive(Debug, Clone, Copy)]
+struct Gap {
+    /// Records that are missing.
+    lost: u64,
+    /// Records from its start on among which none is missing.
+    whole: usize,
+}
+
+fn of_records_with(records: &[LogRecord], gap: Gap) -> Analysis {
     let facts = read(records);
     let boot = boot::read(records);
     let first =
@@ -265,12 +302,12 @@ pub fn of_records(records: &[LogRecord], lost: u64) -> Analysis {
         schema: ANALYSIS_SCHEMA,
         lines: (line(records.first()), line(records.last())),
         kernel_log: false,
-        kernel: kernel(&boot, first && lost == 0),
+        kernel: kernel(&boot, first && gap.lost == 0),
         command_line: boot.command_line.as_deref().map(shown),
         units: units(&facts),
         mode: mode::mode(&boot, &facts, iommu.power),
         iommu,
-        warning: warning_found(&boot, &facts, lost),
+        warning: warning_found(&boot, &facts, gap.whole),
         // Of words that a pattern took, some have signs in them that nobody sees.
         interrupt_remapping: facts.interrupt_remapping.as_deref().map(shown),
         groups: boot.groups.clone(),
@@ -282,10 +319,7 @@ pub fn of_records(records: &[LogRecord], lost: u64) -> Analysis {
     };
     let stamped = records.iter().any(|record| record.time_us > 0);
     analysis.kernel_log = stamped || speaks(&analysis);
-    if lost > 0 {
-        analysis.notes.push(format!("{lost} records of the log are missing"));
-    }
-    odd::judge(&mut analysis, &boot, &facts);
+    odd::judge(&mut analysis, &boot, &facts, gap.lost);
     analysis
 }
 
@@ -389,11 +423,14 @@ fn units(facts: &LogFacts) -> Vec<UnitFound> {
     facts.units.iter().map(unit).collect()
 }
 
-fn warning_found(boot: &Boot, facts: &LogFacts, lost: u64) -> WarningFound {
+/// The warning in a log of which the first `whole` records are there without a gap.
+fn warning_found(boot: &Boot, facts: &LogFacts, whole: usize) -> WarningFound {
     let present = !facts.warnings.is_empty();
     // It stands between the line on invalidation and the one that says that the driver is up.
-    let covered = lost == 0
-        && matches!((boot.invalidation_at, boot.success_at), (Some(from), Some(to)) if from <= to);
+    let covered = matches!(
+        (boot.invalidation_at, boot.success_at),
+        (Some(from), Some(to)) if from <= to && to < whole
+    );
     let mut untold = Vec::new();
     if !present && !covered {
         untold.push(

@@ -18,7 +18,7 @@ use super::json;
 const MAX_LINE: usize = 4096;
 
 /// Lines that are kept at each end of a log that is longer than both together.
-const MAX_HALF: usize = 200_000;
+const MAX_HALF: usize = 1_000_000;
 
 /// Prefixes that may stand before each other, as a syslog's before a kernel's.
 const MAX_PREFIXES: usize = 5;
@@ -35,6 +35,8 @@ pub(super) struct Cleaned {
     pub(super) foreign: u64,
     /// Lines in the middle that were too many to be read.
     pub(super) left_out: u64,
+    /// The last line before those; the last of all where there are none.
+    pub(super) whole_until: u64,
     /// Whether a line has a prefix that is a kernel log's alone.
     pub(super) kernels: bool,
     /// Lines with a word of the driver's behind what is no known prefix, where none begins with one.
@@ -110,11 +112,13 @@ fn clean_within(bytes: &[u8], half: usize) -> Cleaned {
     };
     let text = PREFIXES.terminal.replace_all(&text, "");
     let (lines, left_out) = ends(&text, half);
+    let last = if left_out > 0 { lines.get(half.saturating_sub(1)) } else { lines.last() };
+    let whole_until = last.map_or(0, |(number, _)| *number);
     let quoted = |line: &str| PREFIXES.quote.find(line).map_or(0, |found| found.end());
     let bare: Vec<(u64, &str)> =
         lines.into_iter().map(|(number, line)| (number, &line[quoted(line)..])).collect();
     let hosts: HashSet<&str> = bare.iter().filter_map(|(_, line)| kernels_host(line)).collect();
-    let mut cleaned = Cleaned { left_out, foreign, ..Cleaned::default() };
+    let mut cleaned = Cleaned { left_out, whole_until, foreign, ..Cleaned::default() };
     let mut stamped = 0;
     let mut unstamped = Vec::new();
     for (number, line) in &bare {
@@ -435,11 +439,34 @@ mod tests {
         assert_eq!(long.records[0].text.len(), MAX_LINE);
         let many: String = (1..=30).map(|number| format!("{number}\n")).collect();
         let many = clean_within(many.as_bytes(), 10);
-        assert_eq!((many.records.len(), many.left_out), (20, 10));
+        assert_eq!((many.records.len(), many.left_out, many.whole_until), (20, 10, 10));
         assert_eq!(many.records.last().unwrap().text, "30");
         assert!(clean(&[0xff, 0xfe, b'\n', 0, b'\r']).records.len() <= 2);
         // As many wrapped lines as there can be, which are joined in one go.
         let wrapped = "[    1.000000] a\n[    1.000000] b\nc\n".repeat(50_000);
         assert_eq!(clean(wrapped.as_bytes()).records.len(), 100_000);
+    }
+
+    #[test]
+    fn what_is_missing_in_the_middle_is_not_missing_at_the_start() {
+        let start = "[    0.000000] Linux version 6.1.1 (a@b) (gcc) #1 SMP
+[    0.100000] DMAR: dmar0: reg_base_addr fed90000 ver 1:0 cap 1c0000c40660462 ecap f050da
+[    0.200000] DMAR: dmar0: Using Queued invalidation
+[    0.300000] DMAR: Intel(R) Virtualization Technology for Directed I/O
+";
+        let fault = "[    9.000000] DMAR: [DMA Read NO_PASID] Request device [03:00.0] fault addr 0x1000 [fault reason 0x06] PTE Read access is not set\n";
+        let told = |log: &str| super::super::of_cleaned(&clean_within(log.as_bytes(), 10));
+        let found = told(&format!("{start}{}", fault.repeat(40))).remove(0);
+        assert_eq!(found.warning.present, Some(false), "{:?}", found.warning);
+        assert!(found.odd[0].starts_with("at least 16 DMA faults of 03:00.0"), "{:?}", found.odd);
+        assert!(found.notes[0].starts_with("24 lines in the middle"), "{:?}", found.notes);
+        // The second boot is whole.
+        let later = fault.replace("9.0", "9.5");
+        let found = told(&format!("{}{start}{later}", fault.repeat(40)));
+        assert!(found[0].odd[0].starts_with("at least 15 "), "{:?}", found[0].odd);
+        assert!(found[1].odd[0].starts_with("1 DMA faults"), "{:?}", found[1].odd);
+        let left_out = |note: &String| note.contains("left out");
+        assert!(!found[1].notes.iter().any(left_out), "{:?}", found[1].notes);
+        assert!(found[1].kernel.complete);
     }
 }

@@ -17,14 +17,15 @@ const FIXED_SERIES: (Version, Version) = (Version::new(5, 10, 14), Version::new(
 /// Splats that are told in full; more of them say nothing new.
 const TOLD: usize = 5;
 
-/// Fills in what is odd, the notes and the hints.
-pub(super) fn judge(analysis: &mut Analysis, boot: &Boot, facts: &LogFacts) {
+/// Fills in what is odd, the notes and the hints, in a log of which so many records are missing.
+pub(super) fn judge(analysis: &mut Analysis, boot: &Boot, facts: &LogFacts, lost: u64) {
     power(analysis, boot, facts);
     warning(analysis, boot, facts);
     policy(analysis, boot, facts);
     units(analysis, boot, facts);
-    faults(analysis, boot, facts);
-    splats(analysis, facts);
+    let least = if lost > 0 { "at least " } else { "" };
+    faults(analysis, boot, facts, least);
+    splats(analysis, facts, least);
 }
 
 fn power(analysis: &mut Analysis, boot: &Boot, facts: &LogFacts) {
@@ -164,12 +165,12 @@ fn units(analysis: &mut Analysis, boot: &Boot, facts: &LogFacts) {
     }
 }
 
-fn faults(analysis: &mut Analysis, boot: &Boot, facts: &LogFacts) {
+fn faults(analysis: &mut Analysis, boot: &Boot, facts: &LogFacts, least: &str) {
     let faults = &analysis.faults;
     if faults.told + faults.suppressed == 0 {
         let lines = facts.count(|kind| kind == LogKind::DmaFault);
         if lines > 0 {
-            analysis.odd.push(format!("{lines} lines of DMA faults that name no device"));
+            analysis.odd.push(format!("{least}{lines} lines of DMA faults that name no device"));
         }
         return;
     }
@@ -180,7 +181,11 @@ fn faults(analysis: &mut Analysis, boot: &Boot, facts: &LogFacts) {
         0 => String::new(),
         number => format!(", and {number} more that the kernel did not print"),
     };
-    analysis.odd.push(format!("{} DMA faults of {}{more}{swallowed}", faults.told, who.join(", ")));
+    analysis.odd.push(format!(
+        "{least}{} DMA faults of {}{more}{swallowed}",
+        faults.told,
+        who.join(", ")
+    ));
     let lspci = faults.devices.first().map(|of| of.device.clone());
     if let Some(device) = lspci {
         analysis.hints.push(format!(
@@ -197,7 +202,7 @@ fn faults(analysis: &mut Analysis, boot: &Boot, facts: &LogFacts) {
     }
 }
 
-fn splats(analysis: &mut Analysis, facts: &LogFacts) {
+fn splats(analysis: &mut Analysis, facts: &LogFacts, least: &str) {
     // Faults have been told with their devices.
     let kinds = analysis.splats.iter().filter(|splat| splat.kind != LogKind::DmaFault);
     let told: Vec<String> = kinds
@@ -208,6 +213,6 @@ fn splats(analysis: &mut Analysis, facts: &LogFacts) {
     let more = facts.count(|kind| kind != LogKind::DmaFault) - told.len() as u64;
     analysis.odd.extend(told);
     if more > 0 {
-        analysis.odd.push(format!("{more} more lines that should not be there"));
+        analysis.odd.push(format!("{least}{more} more lines that should not be there"));
     }
 }
