@@ -4,6 +4,8 @@
 mod boot;
 mod clean;
 mod expected;
+mod json;
+mod mode;
 mod odd;
 mod reasons;
 mod registers;
@@ -22,6 +24,7 @@ use crate::{
 
 use self::{
     boot::Boot,
+    clean::Cleaned,
     expected::{Expected, warning},
 };
 
@@ -39,6 +42,8 @@ pub struct Analysis {
     pub schema: u32,
     /// Lines of it in the log: first and last.
     pub lines: (u64, u64),
+    /// Whether anything in it is a kernel's.
+    pub kernel_log: bool,
     /// The kernel.
     pub kernel: KernelFound,
     /// Its command line, escaped.
@@ -216,36 +221,93 @@ pub struct Splat {
 /// Reads a log as text in any of the forms in which people pass one on, boot by boot.
 #[must_use]
 pub fn analyze(bytes: &[u8]) -> Vec<Analysis> {
-    let cleaned = clean::clean(bytes);
-    let mut found: Vec<Analysis> = boots(&cleaned.records)
-        .into_iter()
-        .map(|boot| of_records(boot, cleaned.left_out))
-        .collect();
-    if cleaned.foreign > 0
-        && let Some(first) = found.first_mut()
-    {
-        first.notes.push(format!("{} lines of other programs were left out", cleaned.foreign));
+    of_cleaned(&clean::clean(bytes))
+}
+
+fn of_cleaned(cleaned: &Cleaned) -> Vec<Analysis> {
+    let boots = boots(&cleaned.records);
+    let begins = |boot: &&[LogRecord]| boot.first().is_some_and(|it| it.seq <= cleaned.whole_until);
+    let with_gap = boots.iter().rposition(begins).filter(|_| cleaned.left_out > 0);
+    let of_boot = |(at, boot): (usize, &&[LogRecord])| {
+        let mut found = if with_gap == Some(at) {
+            let whole = boot.partition_point(|record| record.seq <= cleaned.whole_until);
+            let mut found = of_records_with(boot, Gap { lost: cleaned.left_out, whole });
+            found.notes.insert(
+                0,
+                format!(
+                    "{} lines in the middle of the log were left out: it is too long",
+                    cleaned.left_out
+                ),
+            );
+            found
+        } else {
+            of_records(boot, 0)
+        };
+        found.kernel_log |= cleaned.kernels;
+        found
+    };
+    let mut found: Vec<Analysis> = boots.iter().enumerate().map(of_boot).collect();
+    if let Some(first) = found.first_mut() {
+        of_lines(first, cleaned);
     }
     found
+}
+
+/// What is to be said of a whole log's lines.
+fn of_lines(analysis: &mut Analysis, cleaned: &Cleaned) {
+    if cleaned.foreign > 0 {
+        analysis.notes.push(format!("{} lines of other programs were left out", cleaned.foreign));
+    }
+    if let [first, ..] = &*cleaned.unread {
+        analysis.kernel_log = true;
+        analysis.odd.push(format!(
+            "{} lines have `DMAR: ` behind what is no known prefix, and were not read (the first is \
+             line {first})",
+            cleaned.unread.len()
+        ));
+        analysis.hints.push(
+            "pass the log on as `dmesg` or `journalctl -k -o short-monotonic` prints it".to_owned(),
+        );
+    }
 }
 
 /// Reads the records of one boot, of which `lost` others are missing.
 #[must_use]
 pub fn of_records(records: &[LogRecord], lost: u64) -> Analysis {
+    let whole = if lost == 0 { records.len() } else { 0 };
+    let mut analysis = of_records_with(records, Gap { lost, whole });
+    if lost > 0 {
+        analysis.notes.insert(0, format!("{lost} records of the log are missing"));
+    }
+    analysis
+}
+
+/// What is missing of a log.
+#[derive(Debug, Clone, Copy)]
+struct Gap {
+    /// Records that are missing.
+    lost: u64,
+    /// Records from its start on among which none is missing.
+    whole: usize,
+}
+
+fn of_records_with(records: &[LogRecord], gap: Gap) -> Analysis {
     let facts = read(records);
     let boot = boot::read(records);
     let first =
         records.iter().take(50).any(|record| message(&record.text).starts_with("Linux version "));
     let line = |record: Option<&LogRecord>| record.map_or(0, |record| record.seq);
+    let iommu = iommu(&boot, &facts);
     let mut analysis = Analysis {
         schema: ANALYSIS_SCHEMA,
         lines: (line(records.first()), line(records.last())),
-        kernel: kernel(&boot, first && lost == 0),
+        kernel_log: false,
+        kernel: kernel(&boot, first && gap.lost == 0),
         command_line: boot.command_line.as_deref().map(shown),
-        iommu: iommu(&boot, &facts),
         units: units(&facts),
-        mode: mode(&boot, &facts),
-        warning: warning_found(&boot, &facts, lost),
+        mode: mode::mode(&boot, &facts, iommu.power),
+        iommu,
+        warning: warning_found(&boot, &facts, gap.whole),
         // Of words that a pattern took, some have signs in them that nobody sees.
         interrupt_remapping: facts.interrupt_remapping.as_deref().map(shown),
         groups: boot.groups.clone(),
@@ -255,11 +317,23 @@ pub fn of_records(records: &[LogRecord], lost: u64) -> Analysis {
         notes: Vec::new(),
         hints: Vec::new(),
     };
-    if lost > 0 {
-        analysis.notes.push(format!("{lost} records of the log are missing"));
-    }
-    odd::judge(&mut analysis, &boot, &facts);
+    let stamped = records.iter().any(|record| record.time_us > 0);
+    analysis.kernel_log = stamped || speaks(&analysis);
+    odd::judge(&mut analysis, &boot, &facts, gap.lost);
     analysis
+}
+
+/// Whether anything that was found is a kernel's word. `WARNING: ` is compilers' and linkers' as well.
+fn speaks(found: &Analysis) -> bool {
+    found.kernel.release.is_some()
+        || found.iommu.power != Power::Untold
+        || found.command_line.is_some()
+        || found.mode.default_domain.is_some()
+        || !found.groups.is_empty()
+        || !found.units.is_empty()
+        || found.warning.present.is_some()
+        || found.faults.told + found.faults.suppressed > 0
+        || found.splats.iter().any(|splat| splat.kind != LogKind::Warning)
 }
 
 /// One slice a boot. A console is played back when the real one takes over from an early one: what stands
@@ -312,19 +386,21 @@ fn iommu(boot: &Boot, facts: &LogFacts) -> Iommu {
         (_, true) => "the platform asked for it",
         _ => "on by the kernel's configuration",
     };
-    let (power, why) = if facts.success {
+    let (power, why) = if facts.success || boot.success_at.is_some() {
         (Power::On, by.to_owned())
-    } else if facts.invalidation.is_some() || boot.success_at.is_some() {
+    } else if facts.invalidation.is_some() {
         (Power::On, format!("{by}; the log ends before the driver says that it is up"))
-    } else if !boot.faults.is_empty() {
+    } else if !boot.faults.is_empty() && !boot.amd {
         (Power::On, "it reports faults".to_owned())
     } else if boot.disabled {
         (Power::Off, "`DMAR: IOMMU disabled`: turned off on the command line".to_owned())
     } else if boot.command_line.as_deref().is_some_and(crate::judge::turned_off) {
         (Power::Off, "turned off on the command line".to_owned())
+    } else if boot.amd {
+        (Power::Untold, "this machine has AMD's (AMD-Vi), which is not judged here".to_owned())
     } else if boot.tables && boot.dmar_table.is_none() {
         (Power::Off, "the firmware has no DMAR table".to_owned())
-    } else if boot.dmar_table.is_some() && !facts.enabled && boot.last_time_us > 20_000_000 {
+    } else if boot.dmar_table.is_some() && !facts.enabled && boot.started() {
         (Power::Off, "the firmware has a DMAR table, and nothing turned the IOMMU on".to_owned())
     } else {
         (Power::Untold, "no line of the log tells".to_owned())
@@ -347,36 +423,14 @@ fn units(facts: &LogFacts) -> Vec<UnitFound> {
     facts.units.iter().map(unit).collect()
 }
 
-fn mode(boot: &Boot, facts: &LogFacts) -> Mode {
-    let line = facts.policy.as_deref();
-    let warned = !facts.warnings.is_empty();
-    let passthrough = facts.default_domain.as_deref() == Some("Passthrough");
-    let by = if boot.policy_by_user { ", as the command line asks" } else { "" };
-    let policy = match (line, warned) {
-        _ if passthrough => "devices are mapped one to one and never unmapped, but for those that can't be".to_owned(),
-        (Some("strict"), _) => format!("strict{by}"),
-        (Some("lazy"), true) => "strict: the policy line says lazy, but it is printed before the driver turns batching off".to_owned(),
-        (_, true) => "strict: the driver turned batching off because of caching mode".to_owned(),
-        (Some("lazy"), false) => {
-            format!("lazy{by}; the line is printed before the driver has its say, so only a group's type (`/sys/kernel/iommu_groups/*/type`) is certain")
-        }
-        (Some(other), false) => format!("{}{by}", shown(other)),
-        (None, false) if boot.strict_option => "strict, as `intel_iommu=strict` asks".to_owned(),
-        (None, false) => "not told: kernels before 5.14 have no line for it".to_owned(),
-    };
-    Mode {
-        default_domain: facts.default_domain.as_deref().map(shown),
-        chosen_by_user: boot.domain_by_user,
-        policy_line: line.map(shown),
-        policy,
-    }
-}
-
-fn warning_found(boot: &Boot, facts: &LogFacts, lost: u64) -> WarningFound {
+/// The warning in a log of which the first `whole` records are there without a gap.
+fn warning_found(boot: &Boot, facts: &LogFacts, whole: usize) -> WarningFound {
     let present = !facts.warnings.is_empty();
     // It stands between the line on invalidation and the one that says that the driver is up.
-    let covered = lost == 0
-        && matches!((boot.invalidation_at, boot.success_at), (Some(from), Some(to)) if from <= to);
+    let covered = matches!(
+        (boot.invalidation_at, boot.success_at),
+        (Some(from), Some(to)) if from <= to && to < whole
+    );
     let mut untold = Vec::new();
     if !present && !covered {
         untold.push(

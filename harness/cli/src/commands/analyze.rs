@@ -6,7 +6,7 @@ use anyhow::{Context, anyhow};
 use clap::Args;
 use dmarig_history::{LoadError, StoredRun};
 use dmarig_model::{
-    analysis::{ANALYSIS_SCHEMA, Analysis, Power, analyze, of_records},
+    analysis::{ANALYSIS_SCHEMA, Analysis, analyze, of_records},
     observation::LogSource,
 };
 use serde::Serialize;
@@ -65,21 +65,21 @@ impl Analyze {
             told.join("\n")
         };
         print(&text)?;
-        if logs.iter().any(|log| !log.analysis.odd.is_empty()) {
-            return Ok(Exit::Failed);
-        }
-        if logs.iter().all(|log| is_no_log(&log.analysis)) {
+        // Other programs' words, such as a linker's `WARNING: `, are no kernel's.
+        if logs.iter().all(|log| !log.analysis.kernel_log) {
             errln!("dmarig: {}: there is no kernel log in it", self.source);
             return Ok(Exit::Nothing);
         }
-        Ok(Exit::Passed)
+        let odd = logs.iter().any(|log| !log.analysis.odd.is_empty());
+        Ok(if odd { Exit::Failed } else { Exit::Passed })
     }
 
     fn logs(&self) -> Result<Vec<Log>, Failure> {
         let path = Path::new(&self.source);
         let bytes = if self.source == "-" {
             read(std::io::stdin().lock()).context("can't read standard input")?
-        } else if path.is_file() {
+        // A pipe, too, such as a shell's `<(journalctl -k)`. A directory is a run's.
+        } else if path.exists() && !path.is_dir() {
             let file = File::open(path).with_context(|| format!("can't read {}", self.source))?;
             read(file).with_context(|| format!("can't read {}", self.source))?
         } else {
@@ -127,15 +127,4 @@ fn read(source: impl Read) -> std::io::Result<Vec<u8>> {
         )));
     }
     dmarig_images::unpacked(bytes, MAX_LOG)
-}
-
-/// Whether nothing in a log is a kernel's.
-fn is_no_log(analysis: &Analysis) -> bool {
-    analysis.kernel.release.is_none()
-        && analysis.iommu.power == Power::Untold
-        && analysis.command_line.is_none()
-        && analysis.mode.default_domain.is_none()
-        && analysis.groups.is_empty()
-        && analysis.units.is_empty()
-        && analysis.warning.present.is_none()
 }

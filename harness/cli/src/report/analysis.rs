@@ -74,7 +74,11 @@ fn mode(page: &mut Page, found: &Analysis) {
     let mode = &found.mode;
     let domain = mode.default_domain.as_deref().unwrap_or("not told");
     let by = if mode.chosen_by_user { " (by the command line)" } else { "" };
-    page.line("domains", &format!("{domain}{by}"));
+    if found.iommu.power == Power::Off {
+        page.line("domains", "none: the IOMMU is off");
+    } else {
+        page.line("domains", &format!("{domain}{by}"));
+    }
     page.line("policy", &mode.policy);
 }
 
@@ -136,7 +140,11 @@ fn faults(page: &mut Page, found: &Analysis) {
         let range = if low == high { low.clone() } else { format!("{low} to {high}") };
         page.line("", &format!("{}: {}, at {range}", of.device, accesses.join(", ")));
         for reason in &of.reasons {
-            let found = reason.found.unwrap_or(&reason.says);
+            let found = match (reason.found, reason.says.as_str()) {
+                (Some(found), "" | "Unknown") => found.to_owned(),
+                (Some(found), says) => format!("{found} ({says})"),
+                (None, says) => says.to_owned(),
+            };
             page.line("", &format!("  {}x reason {:#04x}: {found}", reason.count, reason.number));
             if let Some(mostly) = reason.mostly {
                 page.line("", &format!("     mostly: {mostly}"));

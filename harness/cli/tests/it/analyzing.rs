@@ -41,6 +41,15 @@ pub(crate) fn logs_are_told_with_their_exit_codes() {
     assert!(log["odd"][0].as_str().unwrap().contains("29b32839725f"), "{log}");
     let empty = place.file("empty.log", "hello\n");
     place.run(&["analyze", &empty]).exits(4).says(&["there is no kernel log in it"]);
+    // A linker's words are no kernel's, a driver's are even where nothing is odd or of the IOMMU.
+    let build = place.file("build.log", "WARNING: modpost: missing MODULE_DESCRIPTION() in x.o\n");
+    place.run(&["analyze", &build]).exits(4).says(&["there is no kernel log in it"]);
+    let wrapped = place.file("wrapped.log", "[ 9000.100000] usb 1-1: new high-speed USB device\n");
+    place.run(&["analyze", &wrapped]).exits(0);
+    let unknown = place.file("unknown.log", "x|1|DMAR: IOMMU enabled\n");
+    let ended = place.run(&["analyze", &unknown]);
+    ended.exits(1);
+    assert!(ended.stdout.contains("`DMAR: ` behind what is no known prefix"), "{ended:?}");
     place.run(&["analyze", "nope"]).exits(2).says(&["there is no file nope", "no run `nope`"]);
     let broken = place.file("broken.gz", b"\x1f\x8b\x08\x00broken");
     place.run(&["analyze", &broken]).exits(3).says(&["can't unpack it as gzip"]);
@@ -58,6 +67,27 @@ pub(crate) fn packed_and_piped_logs_are_read() {
         let ended = place.start(piped).wait();
         ended.exits(0);
         assert!(ended.stdout.contains("present, as expected"), "{ended:?}");
+    }
+    // What is no regular file is a log nevertheless, and no run's name.
+    place.run(&["analyze", "/dev/null"]).exits(4).says(&["there is no kernel log in it"]);
+    let mut piped = place.dmarig(&["analyze", "/dev/stdin"]);
+    piped.stdin(File::open(&log).unwrap());
+    place.start(piped).wait().exits(0);
+}
+
+pub(crate) fn a_faults_reason_is_told_in_our_words_and_the_kernels() {
+    let place = Place::new();
+    let fault = "[   30.0] DMAR: [DMA Write NO_PASID] Request device [03:00.0] fault addr 0xfffe1000 \
+                 [fault reason 0x3a] SM: Non-zero reserved field set in Root Entry\n";
+    let log = place.file("log", fault);
+    let ended = place.run(&["analyze", &log]);
+    ended.exits(1);
+    let told = ended.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    for text in [
+        "1x reason 0x3a: reserved bits set in the root entry (SM: Non-zero reserved field set in Root Entry)",
+        "mostly: the tables are broken",
+    ] {
+        assert!(told.contains(text), "no `{text}` in\n{told}");
     }
 }
 

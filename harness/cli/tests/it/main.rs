@@ -76,6 +76,7 @@ fn main() -> ExitCode {
         analyzing:
             logs_are_told_with_their_exit_codes,
             packed_and_piped_logs_are_read,
+            a_faults_reason_is_told_in_our_words_and_the_kernels,
             a_recorded_runs_logs_are_read,
             a_record_that_can_not_be_read_is_told_as_one,
             hostile_logs_steer_no_terminal;

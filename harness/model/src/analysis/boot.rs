@@ -6,7 +6,7 @@ use dmarig_wire::LogRecord;
 use regex::Regex;
 
 use crate::{
-    log::{Fault, fault_in, message},
+    log::{Access, Fault, fault_in, line, message},
     text::shown,
     version::Version,
 };
@@ -48,6 +48,7 @@ pub(super) struct Boot {
     pub(super) tables: bool,
     pub(super) disabled: bool,
     pub(super) opted_in: bool,
+    /// Whether its IOMMU is AMD's.
     pub(super) amd: bool,
     /// The lines of it that tell how the default domain and the policy were set.
     pub(super) domain_by_user: bool,
@@ -63,7 +64,9 @@ pub(super) struct Boot {
     /// Records of the lines between which the warning stands.
     pub(super) invalidation_at: Option<usize>,
     pub(super) success_at: Option<usize>,
-    pub(super) last_time_us: u64,
+    last_time_us: u64,
+    /// Whether programs were started.
+    programs: bool,
 }
 
 struct Lines {
@@ -72,6 +75,8 @@ struct Lines {
     dmar_table: Regex,
     group: Regex,
     suppressed: Regex,
+    amd: Regex,
+    amd_fault: Regex,
     ubuntu: Regex,
     vendor: Regex,
 }
@@ -90,6 +95,10 @@ static LINES: LazyLock<Lines> = LazyLock::new(|| {
             r"^(?:\S+ (?<new>[0-9a-f]{4}:[0-9a-f:.]+): Adding to iommu group (?<to>\d+)|iommu: Adding device (?<old>\S+) to group (?<in>\d+))$",
         ),
         suppressed: regex(r"^dmar_fault: (\d+) callbacks suppressed"),
+        amd: regex(r"^(?:\S+ [0-9a-f:.]{7,16}: )?(?:AMD-Vi: |Event logged \[[A-Z_]+ )"),
+        amd_fault: regex(
+            r"^(?:\S+ (?<by>[0-9a-f:.]{7,16}): )?(?:AMD-Vi: )?Event logged \[IO_PAGE_FAULT (?:device=(?<device>[0-9a-f:.]{7,16}) )?.{0,40}?address=0x(?<address>[0-9a-f]{1,16}) flags=0x(?<flags>[0-9a-f]{1,4})",
+        ),
         ubuntu: regex(r"\(Ubuntu \S+ (\d+\.\d+\.\d+)\)"),
         vendor: regex(r"\.el\d|\.fbk|^\d+\.\d+\.\d+-1[0-9]{5}\.|-default$"),
     }
@@ -108,6 +117,19 @@ pub(super) fn read(records: &[LogRecord]) -> Boot {
 }
 
 impl Boot {
+    /// The kernel's version, where it tells what the kernel does.
+    pub(super) fn version(&self) -> Option<Version> {
+        self.kernel
+            .as_ref()
+            .filter(|kernel| kernel.doubt.is_none())
+            .and_then(|kernel| kernel.version)
+    }
+
+    /// Whether the log goes on beyond the kernel's start, in which the driver comes up or never does.
+    pub(super) fn started(&self) -> bool {
+        self.programs || self.last_time_us > 20_000_000
+    }
+
     fn line(&mut self, text: &str, index: usize, record: &LogRecord) {
         if text.starts_with("Linux version ") {
             self.kernel = kernel_of_banner(text);
@@ -127,23 +149,30 @@ impl Boot {
             self.group(&found);
         } else if let Some(found) = LINES.suppressed.captures(text) {
             self.suppressed = self.suppressed.saturating_add(found[1].parse().unwrap_or(0));
-        } else if text.starts_with("AMD-Vi: ") {
-            self.amd = true;
+        } else if LINES.amd.is_match(text) {
+            self.amd_line(text, record);
         } else if let Some(rest) = text.strip_prefix("iommu: ") {
             let by_user = rest.contains("(set via kernel command line)");
             self.domain_by_user |= by_user && rest.starts_with("Default domain type");
             self.policy_by_user |= by_user && rest.contains("invalidation policy");
         } else {
+            // The kernel's last words before the first program, which a wall clock's stamps don't tell.
+            self.programs |= text.starts_with("Freeing unused kernel ")
+                || text.starts_with("Run ") && text.ends_with(" as init process")
+                || text.starts_with("systemd[1]: ");
             self.driver_line(text, index, record);
         }
     }
 
     fn driver_line(&mut self, text: &str, index: usize, record: &LogRecord) {
-        // From the end, since a line without a newline may have run into this one.
-        if text.contains("Intel(R) Virtualization Technology for Directed I/O") {
+        let Some(rest) = text.strip_prefix("DMAR: ").or_else(|| text.strip_prefix("PCI-DMA: "))
+        else {
+            return;
+        };
+        // Anywhere in it, since a line without a newline may have run into this one.
+        if rest.contains("Intel(R) Virtualization Technology for Directed I/O") {
             self.success_at.get_or_insert(index);
         }
-        let Some(rest) = text.strip_prefix("DMAR: ") else { return };
         if rest.contains("sing Queued invalidation") || rest.contains("sing Register based") {
             self.invalidation_at.get_or_insert(index);
         }
@@ -174,20 +203,46 @@ impl Boot {
     }
 
     fn fault(&mut self, fault: &Fault) {
-        if self.faults.len() >= MAX_DEVICES && !self.faults.contains_key(&fault.device) {
-            return;
+        let Fault { device, address, access, seen, .. } = fault;
+        if let Some(of) = self.count(device, *address, *access, &seen.line) {
+            let reason = of.reasons.entry(fault.reason).or_insert_with(|| (0, fault.why.clone()));
+            reason.0 += 1;
         }
-        let of = self.faults.entry(fault.device.clone()).or_default();
+    }
+
+    /// A line of AMD's driver. Its faults have no reason.
+    fn amd_line(&mut self, text: &str, record: &LogRecord) {
+        const WRITE: u64 = 0x20;
+        // On Intel's machines, too, a module for AMD's says that there is none.
+        self.amd |= !text.contains("AMD IOMMUv2");
+        let Some(found) = LINES.amd_fault.captures(text) else { return };
+        let Some(device) = found.name("device").or_else(|| found.name("by")) else { return };
+        let hex = |name| u64::from_str_radix(&found[name], 16).unwrap_or_default();
+        let access = if hex("flags") & WRITE != 0 { Access::Write } else { Access::Read };
+        self.count(device.as_str(), hex("address"), access, &line(record));
+    }
+
+    /// Counts a device's fault; nothing where there are too many devices to be true.
+    fn count(
+        &mut self,
+        device: &str,
+        address: u64,
+        access: Access,
+        line: &str,
+    ) -> Option<&mut Faults> {
+        if self.faults.len() >= MAX_DEVICES && !self.faults.contains_key(device) {
+            return None;
+        }
+        let of = self.faults.entry(device.to_owned()).or_default();
         if of.count == 0 {
-            of.addresses = (fault.address, fault.address);
-            of.first = fault.seen.line.clone();
+            of.addresses = (address, address);
+            of.first = line.to_owned();
         }
         of.count += 1;
         let (low, high) = of.addresses;
-        of.addresses = (low.min(fault.address), high.max(fault.address));
-        *of.accesses.entry(fault.access.name()).or_default() += 1;
-        let reason = of.reasons.entry(fault.reason).or_insert_with(|| (0, fault.why.clone()));
-        reason.0 += 1;
+        of.addresses = (low.min(address), high.max(address));
+        *of.accesses.entry(access.name()).or_default() += 1;
+        Some(of)
     }
 }
 

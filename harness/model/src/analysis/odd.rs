@@ -9,7 +9,7 @@ use crate::{
     version::Version,
 };
 
-use super::{Analysis, Power, Presence, boot::Boot, expected::asked_policy};
+use super::{Analysis, Power, Presence, boot::Boot, expected::asked_policy, reasons};
 
 /// The first kernels of each series with commit 29b32839725f, where that is known.
 const FIXED_SERIES: (Version, Version) = (Version::new(5, 10, 14), Version::new(5, 11, 0));
@@ -17,14 +17,15 @@ const FIXED_SERIES: (Version, Version) = (Version::new(5, 10, 14), Version::new(
 /// Splats that are told in full; more of them say nothing new.
 const TOLD: usize = 5;
 
-/// Fills in what is odd, the notes and the hints.
-pub(super) fn judge(analysis: &mut Analysis, boot: &Boot, facts: &LogFacts) {
+/// Fills in what is odd, the notes and the hints, in a log of which so many records are missing.
+pub(super) fn judge(analysis: &mut Analysis, boot: &Boot, facts: &LogFacts, lost: u64) {
     power(analysis, boot, facts);
     warning(analysis, boot, facts);
     policy(analysis, boot, facts);
     units(analysis, boot, facts);
-    faults(analysis, boot);
-    splats(analysis, facts);
+    let least = if lost > 0 { "at least " } else { "" };
+    faults(analysis, boot, facts, least);
+    splats(analysis, facts, least);
 }
 
 fn power(analysis: &mut Analysis, boot: &Boot, facts: &LogFacts) {
@@ -32,7 +33,7 @@ fn power(analysis: &mut Analysis, boot: &Boot, facts: &LogFacts) {
         return;
     }
     let words = boot.command_line.as_deref();
-    if facts.enabled && !facts.success && boot.last_time_us > 20_000_000 {
+    if facts.enabled && boot.success_at.is_none() && boot.started() {
         analysis.odd.push(
             "the IOMMU was asked for (`DMAR: IOMMU enabled`), and the driver never said that it is up"
                 .to_owned(),
@@ -56,7 +57,7 @@ fn power(analysis: &mut Analysis, boot: &Boot, facts: &LogFacts) {
         ),
         _ => {}
     }
-    if analysis.iommu.power == Power::Untold {
+    if analysis.iommu.power == Power::Untold && !boot.amd {
         analysis.hints.push(
             "take the log from its start: `journalctl -k -b`, or `dmesg` right after boot with \
              `log_buf_len=16M`"
@@ -66,7 +67,7 @@ fn power(analysis: &mut Analysis, boot: &Boot, facts: &LogFacts) {
 }
 
 fn warning(analysis: &mut Analysis, boot: &Boot, facts: &LogFacts) {
-    let version = boot.kernel.as_ref().and_then(|kernel| kernel.version);
+    let version = boot.version();
     if let (Some(version), Some(seen)) = (version, facts.warnings.first()) {
         let spelling = warning_spellings().find(|(text, _)| seen.line.contains(text));
         if let Some((text, kernels)) = spelling.filter(|(_, kernels)| !kernels.contains(version)) {
@@ -100,7 +101,7 @@ fn warning(analysis: &mut Analysis, boot: &Boot, facts: &LogFacts) {
 }
 
 fn policy(analysis: &mut Analysis, boot: &Boot, facts: &LogFacts) {
-    let version = boot.kernel.as_ref().and_then(|kernel| kernel.version);
+    let version = boot.version();
     let words = boot.command_line.as_deref().unwrap_or_default();
     let strict_asked = words.split_ascii_whitespace().any(|word| word.starts_with("iommu.strict="));
     if strict_asked && version.is_some_and(|version| version < HEEDS_IOMMU_STRICT) {
@@ -164,9 +165,13 @@ fn units(analysis: &mut Analysis, boot: &Boot, facts: &LogFacts) {
     }
 }
 
-fn faults(analysis: &mut Analysis, boot: &Boot) {
+fn faults(analysis: &mut Analysis, boot: &Boot, facts: &LogFacts, least: &str) {
     let faults = &analysis.faults;
     if faults.told + faults.suppressed == 0 {
+        let lines = facts.count(|kind| kind == LogKind::DmaFault);
+        if lines > 0 {
+            analysis.odd.push(format!("{least}{lines} lines of DMA faults that name no device"));
+        }
         return;
     }
     let who: Vec<&str> = faults.devices.iter().take(TOLD).map(|of| of.device.as_str()).collect();
@@ -176,14 +181,19 @@ fn faults(analysis: &mut Analysis, boot: &Boot) {
         0 => String::new(),
         number => format!(", and {number} more that the kernel did not print"),
     };
-    analysis.odd.push(format!("{} DMA faults of {}{more}{swallowed}", faults.told, who.join(", ")));
+    analysis.odd.push(format!(
+        "{least}{} DMA faults of {}{more}{swallowed}",
+        faults.told,
+        who.join(", ")
+    ));
     let lspci = faults.devices.first().map(|of| of.device.clone());
     if let Some(device) = lspci {
         analysis.hints.push(format!(
             "`lspci -nnk -s {device}` tells what {device} is and whose driver it has"
         ));
     }
-    if boot.faults.values().any(|of| of.reasons.keys().any(|reason| matches!(reason, 5 | 6))) {
+    if boot.faults.values().any(|of| of.reasons.keys().any(|reason| reasons::is_unmapped(*reason)))
+    {
         analysis.hints.push(
             "`iommu.strict=1` tells a use after unmap from a wrong address: with it the fault comes at once, \
              beside the unmap; the driver's own log around the first fault says the rest"
@@ -192,7 +202,7 @@ fn faults(analysis: &mut Analysis, boot: &Boot) {
     }
 }
 
-fn splats(analysis: &mut Analysis, facts: &LogFacts) {
+fn splats(analysis: &mut Analysis, facts: &LogFacts, least: &str) {
     // Faults have been told with their devices.
     let kinds = analysis.splats.iter().filter(|splat| splat.kind != LogKind::DmaFault);
     let told: Vec<String> = kinds
@@ -203,6 +213,6 @@ fn splats(analysis: &mut Analysis, facts: &LogFacts) {
     let more = facts.count(|kind| kind != LogKind::DmaFault) - told.len() as u64;
     analysis.odd.extend(told);
     if more > 0 {
-        analysis.odd.push(format!("{more} more lines that should not be there"));
+        analysis.odd.push(format!("{least}{more} more lines that should not be there"));
     }
 }

@@ -93,6 +93,12 @@ fn each_form_says_the_same() {
         lines().map(|line| format!("[Sun Nov 22 18:41:39 2026] {line}\n")).collect();
     let iso: String =
         lines().map(|line| format!("2026-11-22T18:41:39,123456+01:00 {line}\n")).collect();
+    let foreign_words: String =
+        lines().map(|line| format!("Mär 03 18:41:39 box kernel: {line}\n")).collect();
+    let entry = |line: &str| serde_json::json!({"_TRANSPORT": "kernel", "MESSAGE": line});
+    let entries: String = lines().map(|line| format!("{}\n", entry(line))).collect();
+    let entry = |line: &str| serde_json::json!({"pri": 6, "msg": line});
+    let dmesg = serde_json::json!({"dmesg": lines().map(entry).collect::<Vec<_>>()});
     let bare: String = lines().map(|line| format!("{line}\n")).collect();
     let quoted: String = LOG_6_1.lines().map(|line| format!("> > {line}\n")).collect();
     let serial = LOG_6_1.replace('\n', "\r\r\n");
@@ -100,6 +106,9 @@ fn each_form_says_the_same() {
     for (form, log) in [
         ("journal", format!("{journal}{foreign}")),
         ("dmesg -T", human),
+        ("journal in German", foreign_words),
+        ("journal in JSON", entries),
+        ("dmesg in JSON", format!("{dmesg:#}")),
         ("iso", iso),
         ("bare", bare),
         ("quoted", quoted),
@@ -188,6 +197,145 @@ fn what_can_not_be_told_is_said_to_be_so() {
     let found = one(&vendor);
     assert_eq!(found.warning.expected, None);
     assert!(found.warning.untold.iter().any(|why| why.contains("vendor")), "{:?}", found.warning);
+    // Nor is it odd that its warning is worded as in later kernels, which it took it from.
+    let vendor = LOG_6_1.replace("6.1.0-50-amd64", "5.14.0-427.13.1.el9_4.x86_64");
+    assert_eq!(one(&vendor).odd, [""; 0]);
+}
+
+/// What says nothing of the IOMMU in a form that is not known is not praised.
+#[test]
+fn a_form_that_is_not_known_is_odd() {
+    let form = |line: &str| format!("x|{}\n", line.split_once("] ").unwrap().1);
+    let log: String = LAPTOP.lines().map(form).collect();
+    let found = one(&log);
+    assert!(found.odd[0].contains("lines have `DMAR: ` behind"), "{:?}", found.odd);
+    assert!(found.hints.iter().any(|hint| hint.contains("short-monotonic")), "{:?}", found.hints);
+    // The driver's last word among them is not taken for its start.
+    assert_eq!((found.iommu.power, found.faults.told), (Power::Untold, 0));
+}
+
+#[test]
+fn a_log_is_a_kernels_by_its_words_or_its_form() {
+    for (log, kernels) in [
+        ("WARNING: modpost: missing MODULE_DESCRIPTION() in lib/foo.o\n", false),
+        ("hello\n", false),
+        ("", false),
+        ("[ 9000.100000] usb 1-1: new high-speed USB device number 1 using xhci_hcd\n", true),
+        ("Nov 22 18:41:39 box kernel: usb 1-1: new high-speed USB device\n", true),
+        ("BUG: KASAN: use-after-free in x\n", true),
+        (LOG_6_1, true),
+    ] {
+        assert_eq!(one(log).kernel_log, kernels, "{log}");
+    }
+}
+
+/// Its faults are counted, and nothing is said of a DMAR table that it can't have.
+#[test]
+fn a_machine_with_amds_iommu_is_not_judged() {
+    let start = "\
+[    0.000000] Linux version 6.6.13 (a@b) (gcc) #1 SMP
+[    0.020000] ACPI: FACP 0x0000000079B8A000 000114 (v06 LENOVO TP-N2H   00001430 PTEC 00000002)
+[    0.044000] pci 0000:00:00.2: AMD-Vi: IOMMU performance counters supported
+";
+    let found = one(&format!(
+        "{start}\
+[   25.000000] nvme 0000:01:00.0: AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x000f address=0xdeadb000 flags=0x0020]
+[   25.000000] nvme 0000:01:00.0: AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x000f address=0xdeadc000 flags=0x0000]
+[   26.000000] AMD-Vi: Event logged [IO_PAGE_FAULT device=0a:00.0 domain=0x001d address=0x000000000637c000 flags=0x0000]
+"
+    ));
+    assert_eq!(found.iommu.power, Power::Untold);
+    assert!(found.iommu.why.contains("AMD-Vi"), "{:?}", found.iommu);
+    assert_eq!(found.odd, ["3 DMA faults of 0000:01:00.0, 0a:00.0"]);
+    let worst = &found.faults.devices[0];
+    assert_eq!(worst.accesses, [("read", 1), ("write", 1)].into());
+    assert_eq!(worst.addresses, ("0xdeadb000".to_owned(), "0xdeadc000".to_owned()));
+    assert!(worst.reasons.is_empty());
+    for word in ["DMAR", "journalctl", "iommu.strict"] {
+        assert!(!found.hints.iter().any(|hint| hint.contains(word)), "{:?}", found.hints);
+    }
+    // On Intel's machines a module says that this is none of AMD's.
+    let module = "AMD-Vi: AMD IOMMUv2 functionality not available on this system";
+    let found = one(&start.replace("pci 0000:00:00.2: AMD-Vi: IOMMU performance counters", module));
+    assert_eq!(found.iommu.power, Power::Off);
+}
+
+/// One that tells of broken tables is no device's fault, and one of nothing mapped is no table's.
+#[test]
+fn each_reason_of_scalable_mode_is_told_by_its_own_number() {
+    for (reason, says, mostly) in [
+        ("0x30", "SM: Invalid Root Table Address", "tables are broken"),
+        ("0x39", "SM: Present bit in Root Entry is clear", "not attached"),
+        ("0x3a", "SM: Non-zero reserved field set in Root Entry", "tables are broken"),
+        ("0x40", "SM: Error attempting to access Context Entry", "tables are broken"),
+        ("0x44", "SM: DTE field in Context Entry is clear", "ATS is on"),
+        ("0x58", "SM: Error attempting to access PASID Table Entry", "tables are broken"),
+        ("0x59", "SM: Present bit in PASID Table Entry is clear", "not attached"),
+        ("0x70", "SM: Error attempting to access first-level paging entry", "tables are broken"),
+        ("0x71", "SM: Present bit in first-level paging entry is clear", "never mapped"),
+        (
+            "0x72",
+            "SM: Non-zero reserved field set in first-level paging entry",
+            "tables are broken",
+        ),
+        ("0x79", "SM: Read/Write permission error in second-level paging entry", "never mapped"),
+        ("0x80", "SM: Address in first-level translation is not canonical", "wider"),
+        ("0x85", "SM: No write permission for Write/AtomicOp request", "never mapped"),
+    ] {
+        let found = one(&format!(
+            "[    9.0] DMAR: [DMA Write NO_PASID] Request device [03:00.0] fault addr 0x1000 [fault reason {reason}] {says}\n"
+        ));
+        let told = &found.faults.devices[0].reasons[0];
+        assert_eq!(told.says, says);
+        assert!(told.mostly.is_some_and(|why| why.contains(mostly)), "{reason}: {told:?}");
+        let strict = found.hints.iter().any(|hint| hint.contains("iommu.strict=1"));
+        assert_eq!(strict, mostly == "never mapped", "{reason}: {:?}", found.hints);
+    }
+    let unknown =
+        "DMAR: [DMA Write] Request device [03:00.0] fault addr 1000 [fault reason 96] Unknown\n";
+    assert_eq!(one(unknown).faults.devices[0].reasons[0].mostly, None);
+}
+
+#[test]
+fn faults_that_name_no_device_are_odd_too() {
+    let found = one("[    9.000000] DMAR: DRHD: handling fault status reg 3\n");
+    assert_eq!(found.odd, ["1 lines of DMA faults that name no device"]);
+}
+
+/// Where the kernel has no line for it, the command line is asked.
+#[test]
+fn how_devices_are_mapped_is_told_without_the_kernels_lines() {
+    let log = |version: &str, words: &str| {
+        one(&format!(
+            "\
+[    0.000000] Linux version {version} (a@b) (gcc) #1 SMP
+[    0.004000] Command line: ro {words}
+[    0.044000] DMAR: dmar0: reg_base_addr fed90000 ver 1:0 cap 1c0000c40660462 ecap 19e2ff0505e
+[    0.092000] DMAR: dmar0: Using Queued invalidation
+[    0.104000] DMAR: Intel(R) Virtualization Technology for Directed I/O
+"
+        ))
+        .mode
+    };
+    let mode = log("4.19.304", "intel_iommu=on iommu=pt");
+    assert_eq!((mode.default_domain.as_deref(), mode.chosen_by_user), (Some("Passthrough"), true));
+    assert!(mode.policy.starts_with("devices are mapped one to one"), "{mode:?}");
+    for (version, words, policy) in [
+        (
+            "4.19.304",
+            "intel_iommu=on",
+            "lazy by the command line; kernels before 5.14.0 have no line",
+        ),
+        ("6.1.76", "intel_iommu=on", "not told: its line is not in the log"),
+        ("4.18.0-553.el8_10.x86_64", "intel_iommu=on", "not told: kernels before 5.14.0"),
+    ] {
+        let mode = log(version, words);
+        assert!(mode.policy.starts_with(policy), "{version}: {mode:?}");
+        assert_eq!(mode.default_domain, None, "{version}");
+    }
+    let off =
+        "[    0.0] Linux version 6.1.76 (a@b) (gcc) #1\n[    0.0] Command line: ro iommu=off\n";
+    assert_eq!(one(off).mode.policy, "none: the IOMMU is off");
 }
 
 #[test]
@@ -208,6 +356,22 @@ fn off_is_told_with_its_reason() {
             "[    0.010000] ACPI: DMAR 0x7B7A1000 0000A8 (v01 LENOVO TC-S0Z   00001300 PTEC 00000002)\n[   30.000000] done\n",
             Power::Off,
             "`intel_iommu=on`",
+        ),
+        // The time of day does not tell how long the kernel runs, programs do.
+        (
+            "ACPI: DMAR 0x7B7A1000 0000A8 (v01 LENOVO TC-S0Z   00001300 PTEC 00000002)\nsystemd[1]: Detected architecture x86-64.\n",
+            Power::Off,
+            "`intel_iommu=on`",
+        ),
+        (
+            "ACPI: DMAR 0x7B7A1000 0000A8 (v01 LENOVO TC-S0Z   00001300 PTEC 00000002)\nRun /init as init process\n",
+            Power::Off,
+            "`intel_iommu=on`",
+        ),
+        (
+            "ACPI: DMAR 0x7B7A1000 0000A8 (v01 LENOVO TC-S0Z   00001300 PTEC 00000002)\n",
+            Power::Untold,
+            "journalctl",
         ),
         (
             "[    1.000000] nvme nvme0: 1/0/0 default/read/poll queues\n",
