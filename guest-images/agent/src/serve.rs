@@ -76,6 +76,10 @@ impl Agent {
                 // Old counters go, so that the numbers start anew.
                 Reply::DmaCounts(self.counters.insert(Counters::start()?).read()?)
             }
+            Request::ReadDma => {
+                let counters = self.counters.as_ref().context("nothing is being counted")?;
+                Reply::DmaCounts(counters.read()?)
+            }
             Request::CountDma(false) => {
                 let counters = self.counters.take().context("nothing is being counted")?;
                 Reply::DmaCounts(counters.read()?)
@@ -140,6 +144,7 @@ fn name(request: &Request) -> &'static str {
         Request::Run(_) => "Run",
         Request::ReadLog => "ReadLog",
         Request::CountDma(_) => "CountDma",
+        Request::ReadDma => "ReadDma",
         Request::SetGroupType { .. } => "SetGroupType",
         Request::ListFiles(_) => "ListFiles",
         Request::ReadFile { .. } => "ReadFile",

@@ -16,6 +16,8 @@ pub enum Request {
     /// Start or stop counting the IOMMU's map and unmap operations in the kernel: answered with
     /// [`Reply::DmaCounts`], whose numbers are those since the counters were started.
     CountDma(bool),
+    /// What is counted so far, by counters that go on: answered with [`Reply::DmaCounts`].
+    ReadDma,
     /// Give the groups of this device another `type`, with its driver unbound meanwhile where the
     /// kernel wants that: answered with [`Reply::GroupType`].
     SetGroupType {
@@ -54,7 +56,7 @@ pub enum Reply {
     Report(Box<Report>),
     /// To [`Request::ReadLog`].
     Log(Log),
-    /// To [`Request::CountDma`]; `None` where the kernel has no tracepoint to count by.
+    /// To [`Request::CountDma`] and [`Request::ReadDma`]; `None` where the kernel has no tracepoint to count by.
     DmaCounts(Option<DmaCounts>),
     /// To [`Request::SetGroupType`]: done, and read back.
     GroupType {

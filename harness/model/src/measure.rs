@@ -1,6 +1,6 @@
 //! Numbers out of an observation: counts per operation, times, and where they came from.
 
-use dmarig_wire::Interface;
+use dmarig_wire::{DmaCounts, Interface};
 
 use crate::{
     axes::{Axes, Device, ScalableMode, Toggle},
@@ -26,6 +26,9 @@ pub struct DmaOps {
     pub maps: u64,
     /// Unmaps.
     pub unmaps: u64,
+    /// How many maps and unmaps happened while the trace was switched, so that they need not be in it; of
+    /// them, the trace decides which count.
+    pub at_edges: u64,
     /// Where that comes from.
     pub source: DmaSource,
 }
@@ -37,33 +40,53 @@ pub struct DmaOps {
 /// tracepoints fire once per *segment* (`iommu:map`, and `intel_iommu:map_sg` from 5.6 on), so
 /// where there are more of them than unmaps, the unmaps are the number of maps: a workload that is
 /// drained at both ends of the window unmaps all that it mapped.
+///
+/// What happened while the trace was switched counts as far as the trace has it.
 #[must_use]
-pub fn dma_ops(window: &Window) -> Option<DmaOps> {
+pub fn dma_ops(window: &Window, maps_invalidate: bool) -> Option<DmaOps> {
     if let Some(counts) = &window.dma {
-        let sum = |names: &[&str]| -> u64 {
-            names.iter().filter_map(|name| counts.events.get(*name)).sum()
-        };
         let generic =
             ["iommu:map", "iommu:unmap"].iter().any(|name| counts.events.contains_key(*name));
         // A kernel has both groups from 5.12 on; the Intel one no longer fires then.
-        let (maps, unmaps) = if generic && sum(&["iommu:map", "iommu:unmap"]) > 0 {
-            (sum(&["iommu:map"]), sum(&["iommu:unmap"]))
-        } else {
-            let singles = sum(&["intel_iommu:unmap_single"]);
-            let maps = sum(&["intel_iommu:map_single", "intel_iommu:map_sg"]);
-            (maps, singles.max(sum(&["intel_iommu:unmap_sg"])))
+        let generic = generic && sum(counts, &["iommu:map", "iommu:unmap"]) > 0;
+        let (maps, unmaps) = operations(counts, generic);
+        let edges = window.dma_at_edges.as_ref().map(|counts| operations(counts, generic));
+        let (maps_at_edges, unmaps_at_edges) = edges.unwrap_or_default();
+        let (opening, closing) = match &window.trace {
+            Some(trace) if maps_invalidate => (trace.psi_opening, trace.psi_closing),
+            Some(trace) => (0, trace.psi),
+            None => (0, 0),
         };
+        let maps = opening.clamp(maps.saturating_sub(maps_at_edges), maps);
+        let unmaps = closing.clamp(unmaps.saturating_sub(unmaps_at_edges), unmaps);
         let maps = if unmaps > 0 { maps.min(unmaps) } else { maps };
-        return Some(DmaOps { maps, unmaps, source: DmaSource::Tracepoints });
+        let at_edges = maps_at_edges.saturating_add(unmaps_at_edges);
+        return Some(DmaOps { maps, unmaps, at_edges, source: DmaSource::Tracepoints });
     }
     match window.report.interface {
         Interface::IoUring | Interface::Aio | Interface::Sync => Some(DmaOps {
             maps: window.report.ops,
             unmaps: window.report.ops,
+            at_edges: 0,
             source: DmaSource::Requests,
         }),
         Interface::Packet | Interface::Process | Interface::None => None,
     }
+}
+
+/// Maps and unmaps, by the tracepoints of the IOMMU layer or by those of the driver.
+fn operations(counts: &DmaCounts, generic: bool) -> (u64, u64) {
+    if generic {
+        return (sum(counts, &["iommu:map"]), sum(counts, &["iommu:unmap"]));
+    }
+    let singles = sum(counts, &["intel_iommu:unmap_single"]);
+    let maps = sum(counts, &["intel_iommu:map_single", "intel_iommu:map_sg"]);
+    (maps, singles.max(sum(counts, &["intel_iommu:unmap_sg"])))
+}
+
+fn sum(counts: &DmaCounts, names: &[&str]) -> u64 {
+    let all = names.iter().filter_map(|name| counts.events.get(*name));
+    all.fold(0, |sum, count| sum.saturating_add(*count))
 }
 
 /// What the counting windows of a cell saw, added up.
@@ -90,12 +113,15 @@ impl Counted {
             .collect();
         let trace =
             windows.iter().filter_map(|window| window.trace.as_ref()).cloned().reduce(add)?;
-        let known: Option<Vec<DmaOps>> = windows.iter().map(|window| dma_ops(window)).collect();
+        let maps_invalidate = maps_invalidate(&observation.axes);
+        let known: Option<Vec<DmaOps>> =
+            windows.iter().map(|window| dma_ops(window, maps_invalidate)).collect();
         let dma = known
             .and_then(|all| {
                 all.into_iter().reduce(|a, b| DmaOps {
                     maps: a.maps + b.maps,
                     unmaps: a.unmaps + b.unmaps,
+                    at_edges: a.at_edges.saturating_add(b.at_edges),
                     source: a.source,
                 })
             })
@@ -105,7 +131,6 @@ impl Counted {
             });
         let ops = windows.iter().map(|window| window.report.ops).sum();
         let probe = windows.iter().filter_map(|window| window.probe.clone()).reduce(together);
-        let maps_invalidate = maps_invalidate(&observation.axes);
         Some(Self { trace, ops, dma, probe, maps_invalidate })
     }
 
@@ -169,8 +194,12 @@ impl Counted {
             count => format!(", device IOTLB {count}"),
         };
         let ops = match self.dma {
-            Some(DmaOps { maps, unmaps, source: DmaSource::Tracepoints }) => {
-                format!("{maps} maps, {unmaps} unmaps (the kernel's tracepoints)")
+            Some(DmaOps { maps, unmaps, at_edges, source: DmaSource::Tracepoints }) => {
+                let edges = match at_edges {
+                    0 => String::new(),
+                    some => format!("; {some} more or less, while the trace was switched"),
+                };
+                format!("{maps} maps, {unmaps} unmaps (the kernel's tracepoints{edges})")
             }
             Some(DmaOps { unmaps, .. }) => format!("{unmaps} requests (no tracepoints)"),
             None => "unknown numbers of maps and unmaps".to_owned(),

@@ -281,6 +281,10 @@ pub struct Window {
     pub trace: Option<TraceCounts>,
     /// What the guest's kernel counted meanwhile (source: tracepoints); none in a timing window.
     pub dma: Option<DmaCounts>,
+    /// How much of `dma` happened while the trace was switched on and off, event by event, so that
+    /// nobody can say whether it is in `trace` too: a driver's own work, which waits for no workload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dma_at_edges: Option<DmaCounts>,
     /// What the probe saw meanwhile; none in a cell without one, or in a window for warming up.
     #[serde(default)]
     pub probe: Option<ProbeCounts>,
@@ -300,6 +304,7 @@ impl Window {
             report,
             trace: None,
             dma: None,
+            dma_at_edges: None,
             probe: None,
             coherence: Vec::new(),
         }

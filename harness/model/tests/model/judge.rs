@@ -471,11 +471,37 @@ fn operations_are_counted_by_the_kernel_or_else_by_request() {
         (None, OPS, OPS, DmaSource::Requests),
     ] {
         window.dma = counts;
-        let ops = dma_ops(&window).unwrap();
+        let ops = dma_ops(&window, true).unwrap();
         assert_eq!((ops.maps, ops.unmaps, ops.source), (maps, unmaps, source));
     }
     window.report.interface = Interface::Process;
-    assert_eq!(dma_ops(&window), None);
+    assert_eq!(dma_ops(&window, true), None);
+}
+
+/// A network driver tells its device of new addresses when it finds the time, be that while the trace is
+/// switched off: such operations need not be in it, and all others must.
+#[test]
+fn what_happens_while_the_trace_is_switched_needs_no_invalidation() {
+    let strict = guest("6.12.1", On, Strict).warned();
+    let late = |counted: u64, at_edges: u64| {
+        strict.judged(move |seen: &mut Observation| {
+            let window = &mut seen.windows[0];
+            let events = &mut window.dma.as_mut().unwrap().events;
+            events.values_mut().for_each(|count| *count += counted);
+            let edges = events.keys().map(|name| (name.clone(), at_edges)).collect();
+            window.dma_at_edges = Some(DmaCounts { events: edges });
+        })
+    };
+    assert_eq!(late(9, 9).reasons, Vec::<String>::new());
+    // More than what is there: the trace has them all.
+    assert_eq!(late(0, 9).reasons, Vec::<String>::new());
+    for (counted, at_edges) in [(9, 0), (9, 8)] {
+        let verdict = late(counted, at_edges);
+        assert!(verdict.reasons[0].starts_with("psi-per-"), "{:?}", verdict.reasons);
+    }
+    let evidence =
+        late(9, 9).checks.iter().flat_map(|check| check.evidence.clone()).collect::<String>();
+    assert!(evidence.contains("while the trace was switched"), "{evidence}");
 }
 
 /// A case that also times, with these rules.

@@ -1,7 +1,7 @@
 //! One run of the workload, with what is counted around it.
 
 use dmarig_model::observation::{End, PlannedWindow, Window, WindowKind};
-use dmarig_wire::{Reply, Request};
+use dmarig_wire::{DmaCounts, Reply, Request};
 
 use std::time::Duration;
 
@@ -23,10 +23,14 @@ impl Session {
             self.set_group_type(launch, group_type).await?;
         }
         let counting = kind == WindowKind::Counting;
+        // The guest counts for longer than the trace, and can't be stopped while that is switched: what
+        // it counts meanwhile may be on either side.
+        let mut before = None;
         if counting {
-            self.count_dma(launch, true).await?;
+            self.count_dma(launch, Request::CountDma(true)).await?;
             self.trace.take().await.map_err(|error| host_fault(&error))?;
             self.switch_trace(launch, &launch.plan.trace_events, true).await?;
+            before = self.count_dma(launch, Request::ReadDma).await?;
         }
         if let Some(probe) = &mut self.probe {
             self.vitals.race("the probe", PROBE_BACKSTOP, probe.begin()).await?;
@@ -48,13 +52,18 @@ impl Session {
             let group_type = planned.group_type.clone();
             return Ok(Window { probe, ..Window::new(kind, group_type, report) });
         }
+        let until = self.count_dma(launch, Request::ReadDma).await?;
         self.switch_trace(launch, &launch.plan.trace_events, false).await?;
         let taken =
             self.vitals.race("end of the trace", launch.deadlines.request, self.trace.take());
         let trace = Some(taken.await?);
-        let dma = self.count_dma(launch, false).await?;
+        let dma = self.count_dma(launch, Request::CountDma(false)).await?;
+        let dma_at_edges = match (&before, &until, &dma) {
+            (Some(before), Some(until), Some(dma)) => Some(at_edges(before, until, dma)),
+            _ => None,
+        };
         let group_type = planned.group_type.clone();
-        Ok(Window { trace, dma, probe, ..Window::new(kind, group_type, report) })
+        Ok(Window { trace, dma, dma_at_edges, probe, ..Window::new(kind, group_type, report) })
     }
 
     async fn set_group_type(&mut self, launch: &Launch<'_>, kind: &str) -> Result<(), End> {
@@ -87,10 +96,10 @@ impl Session {
     async fn count_dma(
         &mut self,
         launch: &Launch<'_>,
-        on: bool,
-    ) -> Result<Option<dmarig_wire::DmaCounts>, End> {
+        request: Request,
+    ) -> Result<Option<DmaCounts>, End> {
         let after = launch.deadlines.request;
-        let reply = self.ask("DMA counts of the guest", after, &Request::CountDma(on)).await?;
+        let reply = self.ask("DMA counts of the guest", after, &request).await?;
         expect_reply!(reply, Reply::DmaCounts(counts) => counts, "DMA counts").map_err(broken)
     }
 
@@ -108,5 +117,33 @@ impl Session {
             self.qmp(launch, command).await?;
         }
         Ok(())
+    }
+}
+
+/// What was counted before the trace was all on, and since it began to be switched off. The numbers are
+/// a guest's: they may be anything.
+fn at_edges(before: &DmaCounts, until: &DmaCounts, dma: &DmaCounts) -> DmaCounts {
+    let of = |counts: &DmaCounts, name: &str| counts.events.get(name).copied().unwrap_or(0);
+    let events = dma.events.iter().map(|(name, all)| {
+        let since = all.saturating_sub(of(until, name));
+        (name.clone(), of(before, name).saturating_add(since).min(*all))
+    });
+    DmaCounts { events: events.collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_happens_while_the_trace_is_switched_is_told_apart() {
+        let counts = |maps, unmaps| DmaCounts {
+            events: [("iommu:map".to_owned(), maps), ("iommu:unmap".to_owned(), unmaps)].into(),
+        };
+        let edges = at_edges(&counts(3, 0), &counts(100, 90), &counts(109, 99));
+        assert_eq!(edges, counts(12, 9));
+        assert_eq!(at_edges(&counts(0, 0), &counts(7, 7), &counts(7, 7)), counts(0, 0));
+        // Nonsense from a guest is no more than all.
+        assert_eq!(at_edges(&counts(u64::MAX, 5), &counts(9, 9), &counts(10, 1)), counts(10, 1));
     }
 }
