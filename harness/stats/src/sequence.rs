@@ -75,7 +75,9 @@ impl Rule {
                 return Ok(Self { error, looks });
             }
             if first > cap {
-                return Err(BadRule::TooFew { cap, error, needed: first });
+                // With a single look.
+                let needed = FIRST.max((-error.log2()).ceil() as usize);
+                return Err(BadRule::TooFew { cap, error, needed });
             }
             first += 1;
         }

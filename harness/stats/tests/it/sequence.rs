@@ -184,6 +184,11 @@ fn a_rule_for_an_error_starts_where_it_can_tell() {
     assert!(matches!(few, BadRule::TooFew { cap: 9, needed: 10.., .. }), "{few}");
     let BadRule::TooFew { needed, .. } = few else { unreachable!() };
     assert!(Rule::until(0.001, needed).is_ok(), "{needed}");
+    // Whatever is said to be enough is.
+    for (error, cap) in [(0.0001, 8), (0.0001, 12), (0.000_01, 4), (0.01, 2)] {
+        let BadRule::TooFew { needed, .. } = Rule::until(error, cap).unwrap_err() else { panic!() };
+        assert!(Rule::until(error, needed).is_ok(), "{error}: {needed}");
+    }
     assert_eq!(Rule::until(0.5, 100), Err(BadRule::Error(0.5)));
     assert!(Rule::until(f64::NAN, 100).is_err());
 }
