@@ -453,6 +453,9 @@ fn hostile_logs_are_bounded_and_escaped() {
     let found = one(&flood);
     assert!(found.faults.devices.len() <= 4096 && found.groups.len() <= 4096);
     assert!(found.units.len() <= 256 && found.splats.len() == 100);
+    let swallowed = format!("dmar_fault: {} callbacks suppressed\n", u64::MAX);
+    let found = one(&format!("{LAPTOP}{swallowed}{swallowed}"));
+    assert_eq!((found.faults.told, found.faults.suppressed), (3, u64::MAX));
     for bytes in [&b""[..], b"\n\r\n", &[0xff; 100], b"[    ", b"Linux version", b"> > >"] {
         let _ = analyze(bytes);
     }
