@@ -10,9 +10,13 @@ mod odd;
 mod reasons;
 mod registers;
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::LazyLock,
+};
 
 use dmarig_wire::LogRecord;
+use regex::Regex;
 use serde::Serialize;
 
 pub use crate::expect::Presence;
@@ -325,13 +329,19 @@ fn of_records_with(records: &[LogRecord], gap: Gap) -> Analysis {
         hints: Vec::new(),
     };
     let stamped = records.iter().any(|record| record.time_us > 0);
-    analysis.kernel_log = stamped || speaks(&analysis);
+    analysis.kernel_log = stamped || speaks(&analysis, &facts);
     odd::judge(&mut analysis, &boot, &facts, gap.lost);
     analysis
 }
 
-/// Whether anything that was found is a kernel's word. `WARNING: ` is compilers' and linkers' as well.
-fn speaks(found: &Analysis) -> bool {
+/// Whether anything that was found is a kernel's word. `WARNING: ` is compilers' and linkers' as well, but
+/// for the place in the kernel.
+fn speaks(found: &Analysis, facts: &LogFacts) -> bool {
+    static WARNING: LazyLock<Regex> = LazyLock::new(|| {
+        // With the CPU first until 6.18; without the file where the kernel was built without it.
+        Regex::new(r"^WARNING: (?:CPU: \d+ PID: \d+ |\S+:\d+ )?at .*\+0x[0-9a-f]+/0x[0-9a-f]")
+            .expect("a pattern of ours")
+    });
     found.kernel.release.is_some()
         || found.iommu.power != Power::Untold
         || found.command_line.is_some()
@@ -340,7 +350,9 @@ fn speaks(found: &Analysis) -> bool {
         || !found.units.is_empty()
         || found.warning.present.is_some()
         || found.faults.any()
-        || found.splats.iter().any(|splat| splat.kind != LogKind::Warning)
+        || facts.findings.iter().any(|finding| {
+            finding.kind != LogKind::Warning || WARNING.is_match(&finding.text)
+        })
 }
 
 /// One slice a boot. A console is played back when the real one takes over from an early one: what stands

@@ -218,8 +218,13 @@ fn a_form_that_is_not_known_is_odd() {
 fn a_log_is_a_kernels_by_its_words_or_its_form() {
     for (log, kernels) in [
         ("WARNING: modpost: missing MODULE_DESCRIPTION() in lib/foo.o\n", false),
+        ("WARNING: vmlinux.o(.text+0x1c): Section mismatch in reference at foo.c:12\n", false),
         ("hello\n", false),
         ("", false),
+        ("WARNING: CPU: 3 PID: 77 at drivers/iommu/intel/iommu.c:1234 a+0x11/0x22\n", true),
+        ("WARNING: CPU: 3 PID: 77 at a+0x11/0x22 [b]\n", true),
+        ("WARNING: at drivers/iommu/intel/iommu.c:1234 a+0x11/0x22()\n", true),
+        ("WARNING: drivers/iommu/dma-iommu.c:1 at a+0x1/0x2, CPU#0: swapper/1\n", true),
         ("[ 9000.100000] usb 1-1: new high-speed USB device number 1 using xhci_hcd\n", true),
         ("Nov 22 18:41:39 box kernel: usb 1-1: new high-speed USB device\n", true),
         ("BUG: KASAN: use-after-free in x\n", true),
