@@ -252,12 +252,17 @@ fn of_cleaned(cleaned: &Cleaned) -> Vec<Analysis> {
             );
             found
         } else {
-            of_records(boot, 0)
+            of_records_with(boot, Gap { lost: 0, whole: boot.len() })
         };
-        found.kernel_log |= cleaned.kernels;
+        let last = boot.last().map_or(0, |record| record.seq);
+        found.kernel_log |= cleaned.kernels_from.is_some_and(|line| line <= last);
         found
     };
     let mut found: Vec<Analysis> = boots.iter().enumerate().map(of_boot).collect();
+    // What stands before the first boot is firmware's, unless anything in it is a kernel's.
+    if found.len() > 1 && !found[0].kernel_log {
+        found.remove(0);
+    }
     if let Some(first) = found.first_mut() {
         of_lines(first, cleaned);
     }
@@ -287,6 +292,8 @@ fn of_lines(analysis: &mut Analysis, cleaned: &Cleaned) {
 pub fn of_records(records: &[LogRecord], lost: u64) -> Analysis {
     let whole = if lost == 0 { records.len() } else { 0 };
     let mut analysis = of_records_with(records, Gap { lost, whole });
+    // In a recorded log each stamp is the kernel's, in one from anywhere it may be another program's.
+    analysis.kernel_log |= records.iter().any(|record| record.time_us > 0);
     if lost > 0 {
         analysis.notes.insert(0, format!("{lost} records of the log are missing"));
     }
@@ -328,8 +335,10 @@ fn of_records_with(records: &[LogRecord], gap: Gap) -> Analysis {
         notes: Vec::new(),
         hints: Vec::new(),
     };
-    let stamped = records.iter().any(|record| record.time_us > 0);
-    analysis.kernel_log = stamped || speaks(&analysis, &facts);
+    let of_driver = |record: &LogRecord| {
+        ["DMAR: ", "DMAR-IR: "].iter().any(|word| message(&record.text).starts_with(word))
+    };
+    analysis.kernel_log = speaks(&analysis, &facts) || records.iter().any(of_driver);
     odd::judge(&mut analysis, &boot, &facts, gap.lost);
     analysis
 }
@@ -350,9 +359,10 @@ fn speaks(found: &Analysis, facts: &LogFacts) -> bool {
         || !found.units.is_empty()
         || found.warning.present.is_some()
         || found.faults.any()
-        || facts.findings.iter().any(|finding| {
-            finding.kind != LogKind::Warning || WARNING.is_match(&finding.text)
-        })
+        || facts
+            .findings
+            .iter()
+            .any(|finding| finding.kind != LogKind::Warning || WARNING.is_match(&finding.text))
 }
 
 /// One slice a boot. A console is played back when the real one takes over from an early one: what stands
@@ -373,13 +383,7 @@ fn boots(records: &[LogRecord]) -> Vec<&[LogRecord]> {
             records.iter().map(|record| (record.time_us, record.text.clone())).collect()
         };
         let again = slices.get(at + 1).is_some_and(|next| said(slice).is_subset(&said(next)));
-        // What stands before the first boot is firmware's, unless the kernel's stamps or words are in it.
-        let kernels = |record: &LogRecord| record.time_us > 0 || record.text.contains("DMAR");
-        let firmware = at == 0
-            && slices.len() > 1
-            && !slice.first().is_some_and(starts)
-            && !slice.iter().any(kernels);
-        if !again && !firmware {
+        if !again {
             found.push(*slice);
         }
     }

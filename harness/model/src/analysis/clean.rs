@@ -37,8 +37,8 @@ pub(super) struct Cleaned {
     pub(super) left_out: u64,
     /// The last line before those; the last of all where there are none.
     pub(super) whole_until: u64,
-    /// Whether a line has a prefix that is a kernel log's alone.
-    pub(super) kernels: bool,
+    /// The first line that has a prefix which is a kernel log's alone.
+    pub(super) kernels_from: Option<u64>,
     /// Lines with a word of the driver's behind what is no known prefix, where none begins with one.
     pub(super) unread: Vec<u64>,
 }
@@ -68,7 +68,7 @@ static PREFIXES: LazyLock<Prefixes> = LazyLock::new(|| {
         ),
         quote: regex(r"^(?:[ \t]*>)+[ \t]?"),
         journal: regex(&format!(
-            r"^{stamp} (?<host>[^\s:]+) (?<who>[^\s:\[]+)(?:\[\d+\])?: ?(?<rest>.*)$"
+            r"^{stamp} (?<host>[^\s:]+) (?<who>[^\s:\[]+)(?<pid>\[\d+\])?: ?(?<rest>.*)$"
         )),
         kmsg: regex(r"^(?<level>\d{1,3}),\d+,(?<us>\d{1,15}),[-c+][^;]{0,80};"),
         facility: regex(
@@ -127,7 +127,9 @@ fn clean_within(bytes: &[u8], half: usize) -> Cleaned {
             Some(line) if line.text.trim().is_empty() => {}
             Some(line) => {
                 stamped += usize::from(line.stamped);
-                cleaned.kernels |= line.kernels;
+                if line.kernels {
+                    cleaned.kernels_from.get_or_insert(*number);
+                }
                 if !line.stamped {
                     unstamped.push(cleaned.records.len());
                 }
@@ -223,6 +225,7 @@ fn strip<'a>(line: &'a str, hosts: &HashSet<&str>) -> Option<Line<'a>> {
         stamped: false,
         kernels: false,
     };
+    let mut programs = false;
     if let Some(found) = prefixes.journal.captures(line.text) {
         // Only where the kernel speaks in this form is the same form another program's: without a
         // journal it may be `nvme nvme0: ...`.
@@ -232,11 +235,14 @@ fn strip<'a>(line: &'a str, hosts: &HashSet<&str>) -> Option<Line<'a>> {
             line.kernels = true;
         } else if hosts.contains(&found["host"]) {
             return None;
+        } else {
+            // `short-monotonic` has a kernel's stamp before programs' lines, too.
+            programs = found.name("pid").is_some();
         }
     }
     for _ in 0..MAX_PREFIXES {
         let rest = line.text;
-        let mut kernels = true;
+        let mut kernels = !programs;
         let end = if let Some(found) = prefixes.kmsg.captures(rest) {
             line.level = found["level"].parse().map_or(u8::MAX, |level: u16| (level & 7) as u8);
             line.time_us = found["us"].parse().unwrap_or(0);
@@ -389,10 +395,14 @@ mod tests {
             ("[Sun Nov 22 18:41:39 2026] usb 1-1: x", true),
             ("2026-11-22T18:41:39,123456+01:00 usb 1-1: x", true),
             ("Nov 22 18:41:39 box sshd[1]: x", false),
+            ("[ 9000.100000] box sshd[1]: x", false),
+            ("2026-11-22T18:41:39,123456+01:00 box sshd[1]: x", false),
+            ("[ 9000.100000] systemd[1]: x", true),
+            ("[ 9000.100000] nvme nvme0: x", true),
             ("[2026-11-22 18:41:39] WARNING: modpost: x", false),
             ("WARNING: modpost: x", false),
         ] {
-            assert_eq!(clean(line.as_bytes()).kernels, kernels, "{line}");
+            assert_eq!(clean(line.as_bytes()).kernels_from.is_some(), kernels, "{line}");
         }
     }
 

@@ -227,6 +227,7 @@ fn a_log_is_a_kernels_by_its_words_or_its_form() {
         ("WARNING: drivers/iommu/dma-iommu.c:1 at a+0x1/0x2, CPU#0: swapper/1\n", true),
         ("[ 9000.100000] usb 1-1: new high-speed USB device number 1 using xhci_hcd\n", true),
         ("Nov 22 18:41:39 box kernel: usb 1-1: new high-speed USB device\n", true),
+        ("[ 9000.100000] box sshd[1]: hello\n", false),
         ("BUG: KASAN: use-after-free in x\n", true),
         (LOG_6_1, true),
     ] {
@@ -395,6 +396,31 @@ fn boots_are_told_apart_and_a_played_back_console_is_one() {
     assert_eq!(analyze(format!("{LOG_5_10}{LOG_7_3}").as_bytes()).len(), 2);
     let early: String = LOG_5_10.lines().take(6).map(|line| format!("{line}\n")).collect();
     assert_eq!(analyze(format!("{early}{LOG_5_10}").as_bytes()).len(), 1);
+}
+
+/// Firmware is none of it, and a kernel that crashed before it is.
+#[test]
+fn what_stands_before_the_first_boot_is_told_where_it_is_a_kernels() {
+    let firmware = "SeaBIOS (version 1.16)\niPXE\nWARNING: no console will be available to OS\n";
+    let crash = "BUG: kernel NULL pointer dereference, address: 0\nOops: 0000 [#1] PREEMPT SMP\n\
+                 Kernel panic - not syncing: Fatal exception\n";
+    let quiet = "usb 1-1: new high-speed USB device\n";
+    let boot = "Linux version 6.1.1 (a@b) (gcc) #1 SMP\nCommand line: quiet\n";
+    let form = |prefix: &str, log: &str| -> String {
+        log.lines().map(|line| format!("{prefix}{line}\n")).collect()
+    };
+    for prefix in
+        ["", "[    1.000000] ", "Nov 22 18:41:39 box kernel: ", "[Sun Nov 22 18:41:39 2026] "]
+    {
+        let found = analyze(form(prefix, &format!("{crash}{boot}")).as_bytes());
+        assert_eq!(found.len(), 2, "{prefix}");
+        assert_eq!((found[0].odd.len(), found[1].odd.len()), (3, 0), "{prefix}");
+        assert_eq!(found[1].lines, (4, 5), "{prefix}");
+        let found = analyze(form(prefix, &format!("{quiet}{boot}")).as_bytes());
+        assert_eq!(found.len(), if prefix.is_empty() { 1 } else { 2 }, "{prefix}");
+        let found = analyze(format!("{firmware}{}", form(prefix, boot)).as_bytes());
+        assert_eq!((found.len(), found[0].lines), (1, (4, 5)), "{prefix}");
+    }
 }
 
 #[test]
