@@ -274,6 +274,13 @@ fn of_lines(analysis: &mut Analysis, cleaned: &Cleaned) {
     if cleaned.foreign > 0 {
         analysis.notes.push(format!("{} lines of other programs were left out", cleaned.foreign));
     }
+    if let [first, ..] = &*cleaned.broken {
+        analysis.kernel_log = true;
+        analysis.odd.push(format!(
+            "{} messages in JSON are broken, and were not read (the first is line {first})",
+            cleaned.broken.len()
+        ));
+    }
     if let [first, ..] = &*cleaned.unread {
         analysis.kernel_log = true;
         analysis.odd.push(format!(

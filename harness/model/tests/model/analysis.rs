@@ -214,6 +214,41 @@ fn a_form_that_is_not_known_is_odd() {
     assert_eq!((found.iommu.power, found.faults.told), (Power::Untold, 0));
 }
 
+/// As `head` or a full disk leave it, and with what `journalctl` says beside it.
+#[test]
+fn json_that_is_broken_hides_no_crash() {
+    let bug = "BUG: kernel NULL pointer dereference, address: 0";
+    let journal = format!("{{\"_TRANSPORT\":\"kernel\",\"MESSAGE\":\"{bug}\"}}\n");
+    let dmesg = format!("{{\"dmesg\":[{{\"pri\":3,\"time\":2.5,\"msg\":\"{bug}\"}}");
+    for log in [
+        dmesg.clone(),
+        format!("Hint: You are currently not seeing messages from other users.\n{journal}"),
+        format!("-- Boot x --\n{journal}-- Boot y --\n"),
+    ] {
+        let found = one(&log);
+        assert!(found.kernel_log, "{log}");
+        assert_eq!(found.odd.len(), 1, "{log}: {:?}", found.odd);
+        assert!(found.odd[0].contains(bug), "{log}: {:?}", found.odd);
+    }
+    for log in [&journal[..60], &dmesg[..60]] {
+        let found = one(log);
+        assert!(found.kernel_log, "{log}");
+        let told = "1 messages in JSON are broken, and were not read (the first is line 1)";
+        assert_eq!(found.odd, [told], "{log}");
+    }
+}
+
+#[test]
+fn lines_in_json_are_the_logs() {
+    let entry = |text: &str| serde_json::json!({"pri": 6, "time": 1.5, "msg": text});
+    let log = serde_json::json!({"dmesg": [entry("Linux version 6.1.1 x"), entry("BUG: x")]});
+    let log = format!("{log:#}\n");
+    let line = |words: &str| log.lines().position(|line| line.contains(words)).unwrap() as u64 + 1;
+    let found = one(&log);
+    assert_eq!(found.lines, (line("Linux version"), line("BUG")));
+    assert_eq!(found.splats[0].at, line("BUG"));
+}
+
 #[test]
 fn a_log_is_a_kernels_by_its_words_or_its_form() {
     for (log, kernels) in [
