@@ -2,6 +2,7 @@
 //! log tells what it depends on.
 
 mod boot;
+mod boots;
 mod clean;
 mod expected;
 mod json;
@@ -10,10 +11,7 @@ mod odd;
 mod reasons;
 mod registers;
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    sync::LazyLock,
-};
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use dmarig_wire::LogRecord;
 use regex::Regex;
@@ -28,15 +26,13 @@ use crate::{
 
 use self::{
     boot::Boot,
+    boots::boots,
     clean::Cleaned,
     expected::{Expected, warning},
 };
 
 /// Version of [`Analysis`] as JSON.
 pub const ANALYSIS_SCHEMA: u32 = 1;
-
-/// Most boots of one log that are told apart.
-const MAX_BOOTS: usize = 100;
 
 /// What one boot's log says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -370,31 +366,6 @@ fn speaks(found: &Analysis, facts: &LogFacts) -> bool {
             .findings
             .iter()
             .any(|finding| finding.kind != LogKind::Warning || WARNING.is_match(&finding.text))
-}
-
-/// One slice a boot. A console is played back when the real one takes over from an early one: what stands
-/// again in the next slice, stamps and all, is no boot of its own.
-fn boots(records: &[LogRecord]) -> Vec<&[LogRecord]> {
-    let starts = |record: &LogRecord| message(&record.text).starts_with("Linux version ");
-    let mut borders: Vec<usize> =
-        (0..records.len()).filter(|at| starts(&records[*at])).take(MAX_BOOTS).collect();
-    if borders.first() != Some(&0) {
-        borders.insert(0, 0);
-    }
-    borders.push(records.len());
-    let slices: Vec<&[LogRecord]> =
-        borders.windows(2).map(|pair| &records[pair[0]..pair[1]]).collect();
-    let mut found = Vec::new();
-    for (at, slice) in slices.iter().enumerate() {
-        let said = |records: &[LogRecord]| -> HashSet<(u64, String)> {
-            records.iter().map(|record| (record.time_us, record.text.clone())).collect()
-        };
-        let again = slices.get(at + 1).is_some_and(|next| said(slice).is_subset(&said(next)));
-        if !again {
-            found.push(*slice);
-        }
-    }
-    found
 }
 
 fn kernel(boot: &Boot, complete: bool) -> KernelFound {
