@@ -2,6 +2,7 @@
 //! log tells what it depends on.
 
 mod boot;
+mod boots;
 mod clean;
 mod expected;
 mod json;
@@ -10,9 +11,10 @@ mod odd;
 mod reasons;
 mod registers;
 
-use std::collections::{BTreeMap, HashSet};
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use dmarig_wire::LogRecord;
+use regex::Regex;
 use serde::Serialize;
 
 pub use crate::expect::Presence;
@@ -24,15 +26,13 @@ use crate::{
 
 use self::{
     boot::Boot,
+    boots::boots,
     clean::Cleaned,
     expected::{Expected, warning},
 };
 
 /// Version of [`Analysis`] as JSON.
 pub const ANALYSIS_SCHEMA: u32 = 1;
-
-/// Most boots of one log that are told apart.
-const MAX_BOOTS: usize = 100;
 
 /// What one boot's log says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -170,6 +170,13 @@ pub struct FaultsFound {
     pub devices: Vec<DeviceFaults>,
 }
 
+impl FaultsFound {
+    /// Whether there are any, printed or not. Their sum may be more than a number holds: a log can be forged.
+    fn any(&self) -> bool {
+        self.told > 0 || self.suppressed > 0
+    }
+}
+
 /// Faults of one device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -241,12 +248,17 @@ fn of_cleaned(cleaned: &Cleaned) -> Vec<Analysis> {
             );
             found
         } else {
-            of_records(boot, 0)
+            of_records_with(boot, Gap { lost: 0, whole: boot.len() })
         };
-        found.kernel_log |= cleaned.kernels;
+        let last = boot.last().map_or(0, |record| record.seq);
+        found.kernel_log |= cleaned.kernels_from.is_some_and(|line| line <= last);
         found
     };
     let mut found: Vec<Analysis> = boots.iter().enumerate().map(of_boot).collect();
+    // What stands before the first boot is firmware's, unless anything in it is a kernel's.
+    if found.len() > 1 && !found[0].kernel_log {
+        found.remove(0);
+    }
     if let Some(first) = found.first_mut() {
         of_lines(first, cleaned);
     }
@@ -257,6 +269,13 @@ fn of_cleaned(cleaned: &Cleaned) -> Vec<Analysis> {
 fn of_lines(analysis: &mut Analysis, cleaned: &Cleaned) {
     if cleaned.foreign > 0 {
         analysis.notes.push(format!("{} lines of other programs were left out", cleaned.foreign));
+    }
+    if let [first, ..] = &*cleaned.broken {
+        analysis.kernel_log = true;
+        analysis.odd.push(format!(
+            "{} messages in JSON are broken, and were not read (the first is line {first})",
+            cleaned.broken.len()
+        ));
     }
     if let [first, ..] = &*cleaned.unread {
         analysis.kernel_log = true;
@@ -276,6 +295,8 @@ fn of_lines(analysis: &mut Analysis, cleaned: &Cleaned) {
 pub fn of_records(records: &[LogRecord], lost: u64) -> Analysis {
     let whole = if lost == 0 { records.len() } else { 0 };
     let mut analysis = of_records_with(records, Gap { lost, whole });
+    // In a recorded log each stamp is the kernel's, in one from anywhere it may be another program's.
+    analysis.kernel_log |= records.iter().any(|record| record.time_us > 0);
     if lost > 0 {
         analysis.notes.insert(0, format!("{lost} records of the log are missing"));
     }
@@ -317,14 +338,22 @@ fn of_records_with(records: &[LogRecord], gap: Gap) -> Analysis {
         notes: Vec::new(),
         hints: Vec::new(),
     };
-    let stamped = records.iter().any(|record| record.time_us > 0);
-    analysis.kernel_log = stamped || speaks(&analysis);
+    let of_driver = |record: &LogRecord| {
+        ["DMAR: ", "DMAR-IR: "].iter().any(|word| message(&record.text).starts_with(word))
+    };
+    analysis.kernel_log = speaks(&analysis, &facts) || records.iter().any(of_driver);
     odd::judge(&mut analysis, &boot, &facts, gap.lost);
     analysis
 }
 
-/// Whether anything that was found is a kernel's word. `WARNING: ` is compilers' and linkers' as well.
-fn speaks(found: &Analysis) -> bool {
+/// Whether anything that was found is a kernel's word. `WARNING: ` is compilers' and linkers' as well, but
+/// for the place in the kernel.
+fn speaks(found: &Analysis, facts: &LogFacts) -> bool {
+    static WARNING: LazyLock<Regex> = LazyLock::new(|| {
+        // With the CPU first until 6.18; without the file where the kernel was built without it.
+        Regex::new(r"^WARNING: (?:CPU: \d+ PID: \d+ |\S+:\d+ )?at .*\+0x[0-9a-f]+/0x[0-9a-f]")
+            .expect("a pattern of ours")
+    });
     found.kernel.release.is_some()
         || found.iommu.power != Power::Untold
         || found.command_line.is_some()
@@ -332,39 +361,11 @@ fn speaks(found: &Analysis) -> bool {
         || !found.groups.is_empty()
         || !found.units.is_empty()
         || found.warning.present.is_some()
-        || found.faults.told + found.faults.suppressed > 0
-        || found.splats.iter().any(|splat| splat.kind != LogKind::Warning)
-}
-
-/// One slice a boot. A console is played back when the real one takes over from an early one: what stands
-/// again in the next slice, stamps and all, is no boot of its own.
-fn boots(records: &[LogRecord]) -> Vec<&[LogRecord]> {
-    let starts = |record: &LogRecord| message(&record.text).starts_with("Linux version ");
-    let mut borders: Vec<usize> =
-        (0..records.len()).filter(|at| starts(&records[*at])).take(MAX_BOOTS).collect();
-    if borders.first() != Some(&0) {
-        borders.insert(0, 0);
-    }
-    borders.push(records.len());
-    let slices: Vec<&[LogRecord]> =
-        borders.windows(2).map(|pair| &records[pair[0]..pair[1]]).collect();
-    let mut found = Vec::new();
-    for (at, slice) in slices.iter().enumerate() {
-        let said = |records: &[LogRecord]| -> HashSet<(u64, String)> {
-            records.iter().map(|record| (record.time_us, record.text.clone())).collect()
-        };
-        let again = slices.get(at + 1).is_some_and(|next| said(slice).is_subset(&said(next)));
-        // What stands before the first boot is firmware's, unless the kernel's stamps or words are in it.
-        let kernels = |record: &LogRecord| record.time_us > 0 || record.text.contains("DMAR");
-        let firmware = at == 0
-            && slices.len() > 1
-            && !slice.first().is_some_and(starts)
-            && !slice.iter().any(kernels);
-        if !again && !firmware {
-            found.push(*slice);
-        }
-    }
-    found
+        || found.faults.any()
+        || facts
+            .findings
+            .iter()
+            .any(|finding| finding.kind != LogKind::Warning || WARNING.is_match(&finding.text))
 }
 
 fn kernel(boot: &Boot, complete: bool) -> KernelFound {

@@ -44,12 +44,28 @@ pub(crate) fn logs_are_told_with_their_exit_codes() {
     // A linker's words are no kernel's, a driver's are even where nothing is odd or of the IOMMU.
     let build = place.file("build.log", "WARNING: modpost: missing MODULE_DESCRIPTION() in x.o\n");
     place.run(&["analyze", &build]).exits(4).says(&["there is no kernel log in it"]);
+    let ssh = place.file("ssh.log", "[ 9000.100000] box sshd[1]: hello\n");
+    place.run(&["analyze", &ssh]).exits(4).says(&["there is no kernel log in it"]);
+    let splat = "WARNING: CPU: 3 PID: 77 at drivers/iommu/intel/iommu.c:1234 unmap+0x11/0x22\n";
+    let quoted = place.file("quoted.log", splat);
+    place.run(&["analyze", &quoted]).exits(1);
     let wrapped = place.file("wrapped.log", "[ 9000.100000] usb 1-1: new high-speed USB device\n");
     place.run(&["analyze", &wrapped]).exits(0);
     let unknown = place.file("unknown.log", "x|1|DMAR: IOMMU enabled\n");
     let ended = place.run(&["analyze", &unknown]);
     ended.exits(1);
     assert!(ended.stdout.contains("`DMAR: ` behind what is no known prefix"), "{ended:?}");
+    // What a disk that was full left of `dmesg -J`.
+    let cut = place.file("cut.json", r#"{"dmesg": [{"pri": 3, "time": 2.5, "msg": "BUG: x"}"#);
+    let ended = place.run(&["analyze", &cut]);
+    ended.exits(1);
+    assert!(ended.stdout.contains("(lines 1 to 1)"), "{ended:?}");
+    assert!(ended.stdout.contains("bug: line 1: "), "{ended:?}");
+    // And one that was forged to be too much for a sum.
+    let forged = format!("[    1.000000] dmar_fault: {} callbacks suppressed\n", u64::MAX);
+    let fault = "DMAR: [DMA Read] Request device [03:00.0] fault addr 0 [fault reason 06] x\n";
+    let forged = place.file("forged.log", format!("{forged}{fault}"));
+    place.run(&["analyze", &forged]).exits(1);
     place.run(&["analyze", "nope"]).exits(2).says(&["there is no file nope", "no run `nope`"]);
     let broken = place.file("broken.gz", b"\x1f\x8b\x08\x00broken");
     place.run(&["analyze", &broken]).exits(3).says(&["can't unpack it as gzip"]);

@@ -12,7 +12,7 @@ use regex::Regex;
 
 use crate::log::message;
 
-use super::json;
+use super::json::{self, Json};
 
 /// Longest line that is read, in bytes; the kernel's own are cut at about 1,000.
 const MAX_LINE: usize = 4096;
@@ -37,8 +37,10 @@ pub(super) struct Cleaned {
     pub(super) left_out: u64,
     /// The last line before those; the last of all where there are none.
     pub(super) whole_until: u64,
-    /// Whether a line has a prefix that is a kernel log's alone.
-    pub(super) kernels: bool,
+    /// Lines with messages in JSON that is broken.
+    pub(super) broken: Vec<u64>,
+    /// The first line that has a prefix which is a kernel log's alone.
+    pub(super) kernels_from: Option<u64>,
     /// Lines with a word of the driver's behind what is no known prefix, where none begins with one.
     pub(super) unread: Vec<u64>,
 }
@@ -64,11 +66,11 @@ static PREFIXES: LazyLock<Prefixes> = LazyLock::new(|| {
     let stamp = r"(?:(?:\S+ ){1,2}[ \d]\d \d\d:\d\d:\d\d(?:\.\d+)?|(?:\S+ )?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?: [A-Z]{2,5}| ?[+-]\d\d(?::?\d\d)?|Z)?|\[ *\d+\.\d+(?: *<[ \d.]*>)?\]|\d{9,}\.\d+)";
     Prefixes {
         terminal: regex(
-            r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|[()][0-9A-B]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[=>78c])",
+            r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|[()][0-9A-B]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)|[=>78c])",
         ),
         quote: regex(r"^(?:[ \t]*>)+[ \t]?"),
         journal: regex(&format!(
-            r"^{stamp} (?<host>[^\s:]+) (?<who>[^\s:\[]+)(?:\[\d+\])?: ?(?<rest>.*)$"
+            r"^{stamp} (?<host>[^\s:]+) (?<who>[^\s:\[]+)(?<pid>\[\d+\])?: ?(?<rest>.*)$"
         )),
         kmsg: regex(r"^(?<level>\d{1,3}),\d+,(?<us>\d{1,15}),[-c+][^;]{0,80};"),
         facility: regex(
@@ -106,19 +108,25 @@ pub(super) fn clean(bytes: &[u8]) -> Cleaned {
 /// Cleans a log of which at most so many lines at each end are kept.
 fn clean_within(bytes: &[u8], half: usize) -> Cleaned {
     let text = decoded(bytes);
-    let (text, foreign) = match json::read(&text) {
-        Some(json) => (Cow::Owned(json.text), json.foreign),
-        None => (text, 0),
+    let (text, json) = match json::read(&text) {
+        Some(mut json) => (Cow::Owned(std::mem::take(&mut json.text)), json),
+        None => (text, Json::default()),
     };
     let text = PREFIXES.terminal.replace_all(&text, "");
-    let (lines, left_out) = ends(&text, half);
+    let (lines, left_out) = ends(&text, &json.numbers, half);
     let last = if left_out > 0 { lines.get(half.saturating_sub(1)) } else { lines.last() };
     let whole_until = last.map_or(0, |(number, _)| *number);
     let quoted = |line: &str| PREFIXES.quote.find(line).map_or(0, |found| found.end());
     let bare: Vec<(u64, &str)> =
         lines.into_iter().map(|(number, line)| (number, &line[quoted(line)..])).collect();
     let hosts: HashSet<&str> = bare.iter().filter_map(|(_, line)| kernels_host(line)).collect();
-    let mut cleaned = Cleaned { left_out, whole_until, foreign, ..Cleaned::default() };
+    let mut cleaned = Cleaned {
+        left_out,
+        whole_until,
+        foreign: json.foreign,
+        broken: json.broken,
+        ..Cleaned::default()
+    };
     let mut stamped = 0;
     let mut unstamped = Vec::new();
     for (number, line) in &bare {
@@ -127,7 +135,9 @@ fn clean_within(bytes: &[u8], half: usize) -> Cleaned {
             Some(line) if line.text.trim().is_empty() => {}
             Some(line) => {
                 stamped += usize::from(line.stamped);
-                cleaned.kernels |= line.kernels;
+                if line.kernels {
+                    cleaned.kernels_from.get_or_insert(*number);
+                }
                 if !line.stamped {
                     unstamped.push(cleaned.records.len());
                 }
@@ -141,7 +151,9 @@ fn clean_within(bytes: &[u8], half: usize) -> Cleaned {
         }
     }
     cleaned.unread = unread(&cleaned.records);
-    let narrow = bare.iter().all(|(_, line)| line.chars().count() <= WRAP);
+    // In JSON no message is wrapped.
+    let narrow =
+        json.numbers.is_empty() && bare.iter().all(|(_, line)| line.chars().count() <= WRAP);
     if narrow && stamped > unstamped.len() {
         join(&mut cleaned.records, &unstamped);
     }
@@ -175,13 +187,15 @@ fn unread(records: &[LogRecord]) -> Vec<u64> {
     records.iter().filter(unknown).map(|record| record.seq).collect()
 }
 
-/// Non-empty lines with their numbers, so many at both ends where they are too many.
-fn ends(text: &str, half: usize) -> (Vec<(u64, &str)>, u64) {
+/// Non-empty lines with their numbers, which are given where lines are not the log's own, so many at both
+/// ends where they are too many.
+fn ends<'a>(text: &'a str, numbers: &[u64], half: usize) -> (Vec<(u64, &'a str)>, u64) {
     // A serial console ends its lines by any mix of carriage returns and newlines, and a crash leaves
     // zeros where it kept a log from the disk.
     let lines = text
         .split('\n')
         .zip(1..)
+        .map(|(line, at)| (line, numbers.get(at - 1).map_or(at as u64, |number| *number)))
         .flat_map(|(line, number)| line.split(['\r', '\0']).map(move |part| (part, number)))
         .filter(|(line, _)| !line.trim().is_empty());
     let (mut head, mut tail, mut left_out) = (Vec::new(), VecDeque::new(), 0);
@@ -223,6 +237,7 @@ fn strip<'a>(line: &'a str, hosts: &HashSet<&str>) -> Option<Line<'a>> {
         stamped: false,
         kernels: false,
     };
+    let mut programs = false;
     if let Some(found) = prefixes.journal.captures(line.text) {
         // Only where the kernel speaks in this form is the same form another program's: without a
         // journal it may be `nvme nvme0: ...`.
@@ -232,11 +247,14 @@ fn strip<'a>(line: &'a str, hosts: &HashSet<&str>) -> Option<Line<'a>> {
             line.kernels = true;
         } else if hosts.contains(&found["host"]) {
             return None;
+        } else {
+            // `short-monotonic` has a kernel's stamp before programs' lines, too.
+            programs = found.name("pid").is_some();
         }
     }
     for _ in 0..MAX_PREFIXES {
         let rest = line.text;
-        let mut kernels = true;
+        let mut kernels = !programs;
         let end = if let Some(found) = prefixes.kmsg.captures(rest) {
             line.level = found["level"].parse().map_or(u8::MAX, |level: u16| (level & 7) as u8);
             line.time_us = found["us"].parse().unwrap_or(0);
@@ -389,10 +407,14 @@ mod tests {
             ("[Sun Nov 22 18:41:39 2026] usb 1-1: x", true),
             ("2026-11-22T18:41:39,123456+01:00 usb 1-1: x", true),
             ("Nov 22 18:41:39 box sshd[1]: x", false),
+            ("[ 9000.100000] box sshd[1]: x", false),
+            ("2026-11-22T18:41:39,123456+01:00 box sshd[1]: x", false),
+            ("[ 9000.100000] systemd[1]: x", true),
+            ("[ 9000.100000] nvme nvme0: x", true),
             ("[2026-11-22 18:41:39] WARNING: modpost: x", false),
             ("WARNING: modpost: x", false),
         ] {
-            assert_eq!(clean(line.as_bytes()).kernels, kernels, "{line}");
+            assert_eq!(clean(line.as_bytes()).kernels_from.is_some(), kernels, "{line}");
         }
     }
 
@@ -431,6 +453,8 @@ mod tests {
             clean(log.as_bytes()).records.iter().map(|record| record.seq).collect()
         };
         assert_eq!(lines("a\r\r\nb\r\n\0\0\0c\n"), [1, 2, 3]);
+        // A title that is cut off swallows no lines.
+        assert_eq!(lines("\x1b]0;a\nb\nc\x07\n"), [1, 2, 3]);
     }
 
     #[test]

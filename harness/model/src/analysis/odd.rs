@@ -167,7 +167,7 @@ fn units(analysis: &mut Analysis, boot: &Boot, facts: &LogFacts) {
 
 fn faults(analysis: &mut Analysis, boot: &Boot, facts: &LogFacts, least: &str) {
     let faults = &analysis.faults;
-    if faults.told + faults.suppressed == 0 {
+    if !faults.any() {
         let lines = facts.count(|kind| kind == LogKind::DmaFault);
         if lines > 0 {
             analysis.odd.push(format!("{least}{lines} lines of DMA faults that name no device"));

@@ -214,14 +214,55 @@ fn a_form_that_is_not_known_is_odd() {
     assert_eq!((found.iommu.power, found.faults.told), (Power::Untold, 0));
 }
 
+/// As `head` or a full disk leave it, and with what `journalctl` says beside it.
+#[test]
+fn json_that_is_broken_hides_no_crash() {
+    let bug = "BUG: kernel NULL pointer dereference, address: 0";
+    let journal = format!("{{\"_TRANSPORT\":\"kernel\",\"MESSAGE\":\"{bug}\"}}\n");
+    let dmesg = format!("{{\"dmesg\":[{{\"pri\":3,\"time\":2.5,\"msg\":\"{bug}\"}}");
+    for log in [
+        dmesg.clone(),
+        format!("Hint: You are currently not seeing messages from other users.\n{journal}"),
+        format!("-- Boot x --\n{journal}-- Boot y --\n"),
+    ] {
+        let found = one(&log);
+        assert!(found.kernel_log, "{log}");
+        assert_eq!(found.odd.len(), 1, "{log}: {:?}", found.odd);
+        assert!(found.odd[0].contains(bug), "{log}: {:?}", found.odd);
+    }
+    for log in [&journal[..60], &dmesg[..60]] {
+        let found = one(log);
+        assert!(found.kernel_log, "{log}");
+        let told = "1 messages in JSON are broken, and were not read (the first is line 1)";
+        assert_eq!(found.odd, [told], "{log}");
+    }
+}
+
+#[test]
+fn lines_in_json_are_the_logs() {
+    let entry = |text: &str| serde_json::json!({"pri": 6, "time": 1.5, "msg": text});
+    let log = serde_json::json!({"dmesg": [entry("Linux version 6.1.1 x"), entry("BUG: x")]});
+    let log = format!("{log:#}\n");
+    let line = |words: &str| log.lines().position(|line| line.contains(words)).unwrap() as u64 + 1;
+    let found = one(&log);
+    assert_eq!(found.lines, (line("Linux version"), line("BUG")));
+    assert_eq!(found.splats[0].at, line("BUG"));
+}
+
 #[test]
 fn a_log_is_a_kernels_by_its_words_or_its_form() {
     for (log, kernels) in [
         ("WARNING: modpost: missing MODULE_DESCRIPTION() in lib/foo.o\n", false),
+        ("WARNING: vmlinux.o(.text+0x1c): Section mismatch in reference at foo.c:12\n", false),
         ("hello\n", false),
         ("", false),
+        ("WARNING: CPU: 3 PID: 77 at drivers/iommu/intel/iommu.c:1234 a+0x11/0x22\n", true),
+        ("WARNING: CPU: 3 PID: 77 at a+0x11/0x22 [b]\n", true),
+        ("WARNING: at drivers/iommu/intel/iommu.c:1234 a+0x11/0x22()\n", true),
+        ("WARNING: drivers/iommu/dma-iommu.c:1 at a+0x1/0x2, CPU#0: swapper/1\n", true),
         ("[ 9000.100000] usb 1-1: new high-speed USB device number 1 using xhci_hcd\n", true),
         ("Nov 22 18:41:39 box kernel: usb 1-1: new high-speed USB device\n", true),
+        ("[ 9000.100000] box sshd[1]: hello\n", false),
         ("BUG: KASAN: use-after-free in x\n", true),
         (LOG_6_1, true),
     ] {
@@ -392,6 +433,31 @@ fn boots_are_told_apart_and_a_played_back_console_is_one() {
     assert_eq!(analyze(format!("{early}{LOG_5_10}").as_bytes()).len(), 1);
 }
 
+/// Firmware is none of it, and a kernel that crashed before it is.
+#[test]
+fn what_stands_before_the_first_boot_is_told_where_it_is_a_kernels() {
+    let firmware = "SeaBIOS (version 1.16)\niPXE\nWARNING: no console will be available to OS\n";
+    let crash = "BUG: kernel NULL pointer dereference, address: 0\nOops: 0000 [#1] PREEMPT SMP\n\
+                 Kernel panic - not syncing: Fatal exception\n";
+    let quiet = "usb 1-1: new high-speed USB device\n";
+    let boot = "Linux version 6.1.1 (a@b) (gcc) #1 SMP\nCommand line: quiet\n";
+    let form = |prefix: &str, log: &str| -> String {
+        log.lines().map(|line| format!("{prefix}{line}\n")).collect()
+    };
+    for prefix in
+        ["", "[    1.000000] ", "Nov 22 18:41:39 box kernel: ", "[Sun Nov 22 18:41:39 2026] "]
+    {
+        let found = analyze(form(prefix, &format!("{crash}{boot}")).as_bytes());
+        assert_eq!(found.len(), 2, "{prefix}");
+        assert_eq!((found[0].odd.len(), found[1].odd.len()), (3, 0), "{prefix}");
+        assert_eq!(found[1].lines, (4, 5), "{prefix}");
+        let found = analyze(form(prefix, &format!("{quiet}{boot}")).as_bytes());
+        assert_eq!(found.len(), if prefix.is_empty() { 1 } else { 2 }, "{prefix}");
+        let found = analyze(format!("{firmware}{}", form(prefix, boot)).as_bytes());
+        assert_eq!((found.len(), found[0].lines), (1, (4, 5)), "{prefix}");
+    }
+}
+
 #[test]
 fn splats_are_told_with_their_first_lines_and_the_kernel_from_them() {
     let log = "\
@@ -453,6 +519,9 @@ fn hostile_logs_are_bounded_and_escaped() {
     let found = one(&flood);
     assert!(found.faults.devices.len() <= 4096 && found.groups.len() <= 4096);
     assert!(found.units.len() <= 256 && found.splats.len() == 100);
+    let swallowed = format!("dmar_fault: {} callbacks suppressed\n", u64::MAX);
+    let found = one(&format!("{LAPTOP}{swallowed}{swallowed}"));
+    assert_eq!((found.faults.told, found.faults.suppressed), (3, u64::MAX));
     for bytes in [&b""[..], b"\n\r\n", &[0xff; 100], b"[    ", b"Linux version", b"> > >"] {
         let _ = analyze(bytes);
     }

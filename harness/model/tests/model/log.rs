@@ -282,7 +282,7 @@ fn what_may_be_there_is_let_be() {
         "DMAR: No RMRR found",
         "nvme nvme0: 1/0/0 default/read/poll queues",
         "nvme nvme0: Shutdown timeout set to 8 seconds",
-        "nvme nvme0: set queue depth=2 to work around controller resets",
+        "nvme nvme0: detected Apple NVMe controller, set queue depth=2 to work around controller resets",
         "PCI-DMA: Using software bounce buffering for IO (SWIOTLB)",
         "traps: chrome[4321] general protection fault ip:7f2b3c4d5e6f sp:7ffd12345678 error:0 in libc.so.6[7f2b3c400000+195000]",
         "AMD-Vi: AMD IOMMUv2 functionality not available on this system - This is not a bug.",
