@@ -33,6 +33,10 @@ pub struct DmaOps {
     pub source: DmaSource,
 }
 
+/// One in so many operations at most is let be for having happened at a window's edges: a driver does little
+/// for itself, and a kernel that says more of it must not have its invalidations taken on trust.
+const AT_EDGES: u64 = 10;
+
 /// The DMA operations of a window. `None` where it moved nothing, as a program's.
 ///
 /// Unmaps are exact: `iommu:unmap` fires once per unmap, and on kernels before 5.12 so does
@@ -57,8 +61,11 @@ pub fn dma_ops(window: &Window, maps_invalidate: bool) -> Option<DmaOps> {
             Some(trace) => (0, trace.psi),
             None => (0, 0),
         };
-        let maps = opening.clamp(maps.saturating_sub(maps_at_edges), maps);
-        let unmaps = closing.clamp(unmaps.saturating_sub(unmaps_at_edges), unmaps);
+        let within = |traced: u64, all: u64, at_edges: u64| {
+            traced.clamp(all - at_edges.min(all / AT_EDGES), all)
+        };
+        let maps = within(opening, maps, maps_at_edges);
+        let unmaps = within(closing, unmaps, unmaps_at_edges);
         let maps = if unmaps > 0 { maps.min(unmaps) } else { maps };
         let at_edges = maps_at_edges.saturating_add(unmaps_at_edges);
         return Some(DmaOps { maps, unmaps, at_edges, source: DmaSource::Tracepoints });
