@@ -8,7 +8,9 @@ use dmarig_model::{
     axes::{Accelerator, Axis, DEFAULT_QEMU},
     case::{Case, CaseErrors, MAX_CASE_BYTES, check_names},
     conditions::AxisSets,
+    limit::Limit,
     matrix::{self, Cell},
+    text::shown,
     value::OneOrMany,
 };
 
@@ -86,6 +88,26 @@ pub(crate) fn check_kernels(selected: &Selected, cache: &Cache) -> Result<(), Fa
         }
     }
     wrong.map_or(Ok(()), |error| Err(Failure::usage(error)))
+}
+
+/// Whether a kernel that others are set in relation to can be one: without it nothing is told of them.
+pub(crate) fn check_kernel(option: &str, kernel: &str, cache: &Cache) -> Result<(), Failure> {
+    match cache.misnamed(kernel)? {
+        Some(error) => Err(Failure::usage(anyhow!("{option}: {error}"))),
+        None => Ok(()),
+    }
+}
+
+/// Whether each metric that is limited is limited once.
+pub(crate) fn check_limits(limits: &[Limit]) -> Result<(), Failure> {
+    let twice = |at: &usize| limits[..*at].iter().any(|other| other.metric == limits[*at].metric);
+    match (0..limits.len()).find(twice) {
+        Some(at) => {
+            let name = shown(&limits[at].metric);
+            Err(Failure::usage(anyhow!("--limit {name} is given twice: give it once")))
+        }
+        None => Ok(()),
+    }
 }
 
 /// What the command line gives on each axis; kernel and QEMU have defaults that no case file can.

@@ -7,8 +7,9 @@ use std::{
 
 use anyhow::anyhow;
 use dmarig_history::{
-    COMPARISON_SCHEMA, CellRecord, Compared, ComparedCell, ComparedMetric, Comparison, Pairing,
-    RECORD_SCHEMA, Recorder, is_wanted, label,
+    BadBoot, Boots, COMPARISON_SCHEMA, CellEnded, CellRecord, Compared, ComparedCell,
+    ComparedCount, ComparedMetric, Comparison, Pairing, RECORD_SCHEMA, Recorder, differing_counts,
+    is_wanted, label,
 };
 use dmarig_images::Cache;
 use dmarig_model::{
@@ -18,7 +19,7 @@ use dmarig_model::{
     limit::{self, Limit},
     matrix::Cell,
     measure::{Measured, times},
-    observation::{End, Observation, Outcome, PlannedWindow, WindowKind},
+    observation::{End, Observation, Outcome, PlannedWindow, Verdict, WindowKind},
     text::shown,
     windows::{Side, Windows, on_sides},
 };
@@ -31,7 +32,7 @@ use dmarig_stats::{
 use tokio::sync::watch;
 
 use crate::{
-    cases::{Selected, select},
+    cases::{Selected, check_kernels, select},
     commands::run_meta,
     exit::Failure,
     options::Selection,
@@ -41,6 +42,9 @@ use crate::{
 
 /// Boots of one cell that may come to nothing in a row.
 const FRUITLESS: usize = 2;
+
+/// Why a cell is left when the user says so.
+const INTERRUPTED: &str = "interrupted";
 
 /// What is to be compared.
 pub(crate) struct Asked<'a> {
@@ -57,8 +61,6 @@ pub(crate) struct Asked<'a> {
 /// What came of it.
 pub(crate) struct Ended {
     pub(crate) comparison: Comparison,
-    /// Whether a cell could not be compared to its end.
-    pub(crate) stopped: bool,
     pub(crate) interrupted: bool,
     /// The record's.
     pub(crate) directory: PathBuf,
@@ -82,6 +84,9 @@ pub(crate) async fn run(
 ) -> Result<Ended, Failure> {
     let [candidate, baseline] = &asked.selections;
     let selected = [select(candidate, cache)?, select(baseline, cache)?];
+    for side in &selected {
+        check_kernels(side, cache)?;
+    }
     let one_boot = one_boot(asked)?;
     let cases = timed(&selected[0].cases, one_boot)?;
     let couples = couples(&selected)?;
@@ -92,57 +97,91 @@ pub(crate) async fn run(
     let mut recorder = Recorder::create(runs, &mut meta)?;
     let say = |text: &str| errln!("{text}");
     let mut preparer = Preparer::new(cache, candidate, None, interrupted.clone(), &say);
-    let mut cells = Vec::new();
-    let mut notes = BTreeSet::new();
-    let mut stopped = false;
-    for couple in &couples {
-        if *interrupted.borrow() {
-            break;
-        }
-        say(&format!("comparing {}", shown(&couple.label)));
+    // All of them at first: the more cells are judged, the less may each err.
+    let mut ready = Vec::new();
+    for couple in couples {
         let prepared = [
             preparer.prepare(&cases[couple.case], &couple.candidate).await,
             preparer.prepare(&cases[couple.case], &couple.baseline).await,
         ];
+        let skipped = obstacle(&prepared, one_boot);
+        ready.push((couple, prepared, skipped));
+    }
+    let limits = |case: &Case| if asked.limits.is_empty() { case.limits.len() } else { 1 };
+    let judged = ready
+        .iter()
+        .filter(|(couple, _, skipped)| skipped.is_none() && limits(&cases[couple.case]) > 0);
+    let parts = judged.count().max(1);
+    let rule = Rule::default().shared(parts);
+    let mut cells = Vec::new();
+    for (couple, prepared, skipped) in ready {
+        let label = couple.label;
+        if let Some(why) = skipped {
+            cells.push(empty(label, CellEnded::Skipped { why }));
+            continue;
+        }
+        if *interrupted.borrow() {
+            cells.push(empty(label, CellEnded::Stopped { why: INTERRUPTED.to_owned() }));
+            continue;
+        }
+        say(&format!("comparing {}", shown(&label)));
         let mut bench = Bench {
             asked,
+            rule: &rule,
             case: &cases[couple.case],
             prepared: &prepared,
             recorder: &mut recorder,
             interrupted: &interrupted,
-            notes: &mut notes,
-            boots: 0,
+            boots: Default::default(),
         };
-        let (tracks, why) = bench.compare(one_boot).await;
-        if let Some(why) = why {
-            stopped = true;
-            notes.insert(format!("{} was stopped: {why}", couple.label));
-        }
-        cells.extend(tracks.map(|tracks| tracks.cell(&couple.label)));
+        let (tracks, ended) = bench.compare(one_boot).await;
+        let boots = Some(bench.boots);
+        let (metrics, counts) = tracks.map_or_else(Default::default, Tracks::told);
+        cells.push(ComparedCell { label, metrics, counts, boots, ended });
     }
     let comparison = Comparison {
         schema: COMPARISON_SCHEMA,
         candidate: asked.names[0].clone(),
         baseline: asked.names[1].clone(),
-        pairing: Some(pairing(asked, one_boot)),
+        pairing: Some(Pairing {
+            seed: asked.seed,
+            error: rule.error() * parts as f64,
+            level: Some(rule.level()),
+            looks: rule.looks().to_vec(),
+            rule: RULE_VERSION,
+            one_boot,
+        }),
         cells,
-        notes: notes.into_iter().collect(),
+        notes: Vec::new(),
     };
     let directory = recorder.directory().to_owned();
     comparison.write(&directory)?;
     let interrupted = *interrupted.borrow();
-    Ok(Ended { comparison, stopped, interrupted, directory })
+    Ok(Ended { comparison, interrupted, directory })
 }
 
-fn pairing(asked: &Asked<'_>, one_boot: bool) -> Pairing {
-    let rule = Rule::default();
-    Pairing {
-        seed: asked.seed,
-        error: rule.error(),
-        looks: rule.looks().to_vec(),
-        rule: RULE_VERSION,
-        one_boot,
-    }
+/// A cell of which nothing was measured.
+fn empty(label: String, ended: CellEnded) -> ComparedCell {
+    ComparedCell { label, metrics: Vec::new(), counts: Vec::new(), boots: None, ended }
+}
+
+/// Why a cell can't be run at all; what is a fault of the host or the rig is told when it is its turn.
+fn obstacle(prepared: &[Prepared; 2], one_boot: bool) -> Option<String> {
+    let skipped = prepared.iter().find_map(|side| match &side.launch {
+        Err(Obstacle::Skip(why)) => Some(why.clone()),
+        _ => None,
+    });
+    let batches = |side: &Prepared| match &side.launch {
+        Ok(ready) => ready.windows.iter().any(|window| window.group_type.is_some()),
+        Err(_) => true,
+    };
+    let can_batch = !one_boot || prepared.iter().all(batches);
+    skipped.or_else(|| {
+        (!can_batch).then(|| {
+            "it can't be made to batch: that takes caching-mode=on, policy=lazy and a kernel from 6.1 on"
+                .to_owned()
+        })
+    })
 }
 
 /// Whether both are the same cells, of which one is made to batch.
@@ -160,7 +199,7 @@ fn one_boot(asked: &Asked<'_>) -> Result<bool, Failure> {
     }
 }
 
-/// The cases with windows that are timed and not counted.
+/// The cases with windows that are timed, and counted only as they say.
 fn timed(cases: &[Case], one_boot: bool) -> Result<Vec<Case>, Failure> {
     if let Some(case) = cases.iter().find(|case| case.workload == Workload::Idle) {
         let name = &case.name;
@@ -169,10 +208,26 @@ fn timed(cases: &[Case], one_boot: bool) -> Result<Vec<Case>, Failure> {
     let timed = |case: &Case| {
         let Windows { time, warm_up, .. } = case.windows;
         let (time, warm_up) = (time.max(1), warm_up.max(1));
-        let windows = Windows { count: false, time, warm_up, control: one_boot };
+        let windows = Windows { time, warm_up, control: one_boot, ..case.windows };
         Case { windows, ..case.clone() }
     };
     Ok(cases.iter().map(timed).collect())
+}
+
+/// A case as a boot of a comparison runs it: only the first of each side counts, and is timed for nothing.
+fn of_boot(case: &Case, counts: bool) -> Case {
+    let windows = Windows { count: case.windows.count && counts, ..case.windows };
+    Case { windows, ..case.clone() }
+}
+
+/// What is thought of a boot that a comparison has recorded.
+pub(crate) fn judge_again(case: &Case, seen: &Observation) -> Verdict {
+    // As it ran: what counted once, and what was timed, by what is there of it.
+    let of = |kind| seen.windows.iter().filter(|window| window.kind == kind).count();
+    let time = u32::try_from(of(WindowKind::Timing)).unwrap_or(u32::MAX);
+    let windows = Windows { time: case.windows.time.min(time), ..case.windows };
+    let case = of_boot(&Case { windows, ..case.clone() }, of(WindowKind::Counting) > 0);
+    judge(&case, seen)
 }
 
 /// Cells that differ in nothing but the axes that are compared.
@@ -218,12 +273,13 @@ fn reference(couples: &[Couple]) -> Option<String> {
 /// One couple being compared.
 struct Bench<'a> {
     asked: &'a Asked<'a>,
+    rule: &'a Rule,
     case: &'a Case,
     prepared: &'a [Prepared; 2],
     recorder: &'a mut Recorder,
     interrupted: &'a watch::Receiver<bool>,
-    notes: &'a mut BTreeSet<String>,
-    boots: usize,
+    /// Of the candidate and of the baseline.
+    boots: [Boots; 2],
 }
 
 impl<'a> Bench<'a> {
@@ -232,13 +288,13 @@ impl<'a> Bench<'a> {
         if self.asked.limits.is_empty() { &self.case.limits } else { self.asked.limits }
     }
 
-    /// Goes on until it is decided; gives what there is, and why it was stopped where it was.
-    async fn compare(&mut self, one_boot: bool) -> (Option<Tracks>, Option<String>) {
+    /// Goes on until it is decided; gives what there is, and how it ended.
+    async fn compare(&mut self, one_boot: bool) -> (Option<Tracks>, CellEnded) {
         let mut tracks = None;
         let mut fruitless = 0;
         loop {
             if *self.interrupted.borrow() {
-                return (tracks, Some("interrupted".to_owned()));
+                return (tracks, CellEnded::Stopped { why: INTERRUPTED.to_owned() });
             }
             let before = tracks.as_ref().map_or(0, Tracks::pairs);
             let step = match one_boot {
@@ -247,13 +303,13 @@ impl<'a> Bench<'a> {
             };
             match step {
                 Ok(true) => fruitless = 0,
-                Ok(false) => return (tracks, None),
-                Err(Stop::Now(why)) => return (tracks, Some(why)),
+                Ok(false) => return (tracks, CellEnded::Done),
+                Err(Stop::Now(why)) => return (tracks, CellEnded::Stopped { why }),
                 Err(Stop::Fruitless(why)) => {
                     errln!("  came to nothing: {why}");
                     fruitless += 1;
                     if fruitless == FRUITLESS {
-                        return (tracks, Some(why));
+                        return (tracks, CellEnded::Stopped { why });
                     }
                 }
             }
@@ -270,19 +326,20 @@ impl<'a> Bench<'a> {
             Some(tracks) => tracks.sequence.due().map(|turn| (Some(turn.number), turn.order)),
         };
         let Some((number, order)) = due else { return Ok(false) };
-        let mut both = [Vec::new(), Vec::new()];
+        let mut seen = [None, None];
         for arm in order {
             let of = arm as usize;
             let name = match number {
                 Some(number) => format!("pair{number}"),
                 None => "warm-up".to_owned(),
             };
-            let observation = self.boot(of, &name, None).await?;
-            both[of] = times(&observation, Side::Own);
+            seen[of] = Some(self.boot(of, &name, number.is_none(), None).await?);
         }
+        let [Some(ours), Some(theirs)] = &seen else { return Ok(false) };
+        let sides = [Side::Own; 2];
         match tracks {
-            None => *tracks = Some(Tracks::new(self.asked, self.limits(), &both)?),
-            Some(tracks) => tracks.add(&both, None)?,
+            None => *tracks = Some(self.tracks([ours, theirs], sides)?),
+            Some(tracks) => tracks.add(&measured([ours, theirs], sides), None)?,
         }
         Ok(true)
     }
@@ -291,24 +348,28 @@ impl<'a> Bench<'a> {
     async fn batch(&mut self, tracks: &mut Option<Tracks>) -> Result<bool, Stop> {
         // The order of pairs is the seed's alone, so it is known before the metrics are.
         let turns = match tracks {
-            None => orders(self.asked.seed).batch(),
+            None => orders(self.asked.seed, self.rule).batch(),
             Some(tracks) => tracks.sequence.batch(),
         };
         if turns.is_empty() {
             return Ok(false);
         }
         let sides = self.asked.sides;
-        let warm_up = sides.map(|side| (WindowKind::WarmUp, side));
+        let counts = tracks.is_none() && self.case.windows.count;
+        // What was never in use yet is set up in the first window, and would be counted.
+        let counting = sides.iter().filter(|_| counts).map(|side| (WindowKind::Counting, *side));
+        let warm_up = sides.map(|side| (WindowKind::WarmUp, side)).into_iter();
         let timing = turns.iter().flat_map(|turn| turn.order);
         let timing = timing.map(|arm| (WindowKind::Timing, sides[arm as usize]));
-        let windows = on_sides(warm_up.into_iter().chain(timing));
+        let windows = on_sides(warm_up.clone().chain(counting).chain(warm_up).chain(timing));
         let name = format!("pairs{}-{}", turns[0].number, turns[turns.len() - 1].number);
-        let observation = self.boot(0, &name, Some(windows)).await?;
-        let both = sides.map(|side| times(&observation, side));
+        let observation = self.boot(0, &name, counts, Some(windows)).await?;
+        let both = [&observation; 2];
         if tracks.is_none() {
-            *tracks = Some(Tracks::new(self.asked, self.limits(), &both)?);
+            *tracks = Some(self.tracks(both, sides)?);
         }
         if let Some(tracks) = tracks {
+            let both = measured(both, sides);
             for at in 0..turns.len() {
                 tracks.add(&both, Some(at))?;
             }
@@ -316,11 +377,18 @@ impl<'a> Bench<'a> {
         Ok(true)
     }
 
+    /// What the first boot of each side gave.
+    fn tracks(&self, seen: [&Observation; 2], sides: [Side; 2]) -> Result<Tracks, Stop> {
+        let counts = differing_counts(seen, sides);
+        Tracks::new(self.asked, self.rule, self.limits(), &measured(seen, sides), counts)
+    }
+
     /// Boots the candidate (0) or the baseline (1), and records what was seen.
     async fn boot(
         &mut self,
         of: usize,
         name: &str,
+        counts: bool,
         windows: Option<Vec<PlannedWindow>>,
     ) -> Result<Observation, Stop> {
         let prepared = &self.prepared[of];
@@ -328,36 +396,33 @@ impl<'a> Bench<'a> {
             Ok(ready) => ready,
             Err(Obstacle::Skip(why) | Obstacle::Fault(why)) => return Err(Stop::Now(why.clone())),
         };
-        let twins = ready.windows.iter().any(|window| window.group_type.is_some());
-        if windows.is_some() && !twins {
-            return Err(Stop::Now(
-                "it can't be made to batch: that takes caching-mode=on, policy=lazy and a kernel from 6.1 on"
-                    .to_owned(),
-            ));
-        }
-        self.boots += 1;
+        let number = self.boots.iter().map(|boots| boots.all).sum::<u32>() + 1;
+        self.boots[of].all += 1;
         let arm = ["candidate", "baseline"][of];
-        let id = format!("{}.{:03}-{name}-{arm}", prepared.cell.id, self.boots);
+        let id = format!("{}.{number:03}-{name}-{arm}", prepared.cell.id);
         let cell = Cell { id, ..prepared.cell.clone() };
         let fault = |error: std::io::Error| Stop::Now(error.to_string());
         let artifacts = self.recorder.artifacts(&cell.id).map_err(fault)?;
         let mut launch = ready.launch(&cell, Some(artifacts), prepared.planned_in);
-        if let Some(windows) = windows {
-            launch.windows = windows;
+        match windows {
+            Some(windows) => launch.windows = windows,
+            None => launch.windows.retain(|window| counts || window.kind != WindowKind::Counting),
         }
         let observation = guest::run(&launch, self.interrupted.clone(), &|_| ()).await;
-        let verdict = judge(self.case, &observation);
+        let verdict = judge(&of_boot(self.case, counts), &observation);
         let reason = verdict.reasons.first().cloned().unwrap_or_default();
         let outcome = verdict.outcome;
         let record = CellRecord { schema: RECORD_SCHEMA, observation, verdict };
         self.recorder.add(&record).map_err(fault)?;
-        if record.observation.end != End::Completed {
-            return Err(Stop::Fruitless(format!("{}: {reason}", outcome.name())));
+        let said = format!("the {arm} {}: {reason}", outcome.name());
+        if outcome != Outcome::Passed && !*self.interrupted.borrow() {
+            let cell = record.observation.cell.clone();
+            self.boots[of].bad.push(BadBoot { cell, outcome, reason });
         }
-        if outcome != Outcome::Passed {
-            self.notes.insert(format!("the {arm} did not pass its own checks: {reason}"));
+        match record.observation.end {
+            End::Completed => Ok(record.observation),
+            _ => Err(Stop::Fruitless(said)),
         }
-        Ok(record.observation)
     }
 }
 
@@ -377,10 +442,15 @@ pub(crate) fn better(better: Option<limit::Better>) -> Better {
     }
 }
 
+/// What was timed on both sides.
+fn measured(seen: [&Observation; 2], sides: [Side; 2]) -> [Vec<Measured>; 2] {
+    [times(seen[0], sides[0]), times(seen[1], sides[1])]
+}
+
 /// The order of pairs, of nothing in particular.
-fn orders(seed: u64) -> Sequence {
+fn orders(seed: u64, rule: &Rule) -> Sequence {
     let any = Metric { name: String::new(), better: Better::Lower, limit: None };
-    let plan = Plan { seed, rule: Rule::default(), metrics: vec![any] };
+    let plan = Plan { seed, rule: rule.clone(), metrics: vec![any] };
     Sequence::new(plan).expect("a metric without a limit makes a sound plan")
 }
 
@@ -389,11 +459,19 @@ struct Tracks {
     sequence: Sequence,
     /// Name and unit of each metric, and what both gave.
     metrics: Vec<(String, String, [Vec<f64>; 2])>,
+    /// What differs of what the first boots counted.
+    counts: Vec<ComparedCount>,
 }
 
 impl Tracks {
     /// For the metrics that both sides have.
-    fn new(asked: &Asked<'_>, limits: &[Limit], both: &[Vec<Measured>; 2]) -> Result<Self, Stop> {
+    fn new(
+        asked: &Asked<'_>,
+        rule: &Rule,
+        limits: &[Limit],
+        both: &[Vec<Measured>; 2],
+        counts: Vec<ComparedCount>,
+    ) -> Result<Self, Stop> {
         let [ours, theirs] = both;
         let limit = |name: &str| limits.iter().find(|limit| limit.metric == name);
         let wanted: Vec<&Measured> = ours
@@ -425,12 +503,12 @@ impl Tracks {
             Ok(Metric { name: measured.name.clone(), better, limit })
         };
         let metrics = wanted.iter().map(metric).collect::<Result<Vec<_>, _>>()?;
-        let plan = Plan { seed: asked.seed, rule: Rule::default(), metrics };
+        let plan = Plan { seed: asked.seed, rule: rule.clone(), metrics };
         let sequence = Sequence::new(plan).map_err(|error| Stop::Now(error.to_string()))?;
         let empty = |measured: &&Measured| {
             (measured.name.clone(), measured.unit.clone(), [Vec::new(), Vec::new()])
         };
-        Ok(Self { sequence, metrics: wanted.iter().map(empty).collect() })
+        Ok(Self { sequence, metrics: wanted.iter().map(empty).collect(), counts })
     }
 
     /// Takes a pair: the medians of what both gave, or the sample `at`.
@@ -473,13 +551,13 @@ impl Tracks {
         }
     }
 
-    fn cell(self, label: &str) -> ComparedCell {
+    fn told(self) -> (Vec<ComparedMetric>, Vec<ComparedCount>) {
         let findings = self.sequence.findings();
         let metrics =
             self.metrics.into_iter().zip(findings).map(|((name, unit, values), found)| {
                 let [candidate, baseline] = values;
                 ComparedMetric { name, unit, candidate, baseline, result: Compared::Paired(found) }
             });
-        ComparedCell { label: label.to_owned(), metrics: metrics.collect(), counts: Vec::new() }
+        (metrics.collect(), self.counts)
     }
 }

@@ -20,8 +20,8 @@ pub(crate) use dmarig_dashboard::quantity;
 pub(crate) use self::{
     analysis::analysis,
     comparison::{
-        COMPARISON_HEADS, comparison_heading, comparison_markdown, comparison_notes,
-        comparison_row, comparison_table,
+        COMPARISON_HEADS, comparison_heading, comparison_json, comparison_markdown,
+        comparison_notes, comparison_row, comparison_table,
     },
     folded::folded,
     judged::{FIELDS, JudgedRow, VERDICT},

@@ -1,13 +1,14 @@
 //! Two sides beside each other, metric by metric: what was measured in pairs, and two stored runs.
 
-use std::{io, path::Path};
+use std::{collections::BTreeSet, io, path::Path};
 
 use dmarig_model::{
     axes::{Axes, Axis},
     conditions::AxisSets,
     expect::{metric_names, unit_of},
     measure::{Measured, metric, times},
-    observation::{End, Observation},
+    observation::{End, Observation, Outcome},
+    text::shown,
     windows::Side,
 };
 use dmarig_stats::{paired::Judgement, sequence::Finding, unpaired};
@@ -18,8 +19,8 @@ use crate::{
     record::{HostFacts, LoadError, StoredRun},
 };
 
-/// Version of [`Comparison`].
-pub const COMPARISON_SCHEMA: u32 = 1;
+/// Version of [`Comparison`]; those of 1 know neither boots that failed nor how a cell ended.
+pub const COMPARISON_SCHEMA: u32 = 2;
 
 /// What a bound of two stored runs' ratio may err by on either side, were their samples independent.
 const LEVEL: f64 = 0.025;
@@ -51,8 +52,11 @@ pub struct Comparison {
 pub struct Pairing {
     /// From which the order of pairs was drawn.
     pub seed: u64,
-    /// The error that was promised: of a wrong pass, and of a wrong failure.
+    /// The error that was promised: of a wrong pass, and of a wrong failure, all cells together.
     pub error: f64,
+    /// What each interval may err by on either side; not known of records of old.
+    #[serde(default)]
+    pub level: Option<f64>,
     /// Numbers of pairs after which it was looked at.
     pub looks: Vec<usize>,
     /// Version of the rule that judged.
@@ -70,6 +74,66 @@ pub struct ComparedCell {
     pub metrics: Vec<ComparedMetric>,
     /// Counts that differ; those that repeat exactly need no statistics.
     pub counts: Vec<ComparedCount>,
+    /// How boots went of the candidate and of the baseline; null of what was not run for it.
+    #[serde(default)]
+    pub boots: Option<[Boots; 2]>,
+    /// How it ended.
+    #[serde(default)]
+    pub ended: CellEnded,
+}
+
+impl ComparedCell {
+    /// Whether nothing was timed of it and no count differs.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.metrics.is_empty() && self.counts.is_empty()
+    }
+}
+
+/// How the boots of one side went.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Boots {
+    /// How many there were.
+    pub all: u32,
+    /// Those that did not pass what is expected of the kernel by itself, or came to nothing.
+    pub bad: Vec<BadBoot>,
+}
+
+/// A boot that did not pass.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BadBoot {
+    /// Its cell in the record.
+    pub cell: String,
+    /// What was thought of it.
+    pub outcome: Outcome,
+    /// Why.
+    pub reason: String,
+}
+
+impl Boots {
+    /// The boots of which the kernel is to blame.
+    pub fn failed(&self) -> impl Iterator<Item = &BadBoot> {
+        self.bad.iter().filter(|boot| matches!(boot.outcome, Outcome::Failed | Outcome::TimedOut))
+    }
+}
+
+/// How the comparison of a cell ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "how")]
+pub enum CellEnded {
+    /// All pairs that were due were made.
+    #[default]
+    Done,
+    /// It can't be run so.
+    Skipped {
+        /// Why.
+        why: String,
+    },
+    /// On its way, by the host, the rig or its user.
+    Stopped {
+        /// Why.
+        why: String,
+    },
 }
 
 /// One metric of both.
@@ -137,9 +201,7 @@ pub enum CompareError {
         baseline: String,
     },
     /// More than one that could be meant.
-    #[error(
-        "{cell} could be compared with {count} cells of {baseline}: name an axis, as in {baseline}:kernel=NAME"
-    )]
+    #[error("{cell} could be compared with {count} cells of {baseline}: name one, as in {remedy}")]
     Ambiguous {
         /// The candidate's cell.
         cell: String,
@@ -147,6 +209,26 @@ pub enum CompareError {
         count: usize,
         /// The baseline's run.
         baseline: String,
+        /// The baseline with the first of them named.
+        remedy: String,
+    },
+    /// A metric that neither has.
+    #[error("no cell of both has a metric `{metric}`; there are {known}")]
+    Metric {
+        /// Its name.
+        metric: String,
+        /// Those that there are.
+        known: String,
+    },
+    /// Pairs, of which only their own comparison knows which belong together.
+    #[error(
+        "{run} is the record of a comparison, whose boots are told together: `dmarig compare {id}` tells it"
+    )]
+    Pairs {
+        /// The run, as it was named.
+        run: String,
+        /// Its id.
+        id: String,
     },
 }
 
@@ -176,6 +258,12 @@ pub fn compare_runs(
     wanted: &[String],
 ) -> Result<Comparison, CompareError> {
     let [candidate, baseline] = parts;
+    for (name, part) in names.iter().zip(&parts) {
+        if part.run.compares() {
+            let (run, id) = (shown(name), shown(&part.run.meta.id));
+            return Err(CompareError::Pairs { run, id });
+        }
+    }
     let mut free = vec![Axis::Kernel, Axis::Qemu];
     free.extend(candidate.only.given().into_iter().chain(baseline.only.given()));
     let ours = cells(&candidate);
@@ -194,17 +282,37 @@ pub fn compare_runs(
         compared.push(ComparedCell {
             label: label(&seen.case, &seen.axes, &varied, &named),
             metrics: metrics([seen, other], [candidate.side, baseline.side], wanted),
-            counts: counts([seen, other], [candidate.side, baseline.side]),
+            counts: differing_counts([seen, other], [candidate.side, baseline.side]),
+            boots: None,
+            ended: CellEnded::Done,
         });
     }
     if compared.is_empty() {
         let [candidate, baseline] = names.map(str::to_owned);
         return Err(CompareError::Nothing { candidate, baseline });
     }
+    let there = |name: &&String| {
+        let named = |metric: &ComparedMetric| metric.name == **name;
+        !compared.iter().any(|cell| cell.metrics.iter().any(named))
+    };
+    if let Some(missing) = wanted.iter().find(there) {
+        let all = ours.iter().flat_map(|seen| times(seen, candidate.side));
+        let known: BTreeSet<String> = all.map(|metric| shown(&metric.name)).collect();
+        let known = match known.is_empty() {
+            true => "none".to_owned(),
+            false => known.into_iter().collect::<Vec<_>>().join(", "),
+        };
+        return Err(CompareError::Metric { metric: shown(missing), known });
+    }
     let mut notes = vec![
         "not measured in pairs: what the machine did between the two is in every difference, so nothing is \
          judged; `dmarig compare` of two kernels or variants runs both, turn and turn about"
             .to_owned(),
+        format!(
+            "an interval leaves out the true change with a probability of at most {} % on either side, if \
+             samples are independent",
+            LEVEL * 100.0
+        ),
     ];
     notes.extend(hosts(&candidate.run.meta.host, &baseline.run.meta.host));
     let [candidate, baseline] = names.map(str::to_owned);
@@ -261,6 +369,41 @@ impl Comparison {
     }
 }
 
+impl Comparison {
+    /// What is thought of the candidate, in the words of a cell: failed where it is worse than a limit, or
+    /// failed by itself; what was left open is no failure. Errored where a cell was stopped on its way,
+    /// skipped where none could be run.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        let failed = |cell: &ComparedCell| {
+            cell.boots.as_ref().is_some_and(|[candidate, _]| candidate.failed().next().is_some())
+        };
+        let mut skipped = self
+            .cells
+            .iter()
+            .map(|cell| matches!(cell.ended, CellEnded::Skipped { .. }))
+            .peekable();
+        if self.judgement() == Some(Judgement::Fail) || self.cells.iter().any(failed) {
+            Outcome::Failed
+        } else if self.stopped().is_some() {
+            Outcome::Errored
+        } else if skipped.peek().is_some() && skipped.all(|skipped| skipped) {
+            Outcome::Skipped
+        } else {
+            Outcome::Passed
+        }
+    }
+
+    /// Why a cell was not compared to its end, of the first such.
+    #[must_use]
+    pub fn stopped(&self) -> Option<&str> {
+        self.cells.iter().find_map(|cell| match &cell.ended {
+            CellEnded::Stopped { why } => Some(why.as_str()),
+            CellEnded::Done | CellEnded::Skipped { .. } => None,
+        })
+    }
+}
+
 fn cells<'a>(part: &Part<'a>) -> Vec<&'a Observation> {
     let only = part.only;
     let all = part.run.cells.iter().map(|record| &record.observation);
@@ -286,11 +429,21 @@ fn like<'a>(
         (Some(exact), _) => Ok(Some(exact)),
         (None, []) => Ok(None),
         (None, [one]) => Ok(Some(one)),
-        (None, several) => Err(CompareError::Ambiguous {
-            cell: seen.cell.clone(),
-            count: several.len(),
-            baseline: baseline.to_owned(),
-        }),
+        (None, several) => {
+            let differ = |axis: &Axis| {
+                several.iter().any(|one| axis.value(&one.axes) != axis.value(&several[0].axes))
+            };
+            let axes = Axis::ALL.into_iter().filter(differ);
+            let words = axes.map(|axis| format!("{axis}={}", axis.value(&several[0].axes)));
+            let separator = if baseline.contains(':') { "," } else { ":" };
+            let words = words.collect::<Vec<_>>().join(",");
+            Err(CompareError::Ambiguous {
+                cell: shown(&seen.cell),
+                count: several.len(),
+                baseline: shown(baseline),
+                remedy: shown(&format!("{baseline}{separator}{words}")),
+            })
+        }
     }
 }
 
@@ -313,7 +466,9 @@ fn metrics(seen: [&Observation; 2], sides: [Side; 2], wanted: &[String]) -> Vec<
     ours.filter_map(both).collect()
 }
 
-fn counts(seen: [&Observation; 2], sides: [Side; 2]) -> Vec<ComparedCount> {
+/// The counts of the candidate and of the baseline that differ.
+#[must_use]
+pub fn differing_counts(seen: [&Observation; 2], sides: [Side; 2]) -> Vec<ComparedCount> {
     let names = metric_names().filter(|name| unit_of(name) == Some("1"));
     let value = |of: usize, name: &str| Some(metric(seen[of], sides[of], name)?.median());
     let both = |name: &str| {

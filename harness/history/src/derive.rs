@@ -73,6 +73,14 @@ impl RunEntry {
     }
 }
 
+impl StoredRun {
+    /// Whether its cells are the boots of a comparison.
+    #[must_use]
+    pub fn compares(&self) -> bool {
+        self.cells.iter().any(|record| Boot::of(&record.observation.cell).arm.is_some())
+    }
+}
+
 /// Which boot of a comparison a cell was, as `dmarig compare` writes it behind the cell's id.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Boot {

@@ -19,8 +19,9 @@ mod synthetic;
 pub use alerts::{Alert, Mark, What};
 pub use changes::ChangeRow;
 pub use comparison::{
-    COMPARISON_SCHEMA, CompareError, Compared, ComparedCell, ComparedCount, ComparedMetric,
-    Comparison, Pairing, Part, compare_runs, is_wanted, label,
+    BadBoot, Boots, COMPARISON_SCHEMA, CellEnded, CompareError, Compared, ComparedCell,
+    ComparedCount, ComparedMetric, Comparison, Pairing, Part, compare_runs, differing_counts,
+    is_wanted, label,
 };
 pub use dmarig_model::kernel::KernelBuild;
 pub use entry::{

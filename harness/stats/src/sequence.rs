@@ -68,19 +68,43 @@ impl Rule {
                 next = (next * 3).div_ceil(2);
             }
             looks.push(cap);
-            // All pairs on one side are the most that there is to see.
-            let level = error / looks.len() as f64;
-            let needed = (-level.log2()).ceil() as usize;
-            if first >= needed && cap >= first {
+            if first >= needed(error / looks.len() as f64) && cap >= first {
                 return Ok(Self { error, looks });
             }
             if first > cap {
                 // With a single look.
-                let needed = FIRST.max((-error.log2()).ceil() as usize);
+                let needed = FIRST.max(needed(error));
                 return Err(BadRule::TooFew { cap, error, needed });
             }
             first += 1;
         }
+    }
+
+    /// For one of so many comparisons that are told together: each may err by an equal part, so that all
+    /// of them err by no more than one would. Where the first look is too few pairs for that it is made
+    /// later, or left out where the next one is nearer.
+    ///
+    /// # Panics
+    /// Where there are no parts.
+    #[must_use]
+    pub fn shared(&self, parts: usize) -> Self {
+        assert!(parts > 0, "nothing shares the error");
+        let error = self.error / parts as f64;
+        let mut looks = self.looks.clone();
+        loop {
+            let level = error / looks.len() as f64;
+            let [first, next, ..] = looks.as_mut_slice() else { break };
+            let needed = needed(level);
+            if *first >= needed {
+                break;
+            }
+            if needed < *next && needed - *first < *next - needed {
+                *first = needed;
+                break;
+            }
+            looks.remove(0);
+        }
+        Self { error, looks }
     }
 
     /// The probability of a wrong PASS, and that of a wrong FAIL, are each at most this, all looks
@@ -101,9 +125,16 @@ impl Rule {
     }
 
     /// What one look may err by on either side.
-    fn level(&self) -> f64 {
+    #[must_use]
+    pub fn level(&self) -> f64 {
         self.error / self.looks.len() as f64
     }
+}
+
+/// Pairs without which nothing can be told at this level: all of them on one side are the most that there
+/// is to see.
+fn needed(level: f64) -> usize {
+    (-level.log2()).ceil() as usize
 }
 
 /// Something that is measured of both.

@@ -10,9 +10,8 @@ use dmarig_model::{
     windows::Side,
 };
 
-use super::run::outcome;
 use crate::{
-    cases::open_cache,
+    cases::{check_limits, open_cache},
     dashboard::comparison_html,
     exit::{Exit, Failure},
     hearing::Hearing,
@@ -22,6 +21,9 @@ use crate::{
     report,
 };
 
+/// Names the QEMU where the command line does not.
+const QEMU_VARIABLE: &str = "DMARIG_QEMU";
+
 #[derive(Debug, Args)]
 pub(crate) struct Compare {
     #[command(flatten)]
@@ -30,12 +32,13 @@ pub(crate) struct Compare {
     /// or a part of it, as in last:policy=strict); `control=on` is the kernel made to batch
     #[arg(value_name = "CANDIDATE")]
     candidate: String,
-    /// What it is compared with, likewise
+    /// What it is compared with, likewise; without it the candidate is the record of a comparison, which is
+    /// told once more
     #[arg(value_name = "BASELINE")]
-    baseline: String,
-    /// The case to run: a built-in one's name or a file
-    #[arg(long, value_name = "CASE", default_value = "timing")]
-    case: String,
+    baseline: Option<String>,
+    /// The case to run: a built-in one's name or a file [default: timing]
+    #[arg(long, value_name = "CASE")]
+    case: Option<String>,
     /// Judge a metric: how many percent worse the candidate may be, as in elapsed=5 or, of a metric
     /// whose name and unit do not tell which is better, score:higher=5 (may be repeated)
     #[arg(long = "limit", value_name = "METRIC=PERCENT", value_parser = Limit::parse)]
@@ -56,17 +59,17 @@ pub(crate) struct Compare {
     #[arg(long = "set", short = 's', value_name = "AXIS=VALUE,...")]
     sets: Vec<String>,
     /// QEMU of both: a fetched one's name, or a binary [default: qemu-system-x86_64]
-    #[arg(long, value_name = "NAME|PATH", env = "DMARIG_QEMU", hide_env = true)]
+    #[arg(long, value_name = "NAME|PATH", env = QEMU_VARIABLE, hide_env = true)]
     qemu: Option<String>,
-    /// Accelerator of both
-    #[arg(long = "accel", value_name = "auto|kvm|tcg", default_value = "auto")]
-    accelerator: Accelerator,
+    /// Accelerator of both [default: auto]
+    #[arg(long = "accel", value_name = "auto|kvm|tcg")]
+    accelerator: Option<Accelerator>,
     /// The kernels' modules, where they are not beside them
     #[arg(long, value_name = "DIR")]
     modules: Option<std::path::PathBuf>,
-    /// Stretch every deadline by this factor
-    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
-    patience: f64,
+    /// Stretch every deadline by this factor [default: 1]
+    #[arg(long, value_name = "FACTOR")]
+    patience: Option<f64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -150,8 +153,9 @@ fn words(text: &str) -> Result<(Vec<String>, Side), Failure> {
 impl Compare {
     pub(crate) fn execute(self, command: Vec<String>) -> Result<Exit, Failure> {
         let runs = super::runs(&self.places)?;
+        let Some(baseline_name) = &self.baseline else { return self.told_before(&runs) };
         let candidate = Subject::parse(&self.candidate, &runs)?;
-        let baseline = Subject::parse(&self.baseline, &runs)?;
+        let baseline = Subject::parse(baseline_name, &runs)?;
         match (candidate, baseline) {
             (Subject::Stored(ours), Subject::Stored(theirs)) => {
                 if !self.limits.is_empty() {
@@ -160,8 +164,11 @@ impl Compare {
                          or name two kernels or variants to run"
                     )));
                 }
+                self.only_for_what_is_run(
+                    "two recorded runs: name parts of them, as in last:policy=strict",
+                )?;
                 let parts = [ours.part(), theirs.part()];
-                let names = [self.candidate.as_str(), self.baseline.as_str()];
+                let names = [self.candidate.as_str(), baseline_name.as_str()];
                 let found = compare_runs(names, parts, &self.metrics).map_err(Failure::usage)?;
                 self.tell(&found)?;
                 Ok(Exit::Passed)
@@ -171,26 +178,76 @@ impl Compare {
                 Subject::Variant { sets: theirs, side: their_side },
             ) => {
                 let sides = [(ours, our_side), (theirs, their_side)];
-                self.interleaved(sides, command, &runs)
+                self.interleaved(baseline_name, sides, command, &runs)
             }
             _ => Err(Failure::usage(anyhow!(
                 "a recorded run can only be compared with another one: record {} by `dmarig run` first, or name \
                  what to run on both sides",
-                shown(&self.baseline)
+                shown(baseline_name)
             ))),
         }
     }
 
+    /// Tells a comparison once more, from its record.
+    fn told_before(&self, runs: &Path) -> Result<Exit, Failure> {
+        let directory = StoredRun::find(&self.candidate, runs).map_err(|error| {
+            Failure::usage(anyhow!(
+                "{error}; to compare {0}, name what with: dmarig compare {0} BASELINE",
+                shown(&self.candidate)
+            ))
+        })?;
+        if !self.limits.is_empty() || !self.metrics.is_empty() {
+            return Err(Failure::usage(anyhow!(
+                "a comparison that is over is told as it was judged: leave --limit and --metric away"
+            )));
+        }
+        self.only_for_what_is_run("a comparison that is over")?;
+        let comparison = Comparison::read(&directory).map_err(Failure::usage)?.ok_or_else(|| {
+            let name = shown(&self.candidate);
+            Failure::usage(anyhow!(
+                "{name} is a run and not a comparison that came to its end: name what to compare it with, or \
+                 `dmarig judge {name}` tells its cells"
+            ))
+        })?;
+        self.tell(&comparison)?;
+        Ok(Exit::of([comparison.outcome()]))
+    }
+
+    /// Refuses what says how guests are run, where none are.
+    fn only_for_what_is_run(&self, what: &str) -> Result<(), Failure> {
+        // From the environment it is meant for whatever is run.
+        let environment = std::env::var(QEMU_VARIABLE).ok();
+        let given = [
+            ("--case", self.case.is_some()),
+            ("--seed", self.seed.is_some()),
+            ("--cell", !self.cells.is_empty()),
+            ("--set", !self.sets.is_empty()),
+            ("--qemu", self.qemu.is_some() && self.qemu != environment),
+            ("--accel", self.accelerator.is_some()),
+            ("--modules", self.modules.is_some()),
+            ("--patience", self.patience.is_some()),
+        ];
+        let given: Vec<&str> =
+            given.into_iter().filter(|(_, given)| *given).map(|(name, _)| name).collect();
+        if given.is_empty() {
+            return Ok(());
+        }
+        let given = given.join(", ");
+        Err(Failure::usage(anyhow!("{given}: nothing is run of {what}")))
+    }
+
     fn interleaved(
         &self,
+        baseline_name: &str,
         sides: [(Vec<String>, Side); 2],
         command: Vec<String>,
         runs: &Path,
     ) -> Result<Exit, Failure> {
+        check_limits(&self.limits)?;
         let cache = open_cache(&self.places)?;
         // A word alone is a run or a kernel.
-        for word in [&self.candidate, &self.baseline].into_iter().filter(|word| !word.contains('='))
-        {
+        let words = [self.candidate.as_str(), baseline_name];
+        for word in words.into_iter().filter(|word| !word.contains('=')) {
             if let Some(error) = cache.misnamed(word)? {
                 let runs = runs.display();
                 return Err(Failure::usage(anyhow!(
@@ -204,7 +261,7 @@ impl Compare {
         };
         let [candidate, baseline] = sides;
         let asked = Asked {
-            names: [self.candidate.clone(), self.baseline.clone()],
+            names: [self.candidate.clone(), baseline_name.to_owned()],
             selections: [self.selection(&candidate.0), self.selection(&baseline.0)],
             sides: [candidate.1, baseline.1],
             limits: &self.limits,
@@ -219,30 +276,32 @@ impl Compare {
         let interrupted = hearing.interrupted();
         let run = interleave::run(&asked, &cache, command, runs, interrupted);
         let Some(ended) = hearing.run(run) else { return Ok(Exit::Interrupted) };
-        let Ended { comparison, stopped, interrupted, directory } = ended?;
+        let Ended { comparison, interrupted, directory } = ended?;
         self.tell(&comparison)?;
         errln!("record: {}", directory.display());
-        Ok(if interrupted { Exit::Interrupted } else { Exit::of([outcome(&comparison, stopped)]) })
+        Ok(if interrupted { Exit::Interrupted } else { Exit::of([comparison.outcome()]) })
     }
 
     fn selection(&self, own: &[String]) -> Selection {
         let sets = self.sets.iter().chain(own).cloned().collect();
         let names_qemu = own.iter().any(|set| set.starts_with("qemu="));
         Selection {
-            cases: vec![self.case.clone()],
+            cases: vec![self.case.clone().unwrap_or_else(|| "timing".to_owned())],
             cells: self.cells.clone(),
             modules: self.modules.clone(),
             qemus: self.qemu.iter().filter(|_| !names_qemu).cloned().collect(),
-            accelerator: self.accelerator,
+            accelerator: self.accelerator.unwrap_or_default(),
             sets,
-            patience: self.patience,
+            patience: self.patience.unwrap_or(1.0),
             ..Selection::default()
         }
     }
 
     fn tell(&self, comparison: &Comparison) -> Result<(), Failure> {
         let text = match self.format {
-            Format::Json => serde_json::to_string_pretty(comparison)? + "\n",
+            Format::Json => {
+                serde_json::to_string_pretty(&report::comparison_json(comparison)?)? + "\n"
+            }
             Format::Markdown => report::comparison_markdown(comparison),
             Format::Html => comparison_html(comparison),
             Format::Table => {

@@ -1,7 +1,7 @@
 //! `dmarig judge`
 
 use clap::Args;
-use dmarig_history::StoredRun;
+use dmarig_history::{Comparison, StoredRun};
 use dmarig_model::{
     axes::Axis, case::Case, document::CellResult, judge::judge, matrix::Cell, plan::shell_line,
     text::shown,
@@ -10,6 +10,7 @@ use dmarig_model::{
 use crate::{
     commands::run::{Output, Told, tell},
     exit::{Exit, Failure},
+    interleave::judge_again,
     options::Places,
     scheduler::{Ended, compare},
 };
@@ -48,6 +49,9 @@ impl Judge {
                 cases.push(case);
             }
         }
+        let (compares, going_on) = (run.compares(), run.going_on);
+        let found = StoredRun::find(&self.run, &runs).map_err(Failure::usage)?;
+        let compared = Comparison::read(&found).map_err(Failure::usage)?;
         let early = run.ended_early();
         let mut ended = Vec::new();
         for record in run.cells {
@@ -59,7 +63,10 @@ impl Judge {
                     observation.case
                 )
             })?;
-            let verdict = judge(case, &observation);
+            let verdict = match compares {
+                true => judge_again(case, &observation),
+                false => judge(case, &observation),
+            };
             let cell = Cell {
                 id: observation.cell.clone(),
                 case: observation.case.clone(),
@@ -80,11 +87,18 @@ impl Judge {
                 .display()
                 .to_string()
         };
-        // What it stood beside, other kernels and earlier runs, is told in its record.
-        let told = Told { ended: &ended, sweeps: &sweeps, compared: &[], standing: None };
+        // What it stood beside of earlier runs is told in its record.
+        let told =
+            Told { ended: &ended, sweeps: &sweeps, compared: compared.as_slice(), standing: None };
         tell(&self.output, &run.meta.id, &told, &again, &logs)?;
         let exit = told.exit();
-        let Some(early) = early else { return Ok(exit) };
+        let early = match early {
+            None if compares && compared.is_none() && !going_on => {
+                "ended before all was compared".to_owned()
+            }
+            None => return Ok(exit),
+            Some(early) => early.to_string(),
+        };
         let again = shown(&shell_line(run.meta.command.iter()));
         errln!("dmarig: the run {early}; to run it again: {again}");
         // As if the cells that are missing had errored.

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use dmarig_history::{CaseText, RECORD_SCHEMA, Recorder, RunMeta, Standing};
+use dmarig_history::{CaseText, Comparison, RECORD_SCHEMA, Recorder, RunMeta, Standing};
 use dmarig_model::{
     document::{DOCUMENT_SCHEMA, Document},
     matrix::Cell,
@@ -23,7 +23,7 @@ use dmarig_stats::paired::Judgement;
 use tokio::sync::watch;
 
 use crate::{
-    cases::{Selected, check_kernels, open_cache, select},
+    cases::{Selected, check_kernel, check_kernels, open_cache, select},
     exit::{Exit, Failure},
     hearing::Hearing,
     host,
@@ -35,11 +35,7 @@ use crate::{
     work::{Done, Work, memory_mib},
 };
 
-pub(crate) use self::baseline::outcome;
-use self::{
-    baseline::{Against, Compared},
-    history::Before,
-};
+use self::{baseline::Against, history::Before};
 
 #[derive(Debug, Args)]
 pub(crate) struct Run {
@@ -85,7 +81,10 @@ impl Run {
         let cache = open_cache(&self.places)?;
         let selected = select(&self.selection, &cache)?;
         check_kernels(&selected, &cache)?;
-        self.against.check(&self.selection, &selected)?;
+        if let Some(reference) = &self.selection.reference {
+            check_kernel("--reference", reference, &cache)?;
+        }
+        self.against.check(&self.selection, &selected, &cache)?;
         let before = Before::open(&self.history, &selected)?;
         let runs = super::runs(&self.places)?;
         for left in dmarig_rig::workdir::sweep() {
@@ -163,7 +162,7 @@ pub(crate) struct Told<'a> {
     pub(crate) ended: &'a [Ended],
     pub(crate) sweeps: &'a [Sweep],
     /// Its kernels beside its baseline.
-    pub(crate) compared: &'a [Compared],
+    pub(crate) compared: &'a [Comparison],
     /// Its numbers beside those of earlier runs.
     pub(crate) standing: Option<&'a Standing>,
 }
@@ -172,7 +171,7 @@ impl Told<'_> {
     /// How a run ends of which this came. What was not compared, or is inconclusive, is no failure.
     pub(crate) fn exit(&self) -> Exit {
         let cells = self.ended.iter().map(|ended| ended.result.outcome);
-        let compared = self.compared.iter().map(|compared| compared.outcome);
+        let compared = self.compared.iter().map(Comparison::outcome);
         let judged = self.standing.and_then(Standing::judgement);
         let worse = (judged == Some(Judgement::Fail)).then_some(Outcome::Failed);
         Exit::of(cells.chain(compared).chain(worse))
@@ -192,7 +191,7 @@ pub(crate) fn tell(
     let text = match output.format {
         Format::Json => {
             let results = ended.iter().map(|ended| ended.result.clone()).collect();
-            let comparisons = compared.iter().map(|one| serde_json::to_value(&one.comparison));
+            let comparisons = compared.iter().map(report::comparison_json);
             let document = Document {
                 schema: DOCUMENT_SCHEMA,
                 run: run.to_owned(),
@@ -208,7 +207,7 @@ pub(crate) fn tell(
             let mut text =
                 report::table(&cells, &Footing { width, colour, again, logs, sweeps: &sweeps });
             for one in compared {
-                text += &report::comparison_table(&one.comparison, width, colour);
+                text += &report::comparison_table(one, width, colour);
             }
             if let Some(standing) = standing {
                 text += &report::standing_table(standing, width, colour);
@@ -218,8 +217,7 @@ pub(crate) fn tell(
     };
     print(&text)?;
     if let Some(path) = &output.junit {
-        let comparisons = compared.iter().map(|one| &one.comparison);
-        let xml = report::junit(&cells, comparisons, standing)?;
+        let xml = report::junit(&cells, compared, standing)?;
         std::fs::write(path, xml).with_context(|| format!("can't write {}", path.display()))?;
     }
     Ok(())

@@ -22,7 +22,8 @@ fn page(comparison: &Comparison, made: i64) -> String {
         how: comparison_heading(comparison),
         verdict: comparison.judgement().map(told),
         made,
-        groups: comparison.cells.iter().map(group).collect(),
+        // Of the others a note tells how they ended.
+        groups: comparison.cells.iter().filter(|cell| !cell.is_empty()).map(group).collect(),
         notes: comparison_notes(comparison),
     })
 }

@@ -1,13 +1,16 @@
 //! How a comparison is told: tables with small distributions, and Markdown.
 
-use std::fmt::Write;
+use std::{collections::BTreeMap, fmt::Write};
 
 use dmarig_dashboard::quantity;
-use dmarig_history::{Compared, ComparedCell, ComparedMetric, Comparison};
+use dmarig_history::{CellEnded, Compared, ComparedCell, ComparedMetric, Comparison};
 use dmarig_model::text::shown;
 use dmarig_stats::paired::Judgement;
 
-use super::judged::{FIELDS, JudgedRow, judged_table};
+use super::{
+    folded::folded,
+    judged::{FIELDS, JudgedRow, judged_table},
+};
 
 /// Columns of a small distribution.
 const BINS: usize = 32;
@@ -84,11 +87,7 @@ fn ratio(result: &Compared) -> (String, String) {
 /// The comparison for a terminal of this width.
 pub(crate) fn comparison_table(comparison: &Comparison, width: u16, colour: bool) -> String {
     let mut text = format!("\n{}\n", comparison_heading(comparison));
-    let (telling, silent): (Vec<_>, Vec<_>) = comparison
-        .cells
-        .iter()
-        .partition(|cell| !(cell.metrics.is_empty() && cell.counts.is_empty()));
-    for cell in telling {
+    for cell in comparison.cells.iter().filter(|cell| !cell.is_empty()) {
         let _ = writeln!(text, "\n{}\n", shown(&cell.label));
         let rows = cell.metrics.iter().map(comparison_row);
         text.push_str(&judged_table(COMPARISON_HEADS, rows, width, colour));
@@ -98,15 +97,18 @@ pub(crate) fn comparison_table(comparison: &Comparison, width: u16, colour: bool
         }
     }
     text.push('\n');
-    if !silent.is_empty() {
-        let (silent, all) = (silent.len(), comparison.cells.len());
+    // Of the others a note tells how they ended.
+    let silent = |cell: &&ComparedCell| cell.is_empty() && cell.ended == CellEnded::Done;
+    let silent = comparison.cells.iter().filter(silent).count();
+    if silent > 0 {
+        let all = comparison.cells.len();
         let _ = writeln!(
             text,
             "cells of which nothing was timed and no count differs: {silent} of {all}"
         );
     }
     for note in comparison_notes(comparison) {
-        let _ = writeln!(text, "{note}");
+        let _ = writeln!(text, "{}", folded(&note, width, "  "));
     }
     text
 }
@@ -156,7 +158,7 @@ fn paragraph(text: &str) -> String {
 /// The comparison as Markdown.
 pub(crate) fn comparison_markdown(comparison: &Comparison) -> String {
     let mut text = format!("**{}**\n", plain(&comparison_heading(comparison)));
-    for cell in &comparison.cells {
+    for cell in comparison.cells.iter().filter(|cell| !cell.is_empty()) {
         let _ = writeln!(text, "\n`{}`\n", shown(&cell.label).replace('`', "'"));
         let _ = writeln!(text, "| {} |", COMPARISON_HEADS.join(" | "));
         let _ = writeln!(text, "|---|{}", "--:|".repeat(FIELDS - 1));
@@ -235,14 +237,38 @@ fn counts(cell: &ComparedCell) -> Vec<String> {
 pub(crate) fn comparison_notes(comparison: &Comparison) -> Vec<String> {
     let mut notes: Vec<String> = comparison.notes.iter().map(|note| shown(note)).collect();
     if let Some(pairing) = &comparison.pairing {
-        notes.push(format!(
-            "a wrong pass and a wrong failure each have a probability of at most {} %, looked at after {} \
-             pairs",
-            pairing.error * 100.0,
-            pairing.looks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-        ));
+        let all = if comparison.cells.len() > 1 { ", all cells together" } else { "" };
+        let looks = pairing.looks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let mut note = format!(
+            "a wrong pass and a wrong failure each have a probability of at most {} %{all}, looked at after \
+             {looks} pairs",
+            significant(pairing.error * 100.0)
+        );
+        if let Some(level) = pairing.level {
+            let level = significant(level * 100.0);
+            note += &format!(
+                "; an interval leaves the true change out with one of {level} % on either side"
+            );
+        }
+        notes.push(note);
+    }
+    // Many are left out for the same reason.
+    let mut left: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+    for cell in &comparison.cells {
+        let (how, why) = match &cell.ended {
+            CellEnded::Done => continue,
+            CellEnded::Skipped { why } => ("skipped", why),
+            CellEnded::Stopped { why } => ("stopped", why),
+        };
+        left.entry((how, why)).or_default().push(&cell.label);
+    }
+    for ((how, why), labels) in left {
+        let were = if labels.len() == 1 { "was" } else { "were" };
+        let (labels, why) = (shown(&labels.join("; ")), shown(why));
+        notes.push(format!("{labels} {were} {how}: {why}"));
     }
     for cell in &comparison.cells {
+        notes.extend(boots(cell));
         for metric in &cell.metrics {
             let Compared::Paired(finding) = &metric.result else { continue };
             let (Some(limit), Some(true), Some(estimate)) =
@@ -261,6 +287,46 @@ pub(crate) fn comparison_notes(comparison: &Comparison) -> Vec<String> {
     notes
 }
 
+/// Of each side of which boots did not pass: how many, and why the first.
+fn boots(cell: &ComparedCell) -> Vec<String> {
+    let sides =
+        cell.boots.iter().flat_map(|boots| ["candidate", "baseline"].into_iter().zip(boots));
+    let told = sides.filter_map(|(side, boots)| {
+        let first = boots.bad.first()?;
+        Some(format!(
+            "{}: {} of {} boots of the {side} did not pass by themselves; {}: {}: {}",
+            shown(&cell.label),
+            boots.bad.len(),
+            boots.all,
+            shown(&first.cell),
+            first.outcome.name(),
+            shown(&first.reason)
+        ))
+    });
+    told.collect()
+}
+
+/// A number of two digits.
+fn significant(value: f64) -> String {
+    let places = if value > 0.0 { (1.0 - value.log10().floor()).clamp(0.0, 6.0) } else { 0.0 };
+    let text = format!("{value:.*}", places as usize);
+    match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text,
+    }
+}
+
+/// The comparison as a document of its own, with what is thought of all of it.
+///
+/// # Errors
+/// Where it can't be written as JSON, which is a mistake of this program.
+pub(crate) fn comparison_json(comparison: &Comparison) -> serde_json::Result<serde_json::Value> {
+    let mut document = serde_json::to_value(comparison)?;
+    document["outcome"] = serde_json::to_value(comparison.outcome())?;
+    document["judgement"] = serde_json::to_value(comparison.judgement())?;
+    Ok(document)
+}
+
 fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -273,7 +339,8 @@ fn median(values: &[f64]) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use dmarig_history::{COMPARISON_SCHEMA, ComparedCount, Pairing};
+    use dmarig_history::{BadBoot, Boots, COMPARISON_SCHEMA, ComparedCount, Pairing};
+    use dmarig_model::observation::Outcome;
     use dmarig_stats::sequence::{Metric, Pair, Plan, Rule, Sequence};
 
     use super::*;
@@ -311,6 +378,7 @@ mod tests {
             pairing: Some(Pairing {
                 seed: 7,
                 error: 0.02,
+                level: Some(0.005),
                 looks: vec![8, 12, 20, 30],
                 rule: 1,
                 one_boot: false,
@@ -319,6 +387,8 @@ mod tests {
                 label: "timing/policy=strict".into(),
                 metrics: vec![metric],
                 counts: vec![count],
+                boots: Some(Default::default()),
+                ended: CellEnded::Done,
             }],
             notes: vec!["\u{1b}[31mred".into()],
         }
@@ -335,6 +405,46 @@ mod tests {
         assert!(text.contains('█') && text.contains("psi|x: 2, not 1"), "{text}");
         assert!(!text.contains('\u{1b}'), "{text}");
         assert!(comparison_table(&comparison(0.0), 110, false).contains(" pass"));
+    }
+
+    #[test]
+    fn boots_that_did_not_pass_and_cells_that_ended_early_are_told() {
+        let mut found = comparison(0.0);
+        assert_eq!(found.outcome(), Outcome::Passed);
+        let bad = |outcome| BadBoot { cell: "c.003".into(), outcome, reason: "oops\u{1b}".into() };
+        let boots = |outcome| Boots { all: 18, bad: vec![bad(outcome)] };
+        // The baseline's are no failure of the candidate, nor what is the rig's fault.
+        found.cells[0].boots = Some([boots(Outcome::Errored), boots(Outcome::Failed)]);
+        assert_eq!(found.outcome(), Outcome::Passed);
+        found.cells[0].boots = Some([boots(Outcome::TimedOut), Boots::default()]);
+        assert_eq!(found.outcome(), Outcome::Failed);
+        let ended = [
+            CellEnded::Skipped { why: "no such device".into() },
+            CellEnded::Stopped { why: "interrupted".into() },
+        ];
+        for (at, ended) in ended.into_iter().enumerate() {
+            let label = format!("timing/{at}");
+            let (metrics, counts) = (Vec::new(), Vec::new());
+            found.cells.push(ComparedCell { label, metrics, counts, boots: None, ended });
+        }
+        let text = comparison_table(&found, 110, false).replace("\n  ", " ");
+        for part in [
+            "timing/policy=strict: 1 of 18 boots of the candidate did not pass by themselves; c.003: timed out: oops",
+            "timing/0 was skipped: no such device",
+            "timing/1 was stopped: interrupted",
+            "at most 2 %, all cells together, looked at after 8, 12, 20, 30 pairs",
+            "one of 0.5 % on either side",
+        ] {
+            assert!(text.contains(part), "no {part} in {text}");
+        }
+        assert!(!text.contains("nothing was timed"), "{text}");
+        found.cells[0].boots = None;
+        assert_eq!(found.outcome(), Outcome::Errored);
+        found.cells.drain(..1);
+        found.cells.pop();
+        assert_eq!(found.outcome(), Outcome::Skipped);
+        let document = comparison_json(&found).unwrap();
+        assert_eq!((&document["outcome"], &document["judgement"]), (&"skipped".into(), &().into()));
     }
 
     #[test]

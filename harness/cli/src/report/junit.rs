@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dmarig_history::{Compared, Comparison, Standing};
+use dmarig_history::{CellEnded, Compared, ComparedCell, Comparison, Standing};
 use dmarig_model::{document::CellResult, matrix::Cell, observation::Outcome};
 use dmarig_stats::paired::Judgement;
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
@@ -39,11 +39,15 @@ pub(crate) fn junit<'a>(
     report.to_string()
 }
 
-/// A comparison: a test case for each metric that has a limit. One that could not be told is skipped.
+/// A comparison: a test case for each metric that has a limit, of which one that could not be told is
+/// skipped, and one for the boots of each cell.
 fn comparison_suite(comparison: &Comparison) -> TestSuite {
     let Comparison { candidate, baseline, cells, .. } = comparison;
     let mut suite = TestSuite::new(format!("{candidate} against {baseline}"));
     for cell in cells {
+        let mut case = TestCase::new(format!("{} boots", cell.label), boots(cell));
+        case.set_classname(suite.name.as_str().to_owned());
+        suite.add_test_case(case);
         for metric in &cell.metrics {
             let Compared::Paired(found) = &metric.result else { continue };
             let Some(limit) = found.metric.limit else { continue };
@@ -71,6 +75,24 @@ fn comparison_suite(comparison: &Comparison) -> TestSuite {
         }
     }
     suite
+}
+
+/// How a cell's boots went: the candidate's decide, and then how it ended.
+fn boots(cell: &ComparedCell) -> TestCaseStatus {
+    let failed = cell.boots.iter().flat_map(|[candidate, _]| candidate.failed()).next();
+    let (mut status, message) = match (failed, &cell.ended) {
+        (Some(boot), _) => {
+            let message = format!("{}: {}", boot.outcome.name(), boot.reason);
+            (TestCaseStatus::non_success(NonSuccessKind::Failure), message)
+        }
+        (None, CellEnded::Done) => return TestCaseStatus::success(),
+        (None, CellEnded::Skipped { why }) => (TestCaseStatus::skipped(), why.clone()),
+        (None, CellEnded::Stopped { why }) => {
+            (TestCaseStatus::non_success(NonSuccessKind::Error), why.clone())
+        }
+    };
+    status.set_message(message);
+    status
 }
 
 /// A run beside its history: a test case for each number that has a limit. One that was not compared, or

@@ -1,6 +1,7 @@
 //! Two sides run in turn, and two recorded runs.
 
 use dmarig_history::{Compared, Comparison};
+use dmarig_model::observation::Outcome;
 use dmarig_stats::paired::Judgement;
 
 use crate::{
@@ -109,10 +110,94 @@ pub(crate) fn a_side_that_comes_to_nothing_stops_it() {
     let ended = place.run(&words(&dies, &good, &case, &kernel));
     ended.exits(3);
     let found = comparison(&ended.stdout);
-    assert_eq!((found.judgement(), found.cells.len()), (None, 0));
-    assert!(found.notes[0].contains("was stopped: errored"), "{found:?}");
+    assert_eq!((found.judgement(), found.outcome()), (None, Outcome::Errored));
+    let why = found.stopped().unwrap();
+    assert!(why.contains("the candidate errored"), "{why}");
     // It was tried twice.
     assert_eq!(ended.stderr.matches("came to nothing").count(), 2, "{ended:?}");
+    let [candidate, baseline] = found.cells[0].boots.as_ref().unwrap();
+    assert_eq!((candidate.all, candidate.bad.len()), (2, 2));
+    assert!(baseline.all > 0 && baseline.bad.is_empty(), "{baseline:?}");
+}
+
+/// A kernel that crashes, or does not do what is expected of it, has failed, whatever its times are.
+pub(crate) fn a_candidate_that_fails_by_itself_fails() {
+    let place = Place::new();
+    // Of a time that is no failure in pairs, and is one by itself.
+    let expect = "expect:\n  - {name: fast, bounds: [{metric: elapsed, max: 1100000, unit: ns, accelerators: tcg}]}\n\
+                  limits:\n  - {metric: elapsed, percent: 50}\n";
+    let case = place.file("case.yaml", format!("{CASE}{expect}"));
+    let kernel = format!("kernel={}", place.kernel());
+    let qemu = |script| format!("qemu={}", place.qemu(script));
+    let [good, bad, panics] = [Script::Passes, Script::IsSlow, Script::Panics].map(qemu);
+    let check = |candidate: &str, baseline: &str, code, outcome| {
+        let case = ["--case", &case, "--set", &kernel, "--format", "json"];
+        let ended = place.run(&[&["compare", candidate, baseline][..], &case].concat());
+        ended.exits(code);
+        let found = comparison(&ended.stdout);
+        assert_eq!(found.outcome(), outcome, "{found:?}");
+        let document: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+        assert_eq!(document["outcome"], serde_json::to_value(outcome).unwrap());
+        found
+    };
+    let found = check(&panics, &good, 1, Outcome::Failed);
+    assert!(found.stopped().unwrap().contains("the candidate failed"), "{found:?}");
+    // A baseline that crashes says nothing of the candidate.
+    check(&good, &panics, 3, Outcome::Errored);
+    // It was timed as well.
+    let found = check(&bad, &good, 1, Outcome::Failed);
+    assert_eq!((found.judgement(), found.stopped()), (Some(Judgement::Pass), None));
+    let [candidate, _] = found.cells[0].boots.as_ref().unwrap();
+    assert_eq!(candidate.failed().count() as u32, candidate.all);
+    check(&good, &bad, 0, Outcome::Passed);
+}
+
+/// A record of a comparison is judged as it ran, and told once more in any format.
+pub(crate) fn a_comparison_is_told_from_its_record() {
+    let place = Place::new();
+    let case = place.file("case.yaml", CASE);
+    let kernel = format!("kernel={}", place.kernel());
+    let [good, slow] =
+        [Script::Passes, Script::IsSlow].map(|script| format!("qemu={}", place.qemu(script)));
+    let first = place.run(&words(&slow, &good, &case, &kernel));
+    first.exits(1);
+    let again = place.run(&["compare", "last", "--format", "json"]);
+    again.exits(1);
+    assert_eq!(again.stdout, first.stdout);
+    for (format, text) in [("table", "FAIL"), ("markdown", "| FAIL |"), ("html", "<!DOCTYPE html>")]
+    {
+        let told = place.run(&["compare", "last", "--format", format]);
+        told.exits(1);
+        assert!(told.stdout.contains(text), "no {text} in {told:?}");
+    }
+    let judged = place.run(&["judge", "last", "--format", "json"]);
+    judged.exits(1);
+    let document = judged.document();
+    let cells = document["cells"].as_array().unwrap();
+    assert_eq!(cells.len(), 18);
+    assert!(cells.iter().all(|cell| cell["outcome"] == "passed"), "{judged:?}");
+    assert_eq!(document["comparisons"][0]["outcome"], "failed");
+
+    let check = |words: &[&str], expected: &str| {
+        let ended = place.run(words);
+        ended.exits(2);
+        assert!(ended.stderr.contains(expected), "no `{expected}`: {ended:?}");
+    };
+    check(&["compare", "last", "last"], "is the record of a comparison");
+    check(&["compare", "last", "--limit", "elapsed=5"], "leave --limit and --metric away");
+    check(&["compare", "last", "--set", "policy=lazy"], "--set: nothing is run");
+    check(&["compare", "nope"], "dmarig compare nope BASELINE");
+    place.run(&["run", &case, "--set", &kernel, "--set", &good]).exits(0);
+    check(&["compare", "last"], "is a run and not a comparison");
+
+    // What was killed on its way is told so.
+    let runs = std::fs::read_dir(place.path("runs")).unwrap().flatten();
+    let pairs =
+        runs.map(|run| run.path()).find(|run| run.join("comparison.json").exists()).unwrap();
+    std::fs::remove_file(pairs.join("comparison.json")).unwrap();
+    let judged = place.run(&["judge", &pairs.display().to_string()]);
+    judged.exits(3);
+    assert!(judged.stderr.contains("ended before all was compared"), "{judged:?}");
 }
 
 pub(crate) fn recorded_runs_are_compared_and_not_judged() {
@@ -152,9 +237,21 @@ pub(crate) fn recorded_runs_are_compared_and_not_judged() {
     }
     assert!(!page.stdout.contains("<script") && !page.stdout.contains(" src="), "{page:?}");
 
-    let judged = place.run(&["compare", &part, &first, "--limit", "elapsed=5"]);
-    judged.exits(2);
-    assert!(judged.stderr.contains("not measured in pairs"), "{judged:?}");
+    for (more, expected) in [
+        (["--limit", "elapsed=5"], "not measured in pairs"),
+        (["--set", "policy=lazy"], "--set: nothing is run"),
+        (["--metric", "nope"], "no cell of both has a metric `nope`; there are "),
+    ] {
+        let judged = place.run(&["compare", &part, &first, more[0], more[1]]);
+        judged.exits(2);
+        assert!(judged.stderr.contains(expected), "{judged:?}");
+    }
+    // Both kernels' cells could be meant, and each remedy can be typed.
+    let ambiguous = place.run(&["compare", &first, &second]);
+    if ambiguous.stderr.contains("could be compared with 2 cells") {
+        let remedy = ambiguous.stderr.split("as in ").nth(1).unwrap().trim();
+        place.run(&["compare", &first, remedy]).exits(0);
+    }
 }
 
 pub(crate) fn what_can_not_be_compared_is_told() {
@@ -183,7 +280,16 @@ pub(crate) fn what_can_not_be_compared_is_told() {
     check(&["compare", "polcy=lazy", &good, "--case", &case], 2, "policy");
     let twins =
         ["compare", "control=on", "control=off", "--case", &case, "-s", &kernel, "-s", &good];
-    check(&twins, 3, "can't be made to batch");
+    // There is no such cell, so nothing runs.
+    check(&twins, 4, "can't be made to batch");
+    let twice = ["compare", &good, &good, "--limit", "elapsed=5", "--limit", "elapsed=6"];
+    check(&twice, 2, "--limit elapsed is given twice");
+    let reference = ["run", &case, "-s", &kernel, "--reference", "nope"];
+    check(&reference, 2, "--reference: ");
+    let baseline = ["run", &case, "-s", &kernel, "--baseline", "nope", "--limit", "elapsed=5"];
+    check(&baseline, 2, "--baseline: ");
+    let sides = ["compare", "control=on", "control=off", "--case", &case, "-s", "kernel=nope"];
+    check(&sides, 2, "nope");
     let unknown =
         ["compare", &good, &good, "--case", &case, "-s", &kernel, "--limit", "latency-p50=5"];
     check(&unknown, 3, "no metric `latency-p50`; there are throughput, iops, elapsed");

@@ -67,6 +67,8 @@ fn main() -> ExitCode {
             two_qemus_are_run_in_turn_and_judged,
             a_run_is_judged_beside_its_baseline,
             a_side_that_comes_to_nothing_stops_it,
+            a_candidate_that_fails_by_itself_fails,
+            a_comparison_is_told_from_its_record,
             recorded_runs_are_compared_and_not_judged,
             what_can_not_be_compared_is_told;
         dashboards:

@@ -135,6 +135,31 @@ fn many_metrics_fail_no_more_often_than_one() {
     }
 }
 
+/// Six cells at the limit that share the error: that any of them is wrong is no likelier than it is of one.
+#[test]
+fn cells_that_share_the_error_are_wrong_no_more_often_than_one() {
+    let (rounds, cells) = (700, 6);
+    let rule = Rule::default().shared(cells);
+    let change = [(Better::Lower, LIMIT)];
+    for noise in [Noise::Gauss, Noise::Outliers] {
+        let (mut passed, mut failed) = (0, 0);
+        for round in 0..rounds {
+            let mut machine = Machine::new(round, noise, 0.9);
+            let judged = (0..cells as u64).map(|cell| {
+                let seed = round * 31 + cell;
+                let (sequence, _) = compare(&mut machine, seed, &rule, (0.1, 0.03), &change);
+                sequence.decision().unwrap()
+            });
+            let judged: Vec<Judgement> = judged.collect();
+            passed += usize::from(judged.contains(&Judgement::Pass));
+            failed += usize::from(judged.contains(&Judgement::Fail));
+        }
+        println!("six cells, {noise:?}: any PASS {passed}, any FAIL {failed} of {rounds}");
+        assert!(!too_many(passed, rounds, 0.02) && !too_many(failed, rounds, 0.02));
+        assert!(passed + failed > 0, "nothing was ever said");
+    }
+}
+
 /// A bisection's steps: an error far below the default's, and an answer nearly always.
 #[test]
 fn who_needs_an_answer_gets_one_with_the_error_asked_for() {

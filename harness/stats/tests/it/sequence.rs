@@ -29,6 +29,23 @@ fn about(percent: f64, wobble: f64) -> impl Fn(usize) -> Vec<f64> {
 }
 
 #[test]
+fn an_error_that_is_shared_leaves_out_the_looks_that_could_not_tell() {
+    let whole = Rule::default();
+    assert_eq!(whole.shared(1), whole);
+    for (parts, looks) in [
+        (2, &[9, 12, 20, 30][..]),
+        (6, &[12, 20, 30]),
+        (40, &[13, 20, 30]),
+        (100_000, &[24, 30]),
+        (usize::MAX, &[30]),
+    ] {
+        let part = whole.shared(parts);
+        assert_eq!(part.looks(), looks, "{parts}");
+        assert!(part.error() * parts as f64 <= whole.error() * (1.0 + 1e-12));
+    }
+}
+
+#[test]
 fn a_clear_case_is_judged_at_the_first_look() {
     let check = |better, percent, judgement| {
         let mut sequence = sequence(1, vec![metric(better, Some(5.0))]);

@@ -32,25 +32,24 @@ pub(crate) fn findings(ended: &Ended) -> Result<Vec<(String, String)>, String> {
             }
         }
     }
-    let note = comparison.notes.first().map_or("", String::as_str);
-    conclude(found, ended.stopped, comparison.judgement(), note)
+    conclude(found, comparison.stopped(), comparison.judgement())
 }
 
 /// Only what was compared to its end and found no worse was missed: noise that did not let it be told, and a
 /// comparison that was stopped, say nothing of the kernel.
 fn conclude(
     found: Vec<(String, String)>,
-    stopped: bool,
+    stopped: Option<&str>,
     judgement: Option<Judgement>,
-    note: &str,
 ) -> Result<Vec<(String, String)>, String> {
-    match judgement {
+    match (judgement, stopped) {
         _ if !found.is_empty() => Ok(found),
-        Some(Judgement::Pass) if !stopped => Ok(found),
-        Some(Judgement::Inconclusive) if !stopped => {
-            Err(format!("too much noise to compare it with the good kernel: {note}"))
+        (_, Some(why)) => Err(format!("not compared with the good kernel: {why}")),
+        (Some(Judgement::Pass), None) => Ok(found),
+        (Some(Judgement::Inconclusive), None) => {
+            Err("too much noise to compare it with the good kernel".to_owned())
         }
-        _ => Err(format!("not compared with the good kernel: {note}")),
+        _ => Err("not compared with the good kernel".to_owned()),
     }
 }
 
@@ -76,21 +75,21 @@ mod tests {
 
     #[test]
     fn only_a_comparison_that_was_told_says_that_nothing_is_slower() {
-        let told = |judgement, stopped| conclude(Vec::new(), stopped, judgement, "why");
-        assert_eq!(told(Some(Judgement::Pass), false), Ok(Vec::new()));
-        for (judgement, stopped) in [
-            (Some(Judgement::Inconclusive), false),
-            (Some(Judgement::Pass), true),
-            (Some(Judgement::Inconclusive), true),
-            (None, false),
+        let told = |judgement, stopped| conclude(Vec::new(), stopped, judgement);
+        assert_eq!(told(Some(Judgement::Pass), None), Ok(Vec::new()));
+        for (judgement, stopped, why) in [
+            (Some(Judgement::Inconclusive), None, "too much noise"),
+            (Some(Judgement::Pass), Some("it died"), "it died"),
+            (Some(Judgement::Inconclusive), Some("it died"), "it died"),
+            (None, None, "not compared"),
         ] {
             assert!(
-                told(judgement, stopped).unwrap_err().contains("why"),
-                "{judgement:?} {stopped}"
+                told(judgement, stopped).unwrap_err().contains(why),
+                "{judgement:?} {stopped:?}"
             );
         }
         // What was found stands, though another part is missing.
         let found = vec![("cell".to_owned(), "1.5 times".to_owned())];
-        assert_eq!(conclude(found.clone(), true, Some(Judgement::Fail), ""), Ok(found));
+        assert_eq!(conclude(found.clone(), Some("why"), Some(Judgement::Fail)), Ok(found));
     }
 }

@@ -6,14 +6,11 @@ use anyhow::anyhow;
 use clap::Args;
 use dmarig_history::{Comparison, Place};
 use dmarig_images::Cache;
-use dmarig_model::{
-    case::Workload, limit::Limit, observation::Outcome, text::shown, windows::Side,
-};
-use dmarig_stats::paired::Judgement;
+use dmarig_model::{case::Workload, limit::Limit, text::shown, windows::Side};
 use tokio::sync::watch;
 
 use crate::{
-    cases::Selected,
+    cases::{Selected, check_kernel, check_limits},
     commands::compare::fresh_seed,
     exit::Failure,
     interleave::{self, Asked, Ended},
@@ -30,13 +27,9 @@ pub(crate) struct Against {
     /// elapsed=5 (may be repeated)
     #[arg(long = "limit", value_name = "METRIC=PERCENT", value_parser = Limit::parse, requires = "baseline")]
     pub(crate) limits: Vec<Limit>,
-}
-
-/// A kernel beside the baseline.
-pub(crate) struct Compared {
-    pub(crate) comparison: Comparison,
-    /// What it says of the kernel: inconclusive is no failure.
-    pub(crate) outcome: Outcome,
+    /// From which the order of pairs is drawn [default: another one each time, which is told]
+    #[arg(long, value_name = "N", requires = "baseline")]
+    pub(crate) seed: Option<u64>,
 }
 
 impl Against {
@@ -44,8 +37,15 @@ impl Against {
     ///
     /// # Errors
     /// Where nothing that is selected can be judged.
-    pub(crate) fn check(&self, selection: &Selection, selected: &Selected) -> Result<(), Failure> {
+    pub(crate) fn check(
+        &self,
+        selection: &Selection,
+        selected: &Selected,
+        cache: &Cache,
+    ) -> Result<(), Failure> {
         let Some(baseline) = &self.baseline else { return Ok(()) };
+        check_kernel("--baseline", baseline, cache)?;
+        check_limits(&self.limits)?;
         if selection.device.is_given() {
             return Err(Failure::usage(anyhow!(
                 "--baseline boots two kernels in turn, and --device lends the device to one run: compare two \
@@ -73,7 +73,7 @@ impl Against {
         command: &[String],
         runs: &Path,
         interrupted: &watch::Receiver<bool>,
-    ) -> Result<Vec<Compared>, Failure> {
+    ) -> Result<Vec<Comparison>, Failure> {
         let mut compared = Vec::new();
         let Some(baseline) = &self.baseline else { return Ok(compared) };
         for kernel in self.kernels(selected) {
@@ -93,14 +93,13 @@ impl Against {
                 sides: [Side::Own; 2],
                 limits: &self.limits,
                 metrics: &[],
-                seed: fresh_seed()?,
+                seed: self.seed.map_or_else(fresh_seed, Ok)?,
             };
             let command = command.to_vec();
             let ended = interleave::run(&asked, cache, command, runs, interrupted.clone()).await?;
-            let Ended { comparison, stopped, directory, .. } = ended;
+            let Ended { comparison, directory, .. } = ended;
             errln!("record: {}", directory.display());
-            let outcome = outcome(&comparison, stopped);
-            compared.push(Compared { comparison, outcome });
+            compared.push(comparison);
         }
         Ok(compared)
     }
@@ -133,14 +132,5 @@ impl Against {
     fn kernels(&self, selected: &Selected) -> BTreeSet<String> {
         let kernels = selected.cells.iter().map(|cell| cell.axes.kernel.clone());
         kernels.filter(|kernel| Some(kernel) != self.baseline.as_ref()).collect()
-    }
-}
-
-/// What is thought of a comparison, of which some part may have been stopped.
-pub(crate) fn outcome(comparison: &Comparison, stopped: bool) -> Outcome {
-    match comparison.judgement() {
-        Some(Judgement::Fail) => Outcome::Failed,
-        _ if stopped => Outcome::Errored,
-        _ => Outcome::Passed,
     }
 }
