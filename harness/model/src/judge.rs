@@ -22,7 +22,7 @@ mod ratio;
 
 pub use passed_through::attacks_of;
 pub(crate) use proof::{group_types, policy_of, turned_off};
-pub use ratio::judge_ratios;
+pub use ratio::{Estimator, Interval, judge_ratios};
 
 /// Rule named by checks that every cell has.
 const ALWAYS: &str = "every cell";
