@@ -1,10 +1,10 @@
 //! Runs cells, several at once, and judges each as it ends.
 
-use dmarig_history::{CellRecord, RECORD_SCHEMA, Recorder};
+use dmarig_history::{CellRecord, RECORD_SCHEMA, Recorder, judge_ratios};
 use dmarig_model::{
     case::Case,
     document::{CellResult, ShownCheck},
-    judge::{judge, judge_ratios},
+    judge::judge,
     matrix::Cell,
     observation::{End, KernelLog, Observation, Outcome, Setup, Verdict},
     sweep::{Sweep, sweeps},

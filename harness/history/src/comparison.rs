@@ -16,14 +16,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     beside::Beside,
+    ratio::LEVEL,
     record::{HostFacts, LoadError, StoredRun},
 };
 
 /// Version of [`Comparison`]; those of 1 know neither boots that failed nor how a cell ended.
 pub const COMPARISON_SCHEMA: u32 = 2;
-
-/// What a bound of two stored runs' ratio may err by on either side, were their samples independent.
-const LEVEL: f64 = 0.025;
 
 /// Metrics that say what another says: the rates of what `elapsed` is the time of, and percentiles of
 /// which each has a neighbour. They are compared where they are asked for by name.

@@ -7,7 +7,6 @@ use dmarig_model::{
     case::Case,
     document::{CONTROL_PREFIX, CellResult},
     expect::{metric_names, unit_of},
-    judge::judge_ratios,
     measure::{Measured, metric, times},
     observation::{End, KernelLog, Observation, Outcome, Verdict, WindowKind},
     text::shown,
@@ -19,6 +18,7 @@ use crate::{
         CellEntry, DERIVATION, Judged, Place, PointEntry, RunEntry, Sample, SeriesKey, variant,
     },
     environment::{Build, Environment},
+    ratio::judge_ratios,
     record::StoredRun,
 };
 

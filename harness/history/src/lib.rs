@@ -11,6 +11,7 @@ mod events;
 mod export;
 mod import;
 mod merge;
+mod ratio;
 mod record;
 mod standing;
 mod store;
@@ -32,6 +33,7 @@ pub use events::{AlertEvent, AlertState, EVENT_SCHEMA};
 pub use export::{ExportError, ExportFormat, Exported};
 pub use import::{Collected, Fate, How, Imported, Keep, sweep_gone};
 pub use merge::Merged;
+pub use ratio::judge_ratios;
 pub use record::{
     CaseText, CellRecord, EndedEarly, HostFacts, LoadError, RECORD_SCHEMA, Recorder, RunMeta,
     StoredRun, is_run, new_name, proofs_directory, rules, run_directories, runs_directory, utc,

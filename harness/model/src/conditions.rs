@@ -229,6 +229,15 @@ impl AxisSets {
     }
 }
 
+impl Axes {
+    /// These axes, with the first value of each that `sets` has in place of ours.
+    #[must_use]
+    pub fn with(&self, sets: &AxisSets) -> Self {
+        let own = AxisSets::from(self).replaced_by(sets);
+        own.product().into_iter().next().unwrap_or_else(|| self.clone())
+    }
+}
+
 impl When {
     /// The conditions on axes alone.
     #[must_use]

@@ -1,6 +1,9 @@
 //! Expectations: rules, each with the cells that it speaks of, and the standard table of them.
 
-use std::sync::LazyLock;
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::LazyLock,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -113,10 +116,12 @@ pub struct Rule {
     /// Whether a rate that has no denominator (nothing was unmapped) is let pass.
     #[serde(default)]
     pub optional: bool,
-    /// Bounds on what was measured, judged on real accelerators alone.
+    /// Bounds on what was measured, each judged on the accelerators that it names. Of those of a metric that
+    /// name the accelerator, the last one decides.
     #[serde(default)]
     pub bounds: Vec<MetricBound>,
-    /// Comparisons with another cell of the same run.
+    /// Comparisons with another cell of the same run. Of those of a metric with the same cell, the last one
+    /// decides.
     #[serde(default)]
     pub ratios: Vec<Ratio>,
     /// Growth with live mappings, over cells of the same run.
@@ -158,7 +163,28 @@ pub struct MetricBound {
     #[serde(default)]
     pub unit: Option<String>,
     /// Accelerators on which it is judged.
-    pub accelerators: OneOrMany<Accelerator>,
+    pub accelerators: OneOrMany<RanOn>,
+}
+
+/// An accelerator as a guest is seen to run under it: one that was asked for may be left to the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RanOn {
+    /// The kernel's virtual machine.
+    Kvm,
+    /// QEMU's translator.
+    Tcg,
+}
+
+impl RanOn {
+    /// The accelerator that it is.
+    #[must_use]
+    pub const fn accelerator(self) -> Accelerator {
+        match self {
+            Self::Kvm => Accelerator::Kvm,
+            Self::Tcg => Accelerator::Tcg,
+        }
+    }
 }
 
 /// A bound on a metric of a cell divided by that of another cell in the same run.
@@ -301,6 +327,25 @@ pub(crate) fn decide<'a, T>(
     pick: impl Fn(&'a Rule) -> Option<T>,
 ) -> Option<(&'a Rule, T)> {
     rules.iter().rev().find_map(|rule| Some((*rule, pick(rule)?)))
+}
+
+/// The last of the items of each key, which decides, in the order in which the keys come first.
+pub(crate) fn last_of_each<T, K: Ord>(
+    items: impl IntoIterator<Item = T>,
+    key: impl Fn(&T) -> K,
+) -> Vec<T> {
+    let mut places: BTreeMap<K, usize> = BTreeMap::new();
+    let mut last = Vec::new();
+    for item in items {
+        match places.entry(key(&item)) {
+            Entry::Vacant(place) => {
+                place.insert(last.len());
+                last.push(item);
+            }
+            Entry::Occupied(place) => last[*place.get()] = item,
+        }
+    }
+    last
 }
 
 #[cfg(test)]

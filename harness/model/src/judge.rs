@@ -6,7 +6,7 @@
 
 use crate::{
     case::{Case, Workload},
-    expect::{COUNT_CHECKS, Presence, Rule, applying, decide},
+    expect::{COUNT_CHECKS, MetricBound, Presence, Rule, applying, decide, last_of_each},
     log::{Finding, LogFacts, LogKind, read_but},
     measure::{Counted, NoCount, metric},
     observation::{Check, End, Observation, Outcome, Verdict, WindowKind},
@@ -22,7 +22,7 @@ mod ratio;
 
 pub use passed_through::attacks_of;
 pub(crate) use proof::{group_types, policy_of, turned_off};
-pub use ratio::judge_ratios;
+pub use ratio::{Estimator, Interval, judge_ratios};
 
 /// Rule named by checks that every cell has.
 const ALWAYS: &str = "every cell";
@@ -435,17 +435,23 @@ fn number(value: f64) -> String {
 }
 
 fn bounds(rules: &[&Rule], observation: &Observation) -> Vec<Judged> {
-    let all = rules.iter().flat_map(|rule| rule.bounds.iter().map(move |bound| (rule, bound)));
-    all.map(|(rule, wanted)| {
+    let accelerator = observation.setup.accelerator;
+    let here = |bound: &MetricBound| {
+        bound.accelerators.iter().any(|ran_on| ran_on.accelerator() == accelerator)
+    };
+    let all = rules.iter().flat_map(|rule| rule.bounds.iter().map(move |bound| (*rule, bound)));
+    // A bound for another accelerator takes none back that is for this one.
+    let (here_too, elsewhere): (Vec<_>, Vec<_>) = all.partition(|(_, bound)| here(bound));
+    let deciding =
+        last_of_each(elsewhere.into_iter().chain(here_too), |(_, bound)| bound.metric.as_str());
+    let judged = |(rule, wanted): (&Rule, &MetricBound)| {
         let bound = Bound { min: wanted.min, max: wanted.max };
         let measured = metric(observation, Side::Own, &wanted.metric);
         let unit = measured.as_ref().map_or("", |measured| &measured.unit);
         let expected = format!("{bound} {}", shown(unit));
         let same_unit = wanted.unit.as_ref().is_none_or(|given| given == unit);
         let (held, found) = match &measured {
-            _ if !wanted.accelerators.contains(&observation.setup.accelerator) => {
-                (Held::LetPass, format!("not judged under {}", observation.setup.accelerator))
-            }
+            _ if !here(wanted) => (Held::LetPass, format!("not judged under {accelerator}")),
             None => (Held::NotSeen, "not measured".to_owned()),
             Some(_) if !same_unit => (Held::NotSeen, format!("measured in {}", shown(unit))),
             Some(measured) => {
@@ -455,8 +461,8 @@ fn bounds(rules: &[&Rule], observation: &Observation) -> Vec<Judged> {
             }
         };
         Judged::by(rule, &wanted.metric, held, expected, found)
-    })
-    .collect()
+    };
+    deciding.into_iter().map(judged).collect()
 }
 
 /// Whether each window that the case asks for is there: one that is missing is the rig's fault.

@@ -54,6 +54,10 @@ pub const LEAST_RUNS: u32 = 24;
 /// Most of them that may be asked for.
 pub const MOST_RUNS: u32 = 1000;
 
+/// Fewest samples of a time in each of two cells for which the noise in them bounds their ratio: see
+/// `dmarig_stats::unpaired::beyond`.
+pub const LEAST_SAMPLES: u32 = 4;
+
 const fn usual_runs() -> u32 {
     50
 }

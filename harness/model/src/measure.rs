@@ -243,7 +243,7 @@ pub enum NoCount {
 
 /// With caching mode on the kernel invalidates what it maps, but for first-stage tables, which the
 /// hypervisor does not shadow.
-fn maps_invalidate(axes: &Axes) -> bool {
+pub(crate) fn maps_invalidate(axes: &Axes) -> bool {
     axes.caching_mode == Toggle::On && axes.scalable_mode != ScalableMode::FirstStage
 }
 

@@ -3,7 +3,7 @@
 //!
 //! The interval allows for the noise within each lot, and for nothing else. What the machine did
 //! between the two is in the difference: on a drifting one, half of all such intervals miss. So this
-//! estimates, and nothing here judges.
+//! estimates, and nothing here judges. Limits that are far beyond such drifts may be judged by it.
 
 use serde::{Deserialize, Serialize};
 

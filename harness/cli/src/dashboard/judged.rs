@@ -94,7 +94,7 @@ mod tests {
         let run = synthetic_year(1).next().unwrap();
         let passed = run.cells.iter().find(|cell| cell.outcome == Outcome::Passed).unwrap();
         let case = format!(
-            "case: {}\nworkload: {{block: {{ops: 64}}}}\n\
+            "case: {}\nworkload: {{block: {{ops: 64}}}}\nwindows: {{time: 1}}\n\
              history: [{{metric: elapsed, percent: 5}}, {{metric: psi-per-unmap, percent: 10}}]\n",
             passed.place.case
         );

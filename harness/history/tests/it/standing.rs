@@ -13,8 +13,9 @@ use crate::made::{cell, environment, key, point, run};
 const REFERENCE: &str = "debian-6.1";
 
 fn case(limits: &str) -> Case {
-    let text =
-        format!("case: timing\nworkload: {{exec: {{argv: [/add/x]}}}}\nhistory: [{limits}]\n");
+    let text = format!(
+        "case: timing\nworkload: {{exec: {{argv: [/add/x]}}}}\nwindows: {{time: 1}}\nhistory: [{limits}]\n"
+    );
     Case::parse("timing.yaml", &text).unwrap()
 }
 

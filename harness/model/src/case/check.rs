@@ -2,18 +2,19 @@
 
 use super::{CaseFile, WorkloadFile, never_holds};
 use crate::{
-    axes::{Axes, Axis, Device},
+    axes::{Accelerator, Axes, Device},
     conditions::AxisSets,
-    expect::{Rule, TIMES, metric_names, unit_of},
-    limit::{LEAST_RUNS, MOST_RUNS},
+    expect::Rule,
     probe::{Knobs, MAX_ENTRIES, MAX_QUEUES},
-    sweep::{METRICS, MIN_POINTS},
-    text::{nearest, shown},
+    text::shown,
     tree::Step,
     tree_de::Mistake,
-    value::Bound,
     version::VersionRange,
 };
+
+mod metrics;
+
+use metrics::Known;
 
 /// Cells that one case may have; more are a mistake.
 const MAX_CELLS: usize = 10_000;
@@ -64,23 +65,24 @@ pub(super) fn check(file: &CaseFile, unread: &[Mistake], into: &mut Vec<Mistake>
     if whole("probe") {
         probe(&file.probe, &mut at.key("probe"));
     }
-    if whole("limits") {
-        limits(file, &mut at.key("limits"));
-    }
-    if whole("history") {
-        history(file, &mut at.key("history"));
-    }
     if whole("axes") {
         axes(&file.axes, &mut at.key("axes"));
     }
+    let mut known = Known::of(file, whole("windows"));
     if whole("axes") && whole("exclude") && file.axes.size() <= MAX_CELLS {
-        let cells = cells(file, &mut at);
+        known.cells = cells(file, &mut at);
         if whole("workload") {
             devices(file, &mut at);
         }
-        if whole("expect") && !cells.is_empty() {
-            rules(file, &cells, &mut at.key("expect"));
+        if whole("expect") && !known.cells.is_empty() {
+            rules(file, &known, &mut at.key("expect"));
         }
+    }
+    if whole("limits") {
+        metrics::limits(file, &known, &mut at.key("limits"));
+    }
+    if whole("history") {
+        metrics::history(file, &known, &mut at.key("history"));
     }
 }
 
@@ -214,11 +216,11 @@ fn devices(file: &CaseFile, at: &mut At<'_>) {
     }
 }
 
-fn rules(file: &CaseFile, cells: &[Axes], at: &mut At<'_>) {
+fn rules(file: &CaseFile, known: &Known<'_>, at: &mut At<'_>) {
     for (index, rule) in file.expect.iter().enumerate() {
         let mut at = at.index(index);
         ranges(rule, &mut at);
-        if never_holds(&rule.when, cells) && !any_range_is_empty(rule) {
+        if never_holds(&rule.when, &known.cells) && !any_range_is_empty(rule) {
             at.key("when").wrong("never holds: no cell of this case is like that");
         }
         if rule.is_empty() {
@@ -227,9 +229,8 @@ fn rules(file: &CaseFile, cells: &[Axes], at: &mut At<'_>) {
         if file.expect[..index].iter().any(|other| other.name == rule.name) {
             at.key("name").wrong(format!("a rule named `{}` stands before it", shown(&rule.name)));
         }
-        metrics(file, rule, &mut at);
-        targets(rule, cells, &mut at.key("ratios"));
-        growths(file, rule, &mut at.key("growth"));
+        metrics::rule(rule, known, &mut at);
+        metrics::growths(file, rule, known, &mut at.key("growth"));
     }
 }
 
@@ -241,146 +242,16 @@ fn any_range_is_empty(rule: &Rule) -> bool {
 }
 
 fn ranges(rule: &Rule, at: &mut At<'_>) {
+    let asked = &rule.when.accelerator;
+    if !asked.is_empty() && asked.iter().all(|accelerator| *accelerator == Accelerator::Auto) {
+        let what = "`auto` never holds: a guest runs under kvm or tcg, whatever was asked for";
+        at.key("when").key("accelerator").wrong(what);
+    }
     let ranges =
         [("kernel-version", &rule.when.kernel_version), ("qemu-version", &rule.when.qemu_version)];
     for (key, range) in ranges {
         if let Some(range) = range.as_ref().filter(|range| range.is_empty()) {
             at.key("when").key(key).wrong(format!("`{range}` never holds: no version lies in it"));
-        }
-    }
-}
-
-/// What is wrong with a metric's name, of those that there may be.
-fn unknown<'a, I: Iterator<Item = &'a str>>(
-    file: &CaseFile,
-    name: &str,
-    known: impl Fn() -> I,
-) -> Option<String> {
-    // A program brings its own.
-    if file.workload.exec.is_some() || known().any(|known| known == name) {
-        return None;
-    }
-    let all = known().collect::<Vec<_>>().join(", ");
-    Some(match nearest(name, known()) {
-        Some(near) => {
-            format!("unknown metric `{}`; did you mean `{near}`? (there are {all})", shown(name))
-        }
-        None => format!("unknown metric `{}`; there are {all}", shown(name)),
-    })
-}
-
-fn limits(file: &CaseFile, at: &mut At<'_>) {
-    if file.workload.idle.is_some() && !file.limits.is_empty() {
-        at.wrong("the workload does nothing that could be timed");
-    }
-    let times = || TIMES.iter().map(|(name, _)| *name);
-    for (index, limit) in file.limits.iter().enumerate() {
-        let mut at = at.index(index);
-        if file.limits[..index].iter().any(|other| other.metric == limit.metric) {
-            at.key("metric").wrong(format!("`{}` stands before it", shown(&limit.metric)));
-        } else if let Some(what) = unknown(file, &limit.metric, times) {
-            at.key("metric").wrong(what);
-        } else if let Some(what) = limit.mistake() {
-            at.wrong(what);
-        }
-    }
-}
-
-fn history(file: &CaseFile, at: &mut At<'_>) {
-    if file.workload.idle.is_some() && !file.history.is_empty() {
-        at.wrong("the workload does nothing that could be measured");
-    }
-    for (index, limit) in file.history.iter().enumerate() {
-        let mut at = at.index(index);
-        if file.history[..index].iter().any(|other| other.metric == limit.metric) {
-            at.key("metric").wrong(format!("`{}` stands before it", shown(&limit.metric)));
-        } else if let Some(what) = unknown(file, &limit.metric, metric_names) {
-            at.key("metric").wrong(what);
-        } else if let Some(what) = limit.mistake() {
-            at.wrong(what);
-        }
-        between(limit.runs.into(), LEAST_RUNS.into(), MOST_RUNS.into(), &mut at, "runs");
-    }
-}
-
-fn metrics(file: &CaseFile, rule: &Rule, at: &mut At<'_>) {
-    let unknown = |name: &str| unknown(file, name, metric_names);
-    for (index, bound) in rule.bounds.iter().enumerate() {
-        let mut at = at.key("bounds");
-        let mut at = at.index(index);
-        if let Some(what) = unknown(&bound.metric) {
-            at.key("metric").wrong(what);
-        }
-        if let (Some(unit), Some(given)) = (unit_of(&bound.metric), &bound.unit)
-            && unit != given
-        {
-            at.key("unit").wrong(format!("{} is measured in {unit}", bound.metric));
-        }
-        if let Some(what) = no_bound(bound.min, bound.max) {
-            at.wrong(what);
-        }
-    }
-    for (index, ratio) in rule.ratios.iter().enumerate() {
-        let mut at = at.key("ratios");
-        let mut at = at.index(index);
-        if let Some(what) = unknown(&ratio.metric) {
-            at.key("metric").wrong(what);
-        }
-        if let Some(what) = no_bound(ratio.min, ratio.max) {
-            at.wrong(what);
-        }
-    }
-}
-
-/// A growth needs a metric that is followed, and cells to follow it over.
-fn growths(file: &CaseFile, rule: &Rule, at: &mut At<'_>) {
-    for (index, growth) in rule.growth.iter().enumerate() {
-        let mut at = at.index(index);
-        let followed = || METRICS.iter().map(|(name, _)| *name);
-        if !followed().any(|name| name == growth.metric) {
-            let all = followed().collect::<Vec<_>>().join(", ");
-            let what =
-                format!("no growth of `{}` is known; there are {all}", shown(&growth.metric));
-            at.key("metric").wrong(what);
-        }
-        if let Some(what) = no_bound(growth.min, growth.max) {
-            at.wrong(what);
-        }
-        if growth.control && !file.windows.control {
-            at.key("control").wrong("the case has no such windows: `windows: {control: true}`");
-        }
-        if file.axes.live_mappings.len() < MIN_POINTS {
-            at.wrong(format!(
-                "the case has not {MIN_POINTS} values of `live-mappings` to follow it over"
-            ));
-        }
-    }
-}
-
-/// What is wrong with the two ends of a bound.
-fn no_bound(min: Option<f64>, max: Option<f64>) -> Option<&'static str> {
-    match (min, max) {
-        (None, None) => Some("neither `min` nor `max` is given"),
-        _ => Bound { min, max }.is_empty().then_some("`min` is above `max`: nothing fits"),
-    }
-}
-
-/// A ratio needs exactly one other cell to compare with.
-fn targets(rule: &Rule, cells: &[Axes], at: &mut At<'_>) {
-    for (index, ratio) in rule.ratios.iter().enumerate() {
-        let mut at = at.index(index);
-        let given = ratio.to.given();
-        let many = given.iter().find(|axis| ratio.to.count(**axis) > 1);
-        if given.is_empty() {
-            at.key("to").wrong("names no axis: the ratio would be that of a cell to itself");
-        } else if let Some(axis) = many {
-            at.key("to").key(axis.name()).wrong("several values: a ratio is to one cell");
-        } else {
-            let from_line = [Axis::Kernel, Axis::Qemu, Axis::Accelerator];
-            let fixed = given.iter().any(|axis| !from_line.contains(axis));
-            if fixed && !cells.iter().any(|axes| ratio.to.contains(axes)) {
-                at.key("to").wrong("no cell of this case is like that");
-            }
         }
     }
 }

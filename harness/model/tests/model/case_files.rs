@@ -7,7 +7,7 @@ use dmarig_model::{
 use dmarig_wire::Job;
 
 /// A sound case, to put one mistake into.
-const SOUND: &str = "\
+pub(crate) const SOUND: &str = "\
 case: sound
 axes:
   caching-mode: [off, on]
@@ -16,13 +16,13 @@ workload:
   block: {ops: 400}
 ";
 
-fn parse(text: &str) -> Result<Case, CaseErrors> {
+pub(crate) fn parse(text: &str) -> Result<Case, CaseErrors> {
     Case::parse("a.yaml", text)
 }
 
 /// Every message of a file that is wrong.
 #[track_caller]
-fn check(text: &str, messages: &[&str]) {
+pub(crate) fn check(text: &str, messages: &[&str]) {
     let errors = parse(text).map(|case| case.name).unwrap_err();
     let shown: Vec<String> = errors.0.iter().map(ToString::to_string).collect();
     assert_eq!(shown, messages, "\n{errors}");
@@ -66,7 +66,7 @@ axes: { caching-mode: [off, on], policy: [lazy, strict], device: [nvme, e1000e],
         smp: 2, memory: 512MiB, accelerator: tcg, kernel: [a, b], qemu: q }
 exclude: [{ when: {caching-mode: off, policy: strict}, reason: not wanted }]
 workload: { block: {block-size: 4096, ops: 10}, net: {frames: 10} }
-windows: { count: true, time: 3, warm-up: 1 }
+windows: { count: true, time: 5, warm-up: 1 }
 quiet: true
 time-limits: { boot: 90s, workload: 2m }
 standard: false
@@ -165,6 +165,10 @@ fn unknown_axis_values_are_named_with_the_right_ones() {
     );
 }
 
+/// What is said of a time that only a probe sees.
+pub(crate) const NO_PROBE: &str =
+    "no cell has `stale-p50`: it is of a probe's alone, with `axes: {passthrough: probe}`";
+
 #[test]
 fn limits_are_of_what_is_timed() {
     let with = |limits: &str, expected: &str| {
@@ -188,6 +192,10 @@ fn limits_are_of_what_is_timed() {
         "{metric: elapsed, percent: 5}, {metric: elapsed, percent: 6}",
         "42: limits[1].metric: `elapsed` stands before it",
     );
+    with("{metric: stale-p50, percent: 5}", &format!("11: limits[0].metric: {NO_PROBE}"));
+    // Pairs bring timing windows of their own.
+    let limits = "limits: [{metric: elapsed, percent: 5}]\n";
+    assert!(parse(&format!("{SOUND}{limits}")).is_ok());
     check_line(
         "workload:\n  block: {ops: 400}",
         "limits: [{metric: elapsed, percent: 5}]\nworkload:\n  idle: {}",
@@ -198,9 +206,10 @@ fn limits_are_of_what_is_timed() {
 #[test]
 fn limits_against_history_are_of_what_is_measured() {
     let with = |limits: &str, expected: &str| {
-        let text = format!("case: sound\nhistory: [{limits}]\n");
+        let text = format!("case: sound\nhistory: [{limits}]\nwindows: {{time: 1}}\n");
         check_line("case: sound\n", &text, &format!("a.yaml:2:{expected}"));
     };
+    with("{metric: stale-p50, percent: 5}", &format!("12: history[0].metric: {NO_PROBE}"));
     with(
         "{metric: throughput, percent: 100}",
         "11: history[0]: `throughput` can't be limited to 100 % worse: it must be above 0, and below 100 where higher is better",
@@ -233,6 +242,24 @@ fn limits_against_history_are_of_what_is_measured() {
         "history: [{metric: psi, percent: 5}]\nworkload:\n  idle: {}",
         "a.yaml:5:1: history: the workload does nothing that could be measured",
     );
+    check_line(
+        "case: sound\n",
+        "case: sound\nhistory: [{metric: elapsed, percent: 5}]\n",
+        "a.yaml:2:12: history[0].metric: `elapsed` is timed, and the case has no windows for that: `windows: {time: 5}`",
+    );
+    check_line(
+        "case: sound\n",
+        "case: sound\nhistory: [{metric: psi, percent: 5}]\nwindows: {count: false, time: 5}\n",
+        "a.yaml:2:12: history[0].metric: `psi` is counted, and the case has no window for that: `windows: {count: true}`",
+    );
+    // What a program prints may have any name, but comes of timing windows.
+    let program = |name: &str, windows: &str| {
+        let history = format!("history: [{{metric: {name}, better: lower, percent: 5}}]");
+        parse(&format!("case: a\nworkload: {{exec: {{argv: [/add/x]}}}}\n{history}\n{windows}\n"))
+    };
+    assert!(program("stale-p50", "windows: {count: false, time: 1}").is_ok());
+    assert!(program("psi", "windows: {count: false, time: 1}").is_ok());
+    assert!(program("mine", "windows: {count: true}").is_err());
     let case = parse(&format!("{SOUND}history: [{{metric: dsi, percent: 5}}]\n")).unwrap();
     assert_eq!((case.history[0].runs, case.history[0].percent), (50, 5.0));
 }
@@ -385,7 +412,8 @@ fn numbers_out_of_range_are_mistakes() {
 
 #[test]
 fn rules_are_checked() {
-    let rule = |text: &str| format!("{SOUND}expect:\n  - name: x\n    {text}\n");
+    let rule =
+        |text: &str| format!("{SOUND}expect:\n  - name: x\n    {text}\nwindows: {{time: 4}}\n");
     check(
         &rule("because: y"),
         &["a.yaml:8:5: expect[0]: expects nothing: name at least one check"],

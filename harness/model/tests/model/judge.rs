@@ -2,26 +2,26 @@
 
 use dmarig_model::{
     axes::{
-        Accelerator, Device,
+        Device,
         Policy::{self, Lazy, Passthrough, Strict},
         ScalableMode,
         Toggle::{self, Off, On},
     },
     case::Case,
-    judge::{judge, judge_ratios},
+    judge::judge,
     measure::{DmaSource, dma_ops},
-    observation::{End, LogSource, Observation, Outcome, Verdict, WindowKind},
+    observation::{End, LogSource, Observation, Outcome, Verdict},
 };
 use dmarig_wire::{DmaCounts, Interface};
 
-use crate::seen::{Guest, OPS, Profile, case_for, fault_flood, records, report};
+use crate::seen::{Guest, OPS, Profile, case_for, fault_flood, records};
 
-fn guest(kernel: &'static str, caching_mode: Toggle, policy: Policy) -> Guest {
+pub(crate) fn guest(kernel: &'static str, caching_mode: Toggle, policy: Policy) -> Guest {
     Guest::new(kernel, caching_mode, policy)
 }
 
 /// A guest that does what the commit under test asks for.
-fn sound() -> Guest {
+pub(crate) fn sound() -> Guest {
     guest("6.1.176", On, Lazy).warned()
 }
 
@@ -503,73 +503,6 @@ fn what_happens_while_the_trace_is_switched_needs_no_invalidation() {
     let evidence =
         late(9, 9).checks.iter().flat_map(|check| check.evidence.clone()).collect::<String>();
     assert!(evidence.contains("while the trace was switched"), "{evidence}");
-}
-
-/// A case that also times, with these rules.
-fn timing(rules: &str) -> Case {
-    let text = format!(
-        "case: made-up\naxes: {{caching-mode: [off, on], policy: [lazy, strict]}}\nworkload: {{block: {{}}}}\nwindows: {{time: 2}}\nexpect:\n{rules}"
-    );
-    Case::parse("made-up.yaml", &text).unwrap()
-}
-
-/// The observation with two timing windows of these lengths.
-fn timed(guest: &Guest, seconds: [u64; 2]) -> Observation {
-    let mut seen = guest.observe();
-    for seconds in seconds {
-        let mut window = seen.windows[0].clone();
-        window.kind = WindowKind::Timing;
-        (window.trace, window.dma) = (None, None);
-        window.report = report();
-        window.report.elapsed_ns = seconds * 1_000_000_000;
-        seen.windows.push(window);
-    }
-    seen
-}
-
-#[test]
-fn bounds_are_judged_on_their_accelerators_alone() {
-    let case = timing(
-        "  - {name: fast, bounds: [{metric: iops, min: 300, unit: 1/s, accelerators: kvm}]}\n",
-    );
-    let slow = timed(&sound(), [2, 2]);
-    assert_eq!(judge(&case, &slow).outcome, Outcome::Passed);
-    let on_kvm = |mut seen: Observation| {
-        seen.setup.accelerator = Accelerator::Kvm;
-        judge(&case, &seen)
-    };
-    assert_eq!(on_kvm(slow).reasons, ["iops: 200 1/s, expected at least 300 1/s"]);
-    assert_eq!(on_kvm(timed(&sound(), [1, 1])).outcome, Outcome::Passed);
-    assert_eq!(on_kvm(timed(&sound(), [0, 1])).outcome, Outcome::Errored);
-}
-
-#[test]
-fn ratios_compare_cells_of_one_run() {
-    let case = timing(
-        "  - {name: cost, when: {caching-mode: on, policy: lazy}, ratios: [{metric: elapsed, to: {policy: strict}, max: 1.5}]}\n",
-    );
-    let strict = timed(&guest("6.1.176", On, Strict).warned(), [1, 1]);
-    let lazy = timed(&sound(), [2, 2]);
-    let checks = judge_ratios(&case, &[lazy.clone(), strict.clone()]);
-    let [(cell, check)] = &*checks else { panic!("{checks:?}") };
-    assert_eq!(*cell, lazy.cell);
-    assert_eq!(
-        (&*check.found, &*check.expected, check.held),
-        ("2", "at most 1.5 to policy=strict", Some(false))
-    );
-    let mut verdict = judge(&case, &lazy);
-    assert_eq!(verdict.outcome, Outcome::Passed);
-    verdict.add(check.clone());
-    assert_eq!(
-        (verdict.outcome, &*verdict.reasons[0]),
-        (Outcome::Failed, "elapsed-ratio: 2, expected at most 1.5 to policy=strict")
-    );
-    // Without the other cell there is no verdict.
-    let alone = judge_ratios(&case, &[lazy]);
-    assert_eq!(
-        (alone[0].1.held, &*alone[0].1.found),
-        (None, "that cell did not complete in this run")
-    );
 }
 
 #[test]

@@ -6,6 +6,8 @@ mod document;
 mod judge;
 mod log;
 mod matrix;
+mod measured;
+mod never_judged;
 mod passed_through;
 mod proof;
 mod seen;
