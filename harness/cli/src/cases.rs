@@ -98,8 +98,20 @@ pub(crate) fn check_kernel(option: &str, kernel: &str, cache: &Cache) -> Result<
     }
 }
 
-/// Whether each metric that is limited is limited once.
-pub(crate) fn check_limits(limits: &[Limit]) -> Result<(), Failure> {
+/// Whether the command line's metrics can be timed, and are limited once.
+pub(crate) fn check_limits(
+    cases: &[Case],
+    limits: &[Limit],
+    metrics: &[String],
+) -> Result<(), Failure> {
+    let named = limits.iter().map(|limit| ("--limit", &limit.metric));
+    for (option, name) in named.chain(metrics.iter().map(|name| ("--metric", name))) {
+        // Of cases some of which bring their own, any may have it.
+        let wrong: Option<Vec<String>> = cases.iter().map(|case| case.unknown_time(name)).collect();
+        if let Some(what) = wrong.and_then(|wrong| wrong.into_iter().next()) {
+            return Err(Failure::usage(anyhow!("{option}: {what}")));
+        }
+    }
     let twice = |at: &usize| limits[..*at].iter().any(|other| other.metric == limits[*at].metric);
     match (0..limits.len()).find(twice) {
         Some(at) => {

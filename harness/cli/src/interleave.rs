@@ -32,7 +32,7 @@ use dmarig_stats::{
 use tokio::sync::watch;
 
 use crate::{
-    cases::{Selected, check_kernels, select},
+    cases::{Selected, check_kernels, check_limits, select},
     commands::run_meta,
     exit::Failure,
     options::Selection,
@@ -87,6 +87,7 @@ pub(crate) async fn run(
     for side in &selected {
         check_kernels(side, cache)?;
     }
+    check_limits(&selected[0].cases, asked.limits, asked.metrics)?;
     let one_boot = one_boot(asked)?;
     let cases = timed(&selected[0].cases, one_boot)?;
     let couples = couples(&selected)?;

@@ -282,7 +282,12 @@ pub(crate) fn what_can_not_be_compared_is_told() {
         ["compare", "control=on", "control=off", "--case", &case, "-s", &kernel, "-s", &good];
     // There is no such cell, so nothing runs.
     check(&twins, 4, "can't be made to batch");
-    let twice = ["compare", &good, &good, "--limit", "elapsed=5", "--limit", "elapsed=6"];
+    let misspelt = ["compare", &good, &good, "-s", &kernel, "--limit", "elapsd=5"];
+    check(&misspelt, 2, "--limit: unknown metric `elapsd`; did you mean `elapsed`?");
+    let misspelt = ["compare", &good, &good, "-s", &kernel, "--metric", "psi"];
+    check(&misspelt, 2, "--metric: unknown metric `psi`; there are ");
+    let twice =
+        ["compare", &good, &good, "-s", &kernel, "--limit", "elapsed=5", "--limit", "elapsed=6"];
     check(&twice, 2, "--limit elapsed is given twice");
     let reference = ["run", &case, "-s", &kernel, "--reference", "nope"];
     check(&reference, 2, "--reference: ");

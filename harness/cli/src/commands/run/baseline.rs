@@ -45,7 +45,7 @@ impl Against {
     ) -> Result<(), Failure> {
         let Some(baseline) = &self.baseline else { return Ok(()) };
         check_kernel("--baseline", baseline, cache)?;
-        check_limits(&self.limits)?;
+        check_limits(&selected.cases, &self.limits, &[])?;
         if selection.device.is_given() {
             return Err(Failure::usage(anyhow!(
                 "--baseline boots two kernels in turn, and --device lends the device to one run: compare two \

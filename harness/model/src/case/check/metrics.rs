@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use super::{At, between};
 use crate::{
     axes::{Axes, Axis, Passthrough},
-    case::{CaseFile, WorkloadFile},
+    case::{Case, CaseFile, Workload, WorkloadFile},
     expect::{COUNT_CHECKS, MetricBound, Ratio, Rule, TIMES, metric_names, unit_of},
     limit::{LEAST_RUNS, LEAST_SAMPLES, MOST_RUNS},
     measure::maps_invalidate,
@@ -39,17 +39,7 @@ impl<'a> Known<'a> {
         known: impl Fn() -> I,
     ) -> Option<String> {
         // A program brings its own.
-        if self.workload.exec.is_some() || known().any(|known| known == name) {
-            return None;
-        }
-        let all = known().collect::<Vec<_>>().join(", ");
-        let name_shown = shown(name);
-        Some(match nearest(name, known()) {
-            Some(near) => {
-                format!("unknown metric `{name_shown}`; did you mean `{near}`? (there are {all})")
-            }
-            None => format!("unknown metric `{name_shown}`; there are {all}"),
-        })
+        self.workload.exec.is_none().then(|| unknown(name, known))?
     }
 
     /// Why no window has a metric.
@@ -109,6 +99,35 @@ impl<'a> Known<'a> {
     }
 }
 
+/// What is wrong with a metric's name, where it is none of these.
+fn unknown<'n, I: Iterator<Item = &'n str>>(name: &str, known: impl Fn() -> I) -> Option<String> {
+    if known().any(|known| known == name) {
+        return None;
+    }
+    let all = known().collect::<Vec<_>>().join(", ");
+    let name_shown = shown(name);
+    Some(match nearest(name, known()) {
+        Some(near) => {
+            format!("unknown metric `{name_shown}`; did you mean `{near}`? (there are {all})")
+        }
+        None => format!("unknown metric `{name_shown}`; there are {all}"),
+    })
+}
+
+/// What is timed of every workload of ours.
+fn times() -> impl Iterator<Item = &'static str> {
+    TIMES.iter().map(|(name, _)| *name)
+}
+
+impl Case {
+    /// What is wrong with the name of a metric that is to be timed; nothing is known of a program's.
+    #[must_use]
+    pub fn unknown_time(&self, name: &str) -> Option<String> {
+        let program = matches!(self.workload, Workload::Exec(_));
+        (!program).then(|| unknown(name, times))?
+    }
+}
+
 fn is_count(name: &str) -> bool {
     unit_of(name) == Some("1")
 }
@@ -117,7 +136,6 @@ pub(super) fn limits(file: &CaseFile, known: &Known<'_>, at: &mut At<'_>) {
     if file.workload.idle.is_some() && !file.limits.is_empty() {
         at.wrong("the workload does nothing that could be timed");
     }
-    let times = || TIMES.iter().map(|(name, _)| *name);
     for (index, limit) in file.limits.iter().enumerate() {
         let mut at = at.index(index);
         let name = &limit.metric;
