@@ -20,6 +20,7 @@ mod place;
 mod probes;
 mod qemus;
 mod results;
+mod scripts;
 mod signals;
 mod standing;
 mod trees;
@@ -168,6 +169,8 @@ fn main() -> ExitCode {
             a_reader_that_has_gone_is_no_error,
             the_plan_is_what_was_run,
             by_hand_it_runs_in_a_guest;
+        scripts:
+            a_night_fails_by_what_it_was_asked_to;
         signals:
             the_first_ends_the_run_and_keeps_what_was_judged,
             the_second_ends_it_at_once,
