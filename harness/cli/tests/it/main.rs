@@ -163,6 +163,7 @@ fn main() -> ExitCode {
             histories_of_machines_come_together,
             one_that_can_not_be_merged_keeps_no_other_out,
             alerts_are_told_and_set,
+            a_cell_that_never_passed_is_an_alert_until_it_does,
             wrong_words_are_told;
         results:
             judging_again_gives_the_same,
