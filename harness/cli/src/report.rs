@@ -11,7 +11,9 @@ mod standing;
 mod sweep;
 mod table;
 
-use dmarig_history::{Alert, CellRecord};
+use std::collections::BTreeMap;
+
+use dmarig_history::{Alert, CellRecord, Environment};
 use dmarig_model::{matrix::Cell, text::shown};
 use dmarig_rig::guest::Stage;
 
@@ -74,6 +76,16 @@ pub(crate) fn note(alert: &Alert) -> String {
     let Some(said) = &alert.said else { return String::new() };
     let told = [said.note.trim(), said.author.trim()].into_iter().filter(|part| !part.is_empty());
     told.collect::<Vec<_>>().join(", ")
+}
+
+/// What an alert's last good run ran on that its first bad one did not; `None` where that is all the same.
+pub(crate) fn elsewhere(
+    alert: &Alert,
+    environments: &BTreeMap<String, Environment>,
+) -> Option<String> {
+    let good = environments.get(&alert.last_good.as_ref()?.environment)?;
+    let told = environments.get(&alert.environment)?.otherwise(good);
+    (!told.is_empty()).then(|| shown(&told))
 }
 
 /// The cell's settings in a few words, such as `on lazy nvme debian-6.1`.

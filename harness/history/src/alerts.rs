@@ -1,5 +1,4 @@
-//! Alerts: what changed for the worse, or failed and had passed. Which there are is derived; what people
-//! said of them is not.
+//! Alerts: what changed for the worse, or fails. Which there are is derived; what people said of them is not.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,7 +6,6 @@ use std::{
 };
 
 use dmarig_model::limit::Better;
-use dmarig_model::observation::Outcome;
 use serde::Serialize;
 
 use crate::{
@@ -15,7 +13,8 @@ use crate::{
     entry::{Place, SeriesKey},
     environment::hash,
     events::{AlertEvent, AlertState, EVENT_SCHEMA, uuid},
-    store::{History, HistoryError, Point, SeriesFilter, Visit},
+    failures::{failure_subject, of_place},
+    store::{History, HistoryError, Point, SeriesFilter},
 };
 
 /// With more points a change may be found some runs from where it was found before: within so many it is
@@ -23,7 +22,7 @@ use crate::{
 const NEAR: usize = 4;
 
 /// Digits of an alert's id.
-const ID: usize = 12;
+pub(crate) const ID: usize = 12;
 
 /// An alert.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -36,11 +35,13 @@ pub struct Alert {
     pub environment: String,
     /// What.
     pub what: What,
-    /// The last run that was as it should be.
-    pub last_good: Mark,
+    /// The last run that was as it should be, if there is one. Where none was in this environment, it is of
+    /// another one of the same machine.
+    pub last_good: Option<Mark>,
     /// The first that was not.
     pub first_bad: Mark,
-    /// The first that was as it should be again.
+    /// The first that was as it should be again, in this environment or in one that has taken its place on the
+    /// same machine.
     pub until: Option<Mark>,
     /// What is thought of it: what was last said, or `fixed` of what is over, or `new`.
     pub state: AlertState,
@@ -67,7 +68,7 @@ pub enum What {
         /// Whether that is worse; null where it is not known which is better.
         worse: Option<bool>,
     },
-    /// A cell failed that had passed.
+    /// A cell fails.
     Failure {
         /// Checks that did not hold.
         checks: Vec<String>,
@@ -83,6 +84,8 @@ pub struct Mark {
     pub run: String,
     /// When it started, in seconds since 1970.
     pub started: i64,
+    /// Fingerprint of its environment.
+    pub environment: String,
     /// The kernel: a commit, a package's version, or a hash of its image.
     pub kernel: String,
     /// `uname -r` of the guest.
@@ -136,9 +139,10 @@ impl History {
                 alerts.extend(of_series(&series.id, &series.key, &changes, &points, events));
             }
         }
+        let environments = self.environments()?;
         for place in self.failing_places()? {
             let visits = self.visits(&place, None)?;
-            alerts.extend(of_place(&place, &visits, &said));
+            alerts.extend(of_place(&place, &visits, &environments, &said));
         }
         alerts.sort_by(|a, b| {
             let key = |alert: &Alert| (alert.first_bad.started, alert.id.clone());
@@ -167,15 +171,15 @@ impl History {
         };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let path = self.events_file().display().to_string();
+        let subject = alert.subject();
+        // What holds from another environment is of a run there.
+        let own = alert.said.as_ref().filter(|said| said.subject == subject);
         let event = AlertEvent {
             schema: EVENT_SCHEMA,
             id: uuid().map_err(|error| HistoryError::Io { path, error })?,
             time: i64::try_from(now.as_micros()).unwrap_or(i64::MAX),
-            subject: alert.subject(),
-            run: match &alert.said {
-                Some(before) => before.run.clone(),
-                None => alert.first_bad.run.clone(),
-            },
+            run: own.map_or(&alert.first_bad.run, |before| &before.run).clone(),
+            subject,
             state,
             note: note.to_owned(),
             author: author.to_owned(),
@@ -192,10 +196,6 @@ impl History {
             Ok(Place { case: row.get(0)?, variant: row.get(1)?, kernel: row.get(2)? })
         })
     }
-}
-
-fn failure_subject(place: &Place, environment: &str) -> String {
-    hash(["failure", &place.case, &place.variant, &place.kernel, environment], 20)
 }
 
 fn of_series(
@@ -227,19 +227,20 @@ fn of_series(
         false => BTreeSet::new(),
     };
     let anchors = anchors(changes, points, events);
+    let mark = |at: usize| mark(&points[at], &key.environment);
     let alert = |(at, change): (usize, &ChangeRow)| {
         let said = anchors.get(&at).copied();
         let anchor = said.map_or(change.run.as_str(), |said| said.run.as_str());
         let worse = worse(change.before, change.after);
-        let until = back(at).map(|later| mark(&points[changes[later].at]));
+        let until = back(at).map(|later| mark(changes[later].at));
         Alert {
             id: hash([id, anchor], ID),
             place: key.place.clone(),
             environment: key.environment.clone(),
             state: state(said, until.is_some()),
             said: said.cloned(),
-            last_good: mark(&points[change.at - 1]),
-            first_bad: mark(&points[change.at]),
+            last_good: Some(mark(change.at - 1)),
+            first_bad: mark(change.at),
             until,
             what: What::Change {
                 series: id.to_owned(),
@@ -280,71 +281,21 @@ fn anchors<'a>(
     found.into_iter().map(|(at, (_, event))| (at, event)).collect()
 }
 
-fn of_place(
-    place: &Place,
-    visits: &[Visit],
-    said: &BTreeMap<String, Vec<AlertEvent>>,
-) -> Vec<Alert> {
-    let mut by_environment: BTreeMap<&str, Vec<&Visit>> = BTreeMap::new();
-    for visit in visits {
-        // Of others nothing is known of the kernel.
-        if matches!(visit.outcome, Outcome::Passed | Outcome::Failed | Outcome::TimedOut) {
-            by_environment.entry(&visit.environment).or_default().push(visit);
-        }
-    }
-    let mut alerts = Vec::new();
-    for (environment, visits) in by_environment {
-        let subject = failure_subject(place, environment);
-        let events = said.get(&subject).map_or(&[][..], Vec::as_slice);
-        let passed = |visit: &Visit| visit.outcome == Outcome::Passed;
-        for (at, pair) in visits.windows(2).enumerate() {
-            if !passed(pair[0]) || passed(pair[1]) {
-                continue;
-            }
-            let bad = pair[1];
-            let until = visits[at + 2..].iter().find(|visit| passed(visit));
-            let said = events.iter().rev().find(|event| event.run == bad.run);
-            alerts.push(Alert {
-                id: hash([subject.as_str(), &bad.run], ID),
-                place: place.clone(),
-                environment: environment.to_owned(),
-                what: What::Failure {
-                    checks: bad.checks.clone(),
-                    timed_out: bad.outcome == Outcome::TimedOut,
-                },
-                last_good: visit_mark(pair[0]),
-                first_bad: visit_mark(bad),
-                until: until.map(|visit| visit_mark(visit)),
-                state: state(said, until.is_some()),
-                said: said.cloned(),
-            });
-        }
-    }
-    alerts
-}
-
-fn state(said: Option<&AlertEvent>, over: bool) -> AlertState {
-    match said {
-        Some(event) => event.state,
-        None if over => AlertState::Fixed,
-        None => AlertState::New,
+/// What is thought of an alert, by what was said last. That it is new is as good as nothing.
+pub(crate) fn state(said: Option<&AlertEvent>, over: bool) -> AlertState {
+    match said.map(|event| event.state) {
+        Some(state) if state != AlertState::New => state,
+        _ if over => AlertState::Fixed,
+        _ => AlertState::New,
     }
 }
 
-fn mark(point: &Point) -> Mark {
+fn mark(point: &Point, environment: &str) -> Mark {
     Mark {
         run: point.run.clone(),
         started: point.started,
+        environment: environment.to_owned(),
         kernel: point.build.short(),
         release: point.release.clone(),
-    }
-}
-
-fn visit_mark(visit: &Visit) -> Mark {
-    Mark {
-        run: visit.run.clone(),
-        started: visit.started,
-        kernel: visit.build.short(),
-        release: visit.release.clone(),
     }
 }

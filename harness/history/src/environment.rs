@@ -61,6 +61,31 @@ impl Environment {
         hash(parts.iter().map(|(_, value)| value.as_str()), 16)
     }
 
+    /// What stays of it where a machine is kept up to date, and how guests run there. `None` where it is
+    /// not known: that tells no machine. Machines alike in all of it are not told apart.
+    pub(crate) fn machine(&self) -> Option<(&str, u32, u64, &str)> {
+        let Self { cpu, cpus, memory_gib, accelerator, .. } = self;
+        (!cpu.is_empty()).then_some((cpu, *cpus, *memory_gib, accelerator))
+    }
+
+    /// What another one has that this one has not, for people: `host kernel 6.12.1, qemu 10.0.2`.
+    #[must_use]
+    pub fn otherwise(&self, other: &Self) -> String {
+        let pairs = self.parts().into_iter().zip(other.parts());
+        let differing = pairs.filter(|(own, others)| own != others).map(|(_, others)| others);
+        let mut told: Vec<(&str, String)> = differing.collect();
+        // A hash tells nothing beside another version.
+        if told.iter().any(|(name, _)| *name == "qemu") {
+            told.retain(|(name, _)| *name != "qemu sha256");
+        }
+        let word = |(name, value): &(&str, String)| match *name {
+            _ if value.is_empty() => format!("{name} not told"),
+            "qemu sha256" => format!("{name} {}", value.chars().take(12).collect::<String>()),
+            _ => format!("{name} {value}"),
+        };
+        told.iter().map(word).collect::<Vec<_>>().join(", ")
+    }
+
     /// Each part with its name, for people.
     #[must_use]
     pub fn parts(&self) -> Vec<(&'static str, String)> {

@@ -9,6 +9,7 @@ mod entry;
 mod environment;
 mod events;
 mod export;
+mod failures;
 mod import;
 mod merge;
 mod ratio;

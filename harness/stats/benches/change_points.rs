@@ -1,7 +1,8 @@
-//! How long a search for change points takes, and how well it finds: false positives, recall, delay,
-//! and what autocorrelation does to it.
+//! How long a search for change points takes, and how well it finds: false positives, of one search and of
+//! one each night, recall, delay, and what autocorrelation does to it.
 //!
-//! `cargo bench -p dmarig-stats --bench change_points`; a number asks for as many series a row.
+//! `cargo bench -p dmarig-stats --bench change_points`; after `--`, a number asks for as many series a row,
+//! and words name the parts to run.
 
 use std::{hint::black_box, time::Instant};
 
@@ -15,17 +16,43 @@ use noise::{Machine, Noise};
 const KINDS: [Noise; 5] =
     [Noise::Gauss, Noise::T3, Noise::FewOutliers, Noise::Outliers, Noise::Bimodal];
 
+/// What can be asked for, and what measures it with so many series a row.
+type Part = (&'static str, fn(u64));
+
+const PARTS: [Part; 6] = [
+    ("speed", speed),
+    ("false-positives", false_positives),
+    ("night-by-night", night_by_night),
+    ("recall", recall),
+    ("delay", delay),
+    ("correlated", correlated),
+];
+
 fn main() {
-    let rounds = std::env::args().skip(1).find_map(|word| word.parse().ok()).unwrap_or(500);
-    speed();
-    println!("\nof {rounds} series of 100 points each");
-    false_positives(rounds);
-    recall(rounds);
-    delay(rounds);
-    correlated(rounds);
+    // Cargo adds an option of its own.
+    let words = std::env::args().skip(1).filter(|word| !word.starts_with("--"));
+    let (mut rounds, mut asked) = (500, Vec::new());
+    for word in words {
+        match word.parse() {
+            Ok(number) => rounds = number,
+            Err(_) if PARTS.iter().any(|(part, _)| *part == word) => asked.push(word),
+            Err(_) => {
+                let parts = PARTS.map(|(part, _)| part).join(", ");
+                eprintln!("`{word}` is no part of this benchmark: {parts}");
+                std::process::exit(2);
+            }
+        }
+    }
+    println!("of {rounds} series a row, of 100 points where no other number is told");
+    for (part, measure) in PARTS {
+        if asked.is_empty() || asked.iter().any(|name| name == part) {
+            println!("\n{part}");
+            measure(rounds);
+        }
+    }
 }
 
-fn speed() {
+fn speed(_rounds: u64) {
     let sizes = [(100, 1), (365, 3), (1000, 0), (1000, 1), (1000, 3), (1000, 9), (3000, 3)];
     for (points, shifts) in sizes {
         let level = |at: usize| 2.0 * ((at * (shifts + 1) / points) % 2) as f64;
@@ -50,6 +77,28 @@ fn false_positives(rounds: u64) {
         let found =
             (0..rounds).filter(|seed| !places(&series(*seed, noise, 100, |_| 0.0)).is_empty());
         println!("{noise:?}: {} without a change have one found", percent(found.count(), rounds));
+    }
+}
+
+/// What a history's readers see, who look each night: a search of all that there is, from 10 points to 120.
+fn night_by_night(rounds: u64) {
+    const NIGHTS: std::ops::RangeInclusive<usize> = 10..=120;
+    for noise in [Noise::Gauss, Noise::T3, Noise::FewOutliers] {
+        let (mut ever, mut at_last, mut nights) = (0, 0, 0);
+        for seed in 0..rounds {
+            let series = series(seed, noise, *NIGHTS.end(), |_| 0.0);
+            let found: Vec<bool> =
+                NIGHTS.map(|points| !places(&series[..points]).is_empty()).collect();
+            ever += usize::from(found.contains(&true));
+            at_last += usize::from(found.last() == Some(&true));
+            nights += found.iter().filter(|found| **found).count();
+        }
+        println!(
+            "{noise:?}: {} without a change have one found on some night, for {:.1} nights each; {} on the last",
+            percent(ever, rounds),
+            nights as f64 / ever.max(1) as f64,
+            percent(at_last, rounds)
+        );
     }
 }
 

@@ -1,7 +1,9 @@
 //! `dmarig alerts`
 
+use std::collections::BTreeMap;
+
 use clap::{Args, Subcommand, ValueEnum};
-use dmarig_history::{Alert, AlertState, History, HistoryError, Mark, What, utc};
+use dmarig_history::{Alert, AlertState, Environment, History, HistoryError, Mark, What, utc};
 use dmarig_model::text::shown;
 use serde_json::json;
 
@@ -17,7 +19,7 @@ use crate::{
 pub(crate) struct Alerts {
     #[command(flatten)]
     file: HistoryFile,
-    /// Those that are over, invalid, or for the better, too
+    /// Those that are fixed, invalid, or for the better, too
     #[arg(long)]
     all: bool,
     /// Exit with 1 where there is a new one
@@ -103,14 +105,17 @@ impl Alerts {
             AlertState::Invalid | AlertState::Fixed => false,
         };
         let told: Vec<&Alert> = all.iter().filter(|alert| self.all || open(alert)).collect();
-        let mut table = table(["alert", "state", "since", "what", "good", "bad", "where", "said"]);
+        let environments = history.environments()?;
+        let heads = ["alert", "state", "since", "until", "what", "good", "bad", "where", "said"];
+        let mut table = table(heads);
         for alert in &told {
             table.add_row([
                 alert.id.clone(),
                 alert.state.name().to_owned(),
                 utc(alert.first_bad.started),
+                alert.until.as_ref().map_or_else(|| "-".to_owned(), |until| utc(until.started)),
                 what(alert),
-                kernel(&alert.last_good),
+                good(alert, &environments),
                 kernel(&alert.first_bad),
                 shown(&alert.place.to_string()),
                 shown(&report::note(alert)),
@@ -142,6 +147,15 @@ fn what(alert: &Alert) -> String {
         }
         What::Failure { timed_out: true, .. } => "timed out".to_owned(),
         What::Failure { checks, .. } => format!("failed: {}", shown(&checks.join(", "))),
+    }
+}
+
+/// The kernel at the good end, and what ran it where that was another environment.
+fn good(alert: &Alert, environments: &BTreeMap<String, Environment>) -> String {
+    let Some(mark) = &alert.last_good else { return "never passed".to_owned() };
+    match report::elsewhere(alert, environments) {
+        Some(environment) => format!("{} with {environment}", kernel(mark)),
+        None => kernel(mark),
     }
 }
 

@@ -1,14 +1,19 @@
 //! The history's alerts, as the pages tell them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use dmarig_dashboard::{Alert, AlertState, Site, Subject};
-use dmarig_history::{Alert as Found, AlertState as State, Mark, What};
+use dmarig_history::{Alert as Found, AlertState as State, Environment, Mark, What};
 
 use crate::report;
 
 /// Alerts of a site that has all else already.
-pub(super) fn alerts(site: &Site, runs: &HashMap<&str, usize>, found: &[Found]) -> Vec<Alert> {
+pub(super) fn alerts(
+    site: &Site,
+    runs: &HashMap<&str, usize>,
+    found: &[Found],
+    environments: &BTreeMap<String, Environment>,
+) -> Vec<Alert> {
     let series: HashMap<&str, usize> =
         site.series.iter().enumerate().map(|(at, series)| (series.key.as_str(), at)).collect();
     let cells: HashMap<(&str, &str, &str), usize> = site
@@ -17,8 +22,9 @@ pub(super) fn alerts(site: &Site, runs: &HashMap<&str, usize>, found: &[Found]) 
         .enumerate()
         .map(|(at, cell)| ((cell.case.as_str(), cell.variant.as_str(), cell.kernel.as_str()), at))
         .collect();
+    let run = |mark: &Mark| runs.get(mark.run.as_str()).copied();
     let told = |alert: &Found| {
-        let first_bad = runs.get(alert.first_bad.run.as_str()).copied();
+        let first_bad = run(&alert.first_bad);
         let (subject, what) = match &alert.what {
             What::Change { series: id, .. } => {
                 let index = series.get(id.as_str()).copied();
@@ -32,12 +38,12 @@ pub(super) fn alerts(site: &Site, runs: &HashMap<&str, usize>, found: &[Found]) 
             What::Failure { checks, timed_out } => {
                 let variant = alert.place.variant.replace(',', " ");
                 let cell = cells.get(&(&alert.place.case, &variant, &alert.place.kernel)).copied();
-                let what = match (timed_out, checks.as_slice()) {
+                let how = match (timed_out, checks.as_slice()) {
                     (true, _) => "did not come to an end".to_owned(),
                     (false, []) => "failed".to_owned(),
                     (false, checks) => checks.join(", "),
                 };
-                (cell.map(Subject::Cell), what)
+                (cell.map(Subject::Cell), format!("{how}{}", passed(alert, environments)))
             }
         };
         Alert {
@@ -45,15 +51,24 @@ pub(super) fn alerts(site: &Site, runs: &HashMap<&str, usize>, found: &[Found]) 
             state: state(alert),
             subject: subject.unwrap_or_else(|| Subject::Other(alert.place.to_string())),
             what,
-            last_good: runs.get(alert.last_good.run.as_str()).copied(),
+            last_good: alert.last_good.as_ref().and_then(run),
             first_bad,
-            until: alert.until.as_ref().and_then(|until| runs.get(until.run.as_str()).copied()),
-            good_kernel: kernel(&alert.last_good),
+            until: alert.until.as_ref().and_then(run),
+            good_kernel: alert.last_good.as_ref().map_or_else(|| "-".to_owned(), kernel),
             bad_kernel: kernel(&alert.first_bad),
             note: report::note(alert),
         }
     };
     found.iter().map(told).collect()
+}
+
+/// Where a failing cell had passed, if not there.
+fn passed(alert: &Found, environments: &BTreeMap<String, Environment>) -> String {
+    if alert.last_good.is_none() {
+        return " (never passed)".to_owned();
+    }
+    let elsewhere = report::elsewhere(alert, environments);
+    elsewhere.map_or_else(String::new, |environment| format!(" (passed with {environment})"))
 }
 
 fn state(alert: &Found) -> AlertState {

@@ -56,13 +56,14 @@ pub(crate) fn gather(sources: &Sources, live: bool) -> Result<Dashboard, History
     }
     let numbers: HashMap<&str, usize> =
         runs.iter().enumerate().map(|(at, run)| (run.id.as_str(), at)).collect();
-    let environments = Environments::new(history.environments()?);
+    let facts = history.environments()?;
+    let environments = Environments::new(facts.clone());
     for row in history.series(&SeriesFilter::default())? {
         site.series.push(series(&history, row, &numbers, &mut cells.names, &environments)?);
     }
     site.sweeps = sweeps(&history, &runs)?;
     site.cells = cells.all;
-    site.alerts = alerts(&site, &numbers, &found);
+    site.alerts = alerts(&site, &numbers, &found, &facts);
     let first = site.runs.len().saturating_sub(sources.detailed);
     let keys = site.series.iter().enumerate().map(|(at, one)| (one.key.clone(), at)).collect();
     site.judged_from = first;

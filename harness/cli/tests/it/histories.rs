@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use dmarig_history::utc;
 use serde_json::Value;
 
 use crate::{
@@ -176,6 +177,26 @@ pub(crate) fn alerts_are_told_and_set() {
     let builds: Vec<&str> = ends.map(|end| end["kernel"].as_str().unwrap()).collect();
     tells(&alerts(&[]), &builds);
     alerts(&["set", "zzz", "fixed"]).exits(2).says(&["no alert whose id begins with `zzz`"]);
+}
+
+pub(crate) fn a_cell_that_never_passed_is_an_alert_until_it_does() {
+    let place = Place::new();
+    let run = |script: Script| {
+        let (case, kernel, qemu) =
+            (place.file("case.yaml", TIMED), place.kernel(), place.qemu(script));
+        place.run(&["run", &case, "--kernel", &kernel, "--qemu", &qemu]);
+        place.run(&["history", "add"]).exits(0);
+    };
+    let alerts = |words: &[&str]| place.run(&[&["alerts"], words].concat());
+    run(Script::PanicsInColour);
+    tells(alerts(&["--check"]).exits(1), &["never passed", "1 new, 1 shown"]);
+    let document = alerts(&["--json"]).document();
+    let id = strings(document["alerts"].as_array().unwrap(), "id")[0].to_owned();
+    alerts(&["set", &id, "confirmed"]).exits(0);
+    run(Script::Passes);
+    let document = alerts(&["--json"]).document();
+    let until = document["alerts"][0]["until"]["started"].as_i64().unwrap();
+    tells(alerts(&["--check"]).exits(0), &[&utc(until), "confirmed", "0 new, 1 shown"]);
 }
 
 pub(crate) fn wrong_words_are_told() {

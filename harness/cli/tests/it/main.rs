@@ -20,6 +20,7 @@ mod place;
 mod probes;
 mod qemus;
 mod results;
+mod scripts;
 mod signals;
 mod standing;
 mod trees;
@@ -164,12 +165,15 @@ fn main() -> ExitCode {
             histories_of_machines_come_together,
             one_that_can_not_be_merged_keeps_no_other_out,
             alerts_are_told_and_set,
+            a_cell_that_never_passed_is_an_alert_until_it_does,
             wrong_words_are_told;
         results:
             judging_again_gives_the_same,
             a_reader_that_has_gone_is_no_error,
             the_plan_is_what_was_run,
             by_hand_it_runs_in_a_guest;
+        scripts:
+            a_night_fails_by_what_it_was_asked_to;
         signals:
             the_first_ends_the_run_and_keeps_what_was_judged,
             the_second_ends_it_at_once,

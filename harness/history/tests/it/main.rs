@@ -2,6 +2,7 @@
 
 mod alerts;
 mod exports;
+mod failures;
 mod killed;
 mod made;
 mod merging;

@@ -6,7 +6,7 @@ fixtures           writes data/change_points.json: series, the strongest split t
 compare PROGRAM N  runs PROGRAM (the example `changes`) and the others on N new series of each kind,
                    and prints how well each finds; fails where this crate is worse than it promises
 
-Needs numpy, apache-otava 0.8 and ruptures 1.1; `run` beside it makes an environment that has them.
+`ci/peers` calls it in an environment that has what it needs.
 """
 
 import json
