@@ -22,7 +22,7 @@ const CELL: &str = "smoke/caching-mode=on,policy=lazy";
 /// tells of it, and writes the other. What is linked was looked at: half an object breaks the build.
 const MAKEFILE: &str = "\
 SRC := $(CURDIR)
-OBJECTS := $(patsubst $(SRC)/%.c,$(O)/%.o,$(wildcard $(SRC)/*.c))
+OBJECTS := $(patsubst $(SRC)/%.c,$(O)/%.o,$(sort $(wildcard $(SRC)/*.c)))
 allnoconfig:
 \t@cp $(KCONFIG_ALLCONFIG) $(O)/.config
 \t@mkdir -p $(O)/include/config
@@ -36,7 +36,7 @@ $(O)/vmlinux: $(OBJECTS) $(SRC)/image
 \t@cat $(SRC)/image $(OBJECTS) > $@
 $(O)/%.o: $(SRC)/%.c
 \t@echo '  CC      $*.o'
-\t@head -c 100 $< > $@; test ! -p $(NOTES) || echo $$PPID > $(NOTES); tail -c +101 $< >> $@
+\t@head -c 100 $< > $@; test ! -p $(NOTES)-$* || echo $$PPID > $(NOTES)-$*; tail -c +101 $< >> $@
 ";
 
 /// The source of the objects, all of them another one in each round.
@@ -57,23 +57,28 @@ pub(crate) fn killed_while_any_object_is_written_builds_the_same_afterwards() {
     let words = ["kernel", "build", "--tree", &tree, "--name", "mine", "--jobs", "1"];
     for round in 0..2 * OBJECTS {
         write(&place, round);
-        mknodat(CWD, &notes, rustix::fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        // One for each object: of one for all, a reader could be given two notes at once.
+        let notes: Vec<_> =
+            (0..OBJECTS).map(|object| place.path(&format!("notes-o{object}"))).collect();
+        for note in &notes {
+            mknodat(CWD, note, rustix::fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        }
         let build = place.start(place.dmarig(&words));
         let mut make = 0;
-        for _ in 0..=round / 2 {
-            let mut note = String::new();
+        for note in &notes[..=round / 2] {
+            let mut text = String::new();
             // Ends with the writer, who waits for a reader: an object is half there.
-            File::open(&notes).unwrap().read_to_string(&mut note).unwrap();
-            make = note.trim().parse().unwrap();
+            File::open(note).unwrap().read_to_string(&mut text).unwrap();
+            make = text.trim().parse().unwrap();
         }
-        // Whoever opens it from now on finds a file.
-        fs::remove_file(&notes).unwrap();
         build.signal(Signal::KILL);
         if round % 2 == 1 {
             // Make can't clean up either.
             let _ = kill_process_group(Pid::from_raw(make).unwrap(), Signal::KILL);
         }
         assert_eq!(build.wait().code, None);
+        // Whoever would open one finds none.
+        notes.iter().for_each(|note| fs::remove_file(note).unwrap());
         let again = place.run(&words);
         again.exits(0);
         let ours = format!("of round {round} ");

@@ -124,7 +124,7 @@ pub(crate) fn a_side_that_comes_to_nothing_stops_it() {
 pub(crate) fn a_candidate_that_fails_by_itself_fails() {
     let place = Place::new();
     // Of a time that is no failure in pairs, and is one by itself.
-    let expect = "expect:\n  - {name: fast, bounds: [{metric: elapsed, max: 1100000, unit: ns, accelerators: tcg}]}\n\
+    let expect = "windows: {time: 1}\nexpect:\n  - {name: fast, bounds: [{metric: elapsed, max: 1100000, unit: ns, accelerators: tcg}]}\n\
                   limits:\n  - {metric: elapsed, percent: 50}\n";
     let case = place.file("case.yaml", format!("{CASE}{expect}"));
     let kernel = format!("kernel={}", place.kernel());
@@ -281,7 +281,7 @@ pub(crate) fn what_can_not_be_compared_is_told() {
     let twins =
         ["compare", "control=on", "control=off", "--case", &case, "-s", &kernel, "-s", &good];
     // There is no such cell, so nothing runs.
-    check(&twins, 4, "can't be made to batch");
+    check(&twins, 4, "be made to batch: that takes caching-mode=on");
     let misspelt = ["compare", &good, &good, "-s", &kernel, "--limit", "elapsd=5"];
     check(&misspelt, 2, "--limit: unknown metric `elapsd`; did you mean `elapsed`?");
     let misspelt = ["compare", &good, &good, "-s", &kernel, "--metric", "psi"];
