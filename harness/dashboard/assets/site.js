@@ -347,12 +347,23 @@
     show();
   };
   const compareRuns = (place, ours, theirs, everything) => {
-    const turned = [];
-    for (const at of new Set([...Object.keys(ours.cells), ...Object.keys(theirs.cells)])) {
-      if (ours.cells[at] === theirs.cells[at]) continue;
-      const [label, kernel] = names.cells[at];
-      turned.push(make("tr", {}, cell(label), cell(kernel), cell(verdict(theirs.cells[at])), cell(verdict(ours.cells[at]))));
+    // A cell that did not run in the same environment then is held against the same one in another.
+    const left = new Map();
+    for (const at of Object.keys(theirs.cells)) {
+      const place = names.cells[at][2];
+      if (!(at in ours.cells)) left.set(place, [...(left.get(place) || []), at]);
     }
+    const pairs = Object.keys(ours.cells).map((at) => [at, at in theirs.cells ? at : (left.get(names.cells[at][2]) || []).shift()]);
+    const rest = [...left.values()].flat().map((at) => [undefined, at]);
+    const both = pairs.filter(([, theirs]) => theirs !== undefined);
+    const moved = both.filter(([ours, theirs]) => ours !== theirs).length;
+    const turned = [...pairs, ...rest].filter(([at, other]) => ours.cells[at] !== theirs.cells[other]).map(([at, other]) => {
+      const [label, kernel] = names.cells[at ?? other];
+      const places = [...new Set([other, at].filter((at) => at !== undefined).map((at) => names.environments[names.cells[at][3]] || ""))];
+      const where = names.environments.length > 1 ? make("small", { className: "muted", textContent: ` ${places.join(" → ")}` }) : "";
+      return make("tr", {}, cell(make("span", {}, label, where)), cell(kernel), cell(verdict(theirs.cells[other])), cell(verdict(ours.cells[at])));
+    });
+    const count = (many, what) => `${many} ${what}${many === 1 ? "" : "s"}`;
     const numbers = [];
     let within = 0;
     for (const at of Object.keys(ours.values)) {
@@ -375,9 +386,13 @@
         cell(quantity(one.before, one.unit), true, one.before), cell(quantity(one.now, one.unit), true, one.now),
         cell(make("span", { className: `change ${way}` }, sign + percent, word), true, one.before ? one.now / one.before : 0), cell(Math.abs(one.away) > 999 ? "far" : one.away.toFixed(1), true, one.away));
     });
+    const quiet = (textContent) => make("p", { className: "quiet", textContent });
+    const cells = both.length === 0 ? "They have no cell in common." : turned.length ? "" : "None.";
     place.replaceChildren(
       make("h2", {}, "Verdicts that differ"),
-      turned.length ? table("Verdicts that differ", [["cell"], ["kernel"], ["baseline"], ["candidate"]], turned) : make("p", { className: "quiet", textContent: "None." }),
+      ...(moved ? [quiet(`${count(moved, "cell")} ran in another environment then: on another machine, system or QEMU.`)] : []),
+      ...(cells ? [quiet(cells)] : []),
+      ...(turned.length ? [table("Verdicts that differ", [["cell"], ["kernel"], ["baseline"], ["candidate"]], turned)] : []),
       make("h2", {}, "Numbers ", make("small", { textContent: `${within} within noise` })),
       rows.length ? table("Numbers", [["series"], ["kernel"], ["baseline", true], ["candidate", true], ["change", true], ["in noise's deviations", true]], rows)
         : make("p", { className: "quiet", textContent: "Every number that both have lies within its noise." }));

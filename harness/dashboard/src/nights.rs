@@ -21,6 +21,18 @@ pub(crate) struct Night {
     pub(crate) runs: Vec<usize>,
 }
 
+/// How each cell ended last in these runs, with the run that it is of.
+pub(crate) fn results<'a>(
+    site: &'a Site,
+    runs: &[usize],
+) -> BTreeMap<usize, (usize, &'a CellResult)> {
+    let of_run = |run: &usize| {
+        let run = *run;
+        site.runs[run].results.iter().map(move |result| (result.cell, (run, result)))
+    };
+    runs.iter().flat_map(of_run).filter(|(cell, _)| *cell < site.cells.len()).collect()
+}
+
 impl Night {
     /// The newest run.
     pub(crate) fn newest(&self) -> usize {
@@ -29,11 +41,7 @@ impl Night {
 
     /// How each cell ended last, with the run that it is of.
     pub(crate) fn results<'a>(&self, site: &'a Site) -> BTreeMap<usize, (usize, &'a CellResult)> {
-        let of_run = |run: &usize| {
-            let run = *run;
-            site.runs[run].results.iter().map(move |result| (result.cell, (run, result)))
-        };
-        self.runs.iter().flat_map(of_run).filter(|(cell, _)| *cell < site.cells.len()).collect()
+        results(site, &self.runs)
     }
 
     /// How cells of these results went wrong in earlier runs of the night, at their worst, that did not in their
@@ -63,7 +71,9 @@ impl Night {
         let runs: Vec<&Run> = self.runs.iter().map(|run| &site.runs[*run]).collect();
         let again = |at: usize| {
             let mut later = runs[at + 1..].iter();
-            later.any(|run| run.not_run == 0 && run.command == runs[at].command)
+            let like =
+                |run: &Run| (&run.command, &run.machine) == (&runs[at].command, &runs[at].machine);
+            later.any(|run| run.not_run == 0 && like(run))
         };
         let cut = |at: &usize| runs[*at].not_run > 0 && !again(*at);
         (0..runs.len()).filter(cut).map(|at| runs[at]).collect()

@@ -1,7 +1,5 @@
 //! The first page: how last night went, in five seconds; then what is new.
 
-use std::collections::BTreeMap;
-
 use dmarig_model::observation::Outcome;
 use maud::{Markup, html};
 
@@ -9,7 +7,9 @@ use super::{
     alerts::alerts_table,
     health::{Results, health},
     judged,
-    moves::{moves, moves_table, turns, turns_table},
+    machines::machines,
+    moves::{moves, moves_table},
+    turns::{ends, turns, turns_table},
 };
 use crate::{
     dashboard::Dashboard,
@@ -21,14 +21,16 @@ use crate::{
 
 /// Most alerts and numbers on this page.
 const FEW: usize = 12;
+/// Most runs of the night that are named.
+const FEW_RUNS: usize = 4;
 
 pub(crate) fn page(of: &Dashboard) -> Markup {
     let (title, body) = match of.nights.split_last() {
         None => ("No runs yet".to_owned(), empty()),
-        Some((last, before)) => {
+        Some((last, earlier)) => {
             let results = last.results(&of.site);
             let headline = headline(of, last, &results);
-            let body = filled(of, last, before.last(), &results, &headline);
+            let body = filled(of, last, earlier.last(), &results, &headline);
             (headline, body)
         }
     };
@@ -100,11 +102,8 @@ fn filled(
     let state = worst(results.values().map(|(_, result)| result.outcome).chain(cut));
     let count = judged::Count::of(of, &last.runs);
     let state = count.state(state.unwrap_or(Outcome::Skipped));
-    let outcomes = |results: &Results<'_>| -> BTreeMap<usize, (usize, Outcome)> {
-        results.iter().map(|(cell, (run, result))| (*cell, (*run, result.outcome))).collect()
-    };
     let earlier = before.map(|night| night.results(&of.site));
-    let turned = earlier.as_ref().map(|earlier| turns(&outcomes(earlier), &outcomes(results)));
+    let turned = earlier.as_ref().map(|earlier| turns(of, &ends(earlier), &ends(results)));
     let moved = moves(of, &last.runs);
     html! {
         section.hero.(class(state)) {
@@ -112,15 +111,16 @@ fn filled(
                 p.when { "Night of " time { (long_day(last.started)) } }
                 h1 { span.big aria-hidden="true" { (symbol(state)) } (headline) }
                 p.meta {
-                    @for run in last.runs.iter().rev().take(4) {
+                    @for run in last.runs.iter().rev().take(FEW_RUNS) {
                         a href=(of.run_path(*run)) { "run of " (minute(of.site.runs[*run].started)) }
                     }
-                    @if last.runs.len() > 4 { a href="runs.html" { "and " (last.runs.len() - 4) " more" } }
+                    @if last.runs.len() > FEW_RUNS { a href="runs.html" { "and " (last.runs.len() - FEW_RUNS) " more" } }
                     @if before.is_some() { a href={ (of.run_path(last.newest())) "#since" } { "beside the night before" } }
                 }
             }
             (tally(results, earlier.as_ref()))
         }
+        (machines(of, results))
         (health(of, results))
         (judged::of_night(of, &last.runs, FEW))
         section aria-labelledby="alerts" {
@@ -141,7 +141,7 @@ fn filled(
         }
         section aria-labelledby="moved" {
             h2 #moved { "Numbers outside their noise " small { "more than three standard deviations from the level before" } }
-            (moves_table(of, &moved[..moved.len().min(FEW)], ""))
+            (moves_table(of, &moved, FEW, ""))
             @if moved.len() > FEW { p { a href={ (of.run_path(last.newest())) "#since" } { "All " (moved.len()) } } }
         }
     }
