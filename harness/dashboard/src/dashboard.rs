@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, io};
 use crate::{
     assets,
     names::{names, readable},
-    nights::{Night, nights},
+    nights::{self, Night, nights},
     noise::{Segment, segments},
     pages,
     site::{AlertState, RunDetails, Series, Site, Sweep},
@@ -190,10 +190,17 @@ impl Dashboard {
         self.nights.iter().find(|night| night.runs.contains(&run))
     }
 
-    /// The runs that a run is held against: those of the night before.
+    /// The runs that a run is held against: those of the night before, and where it came after a night that its
+    /// machine has runs in, those.
     pub(crate) fn before(&self, run: usize) -> Option<&[usize]> {
         let at = self.nights.iter().position(|night| night.runs.contains(&run))?;
-        at.checked_sub(1).map(|before| &*self.nights[before].runs)
+        let night = &self.nights[at];
+        let machine = |run: &usize| &self.site.runs[*run].machine;
+        let later = night.later().contains(&run);
+        if later && night.own().iter().any(|own| machine(own) == machine(&run)) {
+            return Some(night.own());
+        }
+        nights::before(&self.site, &self.nights, at).map(|before| &*self.nights[before].runs)
     }
 
     pub(crate) fn new_alerts(&self) -> usize {

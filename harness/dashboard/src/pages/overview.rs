@@ -13,10 +13,10 @@ use super::{
 };
 use crate::{
     dashboard::Dashboard,
-    nights::Night,
+    nights::{Night, before},
     page::{Page, WORST, class, sign, symbol, worst},
     site::AlertState,
-    text::{long_day, many, minute},
+    text::{day, long_day, many, minute},
 };
 
 /// Most alerts and numbers on this page.
@@ -28,9 +28,10 @@ pub(crate) fn page(of: &Dashboard) -> Markup {
     let (title, body) = match of.nights.split_last() {
         None => ("No runs yet".to_owned(), empty()),
         Some((last, earlier)) => {
+            let before = before(&of.site, &of.nights, earlier.len()).map(|at| &of.nights[at]);
             let results = last.results(&of.site);
             let headline = headline(of, last, &results);
-            let body = filled(of, last, earlier.last(), &results, &headline);
+            let body = filled(of, last, before, &results, &headline);
             (headline, body)
         }
     };
@@ -111,12 +112,13 @@ fn filled(
                 p.when { "Night of " time { (long_day(last.started)) } }
                 h1 { span.big aria-hidden="true" { (symbol(state)) } (headline) }
                 p.meta {
-                    @for run in last.runs.iter().rev().take(FEW_RUNS) {
+                    @for run in last.own().iter().rev().take(FEW_RUNS) {
                         a href=(of.run_path(*run)) { "run of " (minute(of.site.runs[*run].started)) }
                     }
-                    @if last.runs.len() > FEW_RUNS { a href="runs.html" { "and " (last.runs.len() - FEW_RUNS) " more" } }
+                    @if last.own().len() > FEW_RUNS { a href="runs.html" { "and " (last.own().len() - FEW_RUNS) " more" } }
                     @if before.is_some() { a href={ (of.run_path(last.newest())) "#since" } { "beside the night before" } }
                 }
+                (since(of, last))
             }
             (tally(results, earlier.as_ref()))
         }
@@ -135,7 +137,7 @@ fn filled(
         }
         @if let Some(turned) = turned {
             section aria-labelledby="turned" {
-                h2 #turned { "Since the night before " small { "verdicts that turned" } }
+                h2 #turned { "Since the night before " small { "verdicts that turned" @if let Some(before) = before { " since " (day(before.started)) } } }
                 (turns_table(of, &turned, ""))
             }
         }
@@ -145,6 +147,22 @@ fn filled(
             @if moved.len() > FEW { p { a href={ (of.run_path(last.newest())) "#since" } { "All " (moved.len()) } } }
         }
     }
+}
+
+/// What ran after the night, too little to be one by itself.
+fn since(of: &Dashboard, night: &Night) -> Markup {
+    let later = night.later();
+    let outcomes = |run: usize| of.site.runs[run].results.iter().map(|result| result.outcome);
+    html! { @if !later.is_empty() {
+        p.since { "Since then, and counted instead of what the night had of the same cells: "
+            @for (at, run) in later.iter().rev().take(FEW_RUNS).enumerate() {
+                @if at > 0 { ", " }
+                a href=(of.run_path(*run)) { "a run of " (many(of.site.runs[*run].results.len(), "cell")) }
+                " (" @if let Some(worst) = worst(outcomes(*run)) { (worst.name()) ", " } (minute(of.site.runs[*run].started)) ")"
+            }
+            @if later.len() > FEW_RUNS { ", " a href="runs.html" { "and " (later.len() - FEW_RUNS) " more" } }
+        }
+    } }
 }
 
 /// How many cells ended in which way, and how many more than the night before.

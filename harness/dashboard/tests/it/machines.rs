@@ -1,4 +1,4 @@
-//! What is told of several machines, and of one that was changed.
+//! What is told of several machines, of one that was changed, and of runs at a desk after a night.
 
 use dmarig_dashboard::{Cell, CellResult, Dashboard, Environment, Run, RunDetails, Site, Sweep};
 use dmarig_model::observation::Outcome::{self, Failed, Passed};
@@ -156,6 +156,21 @@ fn a_run_that_was_killed_is_not_made_good_by_another_machine() {
     let cut = Run { not_run: 4, ..run(24, 0, &[Passed; 6]) };
     let page = first_page(&[cut, run(25, 2, &[Passed; CELLS])]);
     has(&page, &["16 cells passed; a run ended early, 4 of 10 cells did not run</h1>"]);
+}
+
+#[test]
+fn a_run_at_a_desk_does_not_stand_for_the_night() {
+    let night = run(0, 0, &[Passed; CELLS]);
+    let page = first_page(&[night.clone(), run(13, 0, &[Passed])]);
+    has(&page, &["All 10 cells passed</h1>", "Since then", "a run of 1 cell</a> (passed, "]);
+    // It takes the place of what it ran again, and of that alone.
+    let page = first_page(&[night.clone(), run(13, 0, &[Failed])]);
+    has(&page, &["1 of 10 cells did not pass</h1>", "a run of 1 cell</a> (failed, "]);
+    assert!(!page.contains("id=\"turned\""), "{page}");
+    // A whole night is one, however soon it comes, and is held against the last one.
+    let page = first_page(&[night, run(60, 0, &[Passed]), run(96, 0, &[Passed; CELLS])]);
+    has(&page, &["All 10 cells passed</h1>", "verdicts that turned since 1970-01-01"]);
+    assert!(!page.contains("Since then") && !page.contains("not there"), "{page}");
 }
 
 #[test]
