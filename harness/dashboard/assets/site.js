@@ -365,14 +365,18 @@
     });
     const count = (many, what) => `${many} ${what}${many === 1 ? "" : "s"}`;
     const numbers = [];
-    let within = 0;
+    let within = 0, common = 0, without = 0;
     for (const at of Object.keys(ours.values)) {
       if (!(at in theirs.values)) continue;
       const [metric, label, kernel, unit, better, sd, page] = names.series[at];
       const [now, before] = [ours.values[at], theirs.values[at]];
-      const away = (now - before) / Math.max(sd, Math.abs(before) * 1e-3, Number.MIN_VALUE);
-      if (Math.abs(away) <= 3 * Math.SQRT2) { within++; if (!everything) continue; }
-      numbers.push({ metric, label, kernel, unit, better, page, now, before, away, noise: Math.abs(away) <= 3 * Math.SQRT2 });
+      common++;
+      // Of a series of few points nobody knows what its noise is.
+      const away = sd === null ? 0 : (now - before) / Math.max(sd, Math.abs(before) * 1e-3, Number.MIN_VALUE);
+      const noise = Math.abs(away) <= 3 * Math.SQRT2;
+      if (sd === null) without++; else if (noise) within++;
+      if (noise && !everything) continue;
+      numbers.push({ metric, label, kernel, unit, better, page, now, before, away, noise, level: sd !== null });
     }
     numbers.sort((a, b) => Math.abs(b.away) - Math.abs(a.away));
     const rows = numbers.map((one) => {
@@ -384,18 +388,22 @@
       const word = make("span", { className: "unseen", textContent: { worse: ", worse", better: ", better", other: ", changed", none: "" }[way] });
       return make("tr", {}, cell(make("span", {}, link, " ", make("span", { className: "muted", textContent: one.label }))), cell(one.kernel),
         cell(quantity(one.before, one.unit), true, one.before), cell(quantity(one.now, one.unit), true, one.now),
-        cell(make("span", { className: `change ${way}` }, sign + percent, word), true, one.before ? one.now / one.before : 0), cell(Math.abs(one.away) > 999 ? "far" : one.away.toFixed(1), true, one.away));
+        cell(make("span", { className: `change ${way}` }, sign + percent, word), true, one.before ? one.now / one.before : 0), cell(!one.level ? "no level" : Math.abs(one.away) > 999 ? "far" : one.away.toFixed(1), true, one.away));
     });
     const quiet = (textContent) => make("p", { className: "quiet", textContent });
+    const judged = common - without;
+    const notes = common === 0 ? ["They have no number in common: a series is of one case, variant, kernel, machine and QEMU."]
+      : [...(judged > 0 && within === judged ? [`Every number that both have${without ? " and that has a level" : ""} lies within its noise.`] : []),
+        ...(without ? [`${without} of ${count(common, "number")} ${without === 1 ? "has" : "have"} no level yet: that takes ${names.least} points in one environment.`] : [])];
     const cells = both.length === 0 ? "They have no cell in common." : turned.length ? "" : "None.";
     place.replaceChildren(
       make("h2", {}, "Verdicts that differ"),
       ...(moved ? [quiet(`${count(moved, "cell")} ran in another environment then: on another machine, system or QEMU.`)] : []),
       ...(cells ? [quiet(cells)] : []),
       ...(turned.length ? [table("Verdicts that differ", [["cell"], ["kernel"], ["baseline"], ["candidate"]], turned)] : []),
-      make("h2", {}, "Numbers ", make("small", { textContent: `${within} within noise` })),
-      rows.length ? table("Numbers", [["series"], ["kernel"], ["baseline", true], ["candidate", true], ["change", true], ["in noise's deviations", true]], rows)
-        : make("p", { className: "quiet", textContent: "Every number that both have lies within its noise." }));
+      make("h2", {}, "Numbers ", make("small", { textContent: common ? `${within} of ${judged} within noise` : "none in common" })),
+      ...notes.map(quiet),
+      ...(rows.length ? [table("Numbers", [["series"], ["kernel"], ["baseline", true], ["candidate", true], ["change", true], ["in noise's deviations", true]], rows)] : []));
   };
 
   // A served page loads itself again when there is news.

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     dashboard::Dashboard,
+    noise::LEAST,
     page::Page,
     site::Better,
     text::{json as script, minute, safe},
@@ -53,7 +54,9 @@ pub(crate) fn series_data(of: &Dashboard) -> String {
                 Better::Higher => 1,
                 Better::Unknown => 0,
             };
-            let sd = of.segments[at].last().map_or(0.0, |segment| segment.sd);
+            // What has no level has no noise either, and nothing lies within it.
+            let level = of.segments[at].last().filter(|segment| segment.is_level());
+            let sd = level.map(|segment| segment.sd);
             json!([
                 safe(&one.metric),
                 format!("{} {}", safe(&one.case), safe(&one.variant)),
@@ -75,7 +78,8 @@ pub(crate) fn series_data(of: &Dashboard) -> String {
     let cells: Vec<Value> = cells.collect();
     let environments: Vec<Value> =
         of.site.environments.iter().map(|one| json!(safe(&one.name))).collect();
-    let all = json!({ "series": series, "cells": cells, "environments": environments });
+    let all =
+        json!({ "series": series, "least": LEAST, "cells": cells, "environments": environments });
     format!("window.dmarig.names({});\n", script(&all))
 }
 

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use crate::{
     chart::{spark, way},
     dashboard::Dashboard,
-    noise::BAND,
+    noise::{BAND, LEAST, Segment},
     page::{changed, scrolling},
     text::{Safe, change, quantity},
 };
@@ -23,40 +23,73 @@ pub(crate) struct Move {
     away: f64,
 }
 
-/// Points of these runs that lie outside the noise of those before them, the farthest first.
-pub(crate) fn moves(of: &Dashboard, runs: &[usize]) -> Vec<Move> {
-    let points = runs.iter().filter_map(|run| of.points.get(*run)).flatten();
-    let mut moves: Vec<Move> = points
-        .filter_map(|&(series, at)| {
-            let away = away(of, series, at)?;
-            (away.abs() > BAND).then_some(Move { series, at, away })
-        })
-        .collect();
-    moves.sort_by(|a, b| b.away.abs().total_cmp(&a.away.abs()));
-    moves
+/// The numbers of some runs, as far as they could be held against their levels.
+pub(crate) struct Moves {
+    /// Those outside their noise, the farthest first.
+    pub(crate) moves: Vec<Move>,
+    /// How many have a level.
+    judged: usize,
+    /// How many there are.
+    all: usize,
 }
 
-/// How far a point lies from the level that its series had before it, in standard deviations.
-fn away(of: &Dashboard, series: usize, at: usize) -> Option<f64> {
-    let points = &of.site.series[series].points;
-    let before = at.checked_sub(1)?;
-    let segment =
-        of.segments[series].iter().find(|part| (part.start..part.end).contains(&before))?;
-    if segment.end - segment.start < 4 {
-        return None;
+/// Points of these runs that lie outside the noise of those before them.
+pub(crate) fn moves(of: &Dashboard, runs: &[usize]) -> Moves {
+    let points = || runs.iter().filter_map(|run| of.points.get(*run)).flatten();
+    let mut found = Moves { moves: Vec::new(), judged: 0, all: points().count() };
+    for &(series, at) in points() {
+        let Some(away) = away(of, series, at) else { continue };
+        found.judged += 1;
+        if away.abs() > BAND {
+            found.moves.push(Move { series, at, away });
+        }
     }
-    let away = points[at].value - segment.level;
+    found.moves.sort_by(|a, b| b.away.abs().total_cmp(&a.away.abs()));
+    found
+}
+
+/// The part of its series that a point comes after.
+fn before(of: &Dashboard, series: usize, at: usize) -> Option<&Segment> {
+    let before = at.checked_sub(1)?;
+    of.segments[series].iter().find(|part| (part.start..part.end).contains(&before))
+}
+
+/// How far a point lies from the level that its series had before it, in standard deviations; `None` where it had
+/// none.
+fn away(of: &Dashboard, series: usize, at: usize) -> Option<f64> {
+    let segment = before(of, series, at).filter(|segment| segment.is_level())?;
+    let away = of.site.series[series].points[at].value - segment.level;
     // Counts that repeat exactly have no noise: then any other value is far away.
     let sd = segment.sd.max(segment.level.abs() * 1e-3).max(f64::MIN_POSITIVE);
-    (away.is_finite() && away != 0.0).then_some(away / sd)
+    away.is_finite().then_some(if away == 0.0 { 0.0 } else { away / sd })
 }
 
-/// A table of numbers that moved, as many as asked for.
-pub(crate) fn moves_table(of: &Dashboard, moves: &[Move], most: usize, root: &str) -> Markup {
-    if moves.is_empty() {
-        return html! { p.quiet { "Every number lies within its noise." } };
+/// What is said of the numbers that are not outside their noise: those without a level are not within it.
+fn others(of: &Moves) -> String {
+    let without = of.all - of.judged;
+    let needed = format!("that takes {LEAST} points in one environment");
+    match (of.all, of.judged, of.moves.len()) {
+        (0, ..) => "There are no numbers.".to_owned(),
+        (1, 0, _) => format!("The only number has no level yet: {needed}."),
+        (all, 0, _) => format!("None of {all} numbers has a level yet: {needed}."),
+        (all, judged, 0) if judged == all => "Every number lies within its noise.".to_owned(),
+        (all, _, 0) => format!(
+            "Every number that has a level lies within its noise; {without} of {all} numbers have no level yet: {needed}."
+        ),
+        (all, ..) if without > 0 => {
+            format!("{without} of {all} numbers have no level yet: {needed}.")
+        }
+        _ => String::new(),
     }
-    table(of, moves, most, root)
+}
+
+/// A table of numbers that moved, as many as asked for, and what is to be said of the others.
+pub(crate) fn moves_table(of: &Dashboard, moves: &Moves, most: usize, root: &str) -> Markup {
+    let others = others(moves);
+    html! {
+        @if !moves.moves.is_empty() { (table(of, &moves.moves, most, root)) }
+        @if !others.is_empty() { p.quiet { (others) } }
+    }
 }
 
 fn table(of: &Dashboard, moves: &[Move], most: usize, root: &str) -> Markup {
@@ -72,7 +105,7 @@ fn table(of: &Dashboard, moves: &[Move], most: usize, root: &str) -> Markup {
                 } }
                 tbody { @for one in shown {
                     @let series = &of.site.series[one.series];
-                    @let level = of.segments[one.series].iter().find(|part| (part.start..part.end).contains(&(one.at - 1))).map_or(f64::NAN, |part| part.level);
+                    @let level = before(of, one.series, one.at).map_or(f64::NAN, |part| part.level);
                     @let value = series.points[one.at].value;
                     @let recent: Vec<f64> = series.points[(one.at + 1).saturating_sub(RECENT)..=one.at].iter().map(|point| point.value).collect();
                     tr {

@@ -144,7 +144,7 @@ fn filled(
         section aria-labelledby="moved" {
             h2 #moved { "Numbers outside their noise " small { "more than three standard deviations from the level before" } }
             (moves_table(of, &moved, FEW, ""))
-            @if moved.len() > FEW { p { a href={ (of.run_path(last.newest())) "#since" } { "All " (moved.len()) } } }
+            @if moved.moves.len() > FEW { p { a href={ (of.run_path(last.newest())) "#since" } { "All " (moved.moves.len()) } } }
         }
     }
 }

@@ -81,6 +81,6 @@ fn since(of: &Dashboard, index: usize) -> Markup {
         (turns_table(of, &turns(of, &before, &after), "../"))
         h3 { "Numbers outside their noise" }
         (moves_table(of, &moved, MOST, "../"))
-        @if moved.len() > MOST { p.muted { "and " (many(moved.len() - MOST, "number")) " more" } }
+        @if moved.moves.len() > MOST { p.muted { "and " (many(moved.moves.len() - MOST, "number")) " more" } }
     } }
 }

@@ -56,7 +56,7 @@ fn summary(of: &Dashboard, index: usize) -> Markup {
         div { dt { "last" } dd { (quantity(last.value, &series.unit)) } }
         @if let Some(segment) = segment {
             div { dt { "level" } dd { (quantity(segment.level, &series.unit)) @if last.value != segment.level { small { (change(segment.level, last.value)) } } } }
-            div { dt { "noise" } dd { @if segment.level == 0.0 || segment.sd == 0.0 { (quantity(segment.sd, &series.unit)) } @else { (format!("{:.2} %", (segment.sd / segment.level).abs() * 100.0)) } } }
+            @if segment.is_level() { div { dt { "noise" } dd { @if segment.level == 0.0 || segment.sd == 0.0 { (quantity(segment.sd, &series.unit)) } @else { (format!("{:.2} %", (segment.sd / segment.level).abs() * 100.0)) } } } }
         }
         div { dt { "points" } dd { (series.points.len()) } }
         div { dt { "changes" } dd { (series.changes.len()) } }

@@ -1,6 +1,8 @@
 //! What is told of several machines, of one that was changed, and of runs at a desk after a night.
 
-use dmarig_dashboard::{Cell, CellResult, Dashboard, Environment, Run, RunDetails, Site, Sweep};
+use dmarig_dashboard::{
+    Cell, CellResult, Dashboard, Environment, Point, Run, RunDetails, Series, Site, Sweep,
+};
 use dmarig_model::observation::Outcome::{self, Failed, Passed};
 
 /// Environments, each with its host's kernel; the first two are of one machine.
@@ -171,6 +173,46 @@ fn a_run_at_a_desk_does_not_stand_for_the_night() {
     let page = first_page(&[night, run(60, 0, &[Passed]), run(96, 0, &[Passed; CELLS])]);
     has(&page, &["All 10 cells passed</h1>", "verdicts that turned since 1970-01-01"]);
     assert!(!page.contains("Since then") && !page.contains("not there"), "{page}");
+}
+
+/// A site of so many nights whose series has a point in each, and of another whose points are in the last ones.
+fn numbers(nights: usize, later: usize) -> Site {
+    let runs: Vec<Run> = (0..nights).map(|at| run(24 * at as i64, 0, &[Passed])).collect();
+    let point = |run| Point { run, value: 1.0, samples: 1, kernel: "".into() };
+    let series = |key: &str, from| Series {
+        key: key.into(),
+        points: (from..nights).map(point).collect(),
+        ..Series::default()
+    };
+    Site { series: vec![series("a", 0), series("b", nights - later)], ..site(&runs) }
+}
+
+#[test]
+fn only_a_number_that_has_a_level_lies_within_its_noise() {
+    let within = "Every number lies within its noise.";
+    for (nights, later, expected) in [
+        (1, 1, "None of 2 numbers has a level yet"),
+        (5, 5, within),
+        (
+            5,
+            1,
+            "Every number that has a level lies within its noise; 1 of 2 numbers have no level yet",
+        ),
+        (1, 0, "The only number has no level yet"),
+    ] {
+        let first = page(numbers(nights, later), "index.html");
+        let moved = section(&first, "moved");
+        assert!(moved.contains(expected), "{expected}: {moved}");
+        assert_eq!(moved.contains(within), expected == within, "{moved}");
+    }
+    let page = first_page(&[run(0, 0, &[Passed])]);
+    has(section(&page, "moved"), &["There are no numbers."]);
+}
+
+#[test]
+fn noise_of_too_few_points_is_not_told_to_the_script() {
+    let data = page(numbers(5, 2), "data/series.js");
+    has(&data, &["\"least\":4", "[\"\",\" \",\"\",\"\",0,0.0,\"series/a-", "0,null,\"series/b-"]);
 }
 
 #[test]
