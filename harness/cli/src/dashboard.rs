@@ -4,6 +4,7 @@
 mod alerts;
 mod comparison;
 mod details;
+mod environments;
 mod gather;
 mod judged;
 mod output;

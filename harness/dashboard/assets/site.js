@@ -347,21 +347,36 @@
     show();
   };
   const compareRuns = (place, ours, theirs, everything) => {
-    const turned = [];
-    for (const at of new Set([...Object.keys(ours.cells), ...Object.keys(theirs.cells)])) {
-      if (ours.cells[at] === theirs.cells[at]) continue;
-      const [label, kernel] = names.cells[at];
-      turned.push(make("tr", {}, cell(label), cell(kernel), cell(verdict(theirs.cells[at])), cell(verdict(ours.cells[at]))));
+    // A cell that did not run in the same environment then is held against the same one in another.
+    const left = new Map();
+    for (const at of Object.keys(theirs.cells)) {
+      const place = names.cells[at][2];
+      if (!(at in ours.cells)) left.set(place, [...(left.get(place) || []), at]);
     }
+    const pairs = Object.keys(ours.cells).map((at) => [at, at in theirs.cells ? at : (left.get(names.cells[at][2]) || []).shift()]);
+    const rest = [...left.values()].flat().map((at) => [undefined, at]);
+    const both = pairs.filter(([, theirs]) => theirs !== undefined);
+    const moved = both.filter(([ours, theirs]) => ours !== theirs).length;
+    const turned = [...pairs, ...rest].filter(([at, other]) => ours.cells[at] !== theirs.cells[other]).map(([at, other]) => {
+      const [label, kernel] = names.cells[at ?? other];
+      const places = [...new Set([other, at].filter((at) => at !== undefined).map((at) => names.environments[names.cells[at][3]] || ""))];
+      const where = names.environments.length > 1 ? make("small", { className: "muted", textContent: ` ${places.join(" → ")}` }) : "";
+      return make("tr", {}, cell(make("span", {}, label, where)), cell(kernel), cell(verdict(theirs.cells[other])), cell(verdict(ours.cells[at])));
+    });
+    const count = (many, what) => `${many} ${what}${many === 1 ? "" : "s"}`;
     const numbers = [];
-    let within = 0;
+    let within = 0, common = 0, without = 0;
     for (const at of Object.keys(ours.values)) {
       if (!(at in theirs.values)) continue;
       const [metric, label, kernel, unit, better, sd, page] = names.series[at];
       const [now, before] = [ours.values[at], theirs.values[at]];
-      const away = (now - before) / Math.max(sd, Math.abs(before) * 1e-3, Number.MIN_VALUE);
-      if (Math.abs(away) <= 3 * Math.SQRT2) { within++; if (!everything) continue; }
-      numbers.push({ metric, label, kernel, unit, better, page, now, before, away, noise: Math.abs(away) <= 3 * Math.SQRT2 });
+      common++;
+      // Of a series of few points nobody knows what its noise is.
+      const away = sd === null ? 0 : (now - before) / Math.max(sd, Math.abs(before) * 1e-3, Number.MIN_VALUE);
+      const noise = Math.abs(away) <= 3 * Math.SQRT2;
+      if (sd === null) without++; else if (noise) within++;
+      if (noise && !everything) continue;
+      numbers.push({ metric, label, kernel, unit, better, page, now, before, away, noise, level: sd !== null });
     }
     numbers.sort((a, b) => Math.abs(b.away) - Math.abs(a.away));
     const rows = numbers.map((one) => {
@@ -373,14 +388,22 @@
       const word = make("span", { className: "unseen", textContent: { worse: ", worse", better: ", better", other: ", changed", none: "" }[way] });
       return make("tr", {}, cell(make("span", {}, link, " ", make("span", { className: "muted", textContent: one.label }))), cell(one.kernel),
         cell(quantity(one.before, one.unit), true, one.before), cell(quantity(one.now, one.unit), true, one.now),
-        cell(make("span", { className: `change ${way}` }, sign + percent, word), true, one.before ? one.now / one.before : 0), cell(Math.abs(one.away) > 999 ? "far" : one.away.toFixed(1), true, one.away));
+        cell(make("span", { className: `change ${way}` }, sign + percent, word), true, one.before ? one.now / one.before : 0), cell(!one.level ? "no level" : Math.abs(one.away) > 999 ? "far" : one.away.toFixed(1), true, one.away));
     });
+    const quiet = (textContent) => make("p", { className: "quiet", textContent });
+    const judged = common - without;
+    const notes = common === 0 ? ["They have no number in common: a series is of one case, variant, kernel, machine and QEMU."]
+      : [...(judged > 0 && within === judged ? [`Every number that both have${without ? " and that has a level" : ""} lies within its noise.`] : []),
+        ...(without ? [`${without} of ${count(common, "number")} ${without === 1 ? "has" : "have"} no level yet: that takes ${names.least} points in one environment.`] : [])];
+    const cells = both.length === 0 ? "They have no cell in common." : turned.length ? "" : "None.";
     place.replaceChildren(
       make("h2", {}, "Verdicts that differ"),
-      turned.length ? table("Verdicts that differ", [["cell"], ["kernel"], ["baseline"], ["candidate"]], turned) : make("p", { className: "quiet", textContent: "None." }),
-      make("h2", {}, "Numbers ", make("small", { textContent: `${within} within noise` })),
-      rows.length ? table("Numbers", [["series"], ["kernel"], ["baseline", true], ["candidate", true], ["change", true], ["in noise's deviations", true]], rows)
-        : make("p", { className: "quiet", textContent: "Every number that both have lies within its noise." }));
+      ...(moved ? [quiet(`${count(moved, "cell")} ran in another environment then: on another machine, system or QEMU.`)] : []),
+      ...(cells ? [quiet(cells)] : []),
+      ...(turned.length ? [table("Verdicts that differ", [["cell"], ["kernel"], ["baseline"], ["candidate"]], turned)] : []),
+      make("h2", {}, "Numbers ", make("small", { textContent: common ? `${within} of ${judged} within noise` : "none in common" })),
+      ...notes.map(quiet),
+      ...(rows.length ? [table("Numbers", [["series"], ["kernel"], ["baseline", true], ["candidate", true], ["change", true], ["in noise's deviations", true]], rows)] : []));
   };
 
   // A served page loads itself again when there is news.

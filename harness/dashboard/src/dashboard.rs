@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, fmt, io};
 use crate::{
     assets,
     names::{names, readable},
-    nights::{Night, nights},
+    nights::{self, Night, nights},
     noise::{Segment, segments},
     pages,
-    site::{AlertState, RunDetails, Series, Site},
+    site::{AlertState, RunDetails, Series, Site, Sweep},
 };
 
 /// Where a served site tells of news: a stream of server-sent events, each with the version of what
@@ -63,7 +63,8 @@ impl Dashboard {
     pub fn new(site: Site, details: Details) -> Self {
         let run_names = names(site.runs.iter().map(|run| run.id.as_str()));
         let series_names = names(site.series.iter().map(|series| series.key.as_str()));
-        let sweep_names: Vec<String> = names(site.sweeps.iter().map(|sweep| sweep.title.as_str()));
+        let sweeps: Vec<String> = site.sweeps.iter().map(|sweep| key(&site, sweep)).collect();
+        let sweep_names: Vec<String> = names(sweeps.iter().map(String::as_str));
         let mut places = BTreeMap::new();
         for (at, name) in run_names.iter().enumerate() {
             places.insert(format!("runs/{name}.html"), Place::Run(at));
@@ -179,14 +180,38 @@ impl Dashboard {
         series.points.iter().map(|point| started(point.run)).collect()
     }
 
-    /// The night that a run is of, and the one before it.
-    pub(crate) fn night_of(&self, run: usize) -> Option<usize> {
-        self.nights.iter().position(|night| night.runs.contains(&run))
+    /// What an environment is called; nothing where it is not known.
+    pub(crate) fn environment(&self, environment: usize) -> &str {
+        self.site.environments.get(environment).map_or("", |one| &one.name)
+    }
+
+    /// The night that a run is of.
+    pub(crate) fn night_of(&self, run: usize) -> Option<&Night> {
+        self.nights.iter().find(|night| night.runs.contains(&run))
+    }
+
+    /// The runs that a run is held against: those of the night before, and where it came after a night that its
+    /// machine has runs in, those.
+    pub(crate) fn before(&self, run: usize) -> Option<&[usize]> {
+        let at = self.nights.iter().position(|night| night.runs.contains(&run))?;
+        let night = &self.nights[at];
+        let machine = |run: &usize| &self.site.runs[*run].machine;
+        let later = night.later().contains(&run);
+        if later && night.own().iter().any(|own| machine(own) == machine(&run)) {
+            return Some(night.own());
+        }
+        nights::before(&self.site, &self.nights, at).map(|before| &*self.nights[before].runs)
     }
 
     pub(crate) fn new_alerts(&self) -> usize {
         self.site.alerts.iter().filter(|alert| alert.state == AlertState::New).count()
     }
+}
+
+/// What tells a sweep from all others, and stays the same.
+fn key(site: &Site, sweep: &Sweep) -> String {
+    let environment = site.environments.get(sweep.environment).map_or("", |one| &one.key);
+    format!("{} {environment}", sweep.title)
 }
 
 /// Where a cell is told on its run's page.

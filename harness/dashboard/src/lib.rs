@@ -22,7 +22,8 @@ pub use self::{
     dashboard::{Dashboard, Details, EVENTS, Written},
     site::{
         Alert, AlertState, Better, Cell, CellDetails, CellResult, Change, Check, Checked,
-        JudgedNumber, JudgedNumbers, Point, Run, RunDetails, Series, Site, Subject, Sweep,
+        Environment, JudgedNumber, JudgedNumbers, Point, Run, RunDetails, Series, Site, Subject,
+        Sweep,
     },
     text::quantity,
 };

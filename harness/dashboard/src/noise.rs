@@ -4,6 +4,8 @@ use crate::site::{Better, Series};
 
 /// How many standard deviations the band reaches on either side.
 pub(crate) const BAND: f64 = 3.0;
+/// Points that a level is told of, at least: noise of fewer is none.
+pub(crate) const LEAST: usize = 4;
 /// A normal distribution's standard deviation, of its median absolute deviation.
 const NORMAL: f64 = 1.4826;
 
@@ -21,6 +23,11 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
+    /// Whether it has points enough to hold a value against it.
+    pub(crate) const fn is_level(&self) -> bool {
+        self.end - self.start >= LEAST
+    }
+
     /// What lies within the noise.
     pub(crate) fn band(&self) -> (f64, f64) {
         (self.level - BAND * self.sd, self.level + BAND * self.sd)
@@ -56,7 +63,7 @@ pub(crate) fn last_loss(series: &Series) -> Option<f64> {
     let (last, before) = series.points.split_last()?;
     let segment = *segments(series).last()?;
     let others = before.get(segment.start..)?;
-    if others.len() < 3 || !last.value.is_finite() {
+    if others.len() + 1 < LEAST || !last.value.is_finite() {
         return None;
     }
     let mut values: Vec<f64> = others.iter().map(|point| point.value).collect();

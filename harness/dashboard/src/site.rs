@@ -17,7 +17,9 @@ pub struct Site {
     pub runs: Vec<Run>,
     /// From which run on it was looked up how numbers were judged beside others.
     pub judged_from: usize,
-    /// Every cell that any run has.
+    /// Machines and hypervisors that cells ran on.
+    pub environments: Vec<Environment>,
+    /// Every cell that any run has, once for each environment that it ran in.
     pub cells: Vec<Cell>,
     /// What is followed from run to run.
     pub series: Vec<Series>,
@@ -25,6 +27,17 @@ pub struct Site {
     pub alerts: Vec<Alert>,
     /// Sweeps over live mappings, the newest first.
     pub sweeps: Vec<Sweep>,
+}
+
+/// A machine and hypervisor that cells ran on.
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    /// What tells it from all others.
+    pub key: String,
+    /// What it is called, in as few words as tell it from the others.
+    pub name: String,
+    /// What is known of it: name and value, the same names of all.
+    pub facts: Vec<(String, String)>,
 }
 
 /// A run, in short.
@@ -36,6 +49,8 @@ pub struct Run {
     pub started: i64,
     /// The command line that started it.
     pub command: String,
+    /// What tells its machine from others, whatever system is on it.
+    pub machine: String,
     /// Facts of the host and of what it ran on: name and value.
     pub environment: Vec<(String, String)>,
     /// How its cells ended.
@@ -83,7 +98,7 @@ pub struct JudgedNumber {
     pub verdict: (String, Option<bool>),
 }
 
-/// A cell, whatever run it is of.
+/// A cell in one environment, whatever run it is of.
 #[derive(Debug, Clone, Default)]
 pub struct Cell {
     /// Its id.
@@ -94,6 +109,15 @@ pub struct Cell {
     pub kernel: String,
     /// What tells it from the others of its case, but for the kernel.
     pub variant: String,
+    /// Index of the environment.
+    pub environment: usize,
+}
+
+impl Cell {
+    /// What makes it the same cell in another environment.
+    pub(crate) fn place(&self) -> [&str; 4] {
+        [&self.id, &self.case, &self.variant, &self.kernel]
+    }
 }
 
 /// How a cell ended.
@@ -194,8 +218,8 @@ pub struct Series {
     pub unit: String,
     /// What its values are divided by, where they are ratios.
     pub reference: Option<String>,
-    /// Where it is measured, in short.
-    pub environment: String,
+    /// Index of the environment that it is measured in.
+    pub environment: usize,
     /// Which way it is better.
     pub better: Better,
     /// Its points, the oldest first.
@@ -311,6 +335,8 @@ pub struct Sweep {
     pub title: String,
     /// The run that it is of.
     pub run: usize,
+    /// Index of the environment that it was measured in.
+    pub environment: usize,
     /// A picture. It comes from this program, never from a guest: it goes to a file as it is.
     pub svg: String,
     /// What it shows, in sentences: growth, and the crossover.

@@ -16,12 +16,12 @@ pub(super) fn alerts(
 ) -> Vec<Alert> {
     let series: HashMap<&str, usize> =
         site.series.iter().enumerate().map(|(at, series)| (series.key.as_str(), at)).collect();
-    let cells: HashMap<(&str, &str, &str), usize> = site
-        .cells
-        .iter()
-        .enumerate()
-        .map(|(at, cell)| ((cell.case.as_str(), cell.variant.as_str(), cell.kernel.as_str()), at))
-        .collect();
+    let cells = site.cells.iter().enumerate().map(|(at, cell)| {
+        let environment = site.environments.get(cell.environment).map_or("", |one| &one.key);
+        let place = [&cell.case, &cell.variant, &cell.kernel].map(String::as_str);
+        ((place, environment), at)
+    });
+    let cells: HashMap<([&str; 3], &str), usize> = cells.collect();
     let run = |mark: &Mark| runs.get(mark.run.as_str()).copied();
     let told = |alert: &Found| {
         let first_bad = run(&alert.first_bad);
@@ -37,7 +37,8 @@ pub(super) fn alerts(
             }
             What::Failure { checks, timed_out } => {
                 let variant = alert.place.variant.replace(',', " ");
-                let cell = cells.get(&(&alert.place.case, &variant, &alert.place.kernel)).copied();
+                let place = [&alert.place.case, &variant, &alert.place.kernel].map(String::as_str);
+                let cell = cells.get(&(place, alert.environment.as_str())).copied();
                 let how = match (timed_out, checks.as_slice()) {
                     (true, _) => "did not come to an end".to_owned(),
                     (false, []) => "failed".to_owned(),

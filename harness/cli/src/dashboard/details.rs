@@ -7,7 +7,9 @@ use std::{
 };
 
 use dmarig_dashboard::{CellDetails, Check, RunDetails, Site};
-use dmarig_history::{CellEntry, CellRecord, History, HistoryError, StoredRun};
+use dmarig_history::{
+    CellEntry, CellRecord, Environment, History, HistoryError, HostFacts, StoredRun,
+};
 use dmarig_model::{
     axes::DEFAULT_QEMU,
     document::CellResult,
@@ -23,6 +25,9 @@ const LINES: usize = 60;
 const STDERR: usize = 4000;
 /// From this level on a kernel's line is at most a notice.
 const NOTICE: u8 = 5;
+
+/// Indices of a run's cells, by id, kernel and fingerprint of the environment.
+type Indices<'a> = HashMap<[&'a str; 3], usize>;
 
 /// Looks details up, when a page is made.
 pub(super) struct Details {
@@ -47,19 +52,21 @@ impl Details {
     pub(super) fn of(&self, site: &Site, run: usize) -> RunDetails {
         let Some((id, command)) = self.runs_told.get(run) else { return RunDetails::default() };
         let mut details = RunDetails::default();
-        let indices: HashMap<(&str, &str), usize> = site.runs[run]
+        let indices: Indices<'_> = site.runs[run]
             .results
             .iter()
             .filter_map(|result| {
                 let cell = site.cells.get(result.cell)?;
-                Some(((cell.id.as_str(), cell.kernel.as_str()), result.cell))
+                let environment = site.environments.get(cell.environment)?;
+                Some(([&cell.id, &cell.kernel, &environment.key].map(String::as_str), result.cell))
             })
             .collect();
         match History::open(&self.history).and_then(|history| history.cells(id)) {
             Ok(rows) => {
                 let known = rows.iter().filter_map(|row| {
-                    let cell = *indices.get(&(row.id.as_str(), row.place.kernel.as_str()))?;
-                    Some(from_history(cell, row, command))
+                    let environment = row.environment.fingerprint();
+                    let key = [&row.id, &row.place.kernel, &environment].map(String::as_str);
+                    Some(from_history(*indices.get(&key)?, row, command))
                 });
                 details.cells.extend(known);
             }
@@ -71,8 +78,8 @@ impl Details {
                     .notes
                     .push("the record's last line was cut short: that cell is left out".into());
             }
-            for record in &record.cells {
-                add_record(&mut details, &indices, record, command);
+            for cell in &record.cells {
+                add_record(&mut details, &indices, (&record.meta.host, cell), command);
             }
         }
         details
@@ -166,15 +173,19 @@ fn again(command: &[String], cell: &str, qemu: &str) -> String {
 /// Adds what only the record has.
 fn add_record(
     details: &mut RunDetails,
-    indices: &HashMap<(&str, &str), usize>,
-    record: &CellRecord,
+    indices: &Indices<'_>,
+    (host, record): (&HostFacts, &CellRecord),
     command: &[String],
 ) {
     let seen = &record.observation;
+    let environment = Environment::of(host, seen).fingerprint();
+    let key = [&seen.cell, &seen.axes.kernel, &environment].map(String::as_str);
+    let index = indices.get(&key);
+    // What wrote the record may have told kernels and machines in other words than what put it into the history.
     let index =
-        indices.iter().find(|((id, kernel), _)| *id == seen.cell && *kernel == seen.axes.kernel);
-    let index = index.or_else(|| indices.iter().find(|((id, _), _)| *id == seen.cell));
-    let Some((_, cell)) = index else { return };
+        index.or_else(|| indices.iter().find(|(of, _)| of[..2] == key[..2]).map(|(_, at)| at));
+    let index = index.or_else(|| indices.iter().find(|(of, _)| of[0] == key[0]).map(|(_, at)| at));
+    let Some(cell) = index else { return };
     let Some(known) = details.cells.iter_mut().find(|known| known.cell == *cell) else { return };
     known.again = again(command, &seen.cell, &seen.axes.qemu);
     let result = CellResult::new(seen, &record.verdict);

@@ -11,14 +11,14 @@ use dmarig_dashboard::{
     Better, Cell, CellResult, Change, Checked, Dashboard, Point, Run, Series, Site,
 };
 use dmarig_history::{
-    Build, CellEntry, Environment, History, HistoryError, How, Judged, RunRow, SeriesFilter,
-    SeriesRow, Tally, run_directories,
+    Build, CellEntry, History, HistoryError, How, Judged, RunRow, SeriesFilter, SeriesRow, Tally,
+    run_directories,
 };
-use dmarig_model::text::shown;
 
 use super::{
     alerts::alerts,
     details::{Details, record_of},
+    environments::{Environments, machine},
     judged::judged,
     sweeps::sweeps,
 };
@@ -49,19 +49,20 @@ pub(crate) fn gather(sources: &Sources, live: bool) -> Result<Dashboard, History
         Site { synthetic: history.is_synthetic()?, generated: now(), live, ..Site::default() };
     let mut runs = history.runs(None)?;
     runs.reverse();
-    let mut cells = Cells::default();
+    let facts = history.environments()?;
+    let environments = Environments::new(facts.clone());
+    site.environments = environments.told();
+    let mut cells = Cells::new(&environments);
     for run in &runs {
         let of_run = history.cells(&run.id)?;
         site.runs.push(cells.run(run, &of_run));
     }
     let numbers: HashMap<&str, usize> =
         runs.iter().enumerate().map(|(at, run)| (run.id.as_str(), at)).collect();
-    let facts = history.environments()?;
-    let environments = Environments::new(facts.clone());
     for row in history.series(&SeriesFilter::default())? {
         site.series.push(series(&history, row, &numbers, &mut cells.names, &environments)?);
     }
-    site.sweeps = sweeps(&history, &runs)?;
+    site.sweeps = sweeps(&history, &runs, &environments)?;
     site.cells = cells.all;
     site.alerts = alerts(&site, &numbers, &found, &facts);
     let first = site.runs.len().saturating_sub(sources.detailed);
@@ -69,7 +70,8 @@ pub(crate) fn gather(sources: &Sources, live: bool) -> Result<Dashboard, History
     site.judged_from = first;
     for run in &mut site.runs[first..] {
         let directory = record_of(&sources.runs, &run.id);
-        run.judged = directory.map_or_else(Vec::new, |directory| judged(&directory, &keys));
+        run.judged =
+            directory.map_or_else(Vec::new, |directory| judged(&directory, &run.machine, &keys));
     }
     let details =
         Details::new(sources, first, runs.into_iter().map(|run| (run.id, run.command)).collect());
@@ -140,11 +142,11 @@ fn now() -> i64 {
     since.ok().and_then(|since| i64::try_from(since.as_secs()).ok()).unwrap_or(0)
 }
 
-/// Cells of all runs, each once, and texts that many of them share.
-#[derive(Default)]
-struct Cells {
+/// Cells of all runs, each once in each environment, and texts that many of them share.
+struct Cells<'a> {
     all: Vec<Cell>,
-    known: HashMap<String, usize>,
+    known: HashMap<(String, String, usize), usize>,
+    environments: &'a Environments,
     names: Names,
     checks: Checks,
 }
@@ -185,12 +187,18 @@ impl Checks {
     }
 }
 
-impl Cells {
+impl<'a> Cells<'a> {
+    fn new(environments: &'a Environments) -> Self {
+        let (all, known) = (Vec::new(), HashMap::new());
+        Self { all, known, environments, names: Names::default(), checks: Checks::default() }
+    }
+
     fn run(&mut self, run: &RunRow, cells: &[CellEntry]) -> Run {
         Run {
             id: run.id.clone(),
             started: run.started,
             command: run.command.join(" "),
+            machine: machine(&run.host),
             environment: environment(run, cells),
             results: cells.iter().map(|cell| self.result(cell)).collect(),
             not_run: run.ended_early.map_or(0, |early| early.not_run as usize),
@@ -199,13 +207,15 @@ impl Cells {
     }
 
     fn result(&mut self, row: &CellEntry) -> CellResult {
-        let key = format!("{}\0{}", row.id, row.place.kernel);
+        let environment = self.environments.of(&row.environment);
+        let key = (row.id.clone(), row.place.kernel.clone(), environment);
         let cell = *self.known.entry(key).or_insert_with(|| {
             self.all.push(Cell {
                 id: row.id.clone(),
                 case: row.place.case.clone(),
                 kernel: row.place.kernel.clone(),
                 variant: row.place.variant.replace(',', " "),
+                environment,
             });
             self.all.len() - 1
         });
@@ -242,43 +252,6 @@ fn environment(run: &RunRow, cells: &[CellEntry]) -> Vec<(String, String)> {
     facts
 }
 
-/// What environments are called, in as few words as tell them from each other.
-struct Environments(HashMap<String, String>);
-
-impl Environments {
-    fn new(all: impl IntoIterator<Item = (String, Environment)>) -> Self {
-        let all: Vec<(String, Environment)> = all.into_iter().collect();
-        let parts: Vec<Vec<(&str, String)>> = all.iter().map(|(_, one)| one.parts()).collect();
-        let differs = |at: usize| {
-            parts.iter().any(|other| other.get(at) != parts.first().and_then(|of| of.get(at)))
-        };
-        let telling = ["cpu", "qemu", "accelerator"];
-        let name = |of: &[(&str, String)]| {
-            let told = of.iter().enumerate().filter(|(at, (name, value))| {
-                !value.is_empty()
-                    && *name != "qemu sha256"
-                    && (telling.contains(name) || differs(*at))
-            });
-            let words: Vec<String> = told
-                .map(|(_, (name, value))| match *name {
-                    // Of a version, what distributions add is not told.
-                    "qemu" => {
-                        format!("QEMU {}", shown(value.split(' ').next().unwrap_or_default()))
-                    }
-                    name if telling.contains(&name) => shown(value),
-                    name => format!("{name} {}", shown(value)),
-                })
-                .collect();
-            words.join(", ")
-        };
-        Self(all.iter().zip(&parts).map(|((print, _), of)| (print.clone(), name(of))).collect())
-    }
-
-    fn name(&self, fingerprint: &str) -> String {
-        self.0.get(fingerprint).cloned().unwrap_or_default()
-    }
-}
-
 fn series(
     history: &History,
     row: SeriesRow,
@@ -313,7 +286,7 @@ fn series(
         kernel: row.key.place.kernel.clone(),
         metric: row.key.metric.clone(),
         unit: row.key.value_unit().to_owned(),
-        environment: environments.name(&row.key.environment),
+        environment: environments.of_print(&row.key.environment),
         reference: row.key.reference,
         better,
         points,
@@ -355,5 +328,43 @@ mod tests {
         // Whatever is in it besides.
         put(true);
         assert!(why(true).unwrap().contains("made up") && why(false).is_some());
+    }
+
+    #[test]
+    fn a_cell_is_another_one_on_another_machine() {
+        let place = tempfile::tempdir().unwrap();
+        let history = place.path().join("history.sqlite");
+        let on = |id: &str, cpu: &str| {
+            let mut run = RunEntry { id: id.into(), ..synthetic_year(1).next().unwrap() };
+            run.points.clear();
+            cpu.clone_into(&mut run.host.cpu);
+            run.cells.iter_mut().for_each(|cell| cpu.clone_into(&mut cell.environment.cpu));
+            run
+        };
+        // Two QEMUs in one run, too.
+        let mut third = on("c", "EPYC");
+        let mut other = third.cells[0].clone();
+        other.number = third.cells.len() as u32;
+        other.environment.qemu_version = "0.1".to_owned();
+        third.cells.push(other);
+        let runs = [on("a", "EPYC"), on("b", "Xeon"), third];
+        History::create(&history).unwrap().put(&runs).unwrap();
+        let runs = place.path().join("runs");
+        let sources = Sources { history, runs, add: false, detailed: 1 };
+        let dashboard = gather(&sources, false).unwrap();
+        let site = dashboard.site();
+        let cells = |run: usize| -> Vec<usize> {
+            site.runs[run].results.iter().map(|result| result.cell).collect()
+        };
+        assert_eq!((site.environments.len(), site.cells.len()), (3, 2 * cells(0).len() + 1));
+        assert!(cells(0).iter().all(|cell| !cells(1).contains(cell)));
+        assert_eq!(cells(2)[..cells(0).len()], cells(0));
+        assert_eq!(site.runs[0].machine, site.runs[2].machine);
+        assert_ne!(site.runs[0].machine, site.runs[1].machine);
+        // The page of a run has each of them.
+        let page = dashboard.paths().into_iter().find(|path| path.starts_with("runs/c-")).unwrap();
+        let page = dashboard.render(&page).unwrap();
+        let last = cells(2).last().copied().unwrap();
+        assert!(page.contains(&format!("cell-{last}-")) && page.contains("QEMU 0.1"), "{page}");
     }
 }

@@ -12,10 +12,16 @@ use crate::report::{
     comparison_notes, comparison_row, standing_notes, standing_row,
 };
 
-/// What a record has of them; what can't be read is told in a note. Series have indices by their ids.
-pub(super) fn judged(directory: &Path, series: &HashMap<String, usize>) -> Vec<JudgedNumbers> {
+/// What the record of a run on this machine has of them; what can't be read is told in a note. Series have indices
+/// by their ids.
+pub(super) fn judged(
+    directory: &Path,
+    machine: &str,
+    series: &HashMap<String, usize>,
+) -> Vec<JudgedNumbers> {
     let standing = Standing::read(directory).map(|found| found.map(|one| of_history(&one, series)));
-    let compared = Comparison::read(directory).map(|found| found.map(|one| of_pairs(&one)));
+    let compared =
+        Comparison::read(directory).map(|found| found.map(|one| of_pairs(&one, machine)));
     let told = [standing, compared].into_iter().filter_map(|found| {
         found.unwrap_or_else(|error| {
             Some(JudgedNumbers {
@@ -46,7 +52,7 @@ fn of_history(standing: &Standing, series: &HashMap<String, usize>) -> JudgedNum
 }
 
 /// Only what was to be judged: a comparison without a limit has no verdict.
-fn of_pairs(comparison: &Comparison) -> JudgedNumbers {
+fn of_pairs(comparison: &Comparison, machine: &str) -> JudgedNumbers {
     let numbers = comparison.cells.iter().flat_map(|cell| {
         let limited = |metric: &&ComparedMetric| {
             matches!(&metric.result, Compared::Paired(finding) if finding.metric.limit.is_some())
@@ -54,7 +60,8 @@ fn of_pairs(comparison: &Comparison) -> JudgedNumbers {
         let rows = cell.metrics.iter().filter(limited);
         rows.map(|metric| {
             let Comparison { candidate, baseline, .. } = comparison;
-            let key = [candidate, baseline, &cell.label, &metric.name].map(String::as_str).join("\0");
+            // What one machine judged is not judged again by another.
+            let key = [machine, candidate, baseline, &cell.label, &metric.name].join("\0");
             number(key, cell.label.clone(), comparison_row(metric), None)
         })
     });

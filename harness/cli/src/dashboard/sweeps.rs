@@ -10,6 +10,7 @@ use dmarig_model::{
     windows::Side,
 };
 
+use super::environments::Environments;
 use crate::report;
 
 /// Of the newest runs that varied the axis, how many are looked at, and how many sweeps are shown.
@@ -20,8 +21,12 @@ const LEAST: usize = 3;
 /// What an axis is called in a variant.
 const AXIS: &str = "live-mappings=";
 
-/// The newest sweeps.
-pub(super) fn sweeps(history: &History, runs: &[RunRow]) -> Result<Vec<Sweep>, HistoryError> {
+/// The newest sweeps, of each environment its own.
+pub(super) fn sweeps(
+    history: &History,
+    runs: &[RunRow],
+    environments: &Environments,
+) -> Result<Vec<Sweep>, HistoryError> {
     let mut varied = HashSet::new();
     for place in history.places()?.iter().filter(|place| place.variant.contains(AXIS)) {
         let visits = history.visits(place, u32::try_from(LOOKED_AT).ok())?;
@@ -30,21 +35,24 @@ pub(super) fn sweeps(history: &History, runs: &[RunRow]) -> Result<Vec<Sweep>, H
     let looked_at = runs.iter().enumerate().rev().filter(|(_, run)| varied.contains(&run.id));
     let mut found: Vec<Sweep> = Vec::new();
     for (at, run) in looked_at.take(LOOKED_AT) {
-        for seen in of_run(history, &run.id)? {
+        for (environment, seen) in of_run(history, &run.id)? {
             let title = format!("{}, {}", seen.case, seen.label);
+            let environment = environments.of_print(&environment);
             // An older one of the same cells is in its series.
-            if found.len() < SHOWN && found.iter().all(|known| known.title != title) {
-                found.extend(told(&seen, title, at));
+            let like = |known: &Sweep| known.title == title && known.environment == environment;
+            if found.len() < SHOWN && !found.iter().any(like) {
+                let told = told(&seen, title, at);
+                found.extend(told.map(|sweep| Sweep { environment, ..sweep }));
             }
         }
     }
     Ok(found)
 }
 
-/// Cells of one run that differ in nothing but their live mappings.
-fn of_run(history: &History, run: &str) -> Result<Vec<Seen>, HistoryError> {
+/// Cells of one run that differ in nothing but their live mappings, with the fingerprint of their environment.
+fn of_run(history: &History, run: &str) -> Result<Vec<(String, Seen)>, HistoryError> {
     type Values = Vec<[Option<f64>; 2]>;
-    let mut groups: BTreeMap<(String, String), BTreeMap<u32, Values>> = BTreeMap::new();
+    let mut groups: BTreeMap<[String; 3], BTreeMap<u32, Values>> = BTreeMap::new();
     for (key, value) in history.numbers(run)? {
         if key.reference.is_some() {
             continue;
@@ -61,16 +69,16 @@ fn of_run(history: &History, run: &str) -> Result<Vec<Seen>, HistoryError> {
         let mut rest: Vec<&str> = words.filter(|word| !word.starts_with(AXIS)).collect();
         let kernel = format!("kernel={}", key.place.kernel);
         rest.push(&kernel);
-        let points = groups.entry((key.place.case.clone(), rest.join(","))).or_default();
+        let points = groups.entry([key.place.case, rest.join(","), key.environment]).or_default();
         let values = points.entry(live).or_insert_with(|| vec![[None; 2]; METRICS.len()]);
         values[index][side as usize] = Some(value);
     }
     let sweeps = groups.into_iter().filter(|(_, points)| points.len() >= LEAST);
     Ok(sweeps
-        .map(|((case, label), points)| {
+        .map(|([case, label, environment], points)| {
             let points = points.into_iter();
             let points = points.map(|(live, values)| Point { cell: String::new(), live, values });
-            Seen { case, label, points: points.collect() }
+            (environment, Seen { case, label, points: points.collect() })
         })
         .collect())
 }
@@ -108,6 +116,7 @@ fn told(seen: &Seen, title: String, run: usize) -> Option<Sweep> {
     Some(Sweep {
         title,
         run,
+        environment: 0,
         svg,
         findings: findings.filter(|line| !line.is_empty()).collect(),
         heads: std::iter::once("live mappings".to_owned())
@@ -115,4 +124,60 @@ fn told(seen: &Seen, title: String, run: usize) -> Option<Sweep> {
             .collect(),
         rows: seen.points.iter().map(row).collect(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use dmarig_history::{PointEntry, RunEntry, SeriesKey, synthetic_year};
+
+    use super::*;
+
+    /// A run with a sweep on each of these QEMUs.
+    fn run(id: &str, started: i64, qemus: &[&str]) -> RunEntry {
+        let mut run = synthetic_year(1).next().unwrap();
+        let cell = run.cells.swap_remove(0);
+        (run.cells, run.points) = (Vec::new(), Vec::new());
+        for qemu in qemus {
+            for live in [100, 1000, 4000] {
+                let mut cell = cell.clone();
+                cell.number = run.cells.len() as u32;
+                (*qemu).clone_into(&mut cell.environment.qemu_version);
+                cell.place.variant = format!("{},{AXIS}{live}", cell.place.variant);
+                let point = |(name, _): &(&str, bool)| PointEntry {
+                    series: SeriesKey {
+                        place: cell.place.clone(),
+                        metric: (*name).to_owned(),
+                        unit: "1".to_owned(),
+                        reference: None,
+                        environment: cell.environment.fingerprint(),
+                    },
+                    cell: cell.number,
+                    value: f64::from(live),
+                    samples: Vec::new(),
+                };
+                run.points.extend(METRICS.iter().map(point));
+                run.cells.push(cell);
+            }
+        }
+        RunEntry { id: id.into(), started, ..run }
+    }
+
+    #[test]
+    fn the_newest_sweep_of_each_environment_is_told() {
+        let place = tempfile::tempdir().unwrap();
+        let mut history = History::create(&place.path().join("history.sqlite")).unwrap();
+        let runs = [run("a", 1, &["10", "11"]), run("b", 2, &["10"]), run("c", 3, &["12"])];
+        history.put(&runs).unwrap();
+        let mut runs = history.runs(None).unwrap();
+        runs.reverse();
+        let environments = Environments::new(history.environments().unwrap());
+        let found = sweeps(&history, &runs, &environments).unwrap();
+        let told = environments.told();
+        let of = |sweep: &Sweep| {
+            let facts = &told[sweep.environment].facts;
+            (sweep.run, facts.iter().find(|(name, _)| name == "qemu").unwrap().1.clone())
+        };
+        let found: Vec<_> = found.iter().map(of).collect();
+        assert_eq!(found, [(2, "12".into()), (1, "10".into()), (0, "11".to_owned())]);
+    }
 }

@@ -74,6 +74,11 @@ fn row(of: &Dashboard, at: usize, alert: &Alert, root: &str) -> Markup {
     } }
 }
 
+/// In which of several environments it happened.
+fn place(of: &Dashboard, environment: usize) -> Markup {
+    html! { @if of.site.environments.len() > 1 { br; "on " (Safe(of.environment(environment))) } }
+}
+
 /// The first three fields: what it is about, its picture, how large it is.
 fn what(of: &Dashboard, alert: &Alert, root: &str) -> Markup {
     match alert.subject {
@@ -84,7 +89,7 @@ fn what(of: &Dashboard, alert: &Alert, root: &str) -> Markup {
             let found = one.changes.iter().find(|change| change.at == point);
             html! {
                 td { a href={ (root) (of.series_path(series)) } { strong { (Safe(&one.metric)) } } " " (Safe(&one.kernel)) br;
-                    small.muted { (Safe(&one.case)) " " (Safe(&one.variant)) @if !alert.what.is_empty() { ": " (Safe(&alert.what)) } } }
+                    small.muted { (Safe(&one.case)) " " (Safe(&one.variant)) @if !alert.what.is_empty() { ": " (Safe(&alert.what)) } (place(of, one.environment)) } }
                 td { (spark(&values[from..])) }
                 td.number { @if let Some(found) = found {
                     (changed(way(one.better, found.before, found.after), &change(found.before, found.after))) br;
@@ -100,7 +105,7 @@ fn what(of: &Dashboard, alert: &Alert, root: &str) -> Markup {
                         Some(path) => a href={ (root) (path) "#" (anchor(cell, &cell_of.id)) } { strong { (Safe(&cell_of.case)) } },
                         None => strong { (Safe(&cell_of.case)) },
                     } " " (Safe(&cell_of.kernel)) br;
-                    small.muted { (Safe(&cell_of.variant)) @if !alert.what.is_empty() { ": " (Safe(&alert.what)) } } }
+                    small.muted { (Safe(&cell_of.variant)) @if !alert.what.is_empty() { ": " (Safe(&alert.what)) } (place(of, cell_of.environment)) } }
                 td {} td.number {}
             }
         }

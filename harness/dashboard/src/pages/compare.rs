@@ -1,11 +1,14 @@
 //! Two runs of the reader's choice, by the script; without it, each run beside the night before, on its
 //! own page. The numbers are in a script for each run, since a page from a disk may load nothing else.
 
+use std::collections::BTreeMap;
+
 use maud::{Markup, html};
 use serde_json::{Map, Value, json};
 
 use crate::{
     dashboard::Dashboard,
+    noise::LEAST,
     page::Page,
     site::Better,
     text::{json as script, minute, safe},
@@ -51,7 +54,9 @@ pub(crate) fn series_data(of: &Dashboard) -> String {
                 Better::Higher => 1,
                 Better::Unknown => 0,
             };
-            let sd = of.segments[at].last().map_or(0.0, |segment| segment.sd);
+            // What has no level has no noise either, and nothing lies within it.
+            let level = of.segments[at].last().filter(|segment| segment.is_level());
+            let sd = level.map(|segment| segment.sd);
             json!([
                 safe(&one.metric),
                 format!("{} {}", safe(&one.case), safe(&one.variant)),
@@ -63,15 +68,19 @@ pub(crate) fn series_data(of: &Dashboard) -> String {
             ])
         })
         .collect();
-    let cells: Vec<Value> = of
-        .site
-        .cells
-        .iter()
-        .map(|cell| {
-            json!([format!("{} {}", safe(&cell.case), safe(&cell.variant)), safe(&cell.kernel)])
-        })
-        .collect();
-    format!("window.dmarig.names({});\n", script(&json!({ "series": series, "cells": cells })))
+    // A cell that ran elsewhere is known by the first of its kind.
+    let mut places: BTreeMap<[&str; 4], usize> = BTreeMap::new();
+    let cells = of.site.cells.iter().enumerate().map(|(at, cell)| {
+        let label = format!("{} {}", safe(&cell.case), safe(&cell.variant));
+        let place = *places.entry(cell.place()).or_insert(at);
+        json!([label, safe(&cell.kernel), place, cell.environment])
+    });
+    let cells: Vec<Value> = cells.collect();
+    let environments: Vec<Value> =
+        of.site.environments.iter().map(|one| json!(safe(&one.name))).collect();
+    let all =
+        json!({ "series": series, "least": LEAST, "cells": cells, "environments": environments });
+    format!("window.dmarig.names({});\n", script(&all))
 }
 
 /// The numbers and verdicts of one run, as a script.

@@ -29,8 +29,10 @@ pub(crate) fn health(of: &Dashboard, results: &Results<'_>) -> Markup {
     let cell = |index: usize| &of.site.cells[index];
     let kernels: BTreeSet<&str> = results.keys().map(|at| cell(*at).kernel.as_str()).collect();
     let cases: BTreeSet<&str> = results.keys().map(|at| cell(*at).case.as_str()).collect();
+    let environments: BTreeSet<usize> = results.keys().map(|at| cell(*at).environment).collect();
     let night = Night {
         of,
+        several: environments.len() > 1,
         results,
         checks: &checks,
         kernels: kernels.into_iter().collect(),
@@ -61,6 +63,8 @@ fn mark(came: Came) -> Markup {
 
 struct Night<'a> {
     of: &'a Dashboard,
+    /// Whether not all of it ran on one machine and hypervisor.
+    several: bool,
     results: &'a Results<'a>,
     checks: &'a Checks<'a>,
     kernels: Vec<&'a str>,
@@ -107,8 +111,9 @@ impl Night<'_> {
         let Some(state) = worst(of_tile.iter().map(|(_, result)| result.outcome)) else {
             return html! { td.tile { span.absent title="does not run here" { "\u{b7}" } } };
         };
-        let like = of_tile.iter().filter(|(_, result)| result.outcome == state).count();
-        let run = of_tile.iter().map(|(run, _)| *run).max().unwrap_or(0);
+        let worst = || of_tile.iter().filter(|(_, result)| result.outcome == state);
+        let like = worst().count();
+        let run = worst().map(|(run, _)| *run).max().unwrap_or(0);
         let label = format!("{like} of {} {}", many(of_tile.len(), "cell"), state.name());
         html! { td.tile {
             a.(class(state)) href={ (self.of.run_path(run)) "#" (group_anchor(case)) } title=(label) {
@@ -117,7 +122,25 @@ impl Night<'_> {
                 span.unseen { " " (state.name()) }
             }
             @if let Some(square) = self.checks.squares.get(&(case, kernel)) { (self.marks(square)) }
+            @if self.several && !matches!(state, Outcome::Passed | Outcome::Skipped) { (self.places(&of_tile, state)) }
         } }
+    }
+
+    /// Where cells of a tile ended like this.
+    fn places(&self, of_tile: &[(usize, &CellResult)], state: Outcome) -> Markup {
+        let cells = &self.of.site.cells;
+        let environments = |keep: &dyn Fn(Outcome) -> bool| -> BTreeSet<usize> {
+            let kept = of_tile.iter().filter(|(_, result)| keep(result.outcome));
+            kept.map(|(_, result)| cells[result.cell].environment).collect()
+        };
+        let (all, like) = (environments(&|_| true), environments(&|outcome| outcome == state));
+        let names: Vec<&str> = like.iter().map(|at| self.of.environment(*at)).collect();
+        let text = match names.as_slice() {
+            [name] => format!("on {name}"),
+            _ if like.len() == all.len() => format!("on all {} it ran on", all.len()),
+            names => format!("on {} of {}: {}", names.len(), all.len(), names.join("; ")),
+        };
+        html! { small.on title=(safe(&text)) { (Safe(&text)) } }
     }
 
     /// A mark for each kind of check, always in the same place; read out are those that did not hold.

@@ -1,7 +1,5 @@
 //! The first page: how last night went, in five seconds; then what is new.
 
-use std::collections::BTreeMap;
-
 use dmarig_model::observation::Outcome;
 use maud::{Markup, html};
 
@@ -9,26 +7,31 @@ use super::{
     alerts::alerts_table,
     health::{Results, health},
     judged,
-    moves::{moves, moves_table, turns, turns_table},
+    machines::machines,
+    moves::{moves, moves_table},
+    turns::{ends, turns, turns_table},
 };
 use crate::{
     dashboard::Dashboard,
-    nights::Night,
+    nights::{Night, before},
     page::{Page, WORST, class, sign, symbol, worst},
     site::AlertState,
-    text::{long_day, many, minute},
+    text::{day, long_day, many, minute},
 };
 
 /// Most alerts and numbers on this page.
 const FEW: usize = 12;
+/// Most runs of the night that are named.
+const FEW_RUNS: usize = 4;
 
 pub(crate) fn page(of: &Dashboard) -> Markup {
     let (title, body) = match of.nights.split_last() {
         None => ("No runs yet".to_owned(), empty()),
-        Some((last, before)) => {
+        Some((last, earlier)) => {
+            let before = before(&of.site, &of.nights, earlier.len()).map(|at| &of.nights[at]);
             let results = last.results(&of.site);
             let headline = headline(of, last, &results);
-            let body = filled(of, last, before.last(), &results, &headline);
+            let body = filled(of, last, before, &results, &headline);
             (headline, body)
         }
     };
@@ -100,11 +103,8 @@ fn filled(
     let state = worst(results.values().map(|(_, result)| result.outcome).chain(cut));
     let count = judged::Count::of(of, &last.runs);
     let state = count.state(state.unwrap_or(Outcome::Skipped));
-    let outcomes = |results: &Results<'_>| -> BTreeMap<usize, (usize, Outcome)> {
-        results.iter().map(|(cell, (run, result))| (*cell, (*run, result.outcome))).collect()
-    };
     let earlier = before.map(|night| night.results(&of.site));
-    let turned = earlier.as_ref().map(|earlier| turns(&outcomes(earlier), &outcomes(results)));
+    let turned = earlier.as_ref().map(|earlier| turns(of, &ends(earlier), &ends(results)));
     let moved = moves(of, &last.runs);
     html! {
         section.hero.(class(state)) {
@@ -112,15 +112,17 @@ fn filled(
                 p.when { "Night of " time { (long_day(last.started)) } }
                 h1 { span.big aria-hidden="true" { (symbol(state)) } (headline) }
                 p.meta {
-                    @for run in last.runs.iter().rev().take(4) {
+                    @for run in last.own().iter().rev().take(FEW_RUNS) {
                         a href=(of.run_path(*run)) { "run of " (minute(of.site.runs[*run].started)) }
                     }
-                    @if last.runs.len() > 4 { a href="runs.html" { "and " (last.runs.len() - 4) " more" } }
+                    @if last.own().len() > FEW_RUNS { a href="runs.html" { "and " (last.own().len() - FEW_RUNS) " more" } }
                     @if before.is_some() { a href={ (of.run_path(last.newest())) "#since" } { "beside the night before" } }
                 }
+                (since(of, last))
             }
             (tally(results, earlier.as_ref()))
         }
+        (machines(of, results))
         (health(of, results))
         (judged::of_night(of, &last.runs, FEW))
         section aria-labelledby="alerts" {
@@ -135,16 +137,32 @@ fn filled(
         }
         @if let Some(turned) = turned {
             section aria-labelledby="turned" {
-                h2 #turned { "Since the night before " small { "verdicts that turned" } }
+                h2 #turned { "Since the night before " small { "verdicts that turned" @if let Some(before) = before { " since " (day(before.started)) } } }
                 (turns_table(of, &turned, ""))
             }
         }
         section aria-labelledby="moved" {
             h2 #moved { "Numbers outside their noise " small { "more than three standard deviations from the level before" } }
-            (moves_table(of, &moved[..moved.len().min(FEW)], ""))
-            @if moved.len() > FEW { p { a href={ (of.run_path(last.newest())) "#since" } { "All " (moved.len()) } } }
+            (moves_table(of, &moved, FEW, ""))
+            @if moved.moves.len() > FEW { p { a href={ (of.run_path(last.newest())) "#since" } { "All " (moved.moves.len()) } } }
         }
     }
+}
+
+/// What ran after the night, too little to be one by itself.
+fn since(of: &Dashboard, night: &Night) -> Markup {
+    let later = night.later();
+    let outcomes = |run: usize| of.site.runs[run].results.iter().map(|result| result.outcome);
+    html! { @if !later.is_empty() {
+        p.since { "Since then, and counted instead of what the night had of the same cells: "
+            @for (at, run) in later.iter().rev().take(FEW_RUNS).enumerate() {
+                @if at > 0 { ", " }
+                a href=(of.run_path(*run)) { "a run of " (many(of.site.runs[*run].results.len(), "cell")) }
+                " (" @if let Some(worst) = worst(outcomes(*run)) { (worst.name()) ", " } (minute(of.site.runs[*run].started)) ")"
+            }
+            @if later.len() > FEW_RUNS { ", " a href="runs.html" { "and " (later.len() - FEW_RUNS) " more" } }
+        }
+    } }
 }
 
 /// How many cells ended in which way, and how many more than the night before.

@@ -1,21 +1,21 @@
 //! One run: what did not pass and why, how to see it again, what is other than before, all cells.
 
-use std::collections::BTreeMap;
-
 use dmarig_model::observation::Outcome;
 use maud::{Markup, html};
 
 use super::{
     judged,
-    moves::{moves, moves_table, turns, turns_table},
+    moves::{MOST, moves, moves_table},
     run_cells::{problems, tables},
     runs::{counts, state},
+    turns::{ends, turns, turns_table},
 };
 use crate::{
     dashboard::Dashboard,
+    nights::results,
     page::{Page, class, symbol},
     site::Run,
-    text::{Safe, minute},
+    text::{Safe, many, minute},
 };
 
 pub(crate) fn page(of: &Dashboard, index: usize) -> Markup {
@@ -60,32 +60,27 @@ fn facts(run: &Run) -> Markup {
     }
 }
 
-/// Beside the run before: as these pages are made from run to run, it needs no script.
+/// Beside the night before: as these pages are made from run to run, it needs no script.
 fn since(of: &Dashboard, index: usize) -> Markup {
-    let Some(night) = of.night_of(index).and_then(|at| at.checked_sub(1)) else { return html! {} };
-    let earlier = &of.nights[night];
-    let outcomes = |run: usize| -> BTreeMap<usize, (usize, Outcome)> {
-        let results = of.site.runs[run].results.iter();
-        results
-            .filter(|result| result.cell < of.site.cells.len())
-            .map(|result| (result.cell, (run, result.outcome)))
-            .collect()
-    };
-    let mut before: BTreeMap<usize, (usize, Outcome)> = earlier
-        .results(&of.site)
-        .into_iter()
-        .map(|(cell, (run, result))| (cell, (run, result.outcome)))
-        .collect();
-    let after = outcomes(index);
-    // A run of part of the cells leaves nothing out.
-    if after.len() * 2 < before.len() {
-        before.retain(|cell, _| after.contains_key(cell));
-    }
+    let Some(earlier) = of.before(index) else { return html! {} };
+    let [Some(first), Some(last)] = [earlier.first(), earlier.last()] else { return html! {} };
+    let machine = |run: &usize| of.site.runs[*run].machine.as_str();
+    // What other machines ran is no part of this run, unless this machine came in place of another.
+    let own = earlier.iter().any(|run| machine(run) == machine(&index));
+    let now = of.night_of(index).map_or(&[][..], |night| &night.runs);
+    let mut before = ends(&results(&of.site, earlier));
+    before.retain(|_, (run, _)| match own {
+        true => machine(run) == machine(&index),
+        false => now.iter().all(|other| machine(other) != machine(run)),
+    });
+    let after = ends(&results(&of.site, &[index]));
+    let moved = moves(of, &[index]);
     html! { section aria-labelledby="since" {
-        h2 #since { "Since the night before " small { a href={ "../" (of.run_path(earlier.newest())) } { (minute(earlier.started)) } } }
+        h2 #since { "Since the night before " small { a href={ "../" (of.run_path(*last)) } { (minute(of.site.runs[*first].started)) } } }
         h3 { "Verdicts" }
-        (turns_table(of, &turns(&before, &after), "../"))
+        (turns_table(of, &turns(of, &before, &after), "../"))
         h3 { "Numbers outside their noise" }
-        (moves_table(of, &moves(of, &[index]), "../"))
+        (moves_table(of, &moved, MOST, "../"))
+        @if moved.moves.len() > MOST { p.muted { "and " (many(moved.moves.len() - MOST, "number")) " more" } }
     } }
 }

@@ -1,6 +1,6 @@
 //! The cells of one run: those that did not pass with all that is known of them, then all.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use dmarig_model::observation::Outcome;
 use maud::{Markup, html};
@@ -19,8 +19,8 @@ const IN_FULL: usize = 60;
 /// Facts that every cell has are columns of the tables, as many as fit.
 const COLUMNS: usize = 7;
 
-/// Case, variant and kernel: what the numbers of a cell have in common with it.
-type Where<'a> = (&'a str, &'a str, &'a str);
+/// Case, variant, kernel and environment: what the numbers of a cell have in common with it.
+type Where<'a> = (&'a str, &'a str, &'a str, usize);
 
 /// Where a case's table is on its run's page.
 pub(crate) fn group_anchor(case: &str) -> String {
@@ -40,20 +40,30 @@ pub(crate) fn problems(of: &Dashboard, run: usize, details: &RunDetails) -> Mark
     if bad.is_empty() {
         return html! {};
     }
+    let place = places(of, run);
     html! { section aria-labelledby="problems" {
         h2 #problems { "What did not pass" }
         @for result in bad.iter().take(IN_FULL) {
             @if let Some(cell) = of.site.cells.get(result.cell) {
-                (problem(cell, result, known.get(&result.cell).copied()))
+                (problem(cell, result, known.get(&result.cell).copied(), place(cell)))
             }
         }
         @if bad.len() > IN_FULL { p.muted { "and " (many(bad.len() - IN_FULL, "cell")) " more, in the tables below" } }
     } }
 }
 
-fn problem(cell: &Cell, result: &CellResult, details: Option<&CellDetails>) -> Markup {
+/// Tells where a cell of a run ran; of a run that was all in one environment, nothing.
+fn places<'a>(of: &'a Dashboard, run: usize) -> impl Fn(&Cell) -> &'a str {
+    let cells =
+        of.site.runs[run].results.iter().filter_map(|result| of.site.cells.get(result.cell));
+    let environments: BTreeSet<usize> = cells.map(|cell| cell.environment).collect();
+    let several = environments.len() > 1;
+    move |cell| if several { of.environment(cell.environment) } else { "" }
+}
+
+fn problem(cell: &Cell, result: &CellResult, details: Option<&CellDetails>, place: &str) -> Markup {
     html! { article.problem.(class(result.outcome)) id=(anchor(result.cell, &cell.id)) {
-        h3 { (sign(result.outcome)) strong { (Safe(&cell.case)) } " " (Safe(&cell.variant)) " " span.muted { (Safe(&cell.kernel)) @if !result.kernel.is_empty() { " \u{b7} " (Safe(&result.kernel)) } } }
+        h3 { (sign(result.outcome)) strong { (Safe(&cell.case)) } " " (Safe(&cell.variant)) " " span.muted { (Safe(&cell.kernel)) @if !result.kernel.is_empty() { " \u{b7} " (Safe(&result.kernel)) } @if !place.is_empty() { " \u{b7} on " (Safe(place)) } } }
         p.outcome { (outcome(result.outcome))
             @for name in &result.broken { span.chip { (Safe(name)) } } }
         @if let Some(details) = details {
@@ -93,8 +103,12 @@ pub(crate) fn tables(of: &Dashboard, run: usize, details: &RunDetails) -> Markup
     let mut numbers: HashMap<Where<'_>, Vec<(usize, usize)>> = HashMap::new();
     for (series, at) in &of.points[run] {
         let one = &of.site.series[*series];
-        numbers.entry((&one.case, &one.variant, &one.kernel)).or_default().push((*series, *at));
+        numbers
+            .entry((&one.case, &one.variant, &one.kernel, one.environment))
+            .or_default()
+            .push((*series, *at));
     }
+    let place = places(of, run);
     html! { section aria-labelledby="cells" {
         h2 #cells { "All cells" }
         (filter())
@@ -109,8 +123,8 @@ pub(crate) fn tables(of: &Dashboard, run: usize, details: &RunDetails) -> Markup
                 } }
                 tbody { @for (cell, result) in cells.iter() {
                     @let more = known.get(&result.cell).copied();
-                    @let numbers = numbers.get(&(cell.case.as_str(), cell.variant.as_str(), cell.kernel.as_str()));
-                    (row(of, (cell, result), &heads, more, numbers.map_or(&[][..], Vec::as_slice)))
+                    @let numbers = numbers.get(&(cell.case.as_str(), cell.variant.as_str(), cell.kernel.as_str(), cell.environment));
+                    (row(of, (cell, result), &heads, more, numbers.map_or(&[][..], Vec::as_slice), place(cell)))
                 } }
             } }))
         }
@@ -138,6 +152,7 @@ fn row(
     heads: &[&str],
     details: Option<&CellDetails>,
     numbers: &[(usize, usize)],
+    place: &str,
 ) -> Markup {
     let fact = |name: &str| {
         let facts = details.map_or(&[][..], |details| &details.facts);
@@ -148,7 +163,8 @@ fn row(
     let link = anchor(result.cell, &cell.id);
     let checks = details.map_or(&[][..], |details| &details.checks);
     html! { tr id=[fine.then_some(&link)] {
-        td { @if fine { (Safe(&cell.variant)) } @else { a href={ "#" (link) } { (Safe(&cell.variant)) } } }
+        td { @if fine { (Safe(&cell.variant)) } @else { a href={ "#" (link) } { (Safe(&cell.variant)) } }
+            @if !place.is_empty() { br; small.muted { (Safe(place)) } } }
         td { (Safe(&cell.kernel)) @if !result.kernel.is_empty() && *result.kernel != *cell.kernel { br; small.muted { (Safe(&result.kernel)) } } }
         td { (outcome(result.outcome))
             @if result.outcome == Outcome::Skipped { @for reason in details.iter().flat_map(|details| &details.reasons).take(2) { br; small.muted { (Safe(reason)) } } } }

@@ -67,7 +67,12 @@ pub(crate) fn state(of: &Dashboard, index: usize) -> Option<Outcome> {
 /// How many cells of a run ended in which way.
 pub(crate) fn counts(of: &Dashboard, run: usize) -> Markup {
     let results = &of.site.runs[run].results;
-    let count = |outcome| results.iter().filter(|result| result.outcome == outcome).count();
+    tallied(&results.iter().map(|result| result.outcome).collect::<Vec<_>>())
+}
+
+/// How many of these there are of each kind.
+pub(crate) fn tallied(outcomes: &[Outcome]) -> Markup {
+    let count = |outcome| outcomes.iter().filter(|other| **other == outcome).count();
     html! { span.counts { @for outcome in WORST { @if count(outcome) > 0 {
         span.(class(outcome)) title={ (many(count(outcome), "cell")) " " (outcome.name()) } { (sign(outcome)) (count(outcome)) span.unseen { " " (outcome.name()) } }
     } } } }

@@ -30,7 +30,7 @@ pub(crate) fn page(of: &Dashboard, index: usize) -> Markup {
         nav.crumbs aria-label="Where this is" { a href="../series.html" { "Series" } }
         h1 { (Safe(&series.metric)) @if let Some(reference) = &series.reference { small { "in relation to " (Safe(reference)) } } }
         p.chips { span.chip { (Safe(&series.case)) } span.chip { (Safe(&series.variant)) } span.chip.strong { (Safe(&series.kernel)) }
-            @if !series.environment.is_empty() { span.chip.quiet title="where it is measured" { (Safe(&series.environment)) } }
+            @if !of.environment(series.environment).is_empty() { span.chip.quiet title="where it is measured" { (Safe(of.environment(series.environment))) } }
             span.muted { @match series.better { Better::Lower => "lower is better", Better::Higher => "higher is better", Better::Unknown => "" } } }
         (summary(of, index))
         (relatives(of, index))
@@ -56,7 +56,7 @@ fn summary(of: &Dashboard, index: usize) -> Markup {
         div { dt { "last" } dd { (quantity(last.value, &series.unit)) } }
         @if let Some(segment) = segment {
             div { dt { "level" } dd { (quantity(segment.level, &series.unit)) @if last.value != segment.level { small { (change(segment.level, last.value)) } } } }
-            div { dt { "noise" } dd { @if segment.level == 0.0 || segment.sd == 0.0 { (quantity(segment.sd, &series.unit)) } @else { (format!("{:.2} %", (segment.sd / segment.level).abs() * 100.0)) } } }
+            @if segment.is_level() { div { dt { "noise" } dd { @if segment.level == 0.0 || segment.sd == 0.0 { (quantity(segment.sd, &series.unit)) } @else { (format!("{:.2} %", (segment.sd / segment.level).abs() * 100.0)) } } } }
         }
         div { dt { "points" } dd { (series.points.len()) } }
         div { dt { "changes" } dd { (series.changes.len()) } }
@@ -79,7 +79,7 @@ fn relatives(of: &Dashboard, index: usize) -> Markup {
             @for (at, other) in all.iter().take(RELATIVES) {
                 a.chip href={ "../" (of.series_path(*at)) } { (Safe(&other.kernel))
                     @if let Some(reference) = &other.reference { " in relation to " (Safe(short(reference))) }
-                    @if other.environment != series.environment { ", " (Safe(&other.environment)) } }
+                    @if other.environment != series.environment { ", " (Safe(of.environment(other.environment))) } }
             }
             @if all.len() > RELATIVES { span.muted { "and " (all.len() - RELATIVES) " more" } }
         }

@@ -60,7 +60,7 @@ fn row(of: &Dashboard, at: usize, several: bool) -> Markup {
         td.small { (Safe(&series.variant)) }
         td { a href=(of.series_path(at)) { (Safe(&series.metric)) } @if let Some(reference) = &series.reference { " " small.muted title=(safe(reference)) { "of " (Safe(short(reference))) } } }
         td.name { (Safe(&series.kernel)) }
-        @if several { td.small { (Safe(&series.environment)) } }
+        @if several { td.small { (Safe(of.environment(series.environment))) } }
         td { (spark(&values)) }
         td.number data-v=[last.filter(|last| last.is_finite())] { @if let Some(last) = last { (quantity(last, &series.unit)) } }
         td.number data-v=(loss.unwrap_or(0.0)) { @if let (Some(last), Some(level)) = (last, level) {

@@ -22,8 +22,10 @@ pub(crate) fn page(of: &Dashboard) -> Markup {
 }
 
 fn one(of: &Dashboard, at: usize, sweep: &Sweep) -> Markup {
+    let several = of.site.sweeps.iter().any(|other| other.environment != sweep.environment);
     html! { section.sweep aria-labelledby={ "sweep-" (at) } {
         h2 id={ "sweep-" (at) } { (Safe(&sweep.title)) " "
+            @if several { small { (Safe(of.environment(sweep.environment))) } " " }
             @if let Some(run) = of.site.runs.get(sweep.run) { small { a href=(of.run_path(sweep.run)) { (minute(run.started)) } } } }
         div.beside {
             figure { img src=(of.sweep_path(at)) width="760" height="600" alt={ "Growth by live mappings of " (safe(&sweep.title)) "; the numbers are in the table" }; }

@@ -263,6 +263,30 @@ for (const javaScriptEnabled of [true, false]) {
   await page.screenshot({ path: join(shots, "compared-light.png") });
   await page.locator(".theme").click();
   check("the switch makes it dark", await page.evaluate(() => document.documentElement.dataset.theme) === "dark");
+  // Runs that have little or nothing in common.
+  const against = async (values, cells) => {
+    await page.evaluate(([values, cells]) => {
+      const [candidate, baseline] = document.querySelectorAll("form.compare select");
+      const series = Array.from({ length: 2 }, (_, at) => ["metric", "case", "kernel", "1", 0, at ? null : 1, "index.html"]);
+      const places = [["case", "kernel", 0, 0], ["case", "kernel", 0, 1]];
+      window.dmarig.names({ series, least: 4, cells: places, environments: ["here", "there"] });
+      window.dmarig.run(candidate.value, { page: "", values: { 0: 1, 1: 1 }, cells: { 0: "passed" } });
+      window.dmarig.run(baseline.value, { page: "", values, cells });
+      candidate.dispatchEvent(new Event("change"));
+    }, [values, cells]);
+    await page.waitForTimeout(100);
+    return page.locator("#comparison").innerText();
+  };
+  for (const [values, cells, expected] of [
+    [{}, {}, ["They have no number in common", "They have no cell in common"]],
+    [{ 0: 1 }, { 0: "passed" }, ["1 of 1 within noise", "None.", "Every number that both have lies within its noise."]],
+    [{ 1: 9 }, { 1: "passed" }, ["0 of 0 within noise", "1 of 1 number has no level yet", "1 cell ran in another environment then"]],
+    [{ 0: 1, 1: 9 }, { 1: "failed" }, ["1 of 1 within noise", "1 of 2 numbers has no level yet", "there → here", "and that has a level lies within"]],
+  ]) {
+    const told = await against(values, cells);
+    for (const text of expected) check("what two runs have in common", told.includes(text), `no "${text}" in ${told}`);
+    if (!("0" in values)) check("nothing is within noise that has none", !told.includes("lies within"), told);
+  }
   await page.goto(address(site, "index.html"));
   check("and it stays dark", await page.evaluate(() => document.documentElement.dataset.theme) === "dark");
   const dark = await page.evaluate(() => getComputedStyle(document.body).backgroundColor);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dmarig_dashboard::{
     Alert, AlertState, Better, Cell, CellDetails, CellResult, Change, Check, Checked, Dashboard,
-    JudgedNumber, JudgedNumbers, Point, Run, RunDetails, Series, Site, Subject, Sweep,
+    Environment, JudgedNumber, JudgedNumbers, Point, Run, RunDetails, Series, Site, Subject, Sweep,
 };
 use dmarig_model::observation::Outcome;
 
@@ -115,6 +115,7 @@ impl Demo {
             alerts: self.alerts(&series),
             runs,
             judged_from: 0,
+            environments: ["EPYC, KVM", "Xeon, TCG"].map(|name| self.environment(name)).into(),
             cells,
             series,
             sweeps: vec![self.sweep()],
@@ -131,6 +132,15 @@ impl Demo {
             case: self.text(case),
             kernel: self.text(kernel),
             variant: self.text(variant),
+            environment: at / 4 % 2,
+        }
+    }
+
+    fn environment(&self, name: &str) -> Environment {
+        Environment {
+            key: self.text(name),
+            name: self.text(name),
+            facts: vec![(self.text("cpu"), self.text(name))],
         }
     }
 
@@ -165,6 +175,7 @@ impl Demo {
             id: self.text(format!("2026{night:04}T020000Z-{night:06x}")),
             started,
             command: self.text("dmarig run full --qemu qemu"),
+            machine: self.text("a machine"),
             environment: vec![(self.text("CPU"), self.text("EPYC"))],
             results: (0..self.cells).map(result).collect(),
             not_run: 0,
@@ -237,7 +248,7 @@ impl Demo {
                 self.text(unit)
             },
             reference: at.is_multiple_of(3).then(|| self.text("debian-6.1")),
-            environment: self.text(["EPYC, KVM", "Xeon, TCG"][at / 150 % 2]),
+            environment: at / 150 % 2,
             better,
             points: points.collect(),
             searched: at % 5 != 4,
@@ -284,6 +295,7 @@ impl Demo {
         Sweep {
             title: self.text("sweep, kernel=debian-6.1"),
             run: self.nights - 1,
+            environment: 0,
             svg: "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 760 600\"/>\n".into(),
             findings: vec![self.text("batching loses time from about 2200 live mappings on")],
             heads: vec![self.text("live mappings"), self.text("elapsed")],

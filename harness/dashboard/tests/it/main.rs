@@ -3,5 +3,6 @@
 mod demo;
 mod hostile;
 mod html;
+mod machines;
 mod nights;
 mod whole;
