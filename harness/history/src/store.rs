@@ -1,4 +1,5 @@
-//! The history as an SQLite file: derived from records, so that it can be thrown away and made again.
+//! The history as an SQLite file: derived from records, so that it can be made again as far as they are
+//! there. Of runs whose records were collected it is the only copy.
 
 mod read;
 mod rows;
@@ -110,7 +111,9 @@ pub enum HistoryError {
 fn rebuild_hint(error: &rusqlite::Error) -> &'static str {
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            "; move it away, and `dmarig history add` makes it anew"
+            "; move it away, and `dmarig history add` makes it anew from the records that are there: runs whose \
+             records `dmarig history gc` has removed were in this file alone, so keep it, restore a copy of \
+             it, or save with `sqlite3 FILE .recover` what can still be read of it"
         }
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             "; another dmarig writes to it, try again"

@@ -191,7 +191,7 @@ fn only_what_is_in_the_history_and_has_ended_is_removed() {
     let going_on = begin(&runs, |_| ());
     let newest = record(&runs, &[cell("a", 1)]);
     let directories = run_directories(&runs).unwrap();
-    let collect = |keep, dry_run| {
+    let mut collect = |keep, dry_run| {
         let now = SystemTime::now();
         let all = history.collect_garbage(&directories, keep, now, dry_run).unwrap();
         all.into_iter().map(|one| one.fate).collect::<Vec<_>>()
@@ -230,7 +230,7 @@ fn records_go_by_age_and_size_as_well() {
     let mut history = history(place.path());
     import(&mut history, &runs);
     let directories = run_directories(&runs).unwrap();
-    let removed = |keep, days: u64| {
+    let mut removed = |keep, days: u64| {
         let now = SystemTime::now() + Duration::from_secs(days * 86_400);
         let all = history.collect_garbage(&directories, keep, now, true).unwrap();
         let sizes: Vec<u64> = all.iter().map(|one| one.bytes).collect();
@@ -242,3 +242,32 @@ fn records_go_by_age_and_size_as_well() {
     let two = Keep { bytes: Some(sizes[1] + sizes[2]), ..Keep::default() };
     assert_eq!((removed(two, 0).0, sizes[0] > 0), (1, true));
 }
+/// What an older dmarig kept of a run is less than what its record says.
+#[test]
+fn what_goes_has_been_derived_by_the_newest_rules() {
+    let place = tempfile::tempdir().unwrap();
+    let runs = place.path().join("runs");
+    record(&runs, &[cell("a", 1), cell("b", 2)]);
+    let directories = run_directories(&runs).unwrap();
+    let mut history = history(place.path());
+    let how = How { reference: Some("b"), ..How::default() };
+    history.import(&directories, how).unwrap();
+    let whole = dump(&history);
+    drop(history);
+    let file = place.path().join("history.sqlite");
+    let older = rusqlite::Connection::open(&file).unwrap();
+    older.execute_batch("UPDATE runs SET derivation = derivation - 1").unwrap();
+    older.execute_batch("UPDATE cells SET judgement = NULL; DELETE FROM judgements").unwrap();
+    drop(older);
+
+    let mut history = self::history(place.path());
+    let lacking = dump(&history);
+    assert_ne!(lacking, whole);
+    let keep = Keep { count: Some(0), ..Keep::default() };
+    for (dry_run, expected) in [(true, &lacking), (false, &whole)] {
+        let all = history.collect_garbage(&directories, keep, SystemTime::now(), dry_run).unwrap();
+        assert_eq!(all[0].fate, Fate::Removed);
+        assert_eq!((&dump(&history), directories[0].exists()), (expected, dry_run));
+    }
+}
+
