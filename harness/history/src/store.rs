@@ -240,7 +240,11 @@ impl History {
     /// What was acknowledged is on the disk, whoever is killed and whatever loses its power.
     fn settle(&self) -> rusqlite::Result<()> {
         let connection = &self.connection;
-        connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+        // Whoever watches the file takes a write for news, so it is marked once.
+        let marked = connection.pragma_query_value(None, "application_id", |row| row.get(0));
+        if marked != Ok(APPLICATION_ID) {
+            connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+        }
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "temp_store", "MEMORY")?;
