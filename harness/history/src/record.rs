@@ -123,9 +123,9 @@ pub fn utc(seconds: i64) -> String {
     time.map_or_else(|_| "-".to_owned(), |time| time.strftime("%Y-%m-%d %H:%M").to_string())
 }
 
-/// Seconds since 1970 for programs: `2026-11-22T12:50:49Z`.
-pub(crate) fn rfc3339(seconds: i64) -> String {
-    Timestamp::from_second(seconds).map_or_else(|_| String::new(), |time| time.to_string())
+/// Microseconds since 1970 for programs: `2026-11-22T12:50:49.123456Z`.
+pub(crate) fn rfc3339(us: i64) -> String {
+    Timestamp::from_microsecond(us).map_or_else(|_| String::new(), |time| time.to_string())
 }
 
 /// The rules that this dmarig judges by: a hash of the standard table, with the version.
@@ -264,6 +264,16 @@ pub enum LoadError {
         /// The system's words.
         error: io::Error,
     },
+/// When a run began, in microseconds since 1970: to the microsecond where its id says it, as those of
+/// [`new_id`] do, and to the second otherwise.
+pub(crate) fn began_us(id: &str, started: i64) -> i64 {
+    let said = id.split_once('-').and_then(|(time, _)| time.parse::<Timestamp>().ok());
+    match said {
+        Some(said) if said.as_second() == started => said.as_microsecond(),
+        _ => started.saturating_mul(1_000_000),
+    }
+}
+
     /// A file is not what it should be.
     #[error("{path}, line {line}: {error}")]
     Damaged {
