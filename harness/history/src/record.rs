@@ -166,7 +166,7 @@ impl Recorder {
                 format!("can't write the run's record in {place}: {error}"),
             )
         };
-        fs::create_dir_all(directory.join("cells")).map_err(told)?;
+        create_synced(&directory.join("cells")).map_err(told)?;
         let cells = OpenOptions::new()
             .append(true)
             .create_new(true)
@@ -233,6 +233,22 @@ fn whole_or_nothing(
 pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::create_new(path)?;
     file.write_all(bytes)?;
+/// Makes a directory and those above it; when this returns, the entries by which they are found are on
+/// the disk. Otherwise what is synced in them may be lost with them.
+fn create_synced(directory: &Path) -> io::Result<()> {
+    let holders = holders_of_new(directory);
+    fs::create_dir_all(directory)?;
+    holders.iter().try_for_each(|holder| File::open(holder)?.sync_all())
+}
+
+/// What the directories are in that are not there yet, of `directory` and those above it.
+fn holders_of_new(directory: &Path) -> Vec<PathBuf> {
+    let named = |path: &&Path| !path.as_os_str().is_empty();
+    let new = directory.ancestors().take_while(|path| named(path) && !path.exists());
+    let holder = |new: &Path| new.parent().filter(named).unwrap_or(Path::new(".")).to_owned();
+    new.map(holder).collect()
+}
+
     file.sync_all()
 }
 
