@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::record::HostFacts;
 
 /// Machine and hypervisor that a cell ran on, as far as numbers depend on them. What a record does not
-/// say is an empty text.
+/// say is an empty text. Machines that are alike in all of it are one environment, unless they have names.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Environment {
     /// Model name of the CPU.
@@ -32,6 +32,9 @@ pub struct Environment {
     pub qemu_sha256: String,
     /// What ran the guest's instructions.
     pub accelerator: String,
+    /// The machine's name, where it was given one (`DMARIG_MACHINE`).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub machine: String,
 }
 
 impl Environment {
@@ -50,6 +53,7 @@ impl Environment {
             qemu_version: shown(&seen.setup.qemu_version),
             qemu_sha256: shown(&seen.setup.qemu_sha256),
             accelerator: seen.setup.accelerator.to_string(),
+            machine: shown(&host.machine),
         }
     }
 
@@ -61,10 +65,11 @@ impl Environment {
         hash(parts.iter().map(|(_, value)| value.as_str()), 16)
     }
 
-    /// Each part with its name, for people.
+    /// Each part with its name, for people. The machine's name is one only where it has one: without it,
+    /// fingerprints are what they were before there were names.
     #[must_use]
     pub fn parts(&self) -> Vec<(&'static str, String)> {
-        vec![
+        let mut parts = vec![
             ("cpu", self.cpu.clone()),
             ("microcode", self.microcode.clone()),
             ("cpus", self.cpus.to_string()),
@@ -75,7 +80,11 @@ impl Environment {
             ("qemu", self.qemu_version.clone()),
             ("qemu sha256", self.qemu_sha256.clone()),
             ("accelerator", self.accelerator.clone()),
-        ]
+        ];
+        if !self.machine.is_empty() {
+            parts.push(("machine", self.machine.clone()));
+        }
+        parts
     }
 }
 

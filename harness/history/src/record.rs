@@ -73,6 +73,9 @@ pub struct HostFacts {
     /// Simultaneous multithreading, in the words of `/sys/devices/system/cpu/smt/control`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub smt: String,
+    /// What its user calls it; empty where that was not said. All else is the same on two machines alike.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub machine: String,
 }
 
 /// A case file.
@@ -230,9 +233,6 @@ fn whole_or_nothing(
     })
 }
 
-pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create_new(path)?;
-    file.write_all(bytes)?;
 /// Makes a directory and those above it; when this returns, the entries by which they are found are on
 /// the disk. Otherwise what is synced in them may be lost with them.
 fn create_synced(directory: &Path) -> io::Result<()> {
@@ -249,6 +249,9 @@ fn holders_of_new(directory: &Path) -> Vec<PathBuf> {
     new.map(holder).collect()
 }
 
+pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create_new(path)?;
+    file.write_all(bytes)?;
     file.sync_all()
 }
 
@@ -259,6 +262,16 @@ fn new_id(now: Timestamp) -> String {
     let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::NONBLOCK);
     let [a, b, c] = random;
     format!("{}-{a:02x}{b:02x}{c:02x}", now.strftime("%Y%m%dT%H%M%S%.6fZ"))
+}
+
+/// When a run began, in microseconds since 1970: to the microsecond where its id says it, as those of
+/// [`new_id`] do, and to the second otherwise.
+pub(crate) fn began_us(id: &str, started: i64) -> i64 {
+    let said = id.split_once('-').and_then(|(time, _)| time.parse::<Timestamp>().ok());
+    match said {
+        Some(said) if said.as_second() == started => said.as_microsecond(),
+        _ => started.saturating_mul(1_000_000),
+    }
 }
 
 /// Why a stored run can't be read.
@@ -280,16 +293,6 @@ pub enum LoadError {
         /// The system's words.
         error: io::Error,
     },
-/// When a run began, in microseconds since 1970: to the microsecond where its id says it, as those of
-/// [`new_id`] do, and to the second otherwise.
-pub(crate) fn began_us(id: &str, started: i64) -> i64 {
-    let said = id.split_once('-').and_then(|(time, _)| time.parse::<Timestamp>().ok());
-    match said {
-        Some(said) if said.as_second() == started => said.as_microsecond(),
-        _ => started.saturating_mul(1_000_000),
-    }
-}
-
     /// A file is not what it should be.
     #[error("{path}, line {line}: {error}")]
     Damaged {

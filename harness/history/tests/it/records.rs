@@ -81,6 +81,31 @@ fn numbers_are_set_in_relation_to_the_reference_of_their_run() {
 }
 
 #[test]
+fn machines_that_are_alike_are_told_apart_by_their_names_alone() {
+    let runs = tempfile::tempdir().unwrap();
+    let fingerprint = |machine: &str| {
+        let mut recorder = begin(runs.path(), |meta| meta.host.machine = machine.into());
+        recorder.add(&cell("a", 1)).unwrap();
+        let written = fs::read_to_string(recorder.directory().join("run.json")).unwrap();
+        assert_eq!(written.contains("machine"), !machine.is_empty());
+        let run = StoredRun::read(recorder.directory()).unwrap();
+        assert_eq!(run.meta.host.machine, machine);
+        let entry = RunEntry::new(run, None);
+        let environment = &entry.cells[0].environment;
+        assert_eq!(environment.machine, machine);
+        assert!(
+            entry.points.iter().all(|point| point.series.environment == environment.fingerprint())
+        );
+        environment.fingerprint()
+    };
+    // As it was before there were names.
+    assert_eq!(fingerprint(""), "7669ffdb9b9f1c07");
+    let (left, right) = (fingerprint("left"), fingerprint("right"));
+    assert!(left != right && left != fingerprint("") && right != fingerprint(""));
+    assert_eq!(left, fingerprint("left"));
+}
+
+#[test]
 fn boots_of_a_comparison_are_one_point_in_pairs() {
     let runs = tempfile::tempdir().unwrap();
     let mut recorder = begin(runs.path(), |meta| meta.reference = Some("base".into()));
@@ -220,28 +245,6 @@ fn only_what_is_in_the_history_and_has_ended_is_removed() {
     assert_eq!(fs::read_dir(&runs).unwrap().count(), 3);
 }
 
-#[test]
-fn records_go_by_age_and_size_as_well() {
-    let place = tempfile::tempdir().unwrap();
-    let runs = place.path().join("runs");
-    (0..3).for_each(|_| {
-        record(&runs, &[cell("a", 1)]);
-    });
-    let mut history = history(place.path());
-    import(&mut history, &runs);
-    let directories = run_directories(&runs).unwrap();
-    let mut removed = |keep, days: u64| {
-        let now = SystemTime::now() + Duration::from_secs(days * 86_400);
-        let all = history.collect_garbage(&directories, keep, now, true).unwrap();
-        let sizes: Vec<u64> = all.iter().map(|one| one.bytes).collect();
-        (all.iter().filter(|one| one.fate == Fate::Removed).count(), sizes)
-    };
-    let week = Keep { age: Some(Duration::from_secs(7 * 86_400)), ..Keep::default() };
-    assert_eq!((removed(week, 6).0, removed(week, 8).0), (0, 3));
-    let (_, sizes) = removed(week, 0);
-    let two = Keep { bytes: Some(sizes[1] + sizes[2]), ..Keep::default() };
-    assert_eq!((removed(two, 0).0, sizes[0] > 0), (1, true));
-}
 /// What an older dmarig kept of a run is less than what its record says.
 #[test]
 fn what_goes_has_been_derived_by_the_newest_rules() {
@@ -271,3 +274,25 @@ fn what_goes_has_been_derived_by_the_newest_rules() {
     }
 }
 
+#[test]
+fn records_go_by_age_and_size_as_well() {
+    let place = tempfile::tempdir().unwrap();
+    let runs = place.path().join("runs");
+    (0..3).for_each(|_| {
+        record(&runs, &[cell("a", 1)]);
+    });
+    let mut history = history(place.path());
+    import(&mut history, &runs);
+    let directories = run_directories(&runs).unwrap();
+    let mut removed = |keep, days: u64| {
+        let now = SystemTime::now() + Duration::from_secs(days * 86_400);
+        let all = history.collect_garbage(&directories, keep, now, true).unwrap();
+        let sizes: Vec<u64> = all.iter().map(|one| one.bytes).collect();
+        (all.iter().filter(|one| one.fate == Fate::Removed).count(), sizes)
+    };
+    let week = Keep { age: Some(Duration::from_secs(7 * 86_400)), ..Keep::default() };
+    assert_eq!((removed(week, 6).0, removed(week, 8).0), (0, 3));
+    let (_, sizes) = removed(week, 0);
+    let two = Keep { bytes: Some(sizes[1] + sizes[2]), ..Keep::default() };
+    assert_eq!((removed(two, 0).0, sizes[0] > 0), (1, true));
+}
