@@ -30,7 +30,7 @@ Exit codes of `alerts --check`: 0 there is no new one, 1 there is, 2 bad usage, 
 
 Settings from the environment: DMARIG_MIRROR, DMARIG_SECURITY_MIRROR (package mirrors),
 DMARIG_CACHE, DMARIG_RUNS, DMARIG_PROOFS (directories), DMARIG_HISTORY (a file), DMARIG_QEMU,
-DMARIG_LOG (debug output).";
+DMARIG_MACHINE (this machine's name, where another one is just like it), DMARIG_LOG (debug output).";
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Facts about this host, for records and for `dmarig doctor`.
 
-use std::{fs, path::Path};
+use std::{ffi::OsString, fs, path::Path};
 
 use dmarig_history::HostFacts;
 
@@ -23,7 +23,13 @@ pub(crate) fn facts() -> HostFacts {
         microcode: field(&read("/proc/cpuinfo"), "microcode"),
         governor: read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").trim().to_owned(),
         smt: read("/sys/devices/system/cpu/smt/control").trim().to_owned(),
+        machine: named(std::env::var_os("DMARIG_MACHINE")),
     }
+}
+
+/// What the user calls this machine; empty where that is not said.
+fn named(name: Option<OsString>) -> String {
+    name.unwrap_or_default().to_string_lossy().trim().to_owned()
 }
 
 /// A line of `/proc/meminfo`, in KiB.
@@ -53,5 +59,17 @@ pub(crate) fn vfio() -> String {
         (true, false) => "/dev/vfio/vfio".to_owned(),
         (false, true) => "/dev/iommu".to_owned(),
         (true, true) => "/dev/vfio/vfio and /dev/iommu".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_without_a_name_has_an_empty_one() {
+        let of = |name: Option<&str>| named(name.map(OsString::from));
+        assert_eq!([of(None), of(Some("")), of(Some(" \n"))], ["", "", ""]);
+        assert_eq!(of(Some("rack 7\n")), "rack 7");
     }
 }

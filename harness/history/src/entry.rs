@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Version of what is derived from a record. An entry of a higher one replaces that of a lower one.
-pub const DERIVATION: u32 = 3;
+pub const DERIVATION: u32 = 4;
 
 /// A run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::record::HostFacts;
 
 /// Machine and hypervisor that a cell ran on, as far as numbers depend on them. What a record does not
-/// say is an empty text.
+/// say is an empty text. Machines that are alike in all of it are one environment, unless they have names.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Environment {
     /// Model name of the CPU.
@@ -32,6 +32,9 @@ pub struct Environment {
     pub qemu_sha256: String,
     /// What ran the guest's instructions.
     pub accelerator: String,
+    /// The machine's name, where it was given one (`DMARIG_MACHINE`).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub machine: String,
 }
 
 impl Environment {
@@ -50,6 +53,7 @@ impl Environment {
             qemu_version: shown(&seen.setup.qemu_version),
             qemu_sha256: shown(&seen.setup.qemu_sha256),
             accelerator: seen.setup.accelerator.to_string(),
+            machine: shown(&host.machine),
         }
     }
 
@@ -62,10 +66,11 @@ impl Environment {
     }
 
     /// What stays of it where a machine is kept up to date, and how guests run there. `None` where it is
-    /// not known: that tells no machine. Machines alike in all of it are not told apart.
-    pub(crate) fn machine(&self) -> Option<(&str, u32, u64, &str)> {
-        let Self { cpu, cpus, memory_gib, accelerator, .. } = self;
-        (!cpu.is_empty()).then_some((cpu, *cpus, *memory_gib, accelerator))
+    /// not known: that tells no machine. Machines alike in all of it are told apart by their names alone.
+    pub(crate) fn machine(&self) -> Option<(&str, &str, u32, u64, &str)> {
+        let Self { machine, cpu, cpus, memory_gib, accelerator, .. } = self;
+        let known = !(machine.is_empty() && cpu.is_empty());
+        known.then_some((machine, cpu, *cpus, *memory_gib, accelerator))
     }
 
     /// What another one has that this one has not, for people: `host kernel 6.12.1, qemu 10.0.2`.
@@ -86,10 +91,11 @@ impl Environment {
         told.iter().map(word).collect::<Vec<_>>().join(", ")
     }
 
-    /// Each part with its name, for people.
+    /// Each part with its name, for people. The machine's name is one only where it has one: without it,
+    /// fingerprints are what they were before there were names.
     #[must_use]
     pub fn parts(&self) -> Vec<(&'static str, String)> {
-        vec![
+        let mut parts = vec![
             ("cpu", self.cpu.clone()),
             ("microcode", self.microcode.clone()),
             ("cpus", self.cpus.to_string()),
@@ -100,7 +106,11 @@ impl Environment {
             ("qemu", self.qemu_version.clone()),
             ("qemu sha256", self.qemu_sha256.clone()),
             ("accelerator", self.accelerator.clone()),
-        ]
+        ];
+        if !self.machine.is_empty() {
+            parts.push(("machine", self.machine.clone()));
+        }
+        parts
     }
 }
 

@@ -7,7 +7,10 @@ mod openmetrics;
 
 use std::io::{self, Write};
 
-use crate::store::{History, HistoryError, Point, SeriesFilter, SeriesRow};
+use crate::{
+    record::began_us,
+    store::{History, HistoryError, Point, SeriesFilter, SeriesRow},
+};
 
 /// A format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,23 +76,38 @@ impl History {
         &self,
         series: &SeriesRow,
         what: &Exported,
-    ) -> Result<Vec<Point>, HistoryError> {
-        let mut points = self.points(&series.id)?;
+    ) -> Result<ExportedPoints, HistoryError> {
+        let points = self.points(&series.id)?;
+        let synthetic = points.iter().any(|point| point.synthetic);
+        let mut timed = timed(points);
         if let Some(run) = &what.run {
-            points.retain(|point| point.run == *run);
+            timed.retain(|(_, point)| point.run == *run);
         }
-        Ok(points)
+        Ok(ExportedPoints { synthetic, timed })
     }
 }
 
-/// Milliseconds since 1970 of each point: of a series no two may share one, as the points of two runs
-/// that began within one second would.
-fn times(points: &[Point]) -> impl Iterator<Item = i64> {
-    let mut last = i64::MIN;
-    points.iter().map(move |point| {
-        last = (point.started.saturating_mul(1000)).max(last.saturating_add(1));
-        last
-    })
+/// The points of a series, as far as they are exported. What is said of one does not depend on how far.
+struct ExportedPoints {
+    /// Whether any point of the series was made up.
+    synthetic: bool,
+    /// Points, each after its time in microseconds since 1970.
+    timed: Vec<(i64, Point)>,
+}
+
+/// All points of a series with their times: no two may share one, since a database takes the second for
+/// the first, corrected. Runs of one second differ by the microseconds in their ids; of ids without,
+/// which records of old have, the later ones are a millisecond apart.
+fn timed(points: Vec<Point>) -> Vec<(i64, Point)> {
+    let mut timed: Vec<(i64, Point)> =
+        points.into_iter().map(|point| (began_us(&point.run, point.started), point)).collect();
+    timed.sort_by(|(a, one), (b, other)| (a, &one.run).cmp(&(b, &other.run)));
+    let mut last = None;
+    for (us, _) in &mut timed {
+        *us = last.filter(|last| *us <= *last).map_or(*us, |last| last + 1000);
+        last = Some(*us);
+    }
+    timed
 }
 
 /// `text` as the name of something: letters, digits and underscores, the first no digit.

@@ -165,12 +165,13 @@ pub enum Fate {
 impl History {
     /// Removes old records, given with the oldest first; tells of each what became of it, in that
     /// order. Nothing goes that is not in the history to its last line, and nothing that is going on.
-    /// With `dry_run` nothing goes at all.
+    /// What an older dmarig derived of one that goes is derived anew before. With `dry_run` nothing goes
+    /// at all, and nothing is written.
     ///
     /// # Errors
     /// [`HistoryError::Sql`]
     pub fn collect_garbage(
-        &self,
+        &mut self,
         directories: &[PathBuf],
         keep: Keep,
         now: SystemTime,
@@ -197,7 +198,7 @@ impl History {
         Ok(all)
     }
 
-    fn remove(&self, directory: &Path, dry_run: bool) -> Result<Fate, HistoryError> {
+    fn remove(&mut self, directory: &Path, dry_run: bool) -> Result<Fate, HistoryError> {
         let _held = match Ended::hold(directory) {
             Ok(Some(held)) => held,
             Ok(None) => return Ok(Fate::GoingOn),
@@ -208,11 +209,16 @@ impl History {
             Err(error) => return Ok(Fate::Stuck { why: error.to_string() }),
         };
         // A line that was cut short is in no history, and nobody misses it.
-        if self.record_bytes(&run.meta.id)? != Some(run.bytes) {
-            return Ok(Fate::NotInHistory);
-        }
+        let known = match self.known(&run.meta.id)? {
+            Some(known) if known.bytes == run.bytes => known,
+            _ => return Ok(Fate::NotInHistory),
+        };
         if dry_run {
             return Ok(Fate::Removed);
+        }
+        if known.derivation < DERIVATION {
+            // Afterwards there is nothing to derive it from.
+            self.put([&RunEntry::new(run, known.reference.as_deref())])?;
         }
         // Half of a run must not be taken for one.
         let gone = directory.with_file_name(format!("{GONE}{}", name(directory)));

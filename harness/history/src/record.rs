@@ -73,6 +73,9 @@ pub struct HostFacts {
     /// Simultaneous multithreading, in the words of `/sys/devices/system/cpu/smt/control`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub smt: String,
+    /// What its user calls it; empty where that was not said. All else is the same on two machines alike.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub machine: String,
 }
 
 /// A case file.
@@ -123,9 +126,9 @@ pub fn utc(seconds: i64) -> String {
     time.map_or_else(|_| "-".to_owned(), |time| time.strftime("%Y-%m-%d %H:%M").to_string())
 }
 
-/// Seconds since 1970 for programs: `2026-11-22T12:50:49Z`.
-pub(crate) fn rfc3339(seconds: i64) -> String {
-    Timestamp::from_second(seconds).map_or_else(|_| String::new(), |time| time.to_string())
+/// Microseconds since 1970 for programs: `2026-11-22T12:50:49.123456Z`.
+pub(crate) fn rfc3339(us: i64) -> String {
+    Timestamp::from_microsecond(us).map_or_else(|_| String::new(), |time| time.to_string())
 }
 
 /// The rules that this dmarig judges by: a hash of the standard table, with the version.
@@ -166,7 +169,7 @@ impl Recorder {
                 format!("can't write the run's record in {place}: {error}"),
             )
         };
-        fs::create_dir_all(directory.join("cells")).map_err(told)?;
+        create_synced(&directory.join("cells")).map_err(told)?;
         let cells = OpenOptions::new()
             .append(true)
             .create_new(true)
@@ -230,6 +233,22 @@ fn whole_or_nothing(
     })
 }
 
+/// Makes a directory and those above it; when this returns, the entries by which they are found are on
+/// the disk. Otherwise what is synced in them may be lost with them.
+fn create_synced(directory: &Path) -> io::Result<()> {
+    let holders = holders_of_new(directory);
+    fs::create_dir_all(directory)?;
+    holders.iter().try_for_each(|holder| File::open(holder)?.sync_all())
+}
+
+/// What the directories are in that are not there yet, of `directory` and those above it.
+fn holders_of_new(directory: &Path) -> Vec<PathBuf> {
+    let named = |path: &&Path| !path.as_os_str().is_empty();
+    let new = directory.ancestors().take_while(|path| named(path) && !path.exists());
+    let holder = |new: &Path| new.parent().filter(named).unwrap_or(Path::new(".")).to_owned();
+    new.map(holder).collect()
+}
+
 pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::create_new(path)?;
     file.write_all(bytes)?;
@@ -243,6 +262,16 @@ fn new_id(now: Timestamp) -> String {
     let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::NONBLOCK);
     let [a, b, c] = random;
     format!("{}-{a:02x}{b:02x}{c:02x}", now.strftime("%Y%m%dT%H%M%S%.6fZ"))
+}
+
+/// When a run began, in microseconds since 1970: to the microsecond where its id says it, as those of
+/// [`new_id`] do, and to the second otherwise.
+pub(crate) fn began_us(id: &str, started: i64) -> i64 {
+    let said = id.split_once('-').and_then(|(time, _)| time.parse::<Timestamp>().ok());
+    match said {
+        Some(said) if said.as_second() == started => said.as_microsecond(),
+        _ => started.saturating_mul(1_000_000),
+    }
 }
 
 /// Why a stored run can't be read.

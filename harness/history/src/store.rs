@@ -1,4 +1,5 @@
-//! The history as an SQLite file: derived from records, so that it can be thrown away and made again.
+//! The history as an SQLite file: derived from records, so that it can be made again as far as they are
+//! there. Of runs whose records were collected it is the only copy.
 
 mod read;
 mod rows;
@@ -110,7 +111,9 @@ pub enum HistoryError {
 fn rebuild_hint(error: &rusqlite::Error) -> &'static str {
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            "; move it away, and `dmarig history add` makes it anew"
+            "; move it away, and `dmarig history add` makes it anew from the records that are there: runs whose \
+             records `dmarig history gc` has removed were in this file alone, so keep it, restore a copy of \
+             it, or save with `sqlite3 FILE .recover` what can still be read of it"
         }
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             "; another dmarig writes to it, try again"
@@ -237,7 +240,11 @@ impl History {
     /// What was acknowledged is on the disk, whoever is killed and whatever loses its power.
     fn settle(&self) -> rusqlite::Result<()> {
         let connection = &self.connection;
-        connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+        // Whoever watches the file takes a write for news, so it is marked once.
+        let marked = connection.pragma_query_value(None, "application_id", |row| row.get(0));
+        if marked != Ok(APPLICATION_ID) {
+            connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+        }
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "temp_store", "MEMORY")?;

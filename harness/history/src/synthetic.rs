@@ -399,6 +399,7 @@ fn host() -> HostFacts {
         microcode,
         governor,
         smt,
+        machine: String::new(),
     }
 }
 
@@ -414,5 +415,6 @@ fn environment() -> Environment {
         qemu_version: "11.1.3".to_owned(),
         qemu_sha256: hash(["synthetic", "qemu"], 64),
         accelerator: "kvm".to_owned(),
+        machine: String::new(),
     }
 }

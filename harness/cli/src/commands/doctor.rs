@@ -5,6 +5,7 @@ use dmarig_images::CachedQemu;
 use dmarig_model::{
     axes::{Accelerator, Axes, DEFAULT_QEMU, Device, ScalableMode, Toggle},
     qemu::Qemu,
+    text::shown,
 };
 use tokio::sync::watch;
 
@@ -40,6 +41,9 @@ impl Doctor {
             facts.memory_kib >> 10
         );
         outln!("          {}", facts.cpu);
+        if !facts.machine.is_empty() {
+            outln!("          called {}", shown(&facts.machine));
+        }
         outln!("iommu     {}", host::iommu());
         outln!("vfio      {}", host::vfio());
         for candidate in dmarig_hostdev::Host::real().candidates() {

@@ -192,12 +192,13 @@ impl Gc {
                 "say what to keep: --older-than DAYS, --keep N or --max-size SIZE"
             )));
         }
-        let history = History::open(file)?;
+        let mut history = History::open(file)?;
         for left in sweep_gone(runs) {
             errln!("removed {left}, which an earlier gc had left");
         }
         let directories = run_directories(runs)?;
         let all = history.collect_garbage(&directories, keep, SystemTime::now(), self.dry_run)?;
+        let known = history.run_ids()?;
         let (mut kept, mut removed, mut bytes) = (0, 0, 0);
         let mut lines = String::new();
         let mut exit = Exit::Passed;
@@ -227,6 +228,11 @@ impl Gc {
             HumanBytes(bytes)
         ));
         print(&lines)?;
+        let gone = known.iter().filter(|run| !is_run(&runs.join(run))).count();
+        if gone > 0 {
+            let file = file.display();
+            errln!("runs without a record here: {gone}; {file} has all that is kept of them");
+        }
         Ok(exit)
     }
 }

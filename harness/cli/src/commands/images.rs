@@ -48,6 +48,9 @@ struct Fetch {
     /// All kernels and QEMUs that there are recipes for
     #[arg(long, conflicts_with = "names")]
     all: bool,
+    /// Leave what is here as it is, whatever newer version there may be
+    #[arg(long, conflicts_with = "refresh")]
+    missing: bool,
     /// Ask the archive for news even where its index was read in the last hours
     #[arg(long)]
     refresh: bool,
@@ -110,7 +113,12 @@ impl Fetch {
             wanted.push(recipes.default_recipe());
         }
         let options = FetchOptions { mirrors: self.mirrors.mirrors(), refresh: self.refresh };
+        let here = if self.missing { rows(cache)? } else { Vec::new() };
         for recipe in wanted {
+            if let Some(row) = here.iter().find(|row| row.name == recipe.name) {
+                errln!("{} {} stays as it is", row.name, row.version);
+                continue;
+            }
             let fetched = cache.fetch(recipe, &options, &Bars::default())?;
             let how =
                 if fetched.already_cached { "is here already" } else { "fetched and verified" };
@@ -138,7 +146,8 @@ struct Row {
     fetched: SystemTime,
 }
 
-fn list(cache: &Cache) -> Result<Exit, Failure> {
+/// All that is in the cache.
+fn rows(cache: &Cache) -> Result<Vec<Row>, Failure> {
     let mut rows: Vec<Row> = Vec::new();
     rows.extend(cache.list()?.into_iter().map(|kernel| Row {
         name: kernel.name,
@@ -164,6 +173,11 @@ fn list(cache: &Cache) -> Result<Exit, Failure> {
         size: qemu.size,
         fetched: qemu.fetched,
     }));
+    Ok(rows)
+}
+
+fn list(cache: &Cache) -> Result<Exit, Failure> {
+    let rows = rows(cache)?;
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)

@@ -16,6 +16,7 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use dmarig_dashboard::{Dashboard, EVENTS};
+use dmarig_history::{History, HistoryError};
 use futures_util::stream;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::{
@@ -98,20 +99,31 @@ pub(crate) async fn serve(
     if sources.add {
         take(sources.clone()).await?;
     }
-    let first = make(sources.clone()).await?;
+    let (revision, first) = make(sources.clone()).await?;
+    let watcher = Watcher::new(sources, revision);
     let (sender, current) = watch::channel(Arc::new(Version { number: 0, dashboard: first }));
     errln!("serving http://{address}/ until it is interrupted");
     let names: Arc<Names> = Arc::new(Names::new(address.ip(), exposed));
     tokio::select! {
-        () = renew(sources, sender) => Ok(()),
+        () = renew(watcher, sender) => Ok(()),
         error = accept(listener, current, names) => Err(Failure::from(anyhow::Error::new(error))),
         ended = tokio::signal::ctrl_c() => Ok(ended?),
     }
 }
 
-/// Puts a site together beside everything else, since that may take some seconds.
-async fn make(sources: Sources) -> Result<Dashboard, Failure> {
-    Ok(tokio::task::spawn_blocking(move || gather(&sources, true)).await??)
+/// Puts a site together beside everything else, since that may take some seconds. Also tells the revision
+/// of the history that it shows at least.
+async fn make(sources: Sources) -> Result<(String, Dashboard), Failure> {
+    let made = tokio::task::spawn_blocking(move || {
+        // First: what is put in meanwhile may be shown or not, and makes another revision.
+        let revision = revision(&sources)?;
+        Ok::<_, HistoryError>((revision, gather(&sources, true)?))
+    });
+    Ok(made.await??)
+}
+
+fn revision(sources: &Sources) -> Result<String, HistoryError> {
+    History::open(&sources.history)?.revision()
 }
 
 /// Puts new records into the history.
@@ -120,37 +132,69 @@ async fn take(sources: Sources) -> anyhow::Result<News> {
 }
 
 /// Makes the site anew when something has changed.
-async fn renew(sources: Sources, sender: watch::Sender<Arc<Version>>) {
+async fn renew(mut watcher: Watcher, sender: watch::Sender<Arc<Version>>) {
     let mut clock = interval(LOOK);
-    // What had changed before the first site was made is in it.
-    let mut seen = Marks::of(&sources);
-    let mut going_on = true;
     loop {
         clock.tick().await;
-        let now = Marks::of(&sources);
-        let (records, said) = (now.records != seen.records, now.said != seen.said);
-        seen = now;
-        let mut any = said;
-        // Of a run that ends, nothing changes that could be seen.
-        if sources.add && (records || going_on) {
-            match take(sources.clone()).await {
+        match watcher.look().await {
+            Ok(Some(dashboard)) => {
+                let number = sender.borrow().number + 1;
+                sender.send_replace(Arc::new(Version { number, dashboard }));
+            }
+            Ok(None) => {}
+            Err(failure) => tracing::warn!("the pages stay as they are: {:#}", failure.error),
+        }
+    }
+}
+
+/// Sees what is new. Others may put it into the history before this one does, and this one writes to the
+/// history as well: so that a file has changed is reason to look at the history's revision, and only
+/// another revision is news.
+struct Watcher {
+    sources: Sources,
+    /// What files were like at the last look; `None` where it has to be looked again in any case.
+    seen: Option<Marks>,
+    /// Whether records are looked at again, whatever is seen: of a run that ends, nothing changes.
+    pending: bool,
+    /// The revision of which there are pages.
+    shown: String,
+}
+
+impl Watcher {
+    fn new(sources: Sources, shown: String) -> Self {
+        Self { sources, seen: None, pending: true, shown }
+    }
+
+    /// The site, if it is another one than was shown.
+    async fn look(&mut self) -> Result<Option<Dashboard>, Failure> {
+        let now = Marks::of(&self.sources);
+        let seen = self.seen.take();
+        let mut any = seen.as_ref() != Some(&now);
+        let records = seen.is_none_or(|seen| seen.records != now.records);
+        if self.sources.add && (records || self.pending) {
+            self.pending = true;
+            match take(self.sources.clone()).await {
                 Ok(news) => {
-                    going_on = news.going_on;
+                    self.pending = news.going_on;
                     any |= news.any;
                 }
                 Err(error) => tracing::warn!("no record was added: {error:#}"),
             }
         }
-        if !any {
-            continue;
+        let made = if any { self.another().await? } else { None };
+        // What failed is tried again.
+        self.seen = Some(now);
+        Ok(made)
+    }
+
+    async fn another(&mut self) -> Result<Option<Dashboard>, Failure> {
+        let sources = self.sources.clone();
+        if tokio::task::spawn_blocking(move || revision(&sources)).await?? == self.shown {
+            return Ok(None);
         }
-        match make(sources.clone()).await {
-            Ok(dashboard) => {
-                let number = sender.borrow().number + 1;
-                sender.send_replace(Arc::new(Version { number, dashboard }));
-            }
-            Err(failure) => tracing::warn!("the pages stay as they are: {:#}", failure.error),
-        }
+        let (revision, dashboard) = make(self.sources.clone()).await?;
+        self.shown = revision;
+        Ok(Some(dashboard))
     }
 }
 
@@ -159,8 +203,8 @@ async fn renew(sources: Sources, sender: watch::Sender<Arc<Version>>) {
 struct Marks {
     /// Of what is put into the history.
     records: Vec<Mark>,
-    /// Of what is shown as it is: what was said of alerts, and a history that others write.
-    said: Vec<Mark>,
+    /// Of the history and of what was said of its alerts, whoever writes them.
+    history: Vec<Mark>,
 }
 
 type Mark = (PathBuf, u64, Option<SystemTime>);
@@ -171,19 +215,18 @@ impl Marks {
             let about = std::fs::metadata(&path).ok()?;
             Some((path, about.len(), about.modified().ok()))
         };
-        let mut said = vec![sources.history.with_extension("alerts.jsonl")];
+        let mut log = sources.history.as_os_str().to_owned();
+        log.push("-wal");
+        let said = sources.history.with_extension("alerts.jsonl");
+        let history = vec![sources.history.clone(), log.into(), said];
         let mut records = Vec::new();
         if sources.add {
             let entries = std::fs::read_dir(&sources.runs).into_iter().flatten().flatten();
             records.extend(entries.map(|entry| entry.path().join("cells.jsonl")));
             records.sort();
-        } else {
-            let mut log = sources.history.as_os_str().to_owned();
-            log.push("-wal");
-            said.extend([sources.history.clone(), log.into()]);
         }
         let marks = |paths: Vec<PathBuf>| paths.into_iter().filter_map(mark).collect();
-        Self { records: marks(records), said: marks(said) }
+        Self { records: marks(records), history: marks(history) }
     }
 }
 
@@ -318,6 +361,10 @@ mod tests {
     use std::path::Path;
 
     use dmarig_dashboard::{RunDetails, Site};
+    use dmarig_history::{
+        AlertEvent, AlertState, EVENT_SCHEMA, HostFacts, How, RECORD_SCHEMA, Recorder, RunMeta,
+        synthetic_year,
+    };
 
     use super::*;
 
@@ -400,5 +447,63 @@ mod tests {
             Sources { history: nowhere.into(), runs: nowhere.into(), add: false, detailed: 0 };
         let failure = serve(sources, "0.0.0.0:0".parse().unwrap(), &[]).await.unwrap_err();
         assert!(failure.error.to_string().contains("--expose"), "{}", failure.error);
+    }
+
+    /// A record without cells, of a run that is over; gives its directory.
+    fn record(runs: &Path) -> PathBuf {
+        let mut meta = RunMeta {
+            schema: RECORD_SCHEMA,
+            id: String::new(),
+            started: 0,
+            dmarig: String::new(),
+            command: Vec::new(),
+            host: HostFacts::default(),
+            cases: Vec::new(),
+            rules: String::new(),
+            reference: None,
+            planned: None,
+        };
+        Recorder::create(runs, &mut meta).unwrap().directory().to_owned()
+    }
+
+    #[tokio::test]
+    async fn what_anybody_adds_is_shown_and_nothing_twice() {
+        for add in [true, false] {
+            let place = tempfile::tempdir().unwrap();
+            let at = |name: &str| place.path().join(name);
+            let (history, runs) = (at("history.sqlite"), at("runs"));
+            let others = || History::create(&history).unwrap();
+            let mut year = synthetic_year(1);
+            others().put([&year.next().unwrap()]).unwrap();
+            let sources =
+                Sources { history: history.clone(), runs: runs.clone(), add, detailed: 0 };
+            let (revision, _) = make(sources.clone()).await.unwrap();
+            let mut watcher = Watcher::new(sources, revision);
+            let mut news = async |expected: bool, what: &str| {
+                assert_eq!(watcher.look().await.unwrap().is_some(), expected, "{what}");
+                for _ in 0..3 {
+                    assert!(watcher.look().await.unwrap().is_none(), "{what}, once more");
+                }
+            };
+            news(false, "what was there").await;
+            others().put([&year.next().unwrap()]).unwrap();
+            news(true, "a run that was merged").await;
+            others().import(&[record(&runs)], How::default()).unwrap();
+            news(true, "a record that somebody else has added first").await;
+            let event = AlertEvent {
+                schema: EVENT_SCHEMA,
+                id: "said".into(),
+                time: 0,
+                subject: String::new(),
+                run: String::new(),
+                state: AlertState::Confirmed,
+                note: String::new(),
+                author: String::new(),
+            };
+            others().add_events(&[event]).unwrap();
+            news(true, "what was said of an alert").await;
+            record(&runs);
+            news(add, "a record that nobody has added").await;
+        }
     }
 }

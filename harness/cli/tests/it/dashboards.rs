@@ -199,7 +199,8 @@ pub(crate) fn a_served_site_is_made_anew_as_records_come() {
     assert_eq!(after, before + 1);
 
     // What somebody says of an alert is shown at once, too.
-    place.file("history.alerts.jsonl", "");
+    let said = r#"{"schema":1,"id":"1","time":0,"subject":"s","run":"r","state":"fixed","note":"","author":""}"#;
+    place.file("history.alerts.jsonl", format!("{said}\n"));
     wait_for("data: 2");
 
     kill_process(Pid::from_child(&server.0), Signal::INT).unwrap();

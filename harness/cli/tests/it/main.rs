@@ -187,6 +187,7 @@ fn main() -> ExitCode {
         trees:
             one_that_was_not_fetched_is_told_how_to_get,
             the_list_names_them_and_a_wrong_name_is_refused,
+            what_is_here_stays_where_only_the_missing_is_fetched,
             nothing_of_the_system_is_loaded,
             each_runs_a_kernel_in_a_guest;
     };

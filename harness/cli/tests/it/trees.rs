@@ -48,6 +48,18 @@ pub(crate) fn the_list_names_them_and_a_wrong_name_is_refused() {
     place.run(&["images", "rm", "qemu"]).exits(3).says(&["qemu-11.1 isn't in the cache"]);
 }
 
+pub(crate) fn what_is_here_stays_where_only_the_missing_is_fetched() {
+    let place = Place::new();
+    place.run(&["images", "list"]).exits(0);
+    let manifest = r#"{"name": "debian-6.1", "release": "6.1.0-1-amd64", "version": "6.1.1-1", "object": "0",
+        "bzimage_sha256": "0", "packages": [], "fetched": 0}"#;
+    fs::write(place.path("cache/kernels/debian-6.1.json"), manifest).unwrap();
+    // There is nobody to ask for a newer one.
+    let words = ["images", "fetch", "--missing", "debian-6.1", "--mirror", "http://127.0.0.1:1"];
+    place.run(&words).exits(0).says(&["debian-6.1 6.1.1-1 stays as it is"]);
+    place.run(&[&words[..], &["--refresh"]].concat()).exits(2);
+}
+
 pub(crate) fn nothing_of_the_system_is_loaded() {
     for tree in fetched() {
         let mut qemu = Command::new(&tree.program)

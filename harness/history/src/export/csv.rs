@@ -1,6 +1,6 @@
 //! Comma-separated values.
 
-use std::io::Write;
+use std::{collections::HashMap, io::Write};
 
 use super::{ExportError, Exported};
 use crate::{record::rfc3339, store::History};
@@ -16,17 +16,14 @@ pub(super) fn write(
     for series in history.series(&what.series)? {
         let key = &series.key;
         let points = history.exported_points(&series, what)?;
-        let samples = history.samples(&series.id)?;
-        let mut samples = samples.as_slice();
-        for point in points {
-            // Both are in the order of runs.
-            let begin = samples.iter().position(|(run, _)| *run == point.run);
-            samples = &samples[begin.unwrap_or(samples.len())..];
-            let of_run = samples.iter().take_while(|(run, _)| *run == point.run);
-            let values: Vec<String> =
-                of_run.map(|(_, sample)| format!("{:?}", sample.value)).collect();
+        let mut samples: HashMap<String, Vec<String>> = HashMap::new();
+        for (run, sample) in history.samples(&series.id)? {
+            samples.entry(run).or_default().push(format!("{:?}", sample.value));
+        }
+        for (us, point) in points.timed {
+            let values = samples.remove(&point.run).unwrap_or_default();
             let fields = [
-                rfc3339(point.started),
+                rfc3339(us),
                 field(&point.run),
                 field(&key.place.case),
                 field(&key.place.variant),

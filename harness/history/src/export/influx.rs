@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::{ExportError, Exported, times};
+use super::{ExportError, Exported};
 use crate::store::History;
 
 pub(super) fn write(
@@ -24,15 +24,15 @@ pub(super) fn write(
             ("unit", key.value_unit()),
             ("variant", &key.place.variant),
         ];
-        if points.iter().any(|point| point.synthetic) {
+        if points.synthetic {
             tags[5].1 = "true";
         }
         let told = tags.iter().filter(|(_, value)| !value.is_empty());
         let tags: String = told.map(|(name, value)| format!(",{name}={}", tag(value))).collect();
-        for (point, ms) in points.iter().zip(times(&points)) {
+        for (us, point) in points.timed {
             let (value, run) = (point.value, string(&point.run));
             let build = string(&point.build.short());
-            let ns = i128::from(ms) * 1_000_000;
+            let ns = i128::from(us) * 1000;
             writeln!(out, "dmarig{tags} value={value:?},run={run},build={build} {ns}")?;
         }
     }

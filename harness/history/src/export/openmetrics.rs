@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, io::Write};
 
-use super::{ExportError, Exported, identifier, times};
+use super::{ExportError, Exported, identifier};
 use crate::{
     entry::SeriesKey,
     store::{History, SeriesRow},
@@ -50,10 +50,10 @@ pub(super) fn write(
         writeln!(out, "# HELP {name} {}", escaped(&family.help))?;
         for series in &family.series {
             let points = history.exported_points(series, what)?;
-            let labels = labels(&series.key, points.iter().any(|point| point.synthetic));
-            for (point, time) in points.iter().zip(times(&points)) {
-                let (value, (seconds, ms)) = (point.value * family.factor, parts(time));
-                writeln!(out, "{name}{{{labels}}} {value:?} {seconds}.{ms:03}")?;
+            let labels = labels(&series.key, points.synthetic);
+            for (time, point) in points.timed {
+                let (value, (seconds, us)) = (point.value * family.factor, parts(time));
+                writeln!(out, "{name}{{{labels}}} {value:?} {seconds}.{us:06}")?;
             }
         }
     }
@@ -62,8 +62,8 @@ pub(super) fn write(
 }
 
 /// Of times after 1970, as those of runs are.
-fn parts(ms: i64) -> (i64, i64) {
-    (ms.div_euclid(1000), ms.rem_euclid(1000))
+fn parts(us: i64) -> (i64, i64) {
+    (us.div_euclid(1_000_000), us.rem_euclid(1_000_000))
 }
 
 /// The base unit, and the factor to it; empty of a plain number.

@@ -49,6 +49,26 @@ fn what_is_recorded_is_read_back() {
 }
 
 #[test]
+fn new_directories_are_synced_in_those_that_hold_them() {
+    let place = tempfile::tempdir().unwrap();
+    let runs = place.path().join("dmarig/runs");
+    let told = |directory: &Path| {
+        let holders = holders_of_new(directory);
+        let below = |holder: PathBuf| holder.strip_prefix(place.path()).unwrap().to_owned();
+        holders.into_iter().map(below).collect::<Vec<_>>()
+    };
+    let expected = ["dmarig/runs/a", "dmarig/runs", "dmarig", ""].map(PathBuf::from);
+    assert_eq!(told(&runs.join("a/cells")), expected);
+    create_synced(&runs).unwrap();
+    assert_eq!(told(&runs.join("a")), [Path::new("dmarig/runs")]);
+    assert!(told(&runs).is_empty());
+    assert_eq!(
+        holders_of_new(Path::new("not-there/run")),
+        [Path::new("not-there"), Path::new(".")]
+    );
+}
+
+#[test]
 fn a_run_that_is_over_and_lacks_cells_ended_early() {
     let runs = tempfile::tempdir().unwrap();
     let mut recorder = Recorder::create(runs.path(), &mut meta()).unwrap();

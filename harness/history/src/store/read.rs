@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     entry::{CellEntry, Place, Sample, SeriesKey},
-    environment::Environment,
+    environment::{Environment, hash},
     record::EndedEarly,
 };
 
@@ -53,6 +53,18 @@ impl History {
     pub fn is_synthetic(&self) -> Result<bool, HistoryError> {
         let sql = "SELECT EXISTS (SELECT 1 FROM runs WHERE synthetic)";
         self.connection.query_row(sql, (), |row| row.get(0)).map_err(|error| self.sql(error))
+    }
+
+    /// A hash of all that was put into it: as long as it is the same, whatever is derived from the history
+    /// is, too. What is only remembered, as where series changed, has no part in it.
+    ///
+    /// # Errors
+    /// [`HistoryError::Sql`]
+    pub fn revision(&self) -> Result<String, HistoryError> {
+        let sql =
+            "SELECT id, digest FROM runs UNION ALL SELECT id, '' FROM alert_events ORDER BY 1, 2";
+        let rows = self.rows(sql, (), |row| Ok([row.get(0)?, row.get::<_, String>(1)?]))?;
+        Ok(hash(rows.iter().flatten().map(String::as_str), 32))
     }
 
     /// The newest runs, newest first; all of them where there is no limit.

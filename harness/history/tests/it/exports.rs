@@ -22,12 +22,24 @@ fn hostile() -> Vec<SeriesKey> {
     keys
 }
 
-/// Three runs, of which two began within one second.
+/// When runs began, in days, and their ids. The ids of the last two, as those of old, have no part of a
+/// second; the one before them was given by hand.
+const BEGUN: [(i64, &str); 6] = [
+    (0, "20260101T000000.000250Z-0000ff"),
+    (0, "20260101T000000.000251Z-000001"),
+    (0, "20260101T000000.900000Z-000002"),
+    (1, "by-hand"),
+    (2, "20260103T000000Z-000003"),
+    (2, "20260103T000000Z-000004"),
+];
+
+/// Runs, of which some began within one second.
 fn runs() -> Vec<RunEntry> {
     let values = [[1.0, 2.0, 3.0], [0.1, 0.2, 1e300], [5e-324, 7.0, 9.0]];
-    let runs = values.iter().zip(0..).map(|(values, at)| {
+    let runs = values.iter().cycle().zip(BEGUN).map(|(values, (day, id))| {
         let points = hostile().into_iter().map(|key| point(key, 0, values)).collect();
-        RunEntry { started: 1_767_225_600 + at / 2 * 86_400, points, ..run(at as u32, 1.0) }
+        let started = 1_767_225_600 + day * 86_400;
+        RunEntry { id: id.into(), started, points, ..run(0, 1.0) }
     });
     runs.collect()
 }
@@ -108,9 +120,9 @@ fn openmetrics_is_as_its_standard_has_it() {
         last = Some((set, time));
         samples += 1;
     }
-    assert_eq!((metrics.len(), samples), (hostile().len(), 3 * hostile().len()));
+    assert_eq!((metrics.len(), samples), (hostile().len(), BEGUN.len() * hostile().len()));
     let elapsed = body.lines().find(|line| line.starts_with("dmarig_elapsed_seconds{")).unwrap();
-    assert!(elapsed.ends_with("} 2e-9 1767225600.000"), "{elapsed}");
+    assert!(elapsed.ends_with("} 2e-9 1767225600.000250"), "{elapsed}");
     assert!(body.contains("# UNIT dmarig_elapsed_ratio ratio\n"));
 }
 
@@ -155,7 +167,7 @@ fn line_protocol_is_split_where_it_should_be() {
         // A point of the same tags and time would take this one's place.
         assert!(seen.insert((key.clone(), time)), "{line}");
     }
-    assert_eq!(seen.len(), 3 * hostile().len());
+    assert_eq!(seen.len(), BEGUN.len() * hostile().len());
 }
 
 #[test]
@@ -211,7 +223,7 @@ fn csv_has_its_fields_and_no_formulas() {
     let text = exported(ExportFormat::Csv, None);
     let body = text.strip_suffix("\r\n").unwrap();
     let lines: Vec<Vec<String>> = body.split("\r\n").map(fields).collect();
-    assert_eq!(lines.len(), 1 + 3 * hostile().len());
+    assert_eq!(lines.len(), 1 + BEGUN.len() * hostile().len());
     let header = &lines[0];
     assert!(lines.iter().all(|line| line.len() == header.len()));
     let at = |name: &str| header.iter().position(|field| field == name).unwrap();
@@ -221,7 +233,49 @@ fn csv_has_its_fields_and_no_formulas() {
             line[at("samples")].split(' ').map(|value| value.parse().unwrap()).collect();
         assert_eq!(samples.len(), 3);
         assert_eq!(line[at("value")].parse(), Ok(samples[1]));
-        assert!(line[at("time")].ends_with("T00:00:00Z"), "{line:?}");
+        // Some are told to the microsecond.
+        let (second, part) = line[at("time")].split_at("2026-01-01T00:00:00".len());
+        assert!(second.ends_with("T00:00:00") && part.ends_with('Z'), "{line:?}");
     }
     assert!(lines.iter().any(|line| line[at("metric")] == "a\"b\\"));
+}
+
+/// Lines with points, sorted.
+fn lines_of_points(format: ExportFormat, run: Option<&str>) -> Vec<String> {
+    let text = exported(format, run.map(str::to_owned));
+    let point = |line: &&str| !line.starts_with('#') && !line.starts_with("time,run");
+    let mut lines: Vec<String> = text.lines().filter(point).map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn a_run_alone_is_told_as_it_is_among_all() {
+    for format in [ExportFormat::OpenMetrics, ExportFormat::Influx, ExportFormat::Csv] {
+        let all = lines_of_points(format, None);
+        let mut alone = Vec::new();
+        for (_, run) in BEGUN {
+            let lines = lines_of_points(format, Some(run));
+            assert_eq!(lines.len(), hostile().len(), "{format:?} of {run}");
+            alone.extend(lines);
+        }
+        alone.sort();
+        assert_eq!(alone, all, "{format:?}");
+    }
+}
+
+#[test]
+fn times_are_those_of_the_ids() {
+    let elapsed = |line: &String| line.contains("metric=elapsed,reference=");
+    let lines = lines_of_points(ExportFormat::Influx, None);
+    let mut times: Vec<i64> = lines
+        .iter()
+        .filter(|line| elapsed(line))
+        .map(|line| line.rsplit(' ').next().unwrap().parse().unwrap())
+        .collect();
+    times.sort_unstable();
+    let us = [0, 250, 251, 900_000].map(|us| 1_767_225_600_000_000 + us);
+    let day = 86_400_000_000;
+    let expected = [us[1], us[2], us[3], us[0] + day, us[0] + 2 * day, us[0] + 2 * day + 1000];
+    assert_eq!(times, expected.map(|us| 1000 * us));
 }

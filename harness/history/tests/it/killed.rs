@@ -1,31 +1,46 @@
 //! Killed for good at any instant: what was acknowledged is there.
 
 use std::{
+    fs,
     io::{BufRead, BufReader},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
-use dmarig_history::{History, How, StoredRun, run_directories};
+use dmarig_history::{CellRecord, History, How, StoredRun, run_directories};
+use rand_core::{Rng, SeedableRng};
+use rand_pcg::Pcg64;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     made::run,
-    recorded::{begin, cell},
+    recorded::{begin, cell, record},
 };
 
 /// Where the process that is to be killed works.
 const PLACE: &str = "DMARIG_TEST_PLACE";
 
+/// At least so many bytes has a line that is to be torn: it takes the kernel many pages.
+const LONG: usize = 1 << 20;
+
+/// A cell with a line that is long by what no history keeps.
+fn long_cell() -> CellRecord {
+    let mut cell = cell("a", 1);
+    cell.observation.qemu_stderr = "x".repeat(LONG);
+    cell
+}
+
 /// No test of its own: what the others start.
 #[test]
 fn to_be_killed_while_it_records() {
     let Some(place) = std::env::var_os(PLACE) else { return };
-    let cell = cell("a", 1);
+    let cell = long_cell();
     let mut recorder = begin(&Path::new(&place).join("runs"), |_| ());
     for number in 1.. {
+        println!("\nbegun {number}");
         recorder.add(&cell).unwrap();
-        println!("\ncells {number}");
+        println!("\ndone {number}");
     }
 }
 
@@ -36,8 +51,9 @@ fn to_be_killed_while_it_adds() {
     let mut history = History::create(&Path::new(&place).join("history.sqlite")).unwrap();
     let there = history.runs(None).unwrap().len() as u32;
     for day in there.. {
+        println!("\nbegun {}", day + 1);
         history.put([&run(day, f64::from(day))]).unwrap();
-        println!("\nruns {}", day + 1);
+        println!("\ndone {}", day + 1);
     }
 }
 
@@ -48,56 +64,142 @@ fn start(test: &str, place: &Path) -> Child {
     command.spawn().unwrap()
 }
 
-/// Lets it live until it has acknowledged so much, and a little longer; gives what it had acknowledged.
-fn kill(mut child: Child, word: &str, until: usize) -> usize {
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let counts = lines
-        .map_while(Result::ok)
-        .filter_map(|line| line.strip_prefix(word)?.trim().parse::<usize>().ok());
-    let mut counts = counts.peekable();
-    let mut last = counts.by_ref().take(until).last().unwrap();
+/// What a process had said when it was dead: how much it had begun to write, and how much of that it had
+/// acknowledged.
+#[derive(Debug, Default)]
+struct Said {
+    begun: usize,
+    done: usize,
+}
+
+impl Said {
+    fn hear(&mut self, line: &str) {
+        let number = |word| line.strip_prefix(word)?.trim().parse().ok();
+        if let Some(number) = number("begun") {
+            self.begun = number;
+        } else if let Some(number) = number("done") {
+            self.done = number;
+        }
+    }
+
+    /// Whether it was killed while it wrote.
+    fn within(&self) -> bool {
+        self.begun > self.done
+    }
+
+    /// Whether so much may be there: all that was acknowledged, and what was begun at most.
+    #[track_caller]
+    fn allows(&self, there: usize) {
+        assert!((self.done..=self.begun).contains(&there), "{there} are there of {self:?}");
+    }
+}
+
+/// Lets it live until it has acknowledged so many times, waits for the instant, and kills it.
+fn kill(mut child: Child, until: usize, instant: impl FnOnce(&mut Child)) -> Said {
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let mut said = Said::default();
+    for _ in 0..until {
+        let before = said.done;
+        while said.done == before {
+            said.hear(&lines.next().expect("it lives"));
+        }
+    }
+    instant(&mut child);
     kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
     // Until it is dead it may well have gone on.
-    last = counts.last().unwrap_or(last);
+    lines.for_each(|line| said.hear(&line));
     child.wait().unwrap();
-    last
+    said
+}
+
+fn below(random: &mut Pcg64, limit: usize) -> usize {
+    random.next_u64() as usize % limit
+}
+
+fn newest_record(runs: &Path) -> PathBuf {
+    run_directories(runs).unwrap().pop().unwrap()
 }
 
 #[test]
 fn a_run_that_is_killed_a_hundred_times_loses_no_cell() {
     let place = tempfile::tempdir().unwrap();
     let runs = place.path().join("runs");
-    let expected = cell("a", 1);
-    let mut torn = 0;
-    for turn in 0..100 {
-        let acknowledged =
-            kill(start("to_be_killed_while_it_records", place.path()), "cells", turn % 5 + 1);
-        let directories = run_directories(&runs).unwrap();
-        let run = StoredRun::read(directories.last().unwrap()).unwrap();
-        assert!(run.cells.len() >= acknowledged, "{} of {acknowledged}", run.cells.len());
-        assert!(run.cells.iter().all(|cell| *cell == expected));
-        torn += usize::from(run.torn);
-    }
-    // All of them are over, and go in, torn or not.
-    let directories = run_directories(&runs).unwrap();
     let mut history = History::create(&place.path().join("history.sqlite")).unwrap();
-    let imported = history.import(&directories, How::default()).unwrap();
-    assert_eq!((imported.added.len(), imported.torn.len()), (100, torn));
+    let mut random = Pcg64::seed_from_u64(9);
+    let expected = long_cell();
+    let mut within = 0;
+    for turn in 0..100 {
+        let child = start("to_be_killed_while_it_records", place.path());
+        let (more, pause) = (1 + below(&mut random, LONG), below(&mut random, 10_000));
+        let said = kill(child, turn % 3 + 1, |child| match turn % 2 {
+            // When its record has grown by so many bytes, of which a line has more.
+            0 => {
+                let file = newest_record(&runs).join("cells.jsonl");
+                let size = || fs::metadata(&file).unwrap().len();
+                let enough = size() + more as u64;
+                while size() < enough && child.try_wait().unwrap().is_none() {
+                    std::thread::yield_now();
+                }
+            }
+            _ => std::thread::sleep(Duration::from_micros(pause as u64)),
+        });
+        let directory = newest_record(&runs);
+        let run = StoredRun::read(&directory).unwrap();
+        said.allows(run.cells.len());
+        assert!(!run.torn || run.cells.len() + 1 == said.begun, "{said:?}");
+        assert!(run.cells.iter().all(|cell| *cell == expected));
+        within += usize::from(said.within());
+        // It is over, and goes in, torn or not.
+        let imported = history.import(std::slice::from_ref(&directory), How::default()).unwrap();
+        assert_eq!((imported.added.len(), imported.torn.len()), (1, usize::from(run.torn)));
+        assert_eq!(history.cells(&run.meta.id).unwrap().len(), run.cells.len());
+        fs::remove_dir_all(directory).unwrap();
+    }
+    assert!(within > 0, "none of the kills came while it wrote");
+}
+
+/// Where a kill tears a line is up to the kernel: so here at each byte there is.
+#[test]
+fn a_record_that_ends_anywhere_has_all_its_whole_lines() {
+    let place = tempfile::tempdir().unwrap();
+    let mut short = cell("a", 1);
+    short.observation.windows.truncate(1);
+    short.observation.log = Default::default();
+    let directory = record(&place.path().join("runs"), &[short.clone(), short.clone(), short]);
+    let path = directory.join("cells.jsonl");
+    let text = fs::read(&path).unwrap();
+    let ends: Vec<usize> = (1..=text.len()).filter(|end| text[end - 1] == b'\n').collect();
+    assert_eq!((ends.len(), ends[2]), (3, text.len()));
+    let whole = StoredRun::read(&directory).unwrap().cells;
+    let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    for end in (ends[0]..=text.len()).rev() {
+        file.set_len(end as u64).unwrap();
+        let run = StoredRun::read(&directory).unwrap();
+        let lines = ends.iter().filter(|at| **at <= end).count();
+        assert_eq!(run.cells, whole[..lines], "cut at byte {end}");
+        let torn = end != ends[lines - 1];
+        assert_eq!((run.torn, run.bytes), (torn, ends[lines - 1] as u64), "cut at byte {end}");
+    }
 }
 
 #[test]
 fn a_history_that_is_killed_a_hundred_times_loses_no_run() {
     let place = tempfile::tempdir().unwrap();
     let file = place.path().join("history.sqlite");
+    let mut random = Pcg64::seed_from_u64(10);
+    let mut within = 0;
     for turn in 0..100 {
-        let acknowledged =
-            kill(start("to_be_killed_while_it_adds", place.path()), "runs", turn % 3 + 1);
+        let child = start("to_be_killed_while_it_adds", place.path());
+        let pause = Duration::from_micros(below(&mut random, 10_000) as u64);
+        let said = kill(child, turn % 3 + 1, |_| std::thread::sleep(pause));
         let history = History::open(&file).unwrap();
         let info = history.info().unwrap();
-        assert!(info.runs >= acknowledged as u64, "{} of {acknowledged}", info.runs);
+        said.allows(info.runs as usize);
+        within += usize::from(said.within());
         // A run is in with all of its cells and samples, or not at all.
         assert_eq!((info.cells, info.points, info.samples), (info.runs, info.runs, 3 * info.runs));
     }
+    assert!(within > 0, "none of the kills came while it wrote");
     let connection = rusqlite::Connection::open(&file).unwrap();
     let sound: String =
         connection.pragma_query_value(None, "integrity_check", |row| row.get(0)).unwrap();

@@ -69,6 +69,29 @@ fn what_is_not_there_is_told_by_its_name() {
 }
 
 #[test]
+fn only_what_is_put_in_makes_another_revision() {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("history.sqlite");
+    let mut history = History::create(&file).unwrap();
+    let empty = history.revision().unwrap();
+    history.put([&run(1, 10.0)]).unwrap();
+    let one = history.revision().unwrap();
+    history.put([&run(1, 10.0)]).unwrap();
+    history.alerts().unwrap();
+    assert_eq!(history.revision().unwrap(), one);
+    history.put([&run(1, 11.0), &run(2, 11.0)]).unwrap();
+    let two = history.revision().unwrap();
+    assert!(empty != one && one != two);
+    drop(history);
+
+    // Whoever watches the file is not told of those who only read.
+    let changed = || std::fs::metadata(&file).unwrap().modified().unwrap();
+    let before = changed();
+    assert_eq!(History::open(&file).unwrap().revision().unwrap(), two);
+    assert_eq!(changed(), before);
+}
+
+#[test]
 fn a_run_that_knows_more_takes_the_place_of_one_that_knew_less() {
     let place = tempfile::tempdir().unwrap();
     let mut history = History::create(&place.path().join("history.sqlite")).unwrap();

@@ -81,6 +81,31 @@ fn numbers_are_set_in_relation_to_the_reference_of_their_run() {
 }
 
 #[test]
+fn machines_that_are_alike_are_told_apart_by_their_names_alone() {
+    let runs = tempfile::tempdir().unwrap();
+    let fingerprint = |machine: &str| {
+        let mut recorder = begin(runs.path(), |meta| meta.host.machine = machine.into());
+        recorder.add(&cell("a", 1)).unwrap();
+        let written = fs::read_to_string(recorder.directory().join("run.json")).unwrap();
+        assert_eq!(written.contains("machine"), !machine.is_empty());
+        let run = StoredRun::read(recorder.directory()).unwrap();
+        assert_eq!(run.meta.host.machine, machine);
+        let entry = RunEntry::new(run, None);
+        let environment = &entry.cells[0].environment;
+        assert_eq!(environment.machine, machine);
+        assert!(
+            entry.points.iter().all(|point| point.series.environment == environment.fingerprint())
+        );
+        environment.fingerprint()
+    };
+    // As it was before there were names.
+    assert_eq!(fingerprint(""), "7669ffdb9b9f1c07");
+    let (left, right) = (fingerprint("left"), fingerprint("right"));
+    assert!(left != right && left != fingerprint("") && right != fingerprint(""));
+    assert_eq!(left, fingerprint("left"));
+}
+
+#[test]
 fn boots_of_a_comparison_are_one_point_in_pairs() {
     let runs = tempfile::tempdir().unwrap();
     let mut recorder = begin(runs.path(), |meta| meta.reference = Some("base".into()));
@@ -191,7 +216,7 @@ fn only_what_is_in_the_history_and_has_ended_is_removed() {
     let going_on = begin(&runs, |_| ());
     let newest = record(&runs, &[cell("a", 1)]);
     let directories = run_directories(&runs).unwrap();
-    let collect = |keep, dry_run| {
+    let mut collect = |keep, dry_run| {
         let now = SystemTime::now();
         let all = history.collect_garbage(&directories, keep, now, dry_run).unwrap();
         all.into_iter().map(|one| one.fate).collect::<Vec<_>>()
@@ -220,6 +245,35 @@ fn only_what_is_in_the_history_and_has_ended_is_removed() {
     assert_eq!(fs::read_dir(&runs).unwrap().count(), 3);
 }
 
+/// What an older dmarig kept of a run is less than what its record says.
+#[test]
+fn what_goes_has_been_derived_by_the_newest_rules() {
+    let place = tempfile::tempdir().unwrap();
+    let runs = place.path().join("runs");
+    record(&runs, &[cell("a", 1), cell("b", 2)]);
+    let directories = run_directories(&runs).unwrap();
+    let mut history = history(place.path());
+    let how = How { reference: Some("b"), ..How::default() };
+    history.import(&directories, how).unwrap();
+    let whole = dump(&history);
+    drop(history);
+    let file = place.path().join("history.sqlite");
+    let older = rusqlite::Connection::open(&file).unwrap();
+    older.execute_batch("UPDATE runs SET derivation = derivation - 1").unwrap();
+    older.execute_batch("UPDATE cells SET judgement = NULL; DELETE FROM judgements").unwrap();
+    drop(older);
+
+    let mut history = self::history(place.path());
+    let lacking = dump(&history);
+    assert_ne!(lacking, whole);
+    let keep = Keep { count: Some(0), ..Keep::default() };
+    for (dry_run, expected) in [(true, &lacking), (false, &whole)] {
+        let all = history.collect_garbage(&directories, keep, SystemTime::now(), dry_run).unwrap();
+        assert_eq!(all[0].fate, Fate::Removed);
+        assert_eq!((&dump(&history), directories[0].exists()), (expected, dry_run));
+    }
+}
+
 #[test]
 fn records_go_by_age_and_size_as_well() {
     let place = tempfile::tempdir().unwrap();
@@ -230,7 +284,7 @@ fn records_go_by_age_and_size_as_well() {
     let mut history = history(place.path());
     import(&mut history, &runs);
     let directories = run_directories(&runs).unwrap();
-    let removed = |keep, days: u64| {
+    let mut removed = |keep, days: u64| {
         let now = SystemTime::now() + Duration::from_secs(days * 86_400);
         let all = history.collect_garbage(&directories, keep, now, true).unwrap();
         let sizes: Vec<u64> = all.iter().map(|one| one.bytes).collect();

@@ -146,7 +146,7 @@ fn a_newer_one_and_a_strangers_are_refused_and_left_as_they_are() {
     let text = place.path().join("text.sqlite");
     std::fs::write(&text, "this is no database at all, but it is long enough").unwrap();
     let error = History::open(&text).unwrap_err().to_string();
-    assert!(error.contains("move it away"), "{error}");
+    assert!(error.contains("move it away") && error.contains("this file alone"), "{error}");
 }
 
 #[test]
