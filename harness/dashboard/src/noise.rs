@@ -34,6 +34,14 @@ impl Segment {
     }
 }
 
+impl Series {
+    /// Whether any of its points is another than the first.
+    pub(crate) fn moved(&self) -> bool {
+        let first = self.points.first().map(|point| point.value);
+        !self.changes.is_empty() || self.points.iter().any(|point| Some(point.value) != first)
+    }
+}
+
 /// The segments of a series, in their order.
 pub(crate) fn segments(series: &Series) -> Vec<Segment> {
     let count = series.points.len();
@@ -120,6 +128,12 @@ mod tests {
         assert!((found[0].sd - NORMAL).abs() < 1e-12 && found[1].sd == 0.0);
         assert!(segments(&series(&[], &[1])).is_empty());
         assert!(segments(&series(&[f64::NAN], &[])).is_empty());
+    }
+
+    #[test]
+    fn a_series_moved_where_any_point_is_another() {
+        let moved = |values: &[f64]| series(values, &[]).moved();
+        assert!(!moved(&[]) && !moved(&[2.0]) && !moved(&[2.0, 2.0]) && moved(&[2.0, 2.0, 2.1]));
     }
 
     #[test]

@@ -12,6 +12,8 @@ use crate::{
     text::{Safe, change, day, many, minute, quantity, safe},
 };
 
+/// Points that are told of a series that never moved.
+const NEWEST: usize = 60;
 /// Most series of the same kind that are named.
 const RELATIVES: usize = 8;
 
@@ -134,15 +136,20 @@ pub(crate) fn range(good: &str, bad: &str) -> Markup {
     }
 }
 
-/// Every point. The chart's script reads them here.
+/// Every point. The chart's script reads them here. Of a series that never moved the newest say it all: most
+/// of a night's are such, and their points would be most of the site.
 fn points(of: &Dashboard, series: &Series, times: &[i64]) -> Markup {
     let counted = series.points.iter().any(|point| point.samples > 0);
+    let all = series.points.len();
+    let least = if series.moved() { 0 } else { all.saturating_sub(NEWEST) };
     html! {
         h2 { "Points" }
-        details { summary { "All " (many(series.points.len(), "point")) ", the newest first" }
-            (scrolling("Points", &html! { table #points {
+        details {
+            summary { @if least > 0 { "All " (all) " are alike; the newest " (NEWEST) } @else { "All " (many(all, "point")) ", the newest first" } }
+            // The chart would tell of those alone that it finds here.
+            (scrolling("Points", &html! { table id=[(least == 0).then_some("points")] {
                 thead { tr { th scope="col" { "run" } th.number scope="col" { "value" } @if counted { th.number scope="col" { "samples" } } th scope="col" { "kernel" } } }
-                tbody { @for (at, point) in series.points.iter().enumerate().rev() {
+                tbody { @for (at, point) in series.points.iter().enumerate().skip(least).rev() {
                     tr data-t=(times[at]) data-v=[point.value.is_finite().then_some(point.value)] {
                         td { a href={ "../" (of.run_path(point.run)) "#" (group_anchor(&series.case)) } { (minute(times[at])) } }
                         td.number { (quantity(point.value, &series.unit)) }

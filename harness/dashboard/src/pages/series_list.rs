@@ -11,7 +11,8 @@ use crate::{
     text::{Safe, change, day, quantity, safe},
 };
 
-/// With more series than this, those with hardly a point are left out: their runs tell them.
+/// With more series than this, those with hardly a point and those that never moved are left out: their runs
+/// tell them, and a table of thousands is slow to filter and says nothing.
 const MANY: usize = 600;
 /// Points that make a series.
 const LEAST: usize = 3;
@@ -21,8 +22,15 @@ pub(crate) fn page(of: &Dashboard) -> Markup {
     let several = site.series.iter().any(|series| series.environment != site.series[0].environment);
     let mut order: Vec<usize> = (0..site.series.len()).collect();
     let all = order.len();
+    let (mut few, mut still) = (0, 0);
     if all > MANY {
-        order.retain(|at| site.series[*at].points.len() >= LEAST);
+        order.retain(|at| {
+            let series = &site.series[*at];
+            let (short, moved) = (series.points.len() < LEAST, series.moved());
+            few += usize::from(short);
+            still += usize::from(!short && !moved);
+            !short && moved
+        });
     }
     let key = |at: usize| {
         let series = &site.series[at];
@@ -31,7 +39,8 @@ pub(crate) fn page(of: &Dashboard) -> Markup {
     order.sort_by(|a, b| key(*a).cmp(&key(*b)));
     let body = html! {
         h1 { "Series" }
-        @if order.len() < all { p.muted { (all - order.len()) " series have fewer than three points yet, and are told on the pages of their runs alone." } }
+        @if few > 0 { p.muted { (few) " series have fewer than three points yet, and are told on the pages of their runs alone." } }
+        @if still > 0 { p.muted { (still) " series never moved: each has the same value at all of its points. The pages of their runs lead to them." } }
         @if all == 0 { p.quiet { "There are none yet: no run in the history has numbers." } } @else {
             (filter())
             (scrolling("Series", &html! { table.sortable.filtered.dense {

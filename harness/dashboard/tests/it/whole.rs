@@ -1,10 +1,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use dmarig_dashboard::{Cell, CellResult, Checked, Dashboard, Run, RunDetails, Site};
+use dmarig_dashboard::{Cell, CellResult, Checked, Dashboard, Run, RunDetails, Series, Site};
 use dmarig_model::observation::Outcome;
 
 use crate::{
-    demo::{SMALL, YEAR},
+    demo::{Demo, SMALL, YEAR},
     html::tags,
 };
 
@@ -307,4 +307,27 @@ fn a_year_stays_small() {
         let size = dashboard.render(path).unwrap().len();
         assert!(size < most, "{path} has {size} bytes");
     }
+}
+
+/// Most of a night's series are counts that are the same every night.
+#[test]
+fn series_that_never_moved_are_told_in_short() {
+    let demo = Demo { nights: 80, series: 700, ..SMALL };
+    let site = demo.site();
+    let still = |series: &Series| {
+        series.changes.is_empty()
+            && series.points.windows(2).all(|two| two[0].value == two[1].value)
+    };
+    let count = site.series.iter().filter(|series| still(series)).count();
+    let dashboard = with(site);
+    let page = |path: &str| dashboard.render(path).expect(path);
+    let list = page("series.html");
+    assert!(list.contains(&format!("{count} series never moved")), "of {count}");
+    assert_eq!(list.matches("href=\"series/").count(), 700 - count);
+    let paths = dashboard.paths().into_iter().filter(|path| path.starts_with("series/"));
+    let pages: Vec<String> = paths.map(|path| page(&path)).collect();
+    let with =
+        |rows: usize| pages.iter().filter(move |page| page.matches("<tr data-t=").count() == rows);
+    assert_eq!((with(60).count(), with(80).count()), (count, 700 - count));
+    assert!(with(60).all(|page| page.contains("All 80 are alike; the newest 60")));
 }
