@@ -247,7 +247,7 @@ pub(crate) fn comparison_notes(comparison: &Comparison) -> Vec<String> {
         if let Some(level) = pairing.level {
             let level = significant(level * 100.0);
             note += &format!(
-                "; an interval leaves the true change out with one of {level} % on either side"
+                "; of an interval that leaves the true change out it is {level} % on either side"
             );
         }
         notes.push(note);
@@ -433,7 +433,7 @@ mod tests {
             "timing/0 was skipped: no such device",
             "timing/1 was stopped: interrupted",
             "at most 2 %, all cells together, looked at after 8, 12, 20, 30 pairs",
-            "one of 0.5 % on either side",
+            "it is 0.5 % on either side",
         ] {
             assert!(text.contains(part), "no {part} in {text}");
         }
