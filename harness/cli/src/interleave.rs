@@ -357,12 +357,13 @@ impl<'a> Bench<'a> {
         }
         let sides = self.asked.sides;
         let counts = tracks.is_none() && self.case.windows.count;
+        let on_both = |kind| sides.map(|side| (kind, side));
         // What was never in use yet is set up in the first window, and would be counted.
-        let counting = sides.iter().filter(|_| counts).map(|side| (WindowKind::Counting, *side));
-        let warm_up = sides.map(|side| (WindowKind::WarmUp, side)).into_iter();
+        let counted = [WindowKind::WarmUp, WindowKind::Counting].into_iter().filter(|_| counts);
+        let first = counted.chain([WindowKind::WarmUp]).flat_map(on_both);
         let timing = turns.iter().flat_map(|turn| turn.order);
         let timing = timing.map(|arm| (WindowKind::Timing, sides[arm as usize]));
-        let windows = on_sides(warm_up.clone().chain(counting).chain(warm_up).chain(timing));
+        let windows = on_sides(first.chain(timing));
         let name = format!("pairs{}-{}", turns[0].number, turns[turns.len() - 1].number);
         let observation = self.boot(0, &name, counts, Some(windows)).await?;
         let both = [&observation; 2];
