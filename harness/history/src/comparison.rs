@@ -481,6 +481,7 @@ pub fn differing_counts(seen: [&Observation; 2], sides: [Side; 2]) -> Vec<Compar
 fn hosts(candidate: &HostFacts, baseline: &HostFacts) -> Option<String> {
     let facts = |host: &HostFacts| {
         [
+            ("machine", if host.machine.is_empty() { "unnamed" } else { &host.machine }.to_owned()),
             ("CPU", host.cpu.clone()),
             ("CPUs", host.cpus.to_string()),
             ("kernel", host.kernel.clone()),

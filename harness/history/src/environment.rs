@@ -41,12 +41,11 @@ impl Environment {
     /// Of a cell.
     #[must_use]
     pub fn of(host: &HostFacts, seen: &Observation) -> Self {
-        const KIB_PER_GIB: u64 = 1 << 20;
         Self {
             cpu: shown(&host.cpu),
             microcode: shown(&host.microcode),
             cpus: host.cpus,
-            memory_gib: host.memory_kib.saturating_add(KIB_PER_GIB / 2) / KIB_PER_GIB,
+            memory_gib: host.memory_gib(),
             smt: shown(&host.smt),
             governor: shown(&host.governor),
             host_kernel: shown(&host.kernel),

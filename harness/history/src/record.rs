@@ -78,6 +78,15 @@ pub struct HostFacts {
     pub machine: String,
 }
 
+impl HostFacts {
+    /// Memory in GiB, rounded: some KiB of it differ from boot to boot.
+    #[must_use]
+    pub const fn memory_gib(&self) -> u64 {
+        const KIB_PER_GIB: u64 = 1 << 20;
+        self.memory_kib.saturating_add(KIB_PER_GIB / 2) / KIB_PER_GIB
+    }
+}
+
 /// A case file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CaseText {

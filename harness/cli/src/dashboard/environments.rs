@@ -56,8 +56,7 @@ impl Environments {
 /// What tells a machine from others as far as a record says, whatever is installed on it: two that are
 /// alike are told apart by their names alone.
 pub(super) fn machine(host: &HostFacts) -> String {
-    const KIB_PER_GIB: u64 = 1 << 20;
-    let memory = host.memory_kib.saturating_add(KIB_PER_GIB / 2) / KIB_PER_GIB;
+    let memory = host.memory_gib();
     let name = if host.machine.is_empty() { String::new() } else { shown(&host.machine) + ": " };
     format!("{name}{}, {} CPUs, {memory} GiB", shown(&host.cpu), host.cpus)
 }

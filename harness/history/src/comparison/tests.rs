@@ -142,6 +142,12 @@ fn hosts_that_differ_are_told() {
     old.meta.host.cpus = 64;
     let found = compare((&new, &[]), (&old, &[]), &[]).unwrap();
     assert_eq!(found.notes.last().unwrap(), "the hosts differ: CPUs 2, not 64");
+    old.meta.host.machine = "left".into();
+    let found = compare((&new, &[]), (&old, &[]), &[]).unwrap();
+    assert_eq!(
+        found.notes.last().unwrap(),
+        "the hosts differ: machine unnamed, not left; CPUs 2, not 64"
+    );
     let same = compare((&new, &[]), (&new, &[]), &[]).unwrap();
     assert!(!same.notes.iter().any(|note| note.contains("hosts differ")), "{:?}", same.notes);
 }
