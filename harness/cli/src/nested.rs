@@ -17,7 +17,7 @@ use dmarig_model::{
     observation::{End, Observation, Setup},
     text::shown_end,
 };
-use dmarig_rig::guest::Collect;
+use dmarig_rig::launch::GuestFiles;
 
 use crate::options::Selection;
 
@@ -165,9 +165,9 @@ fn libraries(maps: &str) -> BTreeSet<PathBuf> {
     paths.filter(library).map(PathBuf::from).collect()
 }
 
-/// What is taken out of the outer guest, into the directory of the cell's logs.
-pub(crate) fn collect(artifacts: &Path) -> Collect {
-    Collect { guest: RUNS.to_owned(), host: artifacts.join(INNER) }
+/// Records of the inner run, copied from the outer guest to the directory of the cell's logs.
+pub(crate) fn guest_files(artifacts: &Path) -> GuestFiles {
+    GuestFiles { guest: RUNS.to_owned(), host: artifacts.join(INNER) }
 }
 
 /// The observation of the cell, from the outer guest's and from the record that it handed out.
@@ -264,7 +264,7 @@ mod tests {
                 planned: None,
             };
             let mut recorder =
-                Recorder::create(&collect(artifacts.path()).host, &mut meta).unwrap();
+                Recorder::create(&guest_files(artifacts.path()).host, &mut meta).unwrap();
             for _ in 0..inner {
                 let observation = seen(&cell("host"), End::Completed);
                 let verdict =

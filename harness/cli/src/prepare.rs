@@ -25,8 +25,8 @@ use dmarig_model::{
 use dmarig_rig::{
     accelerator::{self, Finding},
     deadlines::Deadlines,
-    guest::{self, Launch},
-    inspect,
+    guest, inspect,
+    launch::Launch,
     probe::ProbeLaunch,
 };
 use dmarig_wire::Job;
@@ -90,7 +90,7 @@ impl Ready {
             deadlines: self.deadlines,
             probe: self.probe.clone(),
             attacks: self.attacks.clone(),
-            collect: outer.and_then(|_| artifacts.as_deref().map(nested::collect)),
+            guest_files: outer.and_then(|_| artifacts.as_deref().map(nested::guest_files)),
             artifacts,
             planned_in,
         }
@@ -419,7 +419,7 @@ impl<'a> Preparer<'a> {
             probe: None,
             attacks: Vec::new(),
             artifacts: None,
-            collect: None,
+            guest_files: None,
             planned_in: Duration::ZERO,
         };
         let observation = guest::run(&launch, self.interrupt.clone(), &|_| ()).await;

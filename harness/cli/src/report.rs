@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 use dmarig_history::{Alert, CellRecord, Environment};
 use dmarig_model::{matrix::Cell, text::shown};
-use dmarig_rig::guest::Stage;
+use dmarig_rig::launch::Stage;
 
 pub(crate) use dmarig_dashboard::quantity;
 

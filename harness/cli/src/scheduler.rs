@@ -9,7 +9,7 @@ use dmarig_model::{
     observation::{End, KernelLog, Observation, Outcome, Setup, Verdict},
     sweep::{Sweep, sweeps},
 };
-use dmarig_rig::guest::{self, Stage};
+use dmarig_rig::{guest, launch::Stage};
 use futures_util::{StreamExt, stream};
 use tokio::sync::watch;
 

@@ -1,4 +1,4 @@
-//! The link to the agent: one request, one reply, nothing else.
+//! The connection to the agent: each request gets one reply.
 
 use dmarig_wire::{Decoder, FrameError, Reply, Request, encode};
 use tokio::{
@@ -6,24 +6,24 @@ use tokio::{
     net::UnixStream,
 };
 
-/// Why there is no reply.
+/// Why a request to the agent failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
-    /// What came is no message.
+    /// The bytes are not a message.
     #[error(transparent)]
     Frame(#[from] FrameError),
-    /// The channel ended or failed.
+    /// The channel was closed or failed.
     #[error("the agent's channel ended: {0}")]
     Io(#[from] std::io::Error),
-    /// A message came that answers nothing that was asked.
+    /// A reply to another request.
     #[error("the agent sent {found} where {expected} was due")]
     Unexpected {
-        /// What was due.
+        /// The expected kind of reply.
         expected: &'static str,
-        /// What came.
+        /// The kind of the reply.
         found: &'static str,
     },
-    /// The guest's kernel did not do in time what the agent waited for.
+    /// The guest's kernel did not provide in time what the agent waited for.
     #[error("{what}")]
     NotInTime {
         /// What is missing.
@@ -31,12 +31,12 @@ pub enum AgentError {
         /// How long the agent waited, in milliseconds.
         after_ms: u64,
     },
-    /// The agent could not do what it was asked.
+    /// The agent could not carry the request out.
     #[error("{0}")]
     Failed(String),
 }
 
-/// A link to one guest's agent.
+/// A connection to one guest's agent.
 #[derive(Debug)]
 pub struct AgentLink {
     socket: UnixStream,
@@ -45,7 +45,7 @@ pub struct AgentLink {
 }
 
 impl AgentLink {
-    /// Speaks over `socket`.
+    /// Uses `socket`, whose other end is the guest's second UART.
     #[must_use]
     pub fn new(socket: UnixStream) -> Self {
         Self { socket, decoder: Decoder::default(), buffer: vec![0; 64 << 10] }
@@ -54,7 +54,7 @@ impl AgentLink {
     /// Waits for the next message; may be dropped and called again.
     ///
     /// # Errors
-    /// [`AgentError::Frame`] or [`AgentError::Io`]: the link is not to be used further.
+    /// [`AgentError::Frame`] or [`AgentError::Io`], after which the link is unusable.
     pub async fn receive(&mut self) -> Result<Reply, AgentError> {
         loop {
             if let Some(reply) = self.decoder.next_message()? {
@@ -68,12 +68,12 @@ impl AgentLink {
         }
     }
 
-    /// Asks, and waits for the reply.
+    /// Sends a request and waits for the reply.
     ///
     /// # Errors
     /// As [`receive`](Self::receive), and [`AgentError::Failed`] or [`AgentError::NotInTime`] with the
     /// agent's reason.
-    pub async fn ask(&mut self, request: &Request) -> Result<Reply, AgentError> {
+    pub async fn request(&mut self, request: &Request) -> Result<Reply, AgentError> {
         self.socket.write_all(&encode(request)?).await?;
         match self.receive().await? {
             Reply::Failed { what } => Err(AgentError::Failed(what)),
@@ -101,8 +101,7 @@ pub fn reply_name(reply: &Reply) -> &'static str {
     }
 }
 
-/// Takes one kind of reply and makes any other an error.
-#[macro_export]
+/// Extracts the value of one kind of reply and makes any other an error.
 macro_rules! expect_reply {
     ($reply:expr, $pattern:pat => $value:expr, $expected:literal) => {
         match $reply {
@@ -114,6 +113,8 @@ macro_rules! expect_reply {
         }
     };
 }
+
+pub(crate) use expect_reply;
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     fs::File,
-    io::Write,
+    io::{self, Write},
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
@@ -18,9 +18,9 @@ pub const TAIL_KEPT: usize = 256 << 10;
 /// A longer line is taken in pieces.
 const MAX_LINE: usize = 8 << 10;
 
-/// What is known of a console while the guest runs.
+/// The bounded contents of a console, and what was found in them.
 #[derive(Debug, Default)]
-struct Kept {
+struct Buffer {
     head: Vec<u8>,
     tail: VecDeque<u8>,
     total: u64,
@@ -30,12 +30,12 @@ struct Kept {
     init_started: Option<Instant>,
 }
 
-/// Tells what a console's last line is.
+/// The last line of a console that is still being read.
 #[derive(Debug)]
-pub struct LastLine(Arc<Mutex<Kept>>);
+pub struct LastLine(Arc<Mutex<Buffer>>);
 
 impl LastLine {
-    /// The last line that was printed whole and is not empty, as it came.
+    /// The last complete line that is not empty, trimmed.
     #[must_use]
     pub fn get(&self) -> String {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).last_line.clone()
@@ -45,84 +45,84 @@ impl LastLine {
 /// Reads a console until its end.
 #[derive(Debug)]
 pub struct Console {
-    kept: Arc<Mutex<Kept>>,
+    buffer: Arc<Mutex<Buffer>>,
     panic: watch::Receiver<Option<String>>,
     reader: JoinHandle<()>,
 }
 
 impl Console {
-    /// Reads from `socket`; everything kept is also written to `log` as it comes.
+    /// Reads `socket`; the bytes that are kept are also written to `log`.
     #[must_use]
     pub fn start(socket: UnixStream, log: Option<File>) -> Self {
-        let kept = Arc::new(Mutex::new(Kept::default()));
+        let buffer = Arc::new(Mutex::new(Buffer::default()));
         let (sender, panic) = watch::channel(None);
-        let reader = tokio::spawn(read(socket, Arc::clone(&kept), log, sender));
-        Self { kept, panic, reader }
+        let reader = tokio::spawn(read(socket, Arc::clone(&buffer), log, sender));
+        Self { buffer, panic, reader }
     }
 
-    /// Waits for a line that says that the kernel has panicked; for ever if none comes.
-    pub async fn panicked(&mut self) -> String {
+    /// Waits for the line of a kernel panic; for ever if none comes.
+    pub async fn wait_for_panic(&mut self) -> String {
         match self.panic.wait_for(Option::is_some).await.map(|line| line.clone()) {
             Ok(Some(line)) => line,
             _ => std::future::pending().await,
         }
     }
 
-    /// The panic's line if there was one so far.
+    /// The line of a kernel panic, if there was one so far.
     #[must_use]
     pub fn panic(&self) -> Option<String> {
         self.panic.borrow().clone()
     }
 
-    /// Waits for the console's end, which comes with QEMU's.
-    pub async fn ended(&mut self) {
+    /// Waits for the console's end, which comes with QEMU's exit.
+    pub async fn wait_for_end(&mut self) {
         let _ = (&mut self.reader).await;
     }
 
-    /// The last `bytes` of what was printed.
+    /// The last `bytes` of the output.
     #[must_use]
     pub fn last(&self, bytes: usize) -> String {
-        self.with(|kept| {
-            let tail: Vec<u8> = if kept.tail.is_empty() {
-                kept.head[kept.head.len().saturating_sub(bytes)..].to_vec()
+        self.with_buffer(|buffer| {
+            let tail: Vec<u8> = if buffer.tail.is_empty() {
+                buffer.head[buffer.head.len().saturating_sub(bytes)..].to_vec()
             } else {
-                kept.tail.iter().copied().skip(kept.tail.len().saturating_sub(bytes)).collect()
+                buffer.tail.iter().copied().skip(buffer.tail.len().saturating_sub(bytes)).collect()
             };
             String::from_utf8_lossy(&tail).into_owned()
         })
     }
 
-    /// All that was kept, what was left out being told.
+    /// All output that was kept, with a note where bytes are missing.
     #[must_use]
     pub fn text(&self) -> String {
-        self.with(|kept| {
-            let mut bytes = kept.head.clone();
-            bytes.extend(left_out(kept).unwrap_or_default().into_bytes());
-            bytes.extend(&kept.tail);
+        self.with_buffer(|buffer| {
+            let mut bytes = buffer.head.clone();
+            bytes.extend(gap_note(buffer).into_bytes());
+            bytes.extend(&buffer.tail);
             String::from_utf8_lossy(&bytes).into_owned()
         })
     }
 
-    /// What tells its last line from now on.
+    /// A handle on its last line.
     #[must_use]
     pub fn last_line(&self) -> LastLine {
-        LastLine(Arc::clone(&self.kept))
+        LastLine(Arc::clone(&self.buffer))
     }
 
-    /// When the first byte came.
+    /// Time of the first byte.
     #[must_use]
     pub fn first_byte(&self) -> Option<Instant> {
-        self.with(|kept| kept.first_byte)
+        self.with_buffer(|buffer| buffer.first_byte)
     }
 
-    /// When the kernel said that it starts init.
+    /// Time at which the kernel reported that it starts init.
     #[must_use]
     pub fn init_started(&self) -> Option<Instant> {
-        self.with(|kept| kept.init_started)
+        self.with_buffer(|buffer| buffer.init_started)
     }
 
-    fn with<T>(&self, look: impl FnOnce(&Kept) -> T) -> T {
-        look(&self.kept.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with_buffer<T>(&self, read: impl FnOnce(&Buffer) -> T) -> T {
+        read(&self.buffer.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -132,45 +132,55 @@ impl Drop for Console {
     }
 }
 
-fn left_out(kept: &Kept) -> Option<String> {
-    let bytes = kept.total - kept.head.len() as u64 - kept.tail.len() as u64;
-    (bytes > 0).then(|| format!("\n[dmarig: {bytes} bytes of the console left out here]\n"))
+/// The note that stands for the bytes between head and tail; empty if none are missing.
+fn gap_note(buffer: &Buffer) -> String {
+    let missing = buffer.total - buffer.head.len() as u64 - buffer.tail.len() as u64;
+    if missing == 0 {
+        return String::new();
+    }
+    format!("\n[dmarig: {missing} bytes of the console left out here]\n")
 }
 
 async fn read(
     mut socket: UnixStream,
-    kept: Arc<Mutex<Kept>>,
+    buffer: Arc<Mutex<Buffer>>,
     mut log: Option<File>,
     panic: watch::Sender<Option<String>>,
 ) {
-    let mut buffer = vec![0; 16 << 10];
-    while let Ok(length @ 1..) = socket.read(&mut buffer).await {
-        let bytes = &buffer[..length];
-        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let logged = kept.add(bytes);
-        if log.as_mut().is_some_and(|log| log.write_all(&bytes[..logged]).is_err()) {
+    let mut received = vec![0; 16 << 10];
+    while let Ok(length @ 1..) = socket.read(&mut received).await {
+        let bytes = &received[..length];
+        let mut buffer = buffer.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept_in_head = buffer.append(bytes);
+        if let Some(file) = &mut log
+            && file.write_all(&bytes[..kept_in_head]).is_err()
+        {
             tracing::warn!("the console's log can't be written any more");
             log = None;
         }
-        if let Some(line) = kept.watch(bytes) {
-            panic.send_if_modified(|seen| seen.is_none() && seen.replace(line).is_none());
+        if let Some(line) = buffer.scan_lines(bytes) {
+            panic.send_if_modified(|first| first.is_none() && first.replace(line).is_none());
         }
     }
-    let kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-    if let (Some(log), false) = (&mut log, kept.tail.is_empty()) {
-        let (front, back) = kept.tail.as_slices();
-        let note = left_out(&kept).unwrap_or_default();
-        let written =
-            [note.as_bytes(), front, back].iter().try_for_each(|part| log.write_all(part));
-        if written.is_err() {
-            tracing::warn!("the end of the console's log could not be written");
-        }
+    let buffer = buffer.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(file) = &mut log
+        && !buffer.tail.is_empty()
+        && write_tail(file, &buffer).is_err()
+    {
+        tracing::warn!("the end of the console's log could not be written");
     }
 }
 
-impl Kept {
-    /// Keeps what there is room for; gives how many of the bytes went to the head.
-    fn add(&mut self, bytes: &[u8]) -> usize {
+fn write_tail(log: &mut File, buffer: &Buffer) -> io::Result<()> {
+    let (front, back) = buffer.tail.as_slices();
+    log.write_all(gap_note(buffer).as_bytes())?;
+    log.write_all(front)?;
+    log.write_all(back)
+}
+
+impl Buffer {
+    /// Appends bytes to the head while it has room, then to the tail; returns how many went to the head.
+    fn append(&mut self, bytes: &[u8]) -> usize {
         self.total += bytes.len() as u64;
         self.first_byte.get_or_insert_with(Instant::now);
         let to_head = bytes.len().min(HEAD_KEPT - self.head.len());
@@ -181,8 +191,8 @@ impl Kept {
         to_head
     }
 
-    /// Looks at each line that these bytes end; gives the panic's if there is one.
-    fn watch(&mut self, bytes: &[u8]) -> Option<String> {
+    /// Scans each line that these bytes complete; returns the first line of a kernel panic.
+    fn scan_lines(&mut self, bytes: &[u8]) -> Option<String> {
         let mut panic = None;
         for byte in bytes {
             if *byte != b'\n' && self.line.len() < MAX_LINE {
@@ -190,7 +200,7 @@ impl Kept {
                 continue;
             }
             let line = String::from_utf8_lossy(&self.line);
-            // A program may speak of the panic of a guest of its own.
+            // A program may print the panic of a guest of its own.
             if line.contains("Kernel panic - not syncing") && !line.starts_with(ECHO) {
                 panic.get_or_insert_with(|| line.trim().to_owned());
             }
@@ -220,7 +230,7 @@ mod tests {
         let mut console = Console::start(near, None);
         far.write_all(b"> inner: Kernel panic - not syncing: x\r\n\r\nhalf").await.unwrap();
         drop(far);
-        console.ended().await;
+        console.wait_for_end().await;
         assert_eq!(console.panic(), None);
         assert_eq!(console.last_line().get(), "> inner: Kernel panic - not syncing: x");
     }
@@ -233,7 +243,8 @@ mod tests {
             .await
             .unwrap();
         far.write_all(b"syncing: Attempted to kill init!\r\n").await.unwrap();
-        let line = tokio::time::timeout(Duration::from_secs(60), console.panicked()).await.unwrap();
+        let line =
+            tokio::time::timeout(Duration::from_secs(60), console.wait_for_panic()).await.unwrap();
         assert_eq!(line, "[ 2.0] Kernel panic - not syncing: Attempted to kill init!");
         assert!(console.init_started().is_some());
     }
@@ -251,7 +262,7 @@ mod tests {
             far.write_all(b"the end").await.unwrap();
         });
         flood.await.unwrap();
-        console.ended().await;
+        console.wait_for_end().await;
         let written = std::fs::read(log.path()).unwrap();
         assert!(written.len() < HEAD_KEPT + TAIL_KEPT + 200, "{}", written.len());
         assert!(console.text().contains("bytes of the console left out here"));

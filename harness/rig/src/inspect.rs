@@ -6,15 +6,13 @@ use std::{
 };
 
 use dmarig_model::{axes::Device, qemu::Qemu, version::Version};
+use qapi::qmp::{device_list_properties, qom_list_properties, query_version, quit};
 use sha2::{Digest, Sha256};
 use tokio::{io::AsyncReadExt, process::Command};
 
 use crate::{
     process::die_with_parent,
-    qmp::{
-        DeviceListProperties, Qmp, QmpError, QomListProperties, QueryCommandLineOptions,
-        QueryVersion, Quit,
-    },
+    qmp::{Qmp, QmpError, QueryCommandLineOptions},
 };
 
 /// Types that are asked for besides those of the device axis.
@@ -133,7 +131,7 @@ pub async fn inspect(name: &str, path: &Path, deadline: Duration) -> Result<Qemu
         let (Some(input), Some(output)) = (input, output) else { return Err(QmpError::Closed) };
         let (mut qmp, _events) = Qmp::open(tokio::io::join(output, input), None, deadline).await?;
         let qemu = ask(&mut qmp, name, &shown).await?;
-        let _ = qmp.execute(Quit {}).await;
+        let _ = qmp.execute(quit {}).await;
         Ok(qemu)
     };
     match asked.await {
@@ -157,12 +155,14 @@ pub async fn inspect(name: &str, path: &Path, deadline: Duration) -> Result<Qemu
 }
 
 async fn ask(qmp: &mut Qmp, name: &str, path: &str) -> Result<Qemu, QmpError> {
-    let version = qmp.execute(QueryVersion {}).await?;
-    let number = |part: &str| {
-        version["qemu"][part].as_u64().and_then(|n| u32::try_from(n).ok()).unwrap_or(0)
-    };
-    let parts = Version::new(number("major"), number("minor"), number("micro"));
-    let package = version["package"].as_str().unwrap_or_default();
+    let version = qmp.execute(query_version {}).await?;
+    let number = |part: i64| u32::try_from(part).unwrap_or(0);
+    let parts = Version::new(
+        number(version.qemu.major),
+        number(version.qemu.minor),
+        number(version.qemu.micro),
+    );
+    let package = &version.package;
     let mut devices = BTreeSet::new();
     let wanted = Device::ALL.iter().map(|device| Qemu::device_type(*device));
     for name in wanted.chain(MORE_TYPES.iter().copied()) {
@@ -177,7 +177,7 @@ async fn ask(qmp: &mut Qmp, name: &str, path: &str) -> Result<Qemu, QmpError> {
         }
     }
     let iommu = if devices.contains("intel-iommu") {
-        let list = DeviceListProperties { typename: "intel-iommu".into() };
+        let list = device_list_properties { typename: "intel-iommu".into() };
         qmp.execute(list).await?
     } else {
         Vec::new()
@@ -191,21 +191,18 @@ async fn ask(qmp: &mut Qmp, name: &str, path: &str) -> Result<Qemu, QmpError> {
         full_version: format!("{parts} {package}").trim().to_owned(),
         devices,
         iommu: iommu
-            .iter()
-            .filter_map(|property| {
-                let default = property.get("default-value").cloned().unwrap_or_default();
-                Some((property["name"].as_str()?.to_owned(), default))
-            })
+            .into_iter()
+            .map(|property| (property.name, property.default_value.unwrap_or_default()))
             .collect(),
         accelerators,
-        sandbox: options.iter().any(|option| option["option"] == "sandbox"),
+        sandbox: options.iter().any(|option| option.option == "sandbox"),
     })
 }
 
 /// Whether QEMU has this type. Asked by its name, since to list them all QEMU loads every module it
 /// finds, and it aborts on one that was built for another QEMU.
 async fn has(qmp: &mut Qmp, typename: &str) -> Result<bool, QmpError> {
-    match qmp.execute(QomListProperties { typename: typename.to_owned() }).await {
+    match qmp.execute(qom_list_properties { typename: typename.to_owned() }).await {
         Ok(_) => Ok(true),
         Err(QmpError::Refused { .. }) => Ok(false),
         Err(error) => Err(error),

@@ -1,14 +1,17 @@
 //! Effects on one guest: its process, QMP, console, agent and the hypervisor's trace.
 //!
-//! [`guest::run`] carries out one planned launch and gives what was seen; it never judges.
+//! [`guest::run`] carries out one planned launch and returns an observation; it never judges, and it
+//! prints nothing: progress goes to a callback, logs go to files.
 
 pub mod accelerator;
 pub mod agent;
+mod blame;
 pub mod console;
 pub mod deadlines;
 pub mod guest;
 pub mod inspect;
 mod kernel_log;
+pub mod launch;
 pub mod probe;
 pub mod process;
 pub mod qmp;

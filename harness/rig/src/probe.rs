@@ -1,5 +1,5 @@
-//! The probe of one guest: a process that serves the device over vfio-user, and is asked over its
-//! standard input and output.
+//! The probe of one guest: a process that serves the device over vfio-user and takes requests on its
+//! standard input.
 
 use std::{
     fs::File,
@@ -21,50 +21,50 @@ use tokio::{
 
 use crate::process::Process;
 
-/// A reply longer than this is none, in bytes: half a million mappings have room in it.
+/// Longest reply in bytes: half a million mappings fit.
 const MAX_REPLY: u64 = 64 << 20;
 
-/// How a guest's probe is started.
+/// The command that starts a guest's probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbeLaunch {
-    /// The program and its first words; socket and settings are added.
+    /// The program; `probe`, the socket and the settings are its arguments.
     pub program: PathBuf,
-    /// How it behaves.
+    /// Settings of the device.
     pub settings: Settings,
 }
 
-/// Why a probe gave no answer.
+/// Why a request to a probe failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
-    /// Its output ended.
+    /// Its standard output ended.
     #[error("the probe closed its output")]
     Closed,
-    /// No answer came in time.
+    /// No reply came in time.
     #[error("the probe did not answer within {after:?}: it stalls")]
     Late {
         /// The deadline.
         after: Duration,
     },
-    /// What came is no answer.
-    #[error("the probe said what is no answer: {what}")]
-    Garbage {
+    /// A line is not a reply, or not the expected one.
+    #[error("the probe sent an invalid reply: {what}")]
+    InvalidReply {
         /// What was wrong.
         what: String,
     },
-    /// It said that it can't.
+    /// It could not carry the request out.
     #[error("the probe failed: {what}")]
     Failed {
-        /// Its words.
+        /// Its reason.
         what: String,
     },
-    /// The system's words.
-    #[error("the probe can't be talked to: {0}")]
+    /// A pipe to it failed.
+    #[error("no connection to the probe: {0}")]
     Io(#[from] io::Error),
 }
 
-/// What QEMU says when the server of a vfio-user device breaks the protocol, is silent for 5 s, or
+/// What QEMU prints when the server of a vfio-user device breaks the protocol, is silent for 5 s, or
 /// goes (hw/vfio-user/proxy.c). From then on QEMU answers the guest in the device's stead.
-const TROUBLE: &[&str] = &[
+const DEVICE_TROUBLE: &[&str] = &[
     "vfio_user_",
     "bad header size",
     "reply larger than recv buffer",
@@ -76,15 +76,15 @@ const TROUBLE: &[&str] = &[
     "unknown message type",
     "vfio_wait_reqs - timed out",
 ];
-/// What it says as it ends, whatever it ends for.
-const NO_TROUBLE: &str = "vfio_user_disconnect";
+/// What QEMU prints on every exit, for whatever reason.
+const ON_EXIT: &str = "vfio_user_disconnect";
 
-/// Whether a line of QEMU's standard error says that its device's server is to blame.
-pub(crate) fn tells_of_trouble(line: &str) -> bool {
-    !line.contains(NO_TROUBLE) && TROUBLE.iter().any(|words| line.contains(words))
+/// Whether a line of QEMU's standard error blames the server of its vfio-user device.
+pub(crate) fn reports_device_trouble(line: &str) -> bool {
+    !line.contains(ON_EXIT) && DEVICE_TROUBLE.iter().any(|words| line.contains(words))
 }
 
-/// The line to a probe.
+/// The connection for requests to a probe.
 #[derive(Debug)]
 pub(crate) struct ProbeLink {
     requests: ChildStdin,
@@ -92,96 +92,130 @@ pub(crate) struct ProbeLink {
     deadline: Duration,
 }
 
-/// A probe's process, and what it says without being asked: how it lost its QEMU.
+/// A probe's process, and its report of how it lost its QEMU.
 #[derive(Debug)]
 pub(crate) struct ProbeProcess {
     pub(crate) process: Process,
-    pub(crate) lost: watch::Receiver<Option<String>>,
+    pub(crate) lost_qemu: watch::Receiver<Option<String>>,
 }
 
-/// Waits until a probe has lost its QEMU, and gives the probe's words for it.
-pub(crate) async fn lost(mut lost: watch::Receiver<Option<String>>) -> String {
+/// Waits until a probe has lost its QEMU, and returns the probe's reason.
+pub(crate) async fn wait_for_lost_qemu(mut lost: watch::Receiver<Option<String>>) -> String {
     if let Ok(what) = lost.wait_for(Option::is_some).await
         && let Some(what) = what.clone()
     {
         return what;
     }
-    // It will say no more.
+    // The probe reports nothing any more.
     std::future::pending().await
 }
 
-/// Starts a probe in a guest's directory; its standard error goes to `log`. It has made its socket
-/// when this returns.
+/// Why a probe did not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProbeStartError {
+    /// Its process could not be started.
+    #[error("can't start the probe {program}: {error}")]
+    Spawn {
+        /// The program.
+        program: String,
+        /// The system's error.
+        error: io::Error,
+    },
+    /// It did not report that it listens.
+    #[error("the probe {program} did not come up: {reason}; its last words: {stderr}")]
+    NotListening {
+        /// The program.
+        program: String,
+        /// What it reported instead.
+        reason: String,
+        /// The end of its standard error.
+        stderr: String,
+    },
+}
+
+/// Starts a probe in a guest's directory and waits until it listens on its socket; its standard error
+/// is written to `log`.
 ///
 /// # Errors
-/// What became of it, with its last words.
+/// [`ProbeStartError`]
 pub(crate) async fn start(
     launch: &ProbeLaunch,
     directory: &Path,
     log: Option<File>,
     deadline: Duration,
-) -> Result<(ProbeProcess, ProbeLink), String> {
-    let shown = launch.program.display();
-    let settings = serde_json::to_string(&launch.settings).map_err(|error| error.to_string())?;
+) -> Result<(ProbeProcess, ProbeLink), ProbeStartError> {
+    let program = launch.program.display().to_string();
+    let (mut process, requests, replies) = match spawn(launch, directory, log) {
+        Ok(spawned) => spawned,
+        Err(error) => return Err(ProbeStartError::Spawn { program, error }),
+    };
+    let (reply_sender, reply_receiver) = mpsc::channel(1);
+    let (lost_sender, lost_qemu) = watch::channel(None);
+    tokio::spawn(read_replies(BufReader::new(replies), reply_sender, lost_sender));
+    let mut link = ProbeLink { requests, replies: reply_receiver, deadline };
+    let reason = match link.receive().await {
+        Ok(Reply::Listening) => return Ok((ProbeProcess { process, lost_qemu }, link)),
+        Ok(reply) => format!("it began with {reply:?}"),
+        Err(error) => error.to_string(),
+    };
+    process.stop(Duration::ZERO).await;
+    let stderr = process.stderr().await;
+    Err(ProbeStartError::NotListening { program, reason, stderr })
+}
+
+fn spawn(
+    launch: &ProbeLaunch,
+    directory: &Path,
+    log: Option<File>,
+) -> io::Result<(Process, ChildStdin, ChildStdout)> {
+    let settings = serde_json::to_string(&launch.settings)?;
     let mut command = Command::new(&launch.program);
     command
         .args(["probe", PROBE_SOCKET, "--settings", &settings])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped());
-    let mut process = Process::start(command, directory, log)
-        .map_err(|error| format!("can't start the probe {shown}: {error}"))?;
-    let (Some(requests), Some(replies)) = process.take_pipes() else {
-        return Err(format!("the probe {shown} has no pipes"));
-    };
-    let (told, replies_of) = mpsc::channel(1);
-    let (loses, lost) = watch::channel(None);
-    tokio::spawn(listen(BufReader::new(replies), told, loses));
-    let mut link = ProbeLink { requests, replies: replies_of, deadline };
-    match link.receive().await {
-        Ok(Reply::Listening) => Ok((ProbeProcess { process, lost }, link)),
-        other => {
-            process.end(Duration::ZERO).await;
-            let why = match other {
-                Ok(reply) => format!("it began with {reply:?}"),
-                Err(error) => error.to_string(),
-            };
-            let words = process.stderr().await;
-            Err(format!("the probe {shown} did not come up: {why}; its last words: {words}"))
-        }
+    let mut process = Process::start(command, directory, log)?;
+    match process.take_pipes() {
+        (Some(requests), Some(replies)) => Ok((process, requests, replies)),
+        _ => Err(io::Error::other("it has no pipes")),
     }
 }
 
-/// Takes what a probe says to its end: what answers a request goes to who asked.
-async fn listen(
+/// Reads a probe's output to its end: replies go to whoever sent the request, the first reason for a
+/// lost QEMU goes to `lost`.
+async fn read_replies(
     mut output: BufReader<ChildStdout>,
-    told: mpsc::Sender<Result<Reply, ProbeError>>,
-    loses: watch::Sender<Option<String>>,
+    replies: mpsc::Sender<Result<Reply, ProbeError>>,
+    lost: watch::Sender<Option<String>>,
 ) {
     loop {
         let mut line = Vec::new();
         let read = (&mut output).take(MAX_REPLY).read_until(b'\n', &mut line).await;
-        let said = match read {
+        let reply = match read {
             Err(error) => Err(error.into()),
             Ok(_) if !line.ends_with(b"\n") => Err(ProbeError::Closed),
-            Ok(_) => match serde_json::from_slice(&line) {
-                Ok(Reply::Lost { what }) => {
-                    // The first tells why.
-                    loses.send_if_modified(|lost| {
-                        let first = lost.is_none();
-                        lost.get_or_insert(what);
-                        first
-                    });
-                    continue;
-                }
-                Ok(Reply::Failed { what }) => Err(ProbeError::Failed { what }),
-                Ok(reply) => Ok(reply),
-                Err(error) => Err(ProbeError::Garbage { what: error.to_string() }),
-            },
+            Ok(_) => parse_reply(&line),
         };
-        let last = matches!(said, Err(ProbeError::Closed | ProbeError::Io(_)));
-        if told.send(said).await.is_err() || last {
+        if let Ok(Reply::Lost { what }) = reply {
+            lost.send_if_modified(|reason| {
+                let is_first = reason.is_none();
+                reason.get_or_insert(what);
+                is_first
+            });
+            continue;
+        }
+        let is_last = matches!(reply, Err(ProbeError::Closed | ProbeError::Io(_)));
+        if replies.send(reply).await.is_err() || is_last {
             return;
         }
+    }
+}
+
+fn parse_reply(line: &[u8]) -> Result<Reply, ProbeError> {
+    match serde_json::from_slice(line) {
+        Ok(Reply::Failed { what }) => Err(ProbeError::Failed { what }),
+        Ok(reply) => Ok(reply),
+        Err(error) => Err(ProbeError::InvalidReply { what: error.to_string() }),
     }
 }
 
@@ -189,12 +223,12 @@ impl ProbeLink {
     async fn receive(&mut self) -> Result<Reply, ProbeError> {
         match tokio::time::timeout(self.deadline, self.replies.recv()).await {
             Err(_) => Err(ProbeError::Late { after: self.deadline }),
-            Ok(said) => said.unwrap_or(Err(ProbeError::Closed)),
+            Ok(reply) => reply.unwrap_or(Err(ProbeError::Closed)),
         }
     }
 
-    /// Sends one request and waits for its answer.
-    pub(crate) async fn ask(&mut self, request: &Request) -> Result<Reply, ProbeError> {
+    /// Sends one request and waits for its reply.
+    pub(crate) async fn request(&mut self, request: &Request) -> Result<Reply, ProbeError> {
         let mut line = serde_json::to_vec(request).map_err(io::Error::other)?;
         line.push(b'\n');
         let sent = async {
@@ -211,33 +245,34 @@ impl ProbeLink {
         self.receive().await
     }
 
-    /// Begins to count from zero.
-    pub(crate) async fn begin(&mut self) -> Result<(), ProbeError> {
-        match self.ask(&Request::Begin).await? {
+    /// Starts to count from zero.
+    pub(crate) async fn begin_counting(&mut self) -> Result<(), ProbeError> {
+        match self.request(&Request::Begin).await? {
             Reply::Begun => Ok(()),
-            other => Err(unexpected(&other)),
+            other => Err(unexpected_reply(&other)),
         }
     }
 
-    /// Whether it still does its work, in `within` at most; its words where it doesn't.
-    pub(crate) async fn is_well(&mut self, within: Duration) -> Result<(), ProbeError> {
-        let late = || ProbeError::Late { after: within };
-        let counted = tokio::time::timeout(within, self.counts()).await;
-        counted.unwrap_or_else(|_| Err(late())).map(drop)
+    /// Checks that it still does its work and replies `within` the time.
+    pub(crate) async fn check_responsive(&mut self, within: Duration) -> Result<(), ProbeError> {
+        match tokio::time::timeout(within, self.read_counts()).await {
+            Ok(counts) => counts.map(drop),
+            Err(_) => Err(ProbeError::Late { after: within }),
+        }
     }
 
-    /// What was counted since [`ProbeLink::begin`].
-    pub(crate) async fn counts(&mut self) -> Result<ProbeCounts, ProbeError> {
-        match self.ask(&Request::End).await? {
+    /// The counts since [`ProbeLink::begin_counting`].
+    pub(crate) async fn read_counts(&mut self) -> Result<ProbeCounts, ProbeError> {
+        match self.request(&Request::End).await? {
             Reply::Counted { counts } => Ok(*counts),
-            other => Err(unexpected(&other)),
+            other => Err(unexpected_reply(&other)),
         }
     }
 }
 
-/// The error of a reply that is none to what was asked.
-pub(crate) fn unexpected(reply: &Reply) -> ProbeError {
-    ProbeError::Garbage { what: format!("{reply:?}").chars().take(200).collect() }
+/// The error of a reply to another request.
+pub(crate) fn unexpected_reply(reply: &Reply) -> ProbeError {
+    ProbeError::InvalidReply { what: format!("{reply:?}").chars().take(200).collect() }
 }
 
 #[cfg(test)]
@@ -245,7 +280,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_of_qemu_tell_whose_trouble_it_is() {
+    fn attributes_lines_of_qemu_to_the_device_server() {
         let device = [
             "qemu-system-x86_64: server closed socket",
             "qemu-system-x86_64: timed out waiting for reply: Connection timed out",
@@ -256,7 +291,7 @@ mod tests {
             "vfio_user_disconnect: outstanding requests",
             "qemu-system-x86_64: terminating on signal 15 from pid 1 (dmarig)",
         ];
-        assert!(device.into_iter().all(tells_of_trouble));
-        assert!(!other.into_iter().any(tells_of_trouble));
+        assert!(device.into_iter().all(reports_device_trouble));
+        assert!(!other.into_iter().any(reports_device_trouble));
     }
 }

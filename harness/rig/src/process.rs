@@ -1,4 +1,4 @@
-//! A QEMU process: started so that it can't outlive its parent, ended for sure.
+//! A child process (QEMU, a probe) that can't outlive its parent and is always reaped.
 
 use std::{
     fs::File,
@@ -17,35 +17,35 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// How much of the end of standard error is kept, in bytes.
+/// Bytes of the end of standard error that are kept.
 const STDERR_KEPT: usize = 16 << 10;
 
-/// A running QEMU.
+/// A running child.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
     status: Option<ExitStatus>,
-    words: Words,
-    /// Gone once it has come to its end.
+    stderr: StderrTail,
+    /// Reads standard error; `None` once it has been read to its end.
     reader: Option<JoinHandle<()>>,
 }
 
-/// The end of what a process says on its standard error, and news of more.
+/// The end of a process' standard error, which grows while the process runs.
 #[derive(Debug, Clone)]
-pub(crate) struct Words {
+pub(crate) struct StderrTail {
     kept: Arc<Mutex<Vec<u8>>>,
     grown: watch::Receiver<()>,
 }
 
-impl Words {
-    /// What is kept.
+impl StderrTail {
+    /// The text so far.
     pub(crate) fn text(&self) -> String {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(&kept).into_owned()
     }
 
-    /// Waits for a whole line that is `wanted`; for ever where none comes.
-    pub(crate) async fn line(mut self, wanted: impl Fn(&str) -> bool) -> String {
+    /// Waits for a complete line that `wanted` accepts; for ever if none comes.
+    pub(crate) async fn wait_for_line(mut self, wanted: impl Fn(&str) -> bool) -> String {
         loop {
             let text = self.text();
             let whole = text.rfind('\n').map_or("", |end| &text[..end]);
@@ -63,7 +63,7 @@ impl Process {
     /// Starts `argv` in `directory`, in a process group of its own.
     ///
     /// # Errors
-    /// What the system says, with the program's name.
+    /// The system's error, with the program's name.
     pub fn spawn(argv: &[String], directory: &Path) -> io::Result<Self> {
         let (program, arguments) =
             argv.split_first().ok_or_else(|| io::Error::other("an empty command"))?;
@@ -74,11 +74,11 @@ impl Process {
         })
     }
 
-    /// Starts a command in `directory`, in a process group of its own. Its standard error is kept,
-    /// and goes to `log` as well; what its other ends are is the command's to say.
+    /// Starts a command in `directory`, in a process group of its own. The end of its standard error
+    /// is kept, and all of it is written to `log`. The caller sets up standard input and output.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn start(mut command: Command, directory: &Path, log: Option<File>) -> io::Result<Self> {
         command
             .current_dir(directory)
@@ -92,52 +92,53 @@ impl Process {
         let pipe = child.stderr.take().ok_or_else(|| io::Error::other("no standard error"))?;
         let (grows, grown) = watch::channel(());
         let reader = Some(tokio::spawn(keep_tail(pipe, Arc::clone(&kept), grows, log)));
-        Ok(Self { child, status: None, words: Words { kept, grown }, reader })
+        Ok(Self { child, status: None, stderr: StderrTail { kept, grown }, reader })
     }
 
-    /// Its standard input and output, where they are pipes; once.
+    /// Takes the pipes of standard input and output, if there are any.
     pub fn take_pipes(&mut self) -> (Option<ChildStdin>, Option<ChildStdout>) {
         (self.child.stdin.take(), self.child.stdout.take())
     }
 
-    /// The process' number while it lives.
+    /// The process id; `None` after its exit was noticed.
     #[must_use]
     pub fn id(&self) -> Option<u32> {
         self.child.id()
     }
 
-    /// Waits for its end; may be dropped and called again.
-    pub async fn exited(&mut self) -> String {
+    /// Waits for its exit and describes the status; may be dropped and called again.
+    pub async fn wait_for_exit(&mut self) -> String {
         if self.status.is_none() {
             self.status = self.child.wait().await.ok();
         }
-        self.status.map_or_else(|| "an unknown status".to_owned(), describe)
+        self.status.map_or_else(|| "an unknown status".to_owned(), describe_status)
     }
 
-    /// The end of its standard error, read to its end where the process has ended.
+    /// The end of its standard error; complete if the process has exited.
     pub async fn stderr(&mut self) -> String {
         if self.status.is_some()
             && let Some(reader) = &mut self.reader
-            // The pipe ends with the process, unless something inherited it: don't wait for that.
+            // The pipe closes with the process, unless a child inherited it: don't wait for that.
             && tokio::time::timeout(Duration::from_secs(1), reader).await.is_ok()
         {
             self.reader = None;
         }
-        self.words.text()
+        self.stderr.text()
     }
 
-    /// The end of its standard error so far, and what is to come of it.
-    pub(crate) fn words(&self) -> Words {
-        self.words.clone()
+    /// The end of its standard error, to follow.
+    pub(crate) fn stderr_tail(&self) -> StderrTail {
+        self.stderr.clone()
     }
 
-    /// Ends it: TERM, a grace, KILL; then waits for it.
-    pub async fn end(&mut self, grace: Duration) -> String {
+    /// Stops its process group by SIGTERM and, after `grace`, by SIGKILL; waits for its exit and
+    /// describes the status.
+    pub async fn stop(&mut self, grace: Duration) -> String {
         self.signal(rustix::process::Signal::TERM);
-        if tokio::time::timeout(grace, self.exited()).await.is_err() {
+        if tokio::time::timeout(grace, self.wait_for_exit()).await.is_err() {
             self.signal(rustix::process::Signal::KILL);
         }
-        self.exited().await
+        self.wait_for_exit().await
     }
 
     fn signal(&self, signal: rustix::process::Signal) {
@@ -163,7 +164,7 @@ async fn keep_tail(
         if length == 0 {
             break;
         }
-        // A log that can't be written any more is left where it is: the tail still tells.
+        // A log that can't be written any more ends here; the tail is still kept.
         if let Some(file) = &mut log
             && file.write_all(&buffer[..length]).is_err()
         {
@@ -175,12 +176,12 @@ async fn keep_tail(
             let surplus = kept.len().saturating_sub(STDERR_KEPT);
             kept.drain(..surplus);
         }
-        // Mostly nobody listens.
+        // Mostly nobody waits for a line.
         let _ = grows.send(());
     }
 }
 
-fn describe(status: ExitStatus) -> String {
+fn describe_status(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit code {code}"),
         (None, Some(signal)) => format!("signal {signal}"),

@@ -1,8 +1,11 @@
-//! The QMP connection: commands through `qapi`, events as they are.
+//! The QMP connection: commands through `qapi`, events as QEMU sends them.
 //!
-//! `qapi` knows a closed set of events and drops them where it drives the stream itself. So the
-//! lines are told apart before it sees them: events go to a channel of their own by name, answers
-//! go on to `qapi`. All of it is logged.
+//! `qapi` knows a closed set of events and drops them when it drives the stream itself. So events are
+//! separated before it reads the stream: they go to a channel of their own, answers go on to `qapi`.
+//! Everything is logged.
+//!
+//! Commands are `qapi`'s types where QEMU's answer is the same in all versions, and types of this
+//! module where it is not.
 
 use std::{
     fs::File,
@@ -13,11 +16,11 @@ use std::{
 
 use dmarig_model::observation::QmpEvent;
 use qapi::{
-    Command, Empty,
+    Command,
     futures::{QapiService, QmpStreamTokio},
     qmp::QmpCommand,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::{
     io::{
@@ -30,14 +33,14 @@ use tokio::{
 /// Longest line that QEMU may send, in bytes.
 const MAX_LINE: usize = 4 << 20;
 
-/// Why a command has no answer.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum QmpError {
-    /// The connection is gone, or was given up after an earlier command.
+    /// The connection is closed, by QEMU or after a command that was not answered in time.
     #[error("the QMP connection is closed")]
     Closed,
-    /// No answer came in time; the connection is given up, since a late answer would be taken for
-    /// the next command's.
+    /// No answer came in time. The connection is closed, since a late answer would be taken for the
+    /// next command's.
     #[error("QEMU did not answer `{command}` within {after:?}")]
     Late {
         /// The command.
@@ -50,10 +53,10 @@ pub enum QmpError {
     Refused {
         /// The command.
         command: &'static str,
-        /// QEMU's words.
+        /// QEMU's reason.
         reason: String,
     },
-    /// The greeting did not come or was not QMP's.
+    /// No greeting came, or it was not QMP's.
     #[error("no QMP greeting: {0}")]
     Greeting(io::Error),
 }
@@ -67,17 +70,17 @@ pub struct Qmp {
     tasks: Vec<JoinHandle<()>>,
 }
 
-/// Events in the order in which QEMU sent them; it ends with the connection.
+/// Events in QEMU's order; the channel closes with the connection.
 pub type Events = mpsc::UnboundedReceiver<QmpEvent>;
 
-/// A log of what went over a connection, a line each way.
+/// A log of both directions, message by message.
 type Log = Arc<Mutex<Option<File>>>;
 
 impl Qmp {
-    /// Takes the greeting and negotiates. Each command is to be answered within `deadline`.
+    /// Reads the greeting and negotiates. `deadline` is for the answer to each command.
     ///
     /// # Errors
-    /// [`QmpError::Greeting`] or what became of `qmp_capabilities`.
+    /// [`QmpError::Greeting`]
     pub async fn open<S>(
         socket: S,
         log: Option<File>,
@@ -92,8 +95,8 @@ impl Qmp {
         let (from_qapi, to_qapi) = tokio::io::split(theirs);
         let (sender, events) = mpsc::unbounded_channel();
         let mut tasks = vec![
-            tokio::spawn(sort_lines(BufReader::new(read), to_qapi, sender, Arc::clone(&log))),
-            tokio::spawn(pass_on(BufReader::new(from_qapi), write, log)),
+            tokio::spawn(route_incoming(BufReader::new(read), to_qapi, sender, Arc::clone(&log))),
+            tokio::spawn(forward_outgoing(BufReader::new(from_qapi), write, log)),
         ];
         let (qapi_read, qapi_write) = tokio::io::split(ours);
         let negotiation = QmpStreamTokio::open_split(qapi_read, qapi_write);
@@ -107,9 +110,8 @@ impl Qmp {
         Ok((Self { service: Some(service), deadline, tasks }, events))
     }
 
-    /// Sends one command and waits for its answer.
-    ///
-    /// If the wait is dropped or too long, so is the connection.
+    /// Sends one command and waits for its answer. If the wait is dropped or times out, the
+    /// connection is closed.
     ///
     /// # Errors
     /// Any [`QmpError`] but `Greeting`.
@@ -151,7 +153,7 @@ fn write_log(log: &Log, direction: &str, line: &str) {
     }
 }
 
-async fn sort_lines(
+async fn route_incoming(
     mut from: impl AsyncBufReadExt + Unpin,
     mut answers: impl AsyncWrite + Unpin,
     events: mpsc::UnboundedSender<QmpEvent>,
@@ -165,7 +167,7 @@ async fn sort_lines(
             Ok(0) | Err(_) => break,
             Ok(_) => write_log(&log, "<", &line),
         }
-        // What is no JSON comes from no QEMU: nothing after it can be trusted to be an answer.
+        // QEMU sends JSON alone: after anything else, no line can be trusted to be an answer.
         let Ok(mut message) = serde_json::from_str::<Value>(&line) else { break };
         if let Some(name) = message.get("event").and_then(Value::as_str).map(str::to_owned) {
             let data = message.get_mut("data").map(Value::take).unwrap_or_default();
@@ -175,12 +177,11 @@ async fn sort_lines(
             break;
         }
     }
-    // Whoever waits for an answer learns now that none will come: the other half of this pipe keeps
-    // it open otherwise.
+    // Tells whoever waits for an answer that none will come: the other half keeps the pipe open.
     let _ = answers.shutdown().await;
 }
 
-async fn pass_on(
+async fn forward_outgoing(
     mut from: impl AsyncBufReadExt + Unpin,
     mut to: impl AsyncWrite + Unpin,
     log: Log,
@@ -198,92 +199,71 @@ async fn pass_on(
     }
 }
 
-/// A command of which only the name and arguments matter, with an answer of any shape: QEMU's
-/// schema grows, and `qapi`'s types are those of one version.
-macro_rules! command {
-    ($(#[$doc:meta])* $name:ident = $text:literal -> $answer:ty { $($(#[$field_doc:meta])* $field:ident: $kind:ty),* $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Serialize)]
-        #[serde(rename_all = "kebab-case")]
-        pub struct $name {
-            $($(#[$field_doc])* pub $field: $kind),*
-        }
+/// Lists options that QEMU's command line takes. `qapi`'s type knows a closed set of parameter types.
+#[derive(Debug, Clone, Serialize)]
+pub struct QueryCommandLineOptions {}
 
-        impl Command for $name {
-            type Ok = $answer;
+impl Command for QueryCommandLineOptions {
+    type Ok = Vec<CommandLineOption>;
 
-            const NAME: &'static str = $text;
-            const ALLOW_OOB: bool = false;
-        }
-
-        impl QmpCommand for $name {}
-    };
+    const NAME: &'static str = "query-command-line-options";
+    const ALLOW_OOB: bool = false;
 }
 
-command! {
-    /// Resumes a guest that was started stopped.
-    Continue = "cont" -> Empty {}
+impl QmpCommand for QueryCommandLineOptions {}
+
+/// An option of QEMU's command line.
+#[derive(Debug, Clone, Deserialize)]
+pub struct CommandLineOption {
+    /// Its name, without dashes.
+    pub option: String,
 }
-command! {
-    /// Ends QEMU.
-    Quit = "quit" -> Empty {}
+
+/// Reads statistics of each disk. `qapi`'s type requires counters that older QEMUs don't have.
+#[derive(Debug, Clone, Serialize)]
+pub struct QueryBlockstats {}
+
+impl Command for QueryBlockstats {
+    type Ok = Vec<DiskStatistics>;
+
+    const NAME: &'static str = "query-blockstats";
+    const ALLOW_OOB: bool = false;
 }
-command! {
-    /// Reads a property of an object.
-    QomGet = "qom-get" -> Value {
-        /// The object's path.
-        path: String,
-        /// The property's name.
-        property: String,
+
+impl QmpCommand for QueryBlockstats {}
+
+/// Statistics of one disk.
+#[derive(Debug, Clone, Deserialize)]
+pub struct DiskStatistics {
+    /// Its counters.
+    #[serde(default)]
+    pub stats: FailedOperations,
+}
+
+/// Operations of a disk that the host failed, by kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct FailedOperations {
+    /// Reads.
+    pub failed_rd_operations: u64,
+    /// Writes.
+    pub failed_wr_operations: u64,
+    /// Flushes.
+    pub failed_flush_operations: u64,
+}
+
+impl FailedOperations {
+    /// Their sum.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.failed_rd_operations + self.failed_wr_operations + self.failed_flush_operations
     }
-}
-command! {
-    /// Switches trace events on or off.
-    TraceEventSetState = "trace-event-set-state" -> Value {
-        /// Name, or a pattern with `*`.
-        name: String,
-        /// On or off.
-        enable: bool,
-        /// Pass over events that this build has not.
-        ignore_unavailable: bool,
-    }
-}
-command! {
-    /// A command of the human monitor.
-    HumanMonitorCommand = "human-monitor-command" -> String {
-        /// Its line.
-        command_line: String,
-    }
-}
-command! {
-    /// What a device type can be given.
-    DeviceListProperties = "device-list-properties" -> Vec<Value> {
-        /// The type.
-        typename: String,
-    }
-}
-command! {
-    /// Properties of a type of object, which may live in a module that is loaded for it.
-    QomListProperties = "qom-list-properties" -> Vec<Value> {
-        /// The type.
-        typename: String,
-    }
-}
-command! {
-    /// Options that the command line takes.
-    QueryCommandLineOptions = "query-command-line-options" -> Vec<Value> {}
-}
-command! {
-    /// What became of each disk's operations.
-    QueryBlockstats = "query-blockstats" -> Vec<Value> {}
-}
-command! {
-    /// QEMU's version.
-    QueryVersion = "query-version" -> Value {}
 }
 
 #[cfg(test)]
 mod tests {
+    use qapi::qmp::{cont, qom_get, query_version};
+
     use super::*;
 
     /// Speaks QMP from a script: for each line that comes, the lines to send back.
@@ -314,7 +294,7 @@ mod tests {
         let event = r#"{"timestamp":{"seconds":1,"microseconds":2},"event":"FROM_THE_FUTURE","data":{"a":1}}"#;
         let script = [("\"cont\"", &*format!("{event}\r\n{{\"return\":{{}}}}"))];
         let (mut qmp, mut events) = talk(&script, Duration::from_secs(60)).await;
-        qmp.execute(Continue {}).await.unwrap();
+        qmp.execute(cont {}).await.unwrap();
         let event = events.recv().await.unwrap();
         assert_eq!((event.name.as_str(), &event.data["a"]), ("FROM_THE_FUTURE", &1.into()));
     }
@@ -324,17 +304,17 @@ mod tests {
         let script =
             [("qom-get", r#"{"error":{"class":"GenericError","desc":"no such property"}}"#)];
         let (mut qmp, _events) = talk(&script, Duration::from_secs(60)).await;
-        let get = QomGet { path: "/machine".into(), property: "x".into() };
+        let get = qom_get { path: "/machine".into(), property: "x".into() };
         let error = qmp.execute(get).await.unwrap_err();
         assert_eq!(error.to_string(), "QEMU refused `qom-get`: no such property");
-        qmp.execute(Continue {}).await.unwrap();
+        qmp.execute(cont {}).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_late_answer_closes_the_connection() {
         let (mut qmp, _events) = talk(&[("query-version", "")], Duration::from_secs(5)).await;
-        assert!(matches!(qmp.execute(QueryVersion {}).await, Err(QmpError::Late { .. })));
-        assert!(matches!(qmp.execute(Continue {}).await, Err(QmpError::Closed)));
+        assert!(matches!(qmp.execute(query_version {}).await, Err(QmpError::Late { .. })));
+        assert!(matches!(qmp.execute(cont {}).await, Err(QmpError::Closed)));
     }
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-//! What every wait is raced against: QEMU's end, a panic, an event, the user, and the clock.
+//! Waits that end early: when QEMU exits, the kernel panics, an event says so, or the user interrupts.
 
 use std::time::{Duration, Instant};
 
@@ -6,176 +6,196 @@ use dmarig_model::observation::{End, Phase, QmpEvent};
 use tokio::sync::watch;
 
 use crate::{
+    blame::{WaitError, device_trouble, probe_disconnected, probe_exit, qemu_exit},
     console::Console,
-    probe::{self, ProbeProcess, tells_of_trouble},
-    process::{Process, Words},
+    probe::{ProbeProcess, reports_device_trouble, wait_for_lost_qemu},
+    process::{Process, StderrTail},
     qmp::Events,
-    session::{device_trouble, died, given_up, probe_died},
 };
 
-/// Events that are kept for the record.
+/// Number of events that are kept for the record.
 const MAX_EVENTS: usize = 256;
-/// Bytes of the console's end that an error shows.
+/// Bytes of the console's end that a timeout shows.
 const CONSOLE_SHOWN: usize = 1500;
-/// Events of ordinary operation, not worth a record.
-const ORDINARY: &[&str] = &["RESUME", "RTC_CHANGE", "NIC_RX_FILTER_CHANGED", "DEVICE_TRAY_MOVED"];
-/// A channel that closes mostly means that QEMU is ending: how long that is waited for.
-const ENDING: Duration = Duration::from_secs(5);
+/// Events of ordinary operation, which are not recorded.
+const ORDINARY_EVENTS: &[&str] =
+    &["RESUME", "RTC_CHANGE", "NIC_RX_FILTER_CHANGED", "DEVICE_TRAY_MOVED"];
+/// Time that QEMU gets to exit after one of its channels was closed, which mostly means that it is
+/// exiting.
+const EXIT_GRACE: Duration = Duration::from_secs(5);
 
-/// Why what was waited for has failed.
-#[derive(Debug)]
-pub(crate) enum Fault {
-    /// For this reason.
-    Known(End),
-    /// Its channel ended, which is mostly the trace of something else; else for this reason.
-    Ended(End),
-}
-
-/// A guest's signs of life.
+/// The channels that show whether a guest is alive.
 #[derive(Debug)]
 pub(crate) struct Vitals {
-    pub(crate) process: Process,
+    pub(crate) qemu: Process,
     pub(crate) probe: Option<ProbeProcess>,
     pub(crate) console: Console,
     events: Events,
-    events_ended: bool,
-    seen: Vec<QmpEvent>,
+    events_closed: bool,
+    recorded_events: Vec<QmpEvent>,
     interrupt: watch::Receiver<bool>,
 }
 
 impl Vitals {
     pub(crate) fn new(
-        process: Process,
+        qemu: Process,
         probe: Option<ProbeProcess>,
         console: Console,
         events: Events,
         interrupt: watch::Receiver<bool>,
     ) -> Self {
-        Self { process, probe, console, events, events_ended: false, seen: Vec::new(), interrupt }
+        Self {
+            qemu,
+            probe,
+            console,
+            events,
+            events_closed: false,
+            recorded_events: Vec::new(),
+            interrupt,
+        }
     }
 
     /// Waits for `future`, for the guest's end, for the user's interrupt or for the deadline,
     /// whichever comes first.
-    pub(crate) async fn race<T, E: Into<Fault>>(
+    pub(crate) async fn race<T, E: Into<WaitError>>(
         &mut self,
         what: &str,
-        after: Duration,
+        deadline: Duration,
         future: impl Future<Output = Result<T, E>>,
     ) -> Result<T, End> {
         let interrupt = self.interrupt.clone();
-        let fault = tokio::select! {
+        let error = tokio::select! {
             biased;
-            done = future => match done {
+            result = future => match result {
                 Ok(value) => return Ok(value),
                 Err(error) => error.into(),
             },
-            end = self.end() => return Err(end),
+            end = self.wait_for_end() => return Err(end),
             () = interrupted(interrupt) => return Err(End::Interrupted),
-            () = tokio::time::sleep(after) => {
+            () = tokio::time::sleep(deadline) => {
                 return Err(End::TimedOut {
                     waiting_for: what.to_owned(),
-                    after_ms: u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
+                    after_ms: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX),
                     last: self.console.last(CONSOLE_SHOWN),
                 });
             }
         };
-        match fault {
-            Fault::Known(end) => Err(end),
-            Fault::Ended(why) => Err(tokio::time::timeout(ENDING, self.end()).await.unwrap_or(why)),
+        match error {
+            WaitError::Reason(end) => Err(end),
+            WaitError::ChannelClosed(end) => {
+                let cause = tokio::time::timeout(EXIT_GRACE, self.wait_for_end()).await;
+                Err(cause.unwrap_or(end))
+            }
         }
     }
 
     /// Waits until the guest can't go on; may be dropped and called again.
-    async fn end(&mut self) -> End {
+    async fn wait_for_end(&mut self) -> End {
         loop {
-            let words = self.process.words();
+            let stderr = self.qemu.stderr_tail();
             tokio::select! {
                 biased;
-                message = self.console.panicked() => return End::Panicked { message },
-                event = self.events.recv(), if !self.events_ended => match event {
+                message = self.console.wait_for_panic() => return End::Panicked { message },
+                event = self.events.recv(), if !self.events_closed => match event {
                     Some(event) => {
-                        let end = meaning(&event);
-                        self.keep(event);
-                        if let Some(end) = end {
+                        if let Some(end) = self.record(event) {
                             return end;
                         }
                     }
-                    // A guest that nobody can command any more is of no use; QEMU is mostly about
-                    // to end, and its end says more.
                     None => {
-                        if tokio::time::timeout(ENDING, self.process.exited()).await.is_err() {
-                            let what = "QEMU closed its monitor and did not end".to_owned();
-                            return End::HostFault { what };
+                        if let Some(end) = self.monitor_closed().await {
+                            return end;
                         }
-                        self.events_ended = true;
                     }
                 },
-                _ = self.process.exited() => {
-                    // An event that tells why may still be on its way here: the last one has come
-                    // when the connection's end has.
-                    while let Ok(Some(event)) =
-                        tokio::time::timeout(ENDING, self.events.recv()).await
-                    {
-                        let end = meaning(&event);
-                        self.keep(event);
-                        if let Some(end) = end {
-                            return end;
-                        }
-                    }
-                    return died(&mut self.process, self.probe.as_mut()).await;
-                }
-                news = news_of(self.probe.as_mut(), words) => {
-                    let Some(probe) = &mut self.probe else { continue };
-                    match news {
-                        News::Died => return probe_died(probe).await,
-                        News::Trouble(line) => return device_trouble(&line, probe).await,
-                        News::Lost(what) => {
-                            // Mostly it is QEMU that ends, and how it does says more.
-                            if tokio::time::timeout(ENDING, self.process.exited()).await.is_err() {
-                                return given_up(&what, probe).await;
-                            }
-                        }
+                _ = self.qemu.wait_for_exit() => return self.qemu_exited().await,
+                event = next_probe_event(self.probe.as_mut(), stderr) => {
+                    if let Some(end) = self.probe_end(event).await {
+                        return end;
                     }
                 }
             }
         }
     }
 
-    fn keep(&mut self, event: QmpEvent) {
-        if !ORDINARY.contains(&event.name.as_str()) && self.seen.len() < MAX_EVENTS {
-            self.seen.push(event);
+    /// Waits for QEMU's exit, which says more than its closed monitor. A guest without a monitor
+    /// can't be commanded any more, so it has ended if QEMU does not exit.
+    async fn monitor_closed(&mut self) -> Option<End> {
+        let exit = tokio::time::timeout(EXIT_GRACE, self.qemu.wait_for_exit()).await;
+        if exit.is_err() {
+            let what = "QEMU closed its monitor and did not end".to_owned();
+            return Some(End::HostFault { what });
+        }
+        self.events_closed = true;
+        None
+    }
+
+    /// The end of a guest whose QEMU has exited. An event that says why may still be on its way: the
+    /// last one has come when the connection's end has.
+    async fn qemu_exited(&mut self) -> End {
+        while let Ok(Some(event)) = tokio::time::timeout(EXIT_GRACE, self.events.recv()).await {
+            if let Some(end) = self.record(event) {
+                return end;
+            }
+        }
+        qemu_exit(&mut self.qemu, self.probe.as_mut()).await
+    }
+
+    async fn probe_end(&mut self, event: ProbeEvent) -> Option<End> {
+        let probe = self.probe.as_mut()?;
+        match event {
+            ProbeEvent::Exited => Some(probe_exit(probe).await),
+            ProbeEvent::Trouble(line) => Some(device_trouble(&line, probe).await),
+            ProbeEvent::Disconnected(what) => {
+                // The usual cause is QEMU's exit, which says more.
+                let exit = tokio::time::timeout(EXIT_GRACE, self.qemu.wait_for_exit()).await;
+                if exit.is_ok() { None } else { Some(probe_disconnected(&what, probe).await) }
+            }
         }
     }
 
-    /// The events that were seen.
+    /// Records an event and returns the end that it means for the guest, if any.
+    fn record(&mut self, event: QmpEvent) -> Option<End> {
+        let end = end_by_event(&event);
+        let ordinary = ORDINARY_EVENTS.contains(&event.name.as_str());
+        if !ordinary && self.recorded_events.len() < MAX_EVENTS {
+            self.recorded_events.push(event);
+        }
+        end
+    }
+
+    /// Takes the events that were recorded.
     pub(crate) fn take_events(&mut self) -> Vec<QmpEvent> {
         while let Ok(event) = self.events.try_recv() {
-            self.keep(event);
+            self.record(event);
         }
-        std::mem::take(&mut self.seen)
+        std::mem::take(&mut self.recorded_events)
     }
 }
 
-/// What becomes of a probe, or of what QEMU thinks of it.
-enum News {
-    Died,
-    Lost(String),
+/// A sign that the probe does not serve its device any more.
+enum ProbeEvent {
+    Exited,
+    Disconnected(String),
+    /// A line of QEMU's standard error that complains of the probe.
     Trouble(String),
 }
 
-/// The next of it, where QEMU's words are these; never where there is no probe.
-async fn news_of(probe: Option<&mut ProbeProcess>, words: Words) -> News {
-    let Some(ProbeProcess { process, lost }) = probe else { return std::future::pending().await };
+/// Waits for the next sign; for ever if there is no probe.
+async fn next_probe_event(probe: Option<&mut ProbeProcess>, qemu_stderr: StderrTail) -> ProbeEvent {
+    let Some(ProbeProcess { process, lost_qemu }) = probe else {
+        return std::future::pending().await;
+    };
     tokio::select! {
         biased;
-        _ = process.exited() => News::Died,
-        line = words.line(tells_of_trouble) => News::Trouble(line),
-        what = probe::lost(lost.clone()) => News::Lost(what),
+        _ = process.wait_for_exit() => ProbeEvent::Exited,
+        line = qemu_stderr.wait_for_line(reports_device_trouble) => ProbeEvent::Trouble(line),
+        what = wait_for_lost_qemu(lost_qemu.clone()) => ProbeEvent::Disconnected(what),
     }
 }
 
-/// What an event says of the guest's end, if anything.
-fn meaning(event: &QmpEvent) -> Option<End> {
+/// The guest's end that an event reports, if it does.
+fn end_by_event(event: &QmpEvent) -> Option<End> {
     let text = |key: &str| event.data[key].as_str().unwrap_or("unknown").to_owned();
     match event.name.as_str() {
         "GUEST_PANICKED" | "GUEST_CRASHLOADED" => {
@@ -196,7 +216,7 @@ fn meaning(event: &QmpEvent) -> Option<End> {
     }
 }
 
-/// Returns when the user stops the run.
+/// Returns when the user interrupts the run.
 pub(crate) async fn interrupted(mut interrupt: watch::Receiver<bool>) {
     if interrupt.wait_for(|interrupted| *interrupted).await.is_err() {
         // Nobody is left who could interrupt.
@@ -204,7 +224,7 @@ pub(crate) async fn interrupted(mut interrupt: watch::Receiver<bool>) {
     }
 }
 
-/// Cuts a guest's time into phases.
+/// Measures the phases of a guest's run.
 #[derive(Debug)]
 pub(crate) struct PhaseClock {
     last: Instant,
@@ -223,7 +243,7 @@ impl PhaseClock {
         self.lap_at(name, Some(Instant::now()));
     }
 
-    /// Ends a phase at a moment that was noted, if it was.
+    /// Ends a phase at a moment that was noted; does nothing for `None`.
     pub(crate) fn lap_at(&mut self, name: &str, at: Option<Instant>) {
         let Some(at) = at else { return };
         self.add(name, at.saturating_duration_since(self.last));

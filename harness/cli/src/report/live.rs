@@ -11,7 +11,7 @@ use dmarig_model::{
     matrix::Cell,
     observation::{Outcome, WindowKind},
 };
-use dmarig_rig::guest::Stage;
+use dmarig_rig::launch::Stage;
 use dmarig_wire::ECHO;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
@@ -24,15 +24,15 @@ fn stage_text(stage: Stage) -> String {
     match stage {
         Stage::Starting => "starting QEMU".to_owned(),
         Stage::Booting => "booting".to_owned(),
-        Stage::Working { kind, number, of } => {
+        Stage::Working { kind, number, total } => {
             let what = match kind {
                 WindowKind::Counting => "counting",
                 WindowKind::Timing => "timing",
                 WindowKind::WarmUp => "warming up",
             };
-            format!("{what} ({number}/{of})")
+            format!("{what} ({number}/{total})")
         }
-        Stage::Says(line) => shown(&line),
+        Stage::ConsoleLine(line) => shown(&line),
         Stage::Collecting => "collecting".to_owned(),
         Stage::Ending => "ending".to_owned(),
     }
@@ -104,7 +104,9 @@ impl Events for Live {
         let mut bars = self.bars.borrow_mut();
         let Some(bar) = bars.get_mut(&cell.id) else { return };
         match stage {
-            Stage::Says(_) => bar.bar.set_message(format!("{}: {}", bar.stage, stage_text(stage))),
+            Stage::ConsoleLine(_) => {
+                bar.bar.set_message(format!("{}: {}", bar.stage, stage_text(stage)))
+            }
             stage => {
                 bar.stage = stage_text(stage);
                 bar.bar.set_message(bar.stage.clone());

@@ -70,7 +70,7 @@ pub(crate) fn one_that_qemu_complains_of() {
 }
 
 pub(crate) fn one_that_hangs_is_to_blame_for_a_guest_that_does() {
-    let words = "the probe is of no use any more: the probe failed: the controller takes no turn";
+    let words = "the probe no longer works: the probe failed: the controller takes no turn";
     check_with_qemu(
         Script::HangsInWorkload,
         ProbeScript::Hangs,

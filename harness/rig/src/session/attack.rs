@@ -7,8 +7,13 @@ use dmarig_model::{
 };
 use dmarig_wire::{Reply as AgentReply, Request as AgentRequest};
 
-use super::{Session, broken, host_fault};
-use crate::{expect_reply, guest::Launch, probe::unexpected, vitals::Fault};
+use super::Session;
+use crate::{
+    agent::expect_reply,
+    blame::{WaitError, channel_broken, host_fault},
+    launch::Launch,
+    probe::unexpected_reply,
+};
 
 /// How often an attack is tried where the guest says nothing of it. The virtual IOMMU has one fault
 /// register, and QEMU reports some accesses twice: a second fault that comes while the guest is done
@@ -62,9 +67,9 @@ impl Session {
     ) -> Result<(AttackOutcome, Option<Window>), End> {
         let Some(probe) = &mut self.probe else { return Err(host_fault(&"no probe attacks")) };
         let asked = async {
-            match probe.ask(&Request::Attack { kind }).await.map_err(Fault::from)? {
+            match probe.request(&Request::Attack { kind }).await.map_err(WaitError::from)? {
                 Reply::Attacked { outcome } => Ok(outcome),
-                other => Err(Fault::from(unexpected(&other))),
+                other => Err(WaitError::from(unexpected_reply(&other))),
             }
         };
         let after = launch.deadlines.workload + launch.deadlines.qmp;
@@ -75,11 +80,11 @@ impl Session {
         // A buffer that may only be read is there while the workload writes.
         let job = AgentRequest::Run(launch.job.clone());
         let agent = &mut self.agent;
-        let work = async { agent.ask(&job).await.map_err(Fault::from) };
+        let work = async { agent.request(&job).await.map_err(WaitError::from) };
         let both = async { tokio::try_join!(asked, work) };
         let (outcome, reply) = self.vitals.race("the probe's attack", after, both).await?;
         let report = expect_reply!(reply, AgentReply::Report(report) => *report, "a report")
-            .map_err(broken)?;
+            .map_err(channel_broken)?;
         let beside = Window::new(WindowKind::WarmUp, None, report);
         Ok((outcome, Some(beside)))
     }

@@ -8,12 +8,12 @@ use dmarig_model::{
 };
 use dmarig_wire::{Reply as AgentReply, Request as AgentRequest};
 
-use super::{Session, broken};
+use super::Session;
 use crate::{
-    expect_reply,
-    guest::Launch,
-    probe::{ProbeLink, unexpected},
-    vitals::Fault,
+    agent::expect_reply,
+    blame::{WaitError, channel_broken},
+    launch::Launch,
+    probe::{ProbeLink, unexpected_reply},
 };
 
 /// Offset of the root table address register (VT-d specification, "Register Descriptions").
@@ -80,7 +80,7 @@ impl Session {
         match reply {
             Reply::Compared { tables: Tables::SecondStage, coherence } => Ok(coherence),
             Reply::Compared { .. } => Ok(None),
-            other => Err(End::HostFault { what: unexpected(&other).to_string() }),
+            other => Err(End::HostFault { what: unexpected_reply(&other).to_string() }),
         }
     }
 
@@ -89,7 +89,7 @@ impl Session {
             return Err(End::HostFault { what: "there is no probe to ask".into() });
         };
         let after = launch.deadlines.workload + launch.deadlines.qmp;
-        let asked = async { ProbeLink::ask(probe, request).await.map_err(Fault::from) };
+        let asked = async { ProbeLink::request(probe, request).await.map_err(WaitError::from) };
         self.vitals.race("the probe", after, asked).await
     }
 
@@ -99,7 +99,7 @@ impl Session {
         let asked = self.ask("list of the guest's debugfs", launch.deadlines.request, &request);
         let names = match asked.await {
             Ok(reply) => expect_reply!(reply, AgentReply::Files(names) => names, "names of files")
-                .map_err(broken)?,
+                .map_err(channel_broken)?,
             Err(End::AgentFailed { .. }) => return Ok(None),
             Err(end) => return Err(end),
         };
@@ -127,7 +127,7 @@ impl Session {
                 .ok_or_else(|| broken_print(file, &format!("no word of {address}")))?;
             let shadow = match self.ask_probe(launch, &Request::Shadow).await? {
                 Reply::Shadow { mappings } => mappings,
-                other => return Err(End::HostFault { what: unexpected(&other).to_string() }),
+                other => return Err(End::HostFault { what: unexpected_reply(&other).to_string() }),
             };
             let found = Coherence::of(TablesSource::Debugfs, &tables, &shadow, reads);
             if found.holds() || tokio::time::Instant::now() >= deadline {
@@ -146,7 +146,7 @@ impl Session {
                 self.ask("page tables of the guest", launch.deadlines.request, &request).await?;
             let piece =
                 expect_reply!(reply, AgentReply::Piece(piece) => piece, "a piece of a file")
-                    .map_err(broken)?;
+                    .map_err(channel_broken)?;
             if piece.is_empty() {
                 return Ok(String::from_utf8_lossy(&bytes).into_owned());
             }

@@ -2,9 +2,10 @@
 
 use dmarig_model::observation::{End, KernelLog, LogSource, Observation, Registers};
 use dmarig_wire::{Hello, LogRecord, Reply, Request};
+use qapi::qmp::{human_monitor_command, qom_get};
 
-use super::{Session, broken};
-use crate::{expect_reply, guest::Launch, qmp};
+use super::Session;
+use crate::{agent::expect_reply, blame::channel_broken, launch::Launch};
 
 /// Physical address of the virtual IOMMU's registers in QEMU's q35 machine.
 const REGISTERS: u64 = 0xfed9_0000;
@@ -25,7 +26,7 @@ impl Session {
         observation: &mut Observation,
     ) -> Result<(), End> {
         for property in &launch.iommu_properties {
-            let get = qmp::QomGet { path: VIOMMU.into(), property: property.clone() };
+            let get = qom_get { path: VIOMMU.into(), property: property.clone() };
             let value = self.qmp(launch, get).await?;
             observation.qom.insert(property.clone(), value);
         }
@@ -37,7 +38,8 @@ impl Session {
 
     pub(super) async fn register(&mut self, launch: &Launch<'_>, offset: u64) -> Result<u64, End> {
         let command_line = format!("xp /1gx {:#x}", REGISTERS + offset);
-        let text = self.qmp(launch, qmp::HumanMonitorCommand { command_line }).await?;
+        let text =
+            self.qmp(launch, human_monitor_command { cpu_index: None, command_line }).await?;
         parse_register(&text).ok_or_else(|| End::HostFault {
             what: format!("QEMU's monitor gave no register at offset {offset:#x}: {text:?}"),
         })
@@ -48,7 +50,7 @@ impl Session {
         let what =
             "greeting of the agent (it comes over the second UART once the guest has booted)";
         let reply = self.vitals.race(what, after, self.agent.receive()).await?;
-        expect_reply!(reply, Reply::Hello(hello) => hello, "a greeting").map_err(broken)
+        expect_reply!(reply, Reply::Hello(hello) => hello, "a greeting").map_err(channel_broken)
     }
 
     pub(super) async fn describe(
@@ -58,7 +60,8 @@ impl Session {
         let request = Request::Describe(launch.axes.device.wire());
         let after = launch.deadlines.request;
         let reply = self.ask("description of the guest by its agent", after, &request).await?;
-        expect_reply!(reply, Reply::Environment(seen) => *seen, "its environment").map_err(broken)
+        expect_reply!(reply, Reply::Environment(seen) => *seen, "its environment")
+            .map_err(channel_broken)
     }
 
     pub(super) async fn read_log(
@@ -72,7 +75,7 @@ impl Session {
             let after = launch.deadlines.request;
             let reply = self.ask("kernel log from the agent", after, &Request::ReadLog).await?;
             let piece = expect_reply!(reply, Reply::Log(log) => log, "a piece of the log")
-                .map_err(broken)?;
+                .map_err(channel_broken)?;
             let size = |record: &LogRecord| record.text.len() + size_of::<LogRecord>();
             bytes += piece.records.iter().map(size).sum::<usize>();
             if bytes > MAX_LOG_BYTES {

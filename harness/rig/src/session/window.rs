@@ -1,12 +1,18 @@
 //! One run of the workload, with what is counted around it.
 
-use dmarig_model::observation::{End, PlannedWindow, Window, WindowKind};
-use dmarig_wire::{DmaCounts, Reply, Request};
-
 use std::time::Duration;
 
-use super::{Session, broken, host_fault};
-use crate::{expect_reply, guest::Launch, qmp};
+use dmarig_model::observation::{End, PlannedWindow, Window, WindowKind};
+use dmarig_wire::{DmaCounts, Reply, Request};
+use qapi::qmp::trace_event_set_state;
+
+use super::Session;
+use crate::{
+    agent::expect_reply,
+    blame::{channel_broken, host_fault},
+    launch::Launch,
+    qmp::QueryBlockstats,
+};
 
 /// The line to the probe has a deadline of its own, which says more: this one is only a backstop.
 const PROBE_BACKSTOP: Duration = Duration::from_secs(3600);
@@ -33,18 +39,18 @@ impl Session {
             before = self.count_dma(launch, Request::ReadDma).await?;
         }
         if let Some(probe) = &mut self.probe {
-            self.vitals.race("the probe", PROBE_BACKSTOP, probe.begin()).await?;
+            self.vitals.race("the probe", PROBE_BACKSTOP, probe.begin_counting()).await?;
         }
         let request = Request::Run(launch.job.clone());
         let reply = self.ask("end of the workload", launch.deadlines.workload, &request).await?;
-        let report =
-            expect_reply!(reply, Reply::Report(report) => *report, "a report").map_err(broken)?;
+        let report = expect_reply!(reply, Reply::Report(report) => *report, "a report")
+            .map_err(channel_broken)?;
         if report.errors > 0 && launch.plan.disk {
-            self.disk_on_the_host(launch).await?;
+            self.check_host_disk(launch).await?;
         }
         let probe = match &mut self.probe {
             Some(probe) => {
-                Some(self.vitals.race("the probe", PROBE_BACKSTOP, probe.counts()).await?)
+                Some(self.vitals.race("the probe", PROBE_BACKSTOP, probe.read_counts()).await?)
             }
             None => None,
         };
@@ -71,26 +77,24 @@ impl Session {
         let request = Request::SetGroupType { device, kind: kind.to_owned() };
         let what = "answer of the agent that the group has another type";
         let reply = self.ask(what, launch.deadlines.request, &request).await?;
-        expect_reply!(reply, Reply::GroupType { .. } => (), "a group's type").map_err(broken)
+        expect_reply!(reply, Reply::GroupType { .. } => (), "a group's type")
+            .map_err(channel_broken)
     }
 
-    /// Sees whether it was the host that failed the guest's disk. QEMU's NVMe controller stops for
-    /// nothing: it passes an error on to the guest, as if the device or its driver were to blame.
-    async fn disk_on_the_host(&mut self, launch: &Launch<'_>) -> Result<(), End> {
-        let disks = self.qmp(launch, qmp::QueryBlockstats {}).await?;
-        let kinds = ["failed_rd_operations", "failed_wr_operations", "failed_flush_operations"];
-        let failed = |disk: &serde_json::Value| -> u64 {
-            kinds.iter().filter_map(|kind| disk["stats"][kind].as_u64()).sum()
-        };
-        match disks.iter().map(failed).sum::<u64>() {
-            0 => Ok(()),
-            failed => Err(End::HostFault {
-                what: format!(
-                    "the host failed {failed} operations on the file of the guest's disk, as where no \
-                     space is left; make room or name another place by TMPDIR"
-                ),
-            }),
+    /// Checks whether the host failed operations of the guest's disk. QEMU's NVMe controller never
+    /// stops the guest for it: it passes the error on, as if device or driver were to blame.
+    async fn check_host_disk(&mut self, launch: &Launch<'_>) -> Result<(), End> {
+        let disks = self.qmp(launch, QueryBlockstats {}).await?;
+        let failed: u64 = disks.iter().map(|disk| disk.stats.total()).sum();
+        if failed == 0 {
+            return Ok(());
         }
+        Err(End::HostFault {
+            what: format!(
+                "the host failed {failed} operations on the file of the guest's disk, as where no \
+                 space is left; make room or name another place by TMPDIR"
+            ),
+        })
     }
 
     async fn count_dma(
@@ -100,7 +104,8 @@ impl Session {
     ) -> Result<Option<DmaCounts>, End> {
         let after = launch.deadlines.request;
         let reply = self.ask("DMA counts of the guest", after, &request).await?;
-        expect_reply!(reply, Reply::DmaCounts(counts) => counts, "DMA counts").map_err(broken)
+        expect_reply!(reply, Reply::DmaCounts(counts) => counts, "DMA counts")
+            .map_err(channel_broken)
     }
 
     pub(super) async fn switch_trace(
@@ -111,9 +116,10 @@ impl Session {
     ) -> Result<(), End> {
         for name in names {
             let name = (*name).to_owned();
-            // An event that this QEMU has not, or can't trace, would count nothing and look like
-            // peace: that must not be passed over.
-            let command = qmp::TraceEventSetState { name, enable, ignore_unavailable: !enable };
+            // An event that this QEMU doesn't have, or can't trace, would count nothing and look like
+            // a good result: that must be an error.
+            let ignore_unavailable = Some(!enable);
+            let command = trace_event_set_state { name, enable, ignore_unavailable };
             self.qmp(launch, command).await?;
         }
         Ok(())

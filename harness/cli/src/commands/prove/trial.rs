@@ -6,7 +6,7 @@ use dmarig_history::{CellRecord, Recorder};
 use dmarig_images::Cache;
 use dmarig_kernels::Bug;
 use dmarig_model::{matrix::Cell, observation::Outcome};
-use dmarig_rig::guest::Stage;
+use dmarig_rig::launch::Stage;
 use tokio::sync::watch;
 
 use crate::{
