@@ -1,5 +1,7 @@
 //! The words of the kernel's command line that are the agent's.
 
+use dmarig_wire::JOB_PARAMETER;
+
 /// The UART that the rig is behind, unless the command line names another.
 const CONTROL: &str = "/dev/ttyS1";
 
@@ -10,18 +12,18 @@ pub(crate) struct Cmdline {
     pub(crate) power_off: bool,
     /// `dmarig.control=`: the UART that the rig is behind.
     pub(crate) control: String,
-    /// `dmarig.solo=`: the one job to run without a rig, not yet parsed.
-    pub(crate) solo: Option<String>,
+    /// [`JOB_PARAMETER`]: the job to run without a rig, not yet parsed.
+    pub(crate) job: Option<String>,
 }
 
 impl Cmdline {
     /// Reads `/proc/cmdline`; of a word that is there twice, the last one holds, as in the kernel.
     pub(crate) fn parse(text: &str) -> Self {
-        let mut parsed = Self { power_off: false, control: CONTROL.to_owned(), solo: None };
+        let mut parsed = Self { power_off: false, control: CONTROL.to_owned(), job: None };
         for word in text.split_whitespace() {
             match word.split_once('=') {
                 Some(("dmarig.control", tty)) => parsed.control = tty.to_owned(),
-                Some(("dmarig.solo", job)) => parsed.solo = Some(job.trim_matches('"').to_owned()),
+                Some((JOB_PARAMETER, job)) => parsed.job = Some(job.to_owned()),
                 None if word == "dmarig.poweroff" => parsed.power_off = true,
                 _ => {}
             }
@@ -48,16 +50,13 @@ mod tests {
     #[test]
     fn words_of_the_agent_are_found_among_others() {
         let parsed = Cmdline::parse(
-            "console=ttyS0 dmarig.control=/dev/ttyS3 dmarig.solo=\"idle\" dmarig.poweroff quiet\n",
+            "console=ttyS0 dmarig.control=/dev/ttyS3 dmarig.job=\"Idle\" dmarig.poweroff quiet\n",
         );
         assert!(parsed.power_off);
         assert_eq!(parsed.control, "/dev/ttyS3");
-        assert_eq!(parsed.solo.as_deref(), Some("idle"));
+        assert_eq!(parsed.job.as_deref(), Some("\"Idle\""));
         let none = Cmdline::parse("console=ttyS0 xdmarig.poweroff dmarig.poweroff=1");
-        assert_eq!(
-            none,
-            Cmdline { power_off: false, control: "/dev/ttyS1".to_owned(), solo: None }
-        );
+        assert_eq!(none, Cmdline { power_off: false, control: "/dev/ttyS1".to_owned(), job: None });
     }
 
     #[test]

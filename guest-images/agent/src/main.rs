@@ -1,8 +1,8 @@
 //! The init of a `dmarig` guest: it brings the guest up, does the rig's work and answers on a UART.
 //!
 //! It is process 1 of an initramfs and the only program there, so it never returns: it powers the
-//! guest off, by request or because it can't go on. What it is asked and what it answers is in
-//! `dmarig-wire`; `dmarig.solo=` on the kernel's command line runs one job without a rig.
+//! guest off, by request or because it can't go on. `dmarig-wire` has the requests and replies;
+//! `dmarig.job=` on the kernel's command line runs one job without a rig.
 
 mod block;
 mod boot;
@@ -18,7 +18,7 @@ mod kmsg;
 mod link;
 mod net;
 mod serve;
-mod solo;
+mod standalone;
 mod sys;
 mod tally;
 
@@ -46,14 +46,14 @@ fn run() -> Result<()> {
     if cmdline.power_off {
         return Ok(());
     }
-    if let Some(job) = &cmdline.solo {
+    if let Some(job) = &cmdline.job {
         boot::mount_rest();
         for (name, error) in &modules {
             if let Some(error) = error {
                 console::say(&format!("{name}: {error}"));
             }
         }
-        return solo::run(job);
+        return standalone::run(job);
     }
     let mut link = Link::open(&cmdline.control)?;
     link.send(&boot::hello(modules))?;

@@ -174,6 +174,18 @@ pub enum Job {
     Exec(ExecJob),
 }
 
+impl Job {
+    /// The device under test that the job needs; `None` if it works without one.
+    #[must_use]
+    pub fn device(&self) -> Option<Device> {
+        match self {
+            Self::Block(job) => Some(job.device),
+            Self::Net(job) => Some(job.device),
+            Self::Idle | Self::Exec(_) => None,
+        }
+    }
+}
+
 /// `O_DIRECT` reads and writes, each block carrying its address and generation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlockJob {

@@ -1,5 +1,9 @@
 //! The plan to launch one guest: every argument and every word, before anything is started.
 
+use std::borrow::Cow;
+
+use dmarig_wire::{JOB_PARAMETER, Job, encode_job};
+
 use crate::{
     axes::{Accelerator, Axes, Device, Passthrough, Policy, ScalableMode},
     kernel::Kernel,
@@ -137,59 +141,78 @@ impl LaunchPlan {
         program.chain(&self.machine).chain(&self.boot).chain(&self.channels).cloned().collect()
     }
 
-    /// A command for a shell that boots the same machine with its console on the terminal; the
-    /// agent does `job` by itself (in the words of its `dmarig.solo=` parameter) and powers off.
-    #[must_use]
-    pub fn by_hand(&self, job: &str) -> String {
+    /// A shell command that boots the same machine with its console on the terminal; the agent runs
+    /// `job` without a rig and powers off.
+    ///
+    /// # Errors
+    /// [`CommandLineTooLong`] where the job does not fit on the kernel's command line.
+    pub fn by_hand(&self, job: &Job) -> Result<String, CommandLineTooLong> {
+        let cmdline = format!("{} {JOB_PARAMETER}={}", self.cmdline, encode_job(job));
+        if cmdline.len() > MAX_CMDLINE {
+            return Err(CommandLineTooLong { bytes: cmdline.len() });
+        }
         let mut boot = self.boot.clone();
-        if let Some(cmdline) = boot.last_mut() {
-            cmdline.push_str(&format!(" dmarig.solo={job}"));
+        if let Some(argument) = boot.last_mut() {
+            *argument = cmdline;
         }
-        let mut lines = Vec::new();
-        if self.disk {
-            lines.push(format!("truncate -s {DISK_BYTES} {DISK_FILE}"));
-        }
-        // A probe runs QEMU itself, once its socket is there.
-        let probe = self.probe.iter().flat_map(|settings| {
+        let mut words = Vec::new();
+        if let Some(settings) = &self.probe {
+            // A probe runs QEMU itself, once its socket is there.
+            words.extend(["dmarig", "probe", PROBE_SOCKET, "--settings"].map(str::to_owned));
             // Plain numbers and booleans: that can't fail.
-            let settings = serde_json::to_string(settings).unwrap_or_default();
-            ["dmarig", "probe", PROBE_SOCKET, "--settings", &settings, "--"].map(str::to_owned)
-        });
-        let probe: Vec<String> = probe.collect();
-        let serial = ["-serial", "stdio", "-serial", "null"].map(str::to_owned);
-        let qemu = std::iter::once(&self.program).chain(&self.machine).chain(&boot).chain(&serial);
-        let words = probe.iter().chain(qemu);
-        lines.push(shell_words(words));
-        lines.join(" && ")
+            words.push(serde_json::to_string(settings).unwrap_or_default());
+            words.push("--".to_owned());
+        }
+        words.push(self.program.clone());
+        words.extend(self.machine.iter().cloned());
+        words.extend(boot);
+        words.extend(["-serial", "stdio", "-serial", "null"].map(str::to_owned));
+        let command = shell_words(words.iter());
+        if self.disk {
+            return Ok(format!("truncate -s {DISK_BYTES} {DISK_FILE} && {command}"));
+        }
+        Ok(command)
     }
 }
 
-/// The words as a shell command, quoted where they need it, an option a line.
+/// The kernel's command line is longer than every kernel takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the kernel's command line has {bytes} bytes, over {MAX_CMDLINE}")]
+pub struct CommandLineTooLong {
+    /// Its length, in bytes.
+    pub bytes: usize,
+}
+
+/// Quotes words for a shell, each option on a line of its own.
 pub fn shell_words<'a>(words: impl Iterator<Item = &'a String>) -> String {
-    shell(words, " \\\n  ")
+    quote(words, " \\\n  ")
 }
 
-/// The same in one line.
+/// Quotes words for a shell, in one line.
 pub fn shell_line<'a>(words: impl Iterator<Item = &'a String>) -> String {
-    shell(words, " ")
+    quote(words, " ")
 }
 
-fn shell<'a>(words: impl Iterator<Item = &'a String>, before_option: &str) -> String {
+fn quote<'a>(words: impl Iterator<Item = &'a String>, before_option: &str) -> String {
     let mut command = String::new();
     for word in words {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+,./:@%".contains(c);
-        if word.starts_with('-') && !command.is_empty() {
-            command.push_str(before_option);
-        } else if !command.is_empty() {
-            command.push(' ');
+        if !command.is_empty() {
+            command.push_str(if word.starts_with('-') { before_option } else { " " });
         }
-        if !word.is_empty() && word.chars().all(plain) {
-            command.push_str(word);
-        } else {
-            command.push_str(&format!("'{}'", word.replace('\'', r"'\''")));
-        }
+        command.push_str(&quote_word(word));
     }
     command
+}
+
+/// Quotes one word if a shell would change it. `shlex` alone would also quote the `=` and `,` of most
+/// options, which shells leave as they are outside of braces.
+fn quote_word(word: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_=+,./:@%".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return Cow::Borrowed(word);
+    }
+    // Only a NUL can't be quoted, and no program takes an argument with one.
+    shlex::try_quote(word).unwrap_or_default()
 }
 
 fn cmdline(
@@ -214,10 +237,7 @@ fn cmdline(
     words.extend(append.iter().cloned());
     let line = words.join(" ");
     if line.len() > MAX_CMDLINE {
-        return Err(format!(
-            "the kernel's command line has {} bytes, over {MAX_CMDLINE}",
-            line.len()
-        ));
+        return Err(CommandLineTooLong { bytes: line.len() }.to_string());
     }
     Ok(line)
 }
@@ -390,6 +410,8 @@ fn emulated(axes: &Axes) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use dmarig_wire::{ExecJob, decode_job};
+
     use super::*;
     use crate::{
         axes::Toggle,
@@ -423,7 +445,7 @@ mod tests {
         };
         let plan = plan(&axes).unwrap();
         insta::assert_snapshot!(shell_words(plan.argv().iter()));
-        insta::assert_snapshot!(plan.by_hand("idle"));
+        insta::assert_snapshot!(plan.by_hand(&Job::Idle).unwrap());
         assert_eq!(plan.probe.unwrap().host_memory_bytes, 1000 * PAGE_BYTES);
         assert!(!plan.disk);
     }
@@ -465,7 +487,39 @@ mod tests {
 
     #[test]
     fn by_hand_the_console_is_the_terminal() {
-        insta::assert_snapshot!(plan(&Axes::default()).unwrap().by_hand("idle"));
+        insta::assert_snapshot!(plan(&Axes::default()).unwrap().by_hand(&Job::Idle).unwrap());
+    }
+
+    /// The words that a shell makes of a command.
+    fn words(command: &str) -> Vec<String> {
+        shlex::split(command).expect("a shell command")
+    }
+
+    #[test]
+    fn quotes_words_so_that_a_shell_splits_them_again() {
+        let argv = ["qemu", "a b", "it's", "\"x\" $HOME `id`", "", "a=b,c:@%+", "\\^!{1,2}*\n"];
+        let argv = argv.map(str::to_owned);
+        assert_eq!(words(&shell_line(argv.iter())), argv);
+        assert_eq!(words(&shell_words(argv.iter())), argv);
+    }
+
+    #[test]
+    fn passes_a_job_with_commas_blanks_and_quotes_by_hand() {
+        let argv = ["/add/x", "a,b", "c d", "e\"f", "g'h"].map(str::to_owned).to_vec();
+        let job = Job::Exec(ExecJob { argv, echo: false });
+        let command = plan(&Axes::default()).unwrap().by_hand(&job).unwrap();
+        let words = words(&command);
+        let append = words.iter().position(|word| word == "-append").unwrap();
+        let job_word = words[append + 1].split(' ').next_back().unwrap();
+        let value = job_word.strip_prefix("dmarig.job=").unwrap();
+        assert_eq!(decode_job(value).unwrap(), job);
+    }
+
+    #[test]
+    fn refuses_a_job_that_exceeds_the_kernels_command_line_by_hand() {
+        let job = Job::Exec(ExecJob { argv: vec!["x".repeat(2000)], echo: false });
+        let error = plan(&Axes::default()).unwrap().by_hand(&job).unwrap_err();
+        assert!(error.bytes > MAX_CMDLINE);
     }
 
     #[test]

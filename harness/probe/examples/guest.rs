@@ -2,12 +2,13 @@
 //!
 //! ```sh
 //! cargo run --release --example guest -- --dmarig target/release/dmarig --qemu QEMU \
-//!     --kernel debian-6.1 --policy strict [--job block,...] [--settings '{...}'] [--attack] \
+//!     --kernel debian-6.1 --policy strict [--job '{"Block":{...}}'] [--settings '{...}'] [--attack] \
 //!     [--append WORDS] [--add FILE] [--emulated] [--verbose]
 //! ```
 //!
 //! What is between the lines "IOMMU group type" and "errors," of the console is counted: the agent's
-//! own, or those of a program that is added and run by `--job exec,/add/NAME`.
+//! own, or those of a program that is added and run by
+//! `--job '{"Exec":{"argv":["/add/NAME"],"echo":false}}'`.
 //!
 //! Where its first word is `probe`, it is a probe and nothing else, as `dmarig probe` is: an optimised
 //! one for a rig that is not (`dmarig run --probe-program target/release/examples/guest`).
@@ -27,8 +28,7 @@ use dmarig_model::probe::{Attack, Reply, Request, Settings};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-const JOB: &str =
-    "block,device=nvme,ops=2000,block-size=64K,queue-depth=4,read-percent=50,span=64M";
+const JOB: &str = r#"{"Block":{"device":"Nvme","block_size":65536,"queue_depth":4,"ops":2000,"read_percent":50,"threads":1,"span":67108864,"seed":1,"used":false,"linger_ms":0}}"#;
 
 fn main() -> Result<(), Failure> {
     tracing_subscriber::fmt()
@@ -64,7 +64,7 @@ fn main() -> Result<(), Failure> {
         .args(["-machine", "memory-backend=ram"])
         .args(["-device", "intel-iommu,intremap=on,caching-mode=on"])
         .args(["-kernel", &boot[0], "-initrd", &boot[1], "-append"])
-        .arg(format!("{} {} dmarig.solo={}", boot[2], get("append", ""), get("job", JOB)))
+        .arg(format!("{} {} dmarig.job={}", boot[2], get("append", ""), get("job", JOB)))
         .args(["-serial", "stdio", "-serial", "null"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped());

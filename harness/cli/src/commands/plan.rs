@@ -1,11 +1,8 @@
 //! `dmarig plan`
 
-use std::fmt::Write;
-
 use anyhow::anyhow;
 use clap::Args;
 use dmarig_model::{matrix::select_one, plan::shell_words};
-use dmarig_wire::Job;
 use tokio::sync::watch;
 
 use crate::{
@@ -86,8 +83,15 @@ impl Plan {
                 outln!("# {}", cell.id);
                 outln!("# what `dmarig run` starts, in a directory of the guest's own:");
                 outln!("{}\n", shell_words(ready.plan.argv().iter()));
-                outln!("# by hand, with the console on the terminal (in an empty directory):");
-                outln!("{}", ready.plan.by_hand(&solo(&ready.job)));
+                match ready.plan.by_hand(&ready.job) {
+                    Ok(command) => {
+                        outln!(
+                            "# by hand, with the console on the terminal (in an empty directory):"
+                        );
+                        outln!("{command}");
+                    }
+                    Err(error) => outln!("# by hand it can't run: with the job, {error}"),
+                }
                 Ok(Exit::Passed)
             }
             Err(Obstacle::Skip(reason)) => {
@@ -119,44 +123,4 @@ impl Options {
             ..Selection::default()
         }
     }
-}
-
-/// The job in the words of the agent's `dmarig.solo=` parameter.
-fn solo(job: &Job) -> String {
-    let device = |device| match device {
-        dmarig_wire::Device::Nvme => "nvme",
-        dmarig_wire::Device::VirtioBlk => "virtio-blk",
-        dmarig_wire::Device::E1000e => "e1000e",
-        dmarig_wire::Device::VirtioNet => "virtio-net",
-    };
-    let mut text = String::new();
-    // Writing to a String can't fail.
-    let _ = match job {
-        Job::Idle => write!(text, "idle"),
-        Job::Block(job) => write!(
-            text,
-            "block,device={},ops={},block-size={},queue-depth={},read-percent={},threads={},span={},seed={},used={}{}",
-            device(job.device),
-            job.ops,
-            job.block_size,
-            job.queue_depth,
-            job.read_percent,
-            job.threads,
-            job.span,
-            job.seed,
-            u8::from(job.used),
-            if job.linger_ms > 0 { format!(",linger={}", job.linger_ms) } else { String::new() }
-        ),
-        Job::Net(job) => write!(
-            text,
-            "net,device={},frames={},frame-size={},window={},seed={}",
-            device(job.device),
-            job.frames,
-            job.frame_size,
-            job.window,
-            job.seed
-        ),
-        Job::Exec(job) => write!(text, "exec,{}", job.argv.join(",")),
-    };
-    text
 }
