@@ -1,7 +1,7 @@
 //! Two sides run in turn, and two recorded runs.
 
-use dmarig_history::{Compared, Comparison};
 use dmarig_model::observation::Outcome;
+use dmarig_records::{Compared, Comparison};
 use dmarig_stats::paired::Judgement;
 
 use crate::{

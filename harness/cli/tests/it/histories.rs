@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use dmarig_history::utc;
+use dmarig_records::utc;
 use serde_json::Value;
 
 use crate::{

@@ -8,7 +8,8 @@ use std::{
     time::Duration,
 };
 
-use dmarig_history::{CellRecord, History, How, StoredRun, run_directories};
+use dmarig_history::{History, How};
+use dmarig_records::{CellRecord, StoredRun, run_directories};
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg64;
 use rustix::process::{Pid, Signal, kill_process};
