@@ -5,14 +5,14 @@ use std::{
     process::Command,
 };
 
-use crate::{
-    fake_qemu::Script,
-    place::{CASE, Place},
-};
+use dmarig_fake_qemu::QemuScript;
+
+use crate::place::{CASE, Place};
 
 const LOG: &str = include_str!("../../../model/tests/data/6.1-caching-mode.log");
 
-pub(crate) fn logs_are_told_with_their_exit_codes() {
+#[test]
+fn logs_are_told_with_their_exit_codes() {
     let place = Place::new();
     let good = place.file("good.log", LOG);
     let ended = place.run(&["analyze", &good]);
@@ -71,7 +71,8 @@ pub(crate) fn logs_are_told_with_their_exit_codes() {
     place.run(&["analyze", &broken]).exits(3).says(&["can't unpack it as gzip"]);
 }
 
-pub(crate) fn packed_and_piped_logs_are_read() {
+#[test]
+fn packed_and_piped_logs_are_read() {
     let place = Place::new();
     let log = place.file("log", LOG);
     for (program, suffix) in [("gzip", "gz"), ("xz", "xz")] {
@@ -91,7 +92,8 @@ pub(crate) fn packed_and_piped_logs_are_read() {
     place.start(piped).wait().exits(0);
 }
 
-pub(crate) fn a_faults_reason_is_told_in_our_words_and_the_kernels() {
+#[test]
+fn a_faults_reason_is_told_in_our_words_and_the_kernels() {
     let place = Place::new();
     let fault = "[   30.0] DMAR: [DMA Write NO_PASID] Request device [03:00.0] fault addr 0xfffe1000 \
                  [fault reason 0x3a] SM: Non-zero reserved field set in Root Entry\n";
@@ -107,10 +109,11 @@ pub(crate) fn a_faults_reason_is_told_in_our_words_and_the_kernels() {
     }
 }
 
-pub(crate) fn a_recorded_runs_logs_are_read() {
+#[test]
+fn a_recorded_runs_logs_are_read() {
     let place = Place::new();
     let (case, kernel) = (place.file("case.yaml", CASE), place.kernel());
-    let (good, panics) = (place.qemu(Script::Passes), place.qemu(Script::Panics));
+    let (good, panics) = (place.qemu(QemuScript::Passes), place.qemu(QemuScript::Panics));
     place.run(&["run", &case, "--kernel", &kernel, "--qemu", &good, "--qemu", &panics]).exits(1);
     let ended = place.run(&["analyze", "last", "--json"]);
     ended.exits(1);
@@ -124,7 +127,8 @@ pub(crate) fn a_recorded_runs_logs_are_read() {
     assert!(panicked["name"].as_str().unwrap().contains("fake-qemu-panics"), "{panicked}");
 }
 
-pub(crate) fn a_record_that_can_not_be_read_is_told_as_one() {
+#[test]
+fn a_record_that_can_not_be_read_is_told_as_one() {
     let place = Place::new();
     for (name, meta, says) in [
         ("newer", "{\"schema\": 99}", "newer/run.json has record version 99"),
@@ -140,7 +144,8 @@ pub(crate) fn a_record_that_can_not_be_read_is_told_as_one() {
     }
 }
 
-pub(crate) fn hostile_logs_steer_no_terminal() {
+#[test]
+fn hostile_logs_steer_no_terminal() {
     let place = Place::new();
     let evil = "\x1b]0;owned\x07[    0.000000] Linux version 6.1.0\x1b[2J\u{202e} x\n\
                 [    1.0] BUG: \x07\u{202e}evil\n[    1.0] Command line: \x08\u{202e}x\n";

@@ -9,10 +9,9 @@ use std::{
     process::{ChildStdin, Command, Stdio},
 };
 
-use crate::{
-    fake_qemu::{KERNEL_SCRIPT, Script},
-    place::{CASE, EM_X86_64, Place, vmlinux_with},
-};
+use dmarig_fake_qemu::QemuScript;
+
+use crate::place::{CASE, EM_X86_64, Place, vmlinux_with};
 
 /// A kernel's makefile, as far as a build needs it.
 const MAKEFILE: &str = "\
@@ -36,10 +35,12 @@ fn history(place: &Place, words: &[&str]) -> String {
 fn commits(stream: &mut impl Write, words: &[&str]) {
     for (at, word) in words.iter().enumerate() {
         let message = format!("{word} {at}");
-        let script = if *word == "broken" { "passes" } else { word };
-        let [before, behind] = KERNEL_SCRIPT;
+        let script = match *word {
+            "broken" => QemuScript::Passes,
+            name => QemuScript::from_name(name).expect("the name of a script"),
+        };
         // The number makes each image another one.
-        let image = vmlinux_with(EM_X86_64, &format!("{before}{script}{behind}{at}"));
+        let image = vmlinux_with(EM_X86_64, &format!("{}{at}", script.kernel_marker()));
         write!(
             stream,
             "commit refs/heads/main\nmark :{}\ncommitter A <a@b> {} +0000\n",
@@ -124,11 +125,12 @@ fn refs(words: &[String]) -> Vec<&str> {
     words.iter().map(String::as_str).collect()
 }
 
-pub(crate) fn the_guilty_commit_is_found_and_the_clone_left_as_it_was() {
+#[test]
+fn the_guilty_commit_is_found_and_the_clone_left_as_it_was() {
     let place = Place::new();
     let (tree, case) = (history(&place, &WORDS), place.file("case.yaml", CASE));
     let before = fingerprint(Path::new(&tree));
-    let ended = place.run(&refs(&words(&tree, &case, &place.qemu(Script::AsItsKernel))));
+    let ended = place.run(&refs(&words(&tree, &case, &place.qemu(QemuScript::AsItsKernel))));
     ended.exits(0);
     for text in [
         "(\"reboots 7\") is the first bad commit",
@@ -155,11 +157,12 @@ pub(crate) fn the_guilty_commit_is_found_and_the_clone_left_as_it_was() {
     assert!(matches!(&records[..], [one] if one.is_dir()), "{records:?}");
 }
 
-pub(crate) fn killed_and_gone_on_with_it_finds_the_same() {
+#[test]
+fn killed_and_gone_on_with_it_finds_the_same() {
     let place = Place::new();
     let (tree, case) = (history(&place, &WORDS), place.file("case.yaml", CASE));
     let before = fingerprint(Path::new(&tree));
-    let words = words(&tree, &case, &place.qemu(Script::AsItsKernel));
+    let words = words(&tree, &case, &place.qemu(QemuScript::AsItsKernel));
     // One line further each time, each of which tells of an answer or of what is about to be asked.
     for line in 1.. {
         let first = ["bisect", "--resume"];
@@ -185,13 +188,14 @@ pub(crate) fn killed_and_gone_on_with_it_finds_the_same() {
     place.run(&["bisect", "--resume"]).exits(0);
 }
 
-pub(crate) fn trouble_of_the_host_blames_nobody() {
+#[test]
+fn trouble_of_the_host_blames_nobody() {
     let place = Place::new();
     let (tree, case) = (history(&place, &WORDS), place.file("case.yaml", CASE));
-    let ended = place.run(&refs(&words(&tree, &case, &place.qemu(Script::Dies))));
+    let ended = place.run(&refs(&words(&tree, &case, &place.qemu(QemuScript::Dies))));
     ended.exits(3).says(&["is tried once more", "nothing is said of it; go on with --resume"]);
     // The ends, told at once.
-    let qemu = place.qemu(Script::AsItsKernel);
+    let qemu = place.qemu(QemuScript::AsItsKernel);
     let with = |good: &str, bad: &str| {
         place.run(&[
             "bisect", "--tree", &tree, "--good", good, "--bad", bad, "--case", &case, "--qemu",
@@ -209,7 +213,8 @@ pub(crate) fn trouble_of_the_host_blames_nobody() {
     assert!(ended.stdout.contains("can't be judged: does not build"), "{ended:?}");
 }
 
-pub(crate) fn wrong_words_are_told_before_anything_is_built() {
+#[test]
+fn wrong_words_are_told_before_anything_is_built() {
     let place = Place::new();
     let (tree, case) = (history(&place, &WORDS), place.file("case.yaml", CASE));
     let ends = ["bisect", "--tree", &tree, "--good", "c0", "--bad", "c9"];
@@ -281,10 +286,11 @@ fn step<'a>(tree: &'a str, rev: &'a str, case: &'a str, qemu: &'a str) -> Vec<&'
     ]
 }
 
-pub(crate) fn steps_speak_gits_language() {
+#[test]
+fn steps_speak_gits_language() {
     let place = Place::new();
     let (tree, case) = (history(&place, &WORDS), place.file("case.yaml", CASE));
-    let qemu = place.qemu(Script::AsItsKernel);
+    let qemu = place.qemu(QemuScript::AsItsKernel);
     for (rev, code, told) in [
         ("c0", 0, "good"),
         ("c7", 1, "bad\n  hostile: crash"),
@@ -296,7 +302,7 @@ pub(crate) fn steps_speak_gits_language() {
         ended.exits(code);
         assert!(ended.stdout.starts_with(told), "{ended:?}");
     }
-    let dead = place.qemu(Script::Dies);
+    let dead = place.qemu(QemuScript::Dies);
     place.run(&step(&tree, "c0", &case, &dead)).exits(128).says(&["could not be judged"]);
     place.run(&step(&tree, "c0", &case, "no-such-qemu")).exits(129);
     place.run(&step(&tree, "c0", "nope", &qemu)).exits(129);
@@ -308,13 +314,14 @@ pub(crate) fn steps_speak_gits_language() {
     place.run(&["bisect", "--resume"]).exits(2).says(&["there is no bisection"]);
 }
 
-pub(crate) fn git_bisect_run_finds_the_same() {
+#[test]
+fn git_bisect_run_finds_the_same() {
     let place = Place::new();
     let (tree, case) = (history(&place, &WORDS), place.file("case.yaml", CASE));
     let clone = place.path("clone");
     git(&place.path(""), &["clone", "-q", &tree, "clone"]);
     git(&clone, &["bisect", "start", "c9", "c0"]);
-    let qemu = place.qemu(Script::AsItsKernel);
+    let qemu = place.qemu(QemuScript::AsItsKernel);
     let mut command = Command::new("git");
     let dmarig = env!("CARGO_BIN_EXE_dmarig");
     command.args([

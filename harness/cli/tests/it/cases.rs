@@ -13,7 +13,8 @@ fn refused(text: &str, expected: &[&str]) {
     assert!(std::fs::read_dir(place.path("runs")).unwrap().next().is_none(), "it left a record");
 }
 
-pub(crate) fn mistakes_are_told_together_with_their_places() {
+#[test]
+fn mistakes_are_told_together_with_their_places() {
     refused(
         "case: bad\nbananas: 1\naxes:\n  policy: [lazy, layz]\nworkload:\n  block: {ops: many}\n",
         &[
@@ -25,14 +26,16 @@ pub(crate) fn mistakes_are_told_together_with_their_places() {
     );
 }
 
-pub(crate) fn an_axis_twice_is_refused() {
+#[test]
+fn an_axis_twice_is_refused() {
     refused(
         "case: bad\naxes:\n  policy: lazy\n  policy: strict\nworkload: {idle: {}}\n",
         &["bad.yaml:4:3: axes: `policy` a second time: it stands on line 3 already"],
     );
 }
 
-pub(crate) fn a_matrix_of_nothing_is_refused() {
+#[test]
+fn a_matrix_of_nothing_is_refused() {
     refused(
         "case: bad\naxes: {policy: []}\nworkload: {idle: {}}\n",
         &["bad.yaml:2:16: axes.policy: "],
@@ -43,25 +46,29 @@ pub(crate) fn a_matrix_of_nothing_is_refused() {
     );
 }
 
-pub(crate) fn two_cases_of_one_name_are_refused() {
+#[test]
+fn two_cases_of_one_name_are_refused() {
     let place = Place::new();
     let text = "case: same\nworkload: {idle: {}}\n";
     let (one, other) = (place.file("a.yaml", text), place.file("b.yaml", text));
     place.run(&["run", &one, &other]).exits(2).says(&["a.yaml", "b.yaml", "same"]);
 }
 
-pub(crate) fn a_condition_that_never_holds_is_refused() {
+#[test]
+fn a_condition_that_never_holds_is_refused() {
     refused(
         "case: bad\naxes: {policy: lazy}\nworkload: {idle: {}}\nexpect:\n  - name: never\n    when: {policy: strict}\n    warning: absent\n",
         &["bad.yaml:6:", "expect[0].when"],
     );
 }
 
-pub(crate) fn a_case_file_of_ten_megabytes_is_refused() {
+#[test]
+fn a_case_file_of_ten_megabytes_is_refused() {
     refused(&format!("case: bad\n#{}\n", "x".repeat(10 << 20)), &["bad.yaml: ", "at most 1MiB"]);
 }
 
-pub(crate) fn bombs_are_refused() {
+#[test]
+fn bombs_are_refused() {
     let mut laughs = "a0: &a0 [ha, ha, ha, ha, ha, ha, ha, ha, ha, ha]\n".to_owned();
     for level in 1..12 {
         let inner = format!("*a{}, ", level - 1).repeat(10);
@@ -71,7 +78,8 @@ pub(crate) fn bombs_are_refused() {
     refused(&format!("case: {}\n", "[".repeat(100_000)), &["bad.yaml"]);
 }
 
-pub(crate) fn words_that_are_wrong_are_refused() {
+#[test]
+fn words_that_are_wrong_are_refused() {
     let place = Place::new();
     for (words, text) in [
         (&["run", "nosuch"][..], "there is no case file nosuch"),

@@ -1,13 +1,11 @@
 //! Two sides run in turn, and two recorded runs.
 
+use dmarig_fake_qemu::{QemuScript, SLOW_KERNEL};
 use dmarig_history::{Compared, Comparison};
 use dmarig_model::observation::Outcome;
 use dmarig_stats::paired::Judgement;
 
-use crate::{
-    fake_qemu::{SLOW_KERNEL, Script},
-    place::{CASE, Ended, Place},
-};
+use crate::place::{CASE, Ended, Place};
 
 /// Words that compare two QEMUs by the time of a workload.
 fn words<'a>(
@@ -26,12 +24,13 @@ fn comparison(text: &str) -> Comparison {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
-pub(crate) fn two_qemus_are_run_in_turn_and_judged() {
+#[test]
+fn two_qemus_are_run_in_turn_and_judged() {
     let place = Place::new();
     let case = place.file("case.yaml", CASE);
     let kernel = format!("kernel={}", place.kernel());
-    let [good, slow] =
-        [Script::Passes, Script::IsSlow].map(|script| format!("qemu={}", place.qemu(script)));
+    let [good, slow] = [QemuScript::Passes, QemuScript::IsSlow]
+        .map(|script| format!("qemu={}", place.qemu(script)));
     let check = |candidate: &str, baseline: &str, code, judgement, ratio: f64| {
         let ended = place.run(&words(candidate, baseline, &case, &kernel));
         ended.exits(code);
@@ -58,13 +57,14 @@ pub(crate) fn two_qemus_are_run_in_turn_and_judged() {
     }
 }
 
-pub(crate) fn a_run_is_judged_beside_its_baseline() {
+#[test]
+fn a_run_is_judged_beside_its_baseline() {
     let place = Place::new();
     let unlimited = place.file("unlimited.yaml", CASE);
     let limits = "limits:\n  - {metric: elapsed, percent: 5}\n";
     let case = place.file("case.yaml", format!("{CASE}{limits}"));
     let (good, slow) = (place.kernel(), place.kernel_without(SLOW_KERNEL, &[]));
-    let qemu = place.qemu(Script::Passes);
+    let qemu = place.qemu(QemuScript::Passes);
     let run = |case: &str, kernel: &str, baseline: &str, more: &[&str]| {
         let mut words = vec!["run", case, "--qemu", &qemu, "-k", kernel, "--baseline", baseline];
         words.extend(more);
@@ -101,12 +101,13 @@ pub(crate) fn a_run_is_judged_beside_its_baseline() {
     assert!(itself.stderr.contains("with itself"), "{itself:?}");
 }
 
-pub(crate) fn a_side_that_comes_to_nothing_stops_it() {
+#[test]
+fn a_side_that_comes_to_nothing_stops_it() {
     let place = Place::new();
     let case = place.file("case.yaml", CASE);
     let kernel = format!("kernel={}", place.kernel());
     let [good, dies] =
-        [Script::Passes, Script::Dies].map(|script| format!("qemu={}", place.qemu(script)));
+        [QemuScript::Passes, QemuScript::Dies].map(|script| format!("qemu={}", place.qemu(script)));
     let ended = place.run(&words(&dies, &good, &case, &kernel));
     ended.exits(3);
     let found = comparison(&ended.stdout);
@@ -121,7 +122,8 @@ pub(crate) fn a_side_that_comes_to_nothing_stops_it() {
 }
 
 /// A kernel that crashes, or does not do what is expected of it, has failed, whatever its times are.
-pub(crate) fn a_candidate_that_fails_by_itself_fails() {
+#[test]
+fn a_candidate_that_fails_by_itself_fails() {
     let place = Place::new();
     // Of a time that is no failure in pairs, and is one by itself.
     let expect = "windows: {time: 1}\nexpect:\n  - {name: fast, bounds: [{metric: elapsed, max: 1100000, unit: ns, accelerators: tcg}]}\n\
@@ -129,7 +131,8 @@ pub(crate) fn a_candidate_that_fails_by_itself_fails() {
     let case = place.file("case.yaml", format!("{CASE}{expect}"));
     let kernel = format!("kernel={}", place.kernel());
     let qemu = |script| format!("qemu={}", place.qemu(script));
-    let [good, bad, panics] = [Script::Passes, Script::IsSlow, Script::Panics].map(qemu);
+    let [good, bad, panics] =
+        [QemuScript::Passes, QemuScript::IsSlow, QemuScript::Panics].map(qemu);
     let check = |candidate: &str, baseline: &str, code, outcome| {
         let case = ["--case", &case, "--set", &kernel, "--format", "json"];
         let ended = place.run(&[&["compare", candidate, baseline][..], &case].concat());
@@ -153,12 +156,13 @@ pub(crate) fn a_candidate_that_fails_by_itself_fails() {
 }
 
 /// A record of a comparison is judged as it ran, and told once more in any format.
-pub(crate) fn a_comparison_is_told_from_its_record() {
+#[test]
+fn a_comparison_is_told_from_its_record() {
     let place = Place::new();
     let case = place.file("case.yaml", CASE);
     let kernel = format!("kernel={}", place.kernel());
-    let [good, slow] =
-        [Script::Passes, Script::IsSlow].map(|script| format!("qemu={}", place.qemu(script)));
+    let [good, slow] = [QemuScript::Passes, QemuScript::IsSlow]
+        .map(|script| format!("qemu={}", place.qemu(script)));
     let first = place.run(&words(&slow, &good, &case, &kernel));
     first.exits(1);
     let again = place.run(&["compare", "last", "--format", "json"]);
@@ -200,11 +204,12 @@ pub(crate) fn a_comparison_is_told_from_its_record() {
     assert!(judged.stderr.contains("ended before all was compared"), "{judged:?}");
 }
 
-pub(crate) fn recorded_runs_are_compared_and_not_judged() {
+#[test]
+fn recorded_runs_are_compared_and_not_judged() {
     let place = Place::new();
     let timed = format!("{CASE}windows: {{time: 6}}\n");
     let (case, kernel) = (place.file("case.yaml", timed), place.kernel());
-    let [good, slow] = [Script::Passes, Script::IsSlow].map(|script| place.qemu(script));
+    let [good, slow] = [QemuScript::Passes, QemuScript::IsSlow].map(|script| place.qemu(script));
     place.run(&["run", &case, "--kernel", &kernel, "--qemu", &good]).exits(0);
     let first = place.run(&["judge", "last", "--format", "json"]);
     let first = first.document()["run"].as_str().unwrap().to_owned();
@@ -254,12 +259,13 @@ pub(crate) fn recorded_runs_are_compared_and_not_judged() {
     }
 }
 
-pub(crate) fn what_can_not_be_compared_is_told() {
+#[test]
+fn what_can_not_be_compared_is_told() {
     let place = Place::new();
     let case = place.file("case.yaml", CASE);
     let idle = place.file("idle.yaml", "case: idle\nworkload: {idle: {}}\n");
     let kernel = format!("kernel={}", place.kernel());
-    let good = format!("qemu={}", place.qemu(Script::Passes));
+    let good = format!("qemu={}", place.qemu(QemuScript::Passes));
     let check = |words: &[&str], code, expected: &str| {
         let ended = place.run(words);
         ended.exits(code);

@@ -7,12 +7,10 @@ use std::{
     time::Duration,
 };
 
+use dmarig_fake_qemu::QemuScript;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{
-    fake_qemu::Script,
-    place::{CASE, Place},
-};
+use crate::place::{CASE, Place};
 
 /// How long the server may take for anything.
 const STUCK: Duration = Duration::from_secs(60);
@@ -29,12 +27,12 @@ fn subject(place: &Place) -> [String; 2] {
     [place.file("case.yaml", CASE), place.kernel()]
 }
 
-fn run(place: &Place, script: Script) {
+fn run(place: &Place, script: QemuScript) {
     run_in(place, "runs", script);
 }
 
 /// Records a run in this directory.
-fn run_in(place: &Place, runs: &str, script: Script) {
+fn run_in(place: &Place, runs: &str, script: QemuScript) {
     let [case, kernel] = subject(place);
     let qemu = place.qemu(script);
     // Beside a server, which is not left but goes on.
@@ -59,10 +57,11 @@ fn pages(place: &Place, directory: &str) -> Vec<String> {
     entries.map(|entry| std::fs::read_to_string(entry.path()).unwrap()).collect()
 }
 
-pub(crate) fn recorded_runs_become_a_site() {
+#[test]
+fn recorded_runs_become_a_site() {
     let place = Place::new();
-    run(&place, Script::Passes);
-    run(&place, Script::PanicsInColour);
+    run(&place, QemuScript::Passes);
+    run(&place, QemuScript::PanicsInColour);
     let site = place.path("site").display().to_string();
     let write = || place.start(dmarig(&place, &["dashboard", "--out", &site])).wait();
     let ended = write();
@@ -79,7 +78,7 @@ pub(crate) fn recorded_runs_become_a_site() {
     assert!(!pages(&place, "site/series").is_empty());
 
     // Again, with one more; and nothing that was there before is in the way.
-    let ([case, kernel], qemu) = (subject(&place), place.qemu(Script::Panics));
+    let ([case, kernel], qemu) = (subject(&place), place.qemu(QemuScript::Panics));
     let mut command = place.dmarig(&["run", &case, "--kernel", &kernel]);
     command.env("DMARIG_QEMU", &qemu);
     place.start(command).wait();
@@ -128,17 +127,18 @@ fn histories_of_others_are_shown_as_they_are(place: &Place) {
     // What was recorded here stays out of another machine's, and goes into a new one and into its own.
     show(&["--history", "new.sqlite"], "files");
     assert_eq!(runs("new.sqlite"), 3);
-    run_in(place, "theirs", Script::Passes);
+    run_in(place, "theirs", QemuScript::Passes);
     show(&["--history", "new.sqlite", "--runs", "theirs"], "it has none of the runs in theirs");
     assert_eq!(runs("new.sqlite"), 3);
-    run(place, Script::Passes);
+    run(place, QemuScript::Passes);
     show(&["--history", "new.sqlite", "--no-add"], "files");
     assert_eq!(runs("new.sqlite"), 3);
     show(&["--history", "new.sqlite"], "files");
     assert_eq!(runs("new.sqlite"), 4);
 }
 
-pub(crate) fn wrong_places_are_told() {
+#[test]
+fn wrong_places_are_told() {
     let place = Place::new();
     let check = |words: &[&str], expected: &str| {
         let ended = place.start(dmarig(&place, words)).wait();
@@ -170,9 +170,10 @@ fn ask(address: &str, host: &str, path: &str) -> TcpStream {
     stream
 }
 
-pub(crate) fn a_served_site_is_made_anew_as_records_come() {
+#[test]
+fn a_served_site_is_made_anew_as_records_come() {
     let place = Place::new();
-    run(&place, Script::Passes);
+    run(&place, QemuScript::Passes);
     // A history that is named is no other.
     let mut command = place.dmarig(&["dashboard", "--serve", "127.0.0.1:0"]);
     let mut server = Server(command.stderr(Stdio::piped()).spawn().unwrap());
@@ -193,7 +194,7 @@ pub(crate) fn a_served_site_is_made_anew_as_records_come() {
     };
     wait_for("data: 0");
     let before = get(&address, &address, "/runs.html").matches("<tr>").count();
-    run(&place, Script::Passes);
+    run(&place, QemuScript::Passes);
     wait_for("data: 1");
     let after = get(&address, &address, "/runs.html").matches("<tr>").count();
     assert_eq!(after, before + 1);

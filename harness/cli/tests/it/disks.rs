@@ -5,15 +5,14 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::{
-    fake_qemu::Script,
-    place::{CASE, Ended, Place, came_out, exists, reasons},
-};
+use dmarig_fake_qemu::QemuScript;
+
+use crate::place::{CASE, Ended, Place, came_out, exists, reasons};
 
 /// Words that run one fake guest.
 fn words(place: &Place) -> Vec<String> {
     let (case, kernel, qemu) =
-        (place.file("case.yaml", CASE), place.kernel(), place.qemu(Script::Passes));
+        (place.file("case.yaml", CASE), place.kernel(), place.qemu(QemuScript::Passes));
     ["run", &case, "--format", "json", "--kernel", &kernel, "--qemu", &qemu]
         .map(str::to_owned)
         .into()
@@ -23,7 +22,8 @@ fn refs(words: &[String]) -> Vec<&str> {
     words.iter().map(String::as_str).collect()
 }
 
-pub(crate) fn a_full_disk_for_the_results_is_an_error() {
+#[test]
+fn a_full_disk_for_the_results_is_an_error() {
     let place = Place::new();
     let mut all = words(&place);
     all.extend(["--junit".to_owned(), "/dev/full".to_owned()]);
@@ -42,7 +42,8 @@ pub(crate) fn a_full_disk_for_the_results_is_an_error() {
 }
 
 /// A terminal or a `tee` that has gone is no end to the work, nor another exit code.
-pub(crate) fn nobody_who_is_told_is_no_error() {
+#[test]
+fn nobody_who_is_told_is_no_error() {
     let place = Place::new();
     let full = || Stdio::from(File::options().write(true).open("/dev/full").unwrap());
     let empty = place.file("empty", "");
@@ -67,7 +68,8 @@ fn gone() -> Stdio {
     writer.into()
 }
 
-pub(crate) fn a_directory_that_can_not_be_made() {
+#[test]
+fn a_directory_that_can_not_be_made() {
     let place = Place::new();
     let file = place.file("file", "");
     let run = |name: &str, value: &str| {
@@ -88,7 +90,8 @@ pub(crate) fn a_directory_that_can_not_be_made() {
     run("DMARIG_CACHE", &file).exits(3).says(&[&file]);
 }
 
-pub(crate) fn a_place_too_deep_for_sockets() {
+#[test]
+fn a_place_too_deep_for_sockets() {
     let place = Place::new();
     let deep = place.path("tmp").join("deep".repeat(30));
     fs::create_dir(&deep).unwrap();
@@ -139,7 +142,8 @@ fn on_a_small_disk(
     Some(ended)
 }
 
-pub(crate) fn a_full_file_system() {
+#[test]
+fn a_full_file_system() {
     let place = Place::new();
     let words = words(&place);
     let Some(ended) = on_a_small_disk(&place, "runs", "size=16k", 16 << 10, &words) else { return };
@@ -159,7 +163,8 @@ pub(crate) fn a_full_file_system() {
     came_out(&ended.cells()[0], "errored", "can't make a directory for a guest in");
 }
 
-pub(crate) fn a_full_disk_under_test_in_a_guest() {
+#[test]
+fn a_full_disk_under_test_in_a_guest() {
     let place = Place::real();
     let words = ["run", "smoke", "--set", "caching-mode=off", "--set", "policy=lazy"];
     let more = ["--set", "device=nvme,virtio-blk", "--accel", "tcg", "--format", "json"];

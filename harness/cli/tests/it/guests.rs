@@ -82,7 +82,8 @@ fn check(what: &str, more: &str, outcome: &str, reason: &str, code: i32) -> Valu
     cell
 }
 
-pub(crate) fn no_init_in_a_guest() {
+#[test]
+fn no_init_in_a_guest() {
     let place = Place::real();
     let words = ["run", "boot", "--kernel", REAL_KERNEL, "--accel", "tcg", "--format", "json"];
     let ended = place.run(&[&words[..], &["--append", "rdinit=/nonexistent"]].concat());
@@ -90,7 +91,8 @@ pub(crate) fn no_init_in_a_guest() {
     came_out(&ended.cells()[0], "failed", "the guest's kernel panicked: ");
 }
 
-pub(crate) fn a_hanging_program_in_a_guest() {
+#[test]
+fn a_hanging_program_in_a_guest() {
     check(
         "hang",
         "time-limits: {workload: 500ms}\n",
@@ -100,7 +102,8 @@ pub(crate) fn a_hanging_program_in_a_guest() {
     );
 }
 
-pub(crate) fn a_flooded_console_in_a_guest() {
+#[test]
+fn a_flooded_console_in_a_guest() {
     let place = Place::real();
     let ended = run(&place, "flood", "");
     came_out(&ended.cells()[0], "passed", "");
@@ -110,23 +113,28 @@ pub(crate) fn a_flooded_console_in_a_guest() {
     assert!(fs::metadata(log).unwrap().len() > 256 << 10);
 }
 
-pub(crate) fn garbage_on_the_agents_uart_in_a_guest() {
+#[test]
+fn garbage_on_the_agents_uart_in_a_guest() {
     check("garble", "", "errored", "bytes on the agent's channel belong to no frame", 3);
 }
 
-pub(crate) fn a_reboot_in_a_guest() {
+#[test]
+fn a_reboot_in_a_guest() {
     check("reboot", "", "failed", "the guest went down by itself (guest-reset)", 1);
 }
 
-pub(crate) fn a_program_that_fails_in_a_guest() {
+#[test]
+fn a_program_that_fails_in_a_guest() {
     check("fail", "", "failed", "the program ended with exit code 3", 1);
 }
 
-pub(crate) fn a_program_that_is_killed_in_a_guest() {
+#[test]
+fn a_program_that_is_killed_in_a_guest() {
     check("abort", "", "failed", "signal 6 ended the program", 1);
 }
 
-pub(crate) fn metrics_in_a_guest() {
+#[test]
+fn metrics_in_a_guest() {
     let cell = check("measure", "", "passed", "", 0);
     let metric = |name: &str| {
         let metrics = cell["metrics"].as_array().unwrap();

@@ -2,13 +2,11 @@
 
 use std::fs;
 
+use dmarig_fake_qemu::QemuScript;
 use dmarig_history::utc;
 use serde_json::Value;
 
-use crate::{
-    fake_qemu::Script,
-    place::{Ended, Place},
-};
+use crate::place::{Ended, Place};
 
 const TIMED: &str = "\
 case: timed
@@ -20,7 +18,7 @@ windows: {time: 3}
 /// A run of two kernels, of which one is the reference.
 fn run(place: &Place) -> (String, String) {
     let (case, kernel, qemu) =
-        (place.file("case.yaml", TIMED), place.kernel(), place.qemu(Script::Passes));
+        (place.file("case.yaml", TIMED), place.kernel(), place.qemu(QemuScript::Passes));
     let reference = place.kernel_without("reference", &[]);
     let words = ["run", &case, "--format", "json", "--kernel", &kernel, "--qemu", &qemu];
     let ended = place.run(&[&words[..], &["--reference", &reference]].concat());
@@ -40,7 +38,8 @@ fn strings<'a>(of: &'a [Value], field: &str) -> Vec<&'a str> {
     of.iter().map(|one| one[field].as_str().unwrap()).collect()
 }
 
-pub(crate) fn runs_go_in_and_are_told() {
+#[test]
+fn runs_go_in_and_are_told() {
     let place = Place::new();
     let (id, reference) = run(&place);
     place.run(&["history", "list"]).exits(3).says(&["there is no history", "history add"]);
@@ -81,10 +80,11 @@ pub(crate) fn runs_go_in_and_are_told() {
     }
 }
 
-pub(crate) fn comparisons_are_ratios_of_pairs() {
+#[test]
+fn comparisons_are_ratios_of_pairs() {
     let place = Place::new();
     let (case, kernel, qemu) =
-        (place.file("case.yaml", TIMED), place.kernel(), place.qemu(Script::Passes));
+        (place.file("case.yaml", TIMED), place.kernel(), place.qemu(QemuScript::Passes));
     let baseline = place.kernel_without("baseline", &[]);
     let words = ["compare", &kernel, &baseline, "--case", &case, "--qemu", &qemu, "--seed", "7"];
     place.run(&words).exits(0);
@@ -100,7 +100,8 @@ pub(crate) fn comparisons_are_ratios_of_pairs() {
     assert!(pairs.len() >= 8 && pairs.is_sorted(), "{pairs:?}");
 }
 
-pub(crate) fn old_records_go_when_they_are_in() {
+#[test]
+fn old_records_go_when_they_are_in() {
     let place = Place::new();
     let (id, _) = run(&place);
     place.run(&["history", "gc", "--keep", "0"]).exits(3);
@@ -119,7 +120,8 @@ pub(crate) fn old_records_go_when_they_are_in() {
     tells(place.run(&["history", "list"]).exits(0), &[&id]);
 }
 
-pub(crate) fn histories_of_machines_come_together() {
+#[test]
+fn histories_of_machines_come_together() {
     let place = Place::new();
     let (id, _) = run(&place);
     let theirs = place.path("theirs.sqlite").display().to_string();
@@ -138,7 +140,8 @@ pub(crate) fn histories_of_machines_come_together() {
     ended.exits(3).says(&["runs/newer/run.json has record version 2", "1 known"]);
 }
 
-pub(crate) fn one_that_can_not_be_merged_keeps_no_other_out() {
+#[test]
+fn one_that_can_not_be_merged_keeps_no_other_out() {
     let place = Place::new();
     let (id, _) = run(&place);
     let theirs = place.path("theirs.sqlite").display().to_string();
@@ -151,7 +154,8 @@ pub(crate) fn one_that_can_not_be_merged_keeps_no_other_out() {
     place.run(&["history", "merge", &empty, &theirs]).exits(2).says(&["1 known"]);
 }
 
-pub(crate) fn alerts_are_told_and_set() {
+#[test]
+fn alerts_are_told_and_set() {
     let place = Place::new();
     let out = place.path("demo").display().to_string();
     place.run(&["demo-history", "--seed", "3", "--out", &out]).exits(0).says(&["made up"]);
@@ -181,27 +185,29 @@ pub(crate) fn alerts_are_told_and_set() {
     alerts(&["set", "zzz", "fixed"]).exits(2).says(&["no alert whose id begins with `zzz`"]);
 }
 
-pub(crate) fn a_cell_that_never_passed_is_an_alert_until_it_does() {
+#[test]
+fn a_cell_that_never_passed_is_an_alert_until_it_does() {
     let place = Place::new();
-    let run = |script: Script| {
+    let run = |script: QemuScript| {
         let (case, kernel, qemu) =
             (place.file("case.yaml", TIMED), place.kernel(), place.qemu(script));
         place.run(&["run", &case, "--kernel", &kernel, "--qemu", &qemu]);
         place.run(&["history", "add"]).exits(0);
     };
     let alerts = |words: &[&str]| place.run(&[&["alerts"], words].concat());
-    run(Script::PanicsInColour);
+    run(QemuScript::PanicsInColour);
     tells(alerts(&["--check"]).exits(1), &["never passed", "1 new, 1 shown"]);
     let document = alerts(&["--json"]).document();
     let id = strings(document["alerts"].as_array().unwrap(), "id")[0].to_owned();
     alerts(&["set", &id, "confirmed"]).exits(0);
-    run(Script::Passes);
+    run(QemuScript::Passes);
     let document = alerts(&["--json"]).document();
     let until = document["alerts"][0]["until"]["started"].as_i64().unwrap();
     tells(alerts(&["--check"]).exits(0), &[&utc(until), "confirmed", "0 new, 1 shown"]);
 }
 
-pub(crate) fn wrong_words_are_told() {
+#[test]
+fn wrong_words_are_told() {
     let place = Place::new();
     place.run(&["history", "gc"]).exits(2).says(&["say what to keep"]);
     place.run(&["history", "gc", "--max-size", "5GB"]).exits(2).says(&["it takes KiB"]);

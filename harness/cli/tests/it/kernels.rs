@@ -1,15 +1,14 @@
 //! Kernels that are none, or lack what a cell needs: told by cell, while the others go on.
 
-use crate::{
-    fake_qemu::Script,
-    place::{CASE, EM_AARCH64, EM_X86_64, Place, came_out, vmlinux},
-};
+use dmarig_fake_qemu::QemuScript;
+
+use crate::place::{CASE, EM_AARCH64, EM_X86_64, Place, came_out, vmlinux};
 
 /// Runs these kernels beside a good one. Each is to come out as `outcome` with its reason.
 #[track_caller]
 fn beside_a_good_one(place: &Place, bad: &[(String, &str)], outcome: &str, code: i32) {
     let (case, qemu, good) =
-        (place.file("case.yaml", CASE), place.qemu(Script::Passes), place.kernel());
+        (place.file("case.yaml", CASE), place.qemu(QemuScript::Passes), place.kernel());
     let mut words = vec!["run", &case, "--format", "json", "--qemu", &qemu, "--kernel", &good];
     bad.iter().for_each(|(path, _)| words.extend(["--kernel", path]));
     let ended = place.run(&words);
@@ -21,7 +20,8 @@ fn beside_a_good_one(place: &Place, bad: &[(String, &str)], outcome: &str, code:
     assert_eq!(place.record().len(), 1 + bad.len());
 }
 
-pub(crate) fn what_is_no_kernel_harms_no_other_cell() {
+#[test]
+fn what_is_no_kernel_harms_no_other_cell() {
     let place = Place::new();
     std::fs::create_dir(place.path("nothing")).unwrap();
     let whole = vmlinux(EM_X86_64);
@@ -48,7 +48,8 @@ pub(crate) fn what_is_no_kernel_harms_no_other_cell() {
     assert_eq!(place.record().len(), recorded);
 }
 
-pub(crate) fn what_a_kernel_lacks_is_told_by_name() {
+#[test]
+fn what_a_kernel_lacks_is_told_by_name() {
     let place = Place::new();
     let without = |name: &str, option: &str| place.kernel_without(name, &[option]);
     let bad = [
@@ -62,14 +63,15 @@ pub(crate) fn what_a_kernel_lacks_is_told_by_name() {
     ];
     beside_a_good_one(&place, &bad, "skipped", 0);
     let case = place.file("case.yaml", CASE);
-    let qemu = place.qemu(Script::Passes);
+    let qemu = place.qemu(QemuScript::Passes);
     // Alone it leaves nothing to run.
     place.run(&["run", &case, "--qemu", &qemu, "--kernel", &bad[0].0]).exits(4);
 }
 
-pub(crate) fn a_kernel_that_was_not_fetched_is_told_how_to_get() {
+#[test]
+fn a_kernel_that_was_not_fetched_is_told_how_to_get() {
     let place = Place::new();
-    let qemu = place.qemu(Script::Passes);
+    let qemu = place.qemu(QemuScript::Passes);
     let ended = place.run(&["run", "boot", "--qemu", &qemu, "--format", "json"]);
     ended.exits(3);
     came_out(&ended.cells()[0], "errored", "dmarig images fetch debian-6.1");

@@ -2,12 +2,13 @@
 
 use std::{
     fs::{self, File},
-    os::unix::{fs::symlink, net::UnixListener},
+    os::unix::net::UnixListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
+use dmarig_fake_qemu::{NOTIFY, ProbeScript, QemuScript, RelayFault, Role};
 use dmarig_images::Cache;
 use dmarig_model::kernel::OPTIONS;
 use rustix::{
@@ -16,11 +17,6 @@ use rustix::{
 };
 use serde_json::Value;
 use tempfile::TempDir;
-
-use crate::{
-    fake_probe::{ProbeScript, relay::Fault},
-    fake_qemu::{NOTIFY, Script},
-};
 
 /// What nothing takes that is not stuck, however busy the machine is.
 const STUCK: Duration = Duration::from_secs(900);
@@ -95,26 +91,22 @@ impl Place {
     }
 
     /// A QEMU that plays a script.
-    pub(crate) fn qemu(&self, script: Script) -> String {
-        self.this_binary(&script.file_name())
+    pub(crate) fn qemu(&self, script: QemuScript) -> String {
+        self.program(script)
     }
 
     /// A probe that plays a script.
     pub(crate) fn probe(&self, script: ProbeScript) -> String {
-        self.this_binary(&script.file_name())
+        self.program(script)
     }
 
     /// A probe for real QEMUs, with a fault.
-    pub(crate) fn relayed_probe(&self, fault: Fault) -> String {
-        self.this_binary(&fault.file_name())
+    pub(crate) fn relayed_probe(&self, fault: RelayFault) -> String {
+        self.program(fault)
     }
 
-    fn this_binary(&self, name: &str) -> String {
-        let path = self.path("bin").join(name);
-        if !path.exists() {
-            symlink(std::env::current_exe().unwrap(), &path).unwrap();
-        }
-        path.display().to_string()
+    fn program(&self, role: impl Role) -> String {
+        role.link_in(&self.path("bin")).display().to_string()
     }
 
     /// The build directory of a kernel that needs no modules; all that a fake QEMU needs.

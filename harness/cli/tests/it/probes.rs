@@ -1,10 +1,8 @@
 //! Probes that misbehave.
 
-use crate::{
-    fake_probe::{LAST_WORDS, ProbeScript},
-    fake_qemu::{DEVICE_TROUBLE, Script},
-    place::{Place, came_out, log_of, reasons},
-};
+use dmarig_fake_qemu::{DEVICE_TROUBLE, PROBE_LAST_WORDS, ProbeScript, QemuScript};
+
+use crate::place::{Place, came_out, log_of, reasons};
 
 /// The fake guest's kernel says nothing of batching: that is not what is judged here.
 const CASE: &str = "\
@@ -21,7 +19,8 @@ expect:
 fn check(script: ProbeScript, words: &[&str], outcome: &str, reason: &str, code: i32) {
     let place = Place::new();
     let case = place.file("case.yaml", CASE);
-    let (kernel, qemu, probe) = (place.kernel(), place.qemu(Script::Passes), place.probe(script));
+    let (kernel, qemu, probe) =
+        (place.kernel(), place.qemu(QemuScript::Passes), place.probe(script));
     let fixed = ["run", &case, "--format", "json", "--kernel", &kernel, "--qemu", &qemu];
     let ended = place.run(&[&fixed[..], &["--probe-program", &probe], words].concat());
     let all = ended.cells().iter().map(reasons).collect::<Vec<_>>();
@@ -30,49 +29,61 @@ fn check(script: ProbeScript, words: &[&str], outcome: &str, reason: &str, code:
     came_out(&ended.cell("passthrough", "probe"), outcome, reason);
     if outcome != "skipped" {
         let log = log_of(&place, "passthrough=probe", "probe.log");
-        assert!(log.contains(LAST_WORDS), "{log}");
+        assert!(log.contains(PROBE_LAST_WORDS), "{log}");
     }
 }
 
-pub(crate) fn one_that_serves() {
+#[test]
+fn one_that_serves() {
     check(ProbeScript::Serves, &[], "passed", "", 0);
 }
 
-pub(crate) fn one_that_dies() {
-    check(ProbeScript::Dies, &[], "errored", LAST_WORDS, 3);
+#[test]
+fn one_that_dies() {
+    check(ProbeScript::Dies, &[], "errored", PROBE_LAST_WORDS, 3);
     check(ProbeScript::DiesInWorkload, &[], "errored", "the probe ended by itself", 3);
 }
 
-pub(crate) fn one_that_stalls() {
+#[test]
+fn one_that_stalls() {
     let hurry = &["--patience", "0.1"];
     check(ProbeScript::Stalls, hurry, "errored", "the probe did not answer", 3);
 }
 
-pub(crate) fn one_that_says_what_is_no_answer() {
+#[test]
+fn one_that_says_what_is_no_answer() {
     check(ProbeScript::Babbles, &[], "errored", "the probe said what is no answer", 3);
 }
 
-pub(crate) fn one_that_loses_its_client() {
+#[test]
+fn one_that_loses_its_client() {
     let words = "QEMU has closed the device's socket";
     check(ProbeScript::LosesItsClient, &[], "errored", words, 3);
     // The guest behind such a QEMU may hang for long: it is not waited for.
-    check_with_qemu(Script::HangsInWorkload, ProbeScript::LosesItsClientMeanwhile, "", words);
+    check_with_qemu(QemuScript::HangsInWorkload, ProbeScript::LosesItsClientMeanwhile, "", words);
 }
 
-pub(crate) fn one_that_qemu_complains_of() {
+#[test]
+fn one_that_qemu_complains_of() {
     let words = format!("QEMU says of the probe: {DEVICE_TROUBLE}");
-    check_with_qemu(Script::HasDeviceTrouble, ProbeScript::Serves, "", &words);
-    check_with_qemu(Script::DiesOfDeviceTrouble, ProbeScript::Serves, "", &words);
-    check_with_qemu(Script::HasDeviceTrouble, ProbeScript::DiesInWorkload, "", "the probe ended");
+    check_with_qemu(QemuScript::HasDeviceTrouble, ProbeScript::Serves, "", &words);
+    check_with_qemu(QemuScript::DiesOfDeviceTrouble, ProbeScript::Serves, "", &words);
+    check_with_qemu(
+        QemuScript::HasDeviceTrouble,
+        ProbeScript::DiesInWorkload,
+        "",
+        "the probe ended",
+    );
     // QEMU's own end stays its own.
     let own = "QEMU ended by itself (exit code 1)";
-    check_with_qemu(Script::DiesInWorkload, ProbeScript::LosesItsClientMeanwhile, "", own);
+    check_with_qemu(QemuScript::DiesInWorkload, ProbeScript::LosesItsClientMeanwhile, "", own);
 }
 
-pub(crate) fn one_that_hangs_is_to_blame_for_a_guest_that_does() {
+#[test]
+fn one_that_hangs_is_to_blame_for_a_guest_that_does() {
     let words = "the probe is of no use any more: the probe failed: the controller takes no turn";
     check_with_qemu(
-        Script::HangsInWorkload,
+        QemuScript::HangsInWorkload,
         ProbeScript::Hangs,
         "time-limits: {workload: 250ms}\n",
         words,
@@ -81,7 +92,7 @@ pub(crate) fn one_that_hangs_is_to_blame_for_a_guest_that_does() {
 
 /// Asserts that a cell is errored whose QEMU and probe play these scripts, with the probe's log.
 #[track_caller]
-fn check_with_qemu(qemu: Script, probe: ProbeScript, more: &str, reason: &str) {
+fn check_with_qemu(qemu: QemuScript, probe: ProbeScript, more: &str, reason: &str) {
     let place = Place::new();
     let case = CASE.replace("[none, probe]", "probe") + more;
     let case = place.file("case.yaml", case);
@@ -92,13 +103,14 @@ fn check_with_qemu(qemu: Script, probe: ProbeScript, more: &str, reason: &str) {
     let cell = ended.cell("passthrough", "probe");
     came_out(&cell, "errored", reason);
     assert!(
-        reason.starts_with("QEMU ended") || reasons(&cell).contains(LAST_WORDS),
+        reason.starts_with("QEMU ended") || reasons(&cell).contains(PROBE_LAST_WORDS),
         "without the probe's log: {}",
         reasons(&cell)
     );
 }
 
-pub(crate) fn what_it_saw_is_judged() {
+#[test]
+fn what_it_saw_is_judged() {
     check(ProbeScript::SeesWrong, &[], "failed", "corrupt sectors", 1);
     check(ProbeScript::SeesWrong, &[], "failed", "leaked-requests", 1);
 }

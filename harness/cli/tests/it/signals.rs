@@ -6,15 +6,13 @@ use std::{
     process::{Command, Stdio},
 };
 
+use dmarig_fake_qemu::QemuScript;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{
-    fake_qemu::Script,
-    place::{CASE, Place, came_out},
-};
+use crate::place::{CASE, Place, came_out};
 
 /// A run of these QEMUs, one after the other.
-fn dmarig(place: &Place, scripts: &[Script], more: &[&str]) -> Command {
+fn dmarig(place: &Place, scripts: &[QemuScript], more: &[&str]) -> Command {
     let (case, kernel) = (place.file("case.yaml", CASE), place.kernel());
     let mut words = vec!["run", &case, "--format", "json", "--kernel", &kernel, "--jobs", "1"];
     let qemus: Vec<String> = scripts.iter().map(|script| place.qemu(*script)).collect();
@@ -26,9 +24,10 @@ fn dmarig(place: &Place, scripts: &[Script], more: &[&str]) -> Command {
 /// Deadlines that no test outlives: what ends, ends by the signal.
 const PATIENT: &[&str] = &["--patience", "1000"];
 
-pub(crate) fn the_first_ends_the_run_and_keeps_what_was_judged() {
+#[test]
+fn the_first_ends_the_run_and_keeps_what_was_judged() {
     let place = Place::new();
-    let scripts = [Script::Passes, Script::HangsInWorkload, Script::Panics];
+    let scripts = [QemuScript::Passes, QemuScript::HangsInWorkload, QemuScript::Panics];
     let running = place.start(dmarig(&place, &scripts, PATIENT));
     let mut qemu = place.hanging();
     running.signal(Signal::INT);
@@ -38,17 +37,19 @@ pub(crate) fn the_first_ends_the_run_and_keeps_what_was_judged() {
     place.nothing_is_left();
     let qemu = |script| place.qemu(script);
     assert_eq!(ended.cells().len(), 2, "the third was never started");
-    came_out(&ended.cell("qemu", &qemu(Script::Passes)), "passed", "");
-    came_out(&ended.cell("qemu", &qemu(Script::HangsInWorkload)), "errored", "interrupted");
+    came_out(&ended.cell("qemu", &qemu(QemuScript::Passes)), "passed", "");
+    came_out(&ended.cell("qemu", &qemu(QemuScript::HangsInWorkload)), "errored", "interrupted");
     let outcomes: Vec<_> =
         place.record().iter().map(|cell| cell["verdict"]["outcome"].clone()).collect();
     assert_eq!(outcomes, ["passed", "errored"]);
     place.run(&["judge"]).exits(3).says(&["ended early, 1 of 3 cells did not run"]);
 }
 
-pub(crate) fn the_second_ends_it_at_once() {
+#[test]
+fn the_second_ends_it_at_once() {
     let place = Place::new();
-    let mut command = dmarig(&place, &[Script::Passes, Script::HangsAndIgnoresTerm], PATIENT);
+    let mut command =
+        dmarig(&place, &[QemuScript::Passes, QemuScript::HangsAndIgnoresTerm], PATIENT);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut qemu = place.hanging();
     let interrupt = || kill_process(Pid::from_child(&child), Signal::INT).unwrap();
@@ -64,8 +65,9 @@ pub(crate) fn the_second_ends_it_at_once() {
     assert_eq!(place.record().len(), 1, "what was judged is kept");
 }
 
-pub(crate) fn the_first_ends_a_qemu_that_never_connects() {
-    for script in [Script::NeverConnects, Script::IsMute] {
+#[test]
+fn the_first_ends_a_qemu_that_never_connects() {
+    for script in [QemuScript::NeverConnects, QemuScript::IsMute] {
         let place = Place::new();
         let running = place.start(dmarig(&place, &[script], PATIENT));
         let mut qemu = place.hanging();
@@ -78,9 +80,10 @@ pub(crate) fn the_first_ends_a_qemu_that_never_connects() {
     }
 }
 
-pub(crate) fn the_first_ends_a_qemu_that_never_answers() {
+#[test]
+fn the_first_ends_a_qemu_that_never_answers() {
     let place = Place::new();
-    let running = place.start(dmarig(&place, &[Script::HangsWhenAsked], PATIENT));
+    let running = place.start(dmarig(&place, &[QemuScript::HangsWhenAsked], PATIENT));
     let mut qemu = place.hanging();
     running.signal(Signal::TERM);
     running.wait().exits(130);
@@ -88,11 +91,14 @@ pub(crate) fn the_first_ends_a_qemu_that_never_answers() {
     place.nothing_is_left();
 }
 
-pub(crate) fn a_killed_run_leaves_no_qemu_and_a_readable_record() {
+#[test]
+fn a_killed_run_leaves_no_qemu_and_a_readable_record() {
     let place = Place::new();
-    for script in [Script::HangsWhenAsked, Script::NeverConnects, Script::HangsAndIgnoresTerm] {
+    for script in
+        [QemuScript::HangsWhenAsked, QemuScript::NeverConnects, QemuScript::HangsAndIgnoresTerm]
+    {
         let _ = fs::remove_dir_all(place.path("runs"));
-        let running = place.start(dmarig(&place, &[Script::Passes, script], PATIENT));
+        let running = place.start(dmarig(&place, &[QemuScript::Passes, script], PATIENT));
         let mut qemu = place.hanging();
         running.signal(Signal::KILL);
         assert_eq!(running.wait().code, None);
@@ -119,7 +125,7 @@ pub(crate) fn a_killed_run_leaves_no_qemu_and_a_readable_record() {
     let early = &history(&["list", "--json"]).document()["runs"][0]["ended_early"];
     assert_eq!((&early["planned"], &early["not_run"]), (&2.into(), &1.into()));
     // The next one does it.
-    let next = place.start(dmarig(&place, &[Script::Passes], &[])).wait();
+    let next = place.start(dmarig(&place, &[QemuScript::Passes], &[])).wait();
     next.exits(0);
     place.nothing_is_left();
 }

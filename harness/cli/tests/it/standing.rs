@@ -5,14 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use dmarig_fake_qemu::QemuScript;
 use dmarig_history::{Standing, StandingMetric};
 use dmarig_stats::paired::Judgement;
 use serde_json::Value;
 
-use crate::{
-    fake_qemu::{KERNEL_SCRIPT, Script},
-    place::{EM_X86_64, Ended, Place, vmlinux_with},
-};
+use crate::place::{EM_X86_64, Ended, Place, vmlinux_with};
 
 const LIMITED: &str = "\
 case: timed
@@ -28,11 +26,9 @@ history:
 const NIGHTS: i64 = 30;
 
 /// A kernel of this name that plays this script.
-fn kernel(place: &Place, name: &str, script: Script) -> String {
+fn kernel(place: &Place, name: &str, script: QemuScript) -> String {
     let directory = place.kernel_without(name, &[]);
-    let [before, behind] = KERNEL_SCRIPT;
-    let script = script.file_name().replace("fake-qemu-", "");
-    let image = vmlinux_with(EM_X86_64, &format!("{before}{script}{behind}"));
+    let image = vmlinux_with(EM_X86_64, &script.kernel_marker());
     place.file(&format!("{name}/vmlinux"), image);
     directory
 }
@@ -49,18 +45,18 @@ impl Bench {
     fn new() -> Self {
         let place = Place::new();
         let case = place.file("case.yaml", LIMITED);
-        let qemu = place.qemu(Script::AsItsKernel);
-        let reference = kernel(&place, "reference", Script::Passes);
+        let qemu = place.qemu(QemuScript::AsItsKernel);
+        let reference = kernel(&place, "reference", QemuScript::Passes);
         Self { place, case, qemu, reference }
     }
 
     /// Runs a kernel of always the same name.
-    fn run(&self, script: Script, more: &[&str]) -> Ended {
+    fn run(&self, script: QemuScript, more: &[&str]) -> Ended {
         self.told(script, "json", more)
     }
 
     /// As that, told otherwise.
-    fn told(&self, script: Script, format: &str, more: &[&str]) -> Ended {
+    fn told(&self, script: QemuScript, format: &str, more: &[&str]) -> Ended {
         let mine = kernel(&self.place, "mine", script);
         let words = ["run", &self.case, "--qemu", &self.qemu, "-k", &mine, "--format", format];
         self.place.run(&[&words[..], &["--reference", &self.reference], more].concat())
@@ -117,20 +113,21 @@ fn written(place: &Place) -> Vec<PathBuf> {
     runs.map(|run| run.path().join("history.json")).filter(|path| path.exists()).collect()
 }
 
-pub(crate) fn a_run_is_judged_by_those_before_it() {
+#[test]
+fn a_run_is_judged_by_those_before_it() {
     let bench = Bench::new();
-    let first = bench.run(Script::Passes, &[]);
+    let first = bench.run(QemuScript::Passes, &[]);
     first.exits(0).says(&["elapsed and 1 more: not compared: 0 runs so far, 24 needed"]);
     assert_eq!(judgements(&first), [None, None]);
     let text = fs::read_to_string(&written(&bench.place)[0]).unwrap();
     assert_eq!(serde_json::from_str::<Standing>(&text).unwrap(), standing(&first));
     let file = bench.nights("nights", |_| ());
 
-    let same = bench.run(Script::Passes, &["--history", &file]);
+    let same = bench.run(QemuScript::Passes, &["--history", &file]);
     same.exits(0);
     assert_eq!(judgements(&same), [Some(Judgement::Pass); 2], "{same:?}");
     let junit = bench.place.path("junit.xml").display().to_string();
-    let slow = bench.run(Script::IsSlow, &["--history", &file, "--junit", &junit]);
+    let slow = bench.run(QemuScript::IsSlow, &["--history", &file, "--junit", &junit]);
     slow.exits(1);
     assert_eq!(judgements(&slow), [Some(Judgement::Fail), Some(Judgement::Pass)], "{slow:?}");
     // By itself each cell passes.
@@ -141,7 +138,7 @@ pub(crate) fn a_run_is_judged_by_those_before_it() {
     assert_eq!(report.matches("<failure").count(), 1, "{report}");
     assert_eq!(written(&bench.place).len(), 3);
 
-    let table = bench.told(Script::IsSlow, "table", &["--history", &file]);
+    let table = bench.told(QemuScript::IsSlow, "table", &["--history", &file]);
     table.exits(1);
     for text in ["against the history nights.sqlite", "FAIL", "5 % worse", "30", "pass"] {
         assert!(table.stdout.contains(text), "no `{text}` in\n{}", table.stdout);
@@ -161,11 +158,12 @@ pub(crate) fn a_run_is_judged_by_those_before_it() {
     assert_eq!(told, 4);
 }
 
-pub(crate) fn other_machines_and_bare_times_are_not_taken() {
+#[test]
+fn other_machines_and_bare_times_are_not_taken() {
     let bench = Bench::new();
-    bench.run(Script::Passes, &[]).exits(0);
+    bench.run(QemuScript::Passes, &[]).exits(0);
     let file = bench.nights("theirs", |meta| meta["host"]["cpu"] = "of another machine".into());
-    let slow = bench.run(Script::IsSlow, &["--history", &file]);
+    let slow = bench.run(QemuScript::IsSlow, &["--history", &file]);
     slow.exits(0).says(&["elapsed and 1 more: not compared: 0 runs so far"]);
     assert_eq!(judgements(&slow), [None, None]);
 
@@ -182,14 +180,15 @@ pub(crate) fn other_machines_and_bare_times_are_not_taken() {
     assert_eq!(wrong.stdout, "");
 }
 
-pub(crate) fn a_baseline_decides_where_there_is_one() {
+#[test]
+fn a_baseline_decides_where_there_is_one() {
     let bench = Bench::new();
-    bench.run(Script::Passes, &[]).exits(0);
+    bench.run(QemuScript::Passes, &[]).exits(0);
     let file = bench.nights("nights", |_| ());
     // As slow as the baseline, so that only the history would blame it.
-    let baseline = kernel(&bench.place, "baseline", Script::IsSlow);
+    let baseline = kernel(&bench.place, "baseline", QemuScript::IsSlow);
     let more = ["--history", &file, "--baseline", &baseline, "--limit", "elapsed=5"];
-    let ended = bench.run(Script::IsSlow, &more);
+    let ended = bench.run(QemuScript::IsSlow, &more);
     ended.exits(0).says(&["elapsed: not compared: judged in pairs with"]);
     assert_eq!(judgements(&ended), [None, Some(Judgement::Pass)], "{ended:?}");
     assert!(!ended.document()["comparisons"].as_array().unwrap().is_empty());

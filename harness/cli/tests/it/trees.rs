@@ -7,12 +7,10 @@ use std::{
     process::{Command, Stdio},
 };
 
+use dmarig_fake_qemu::QemuScript;
 use dmarig_images::QemuTree;
 
-use crate::{
-    fake_qemu::Script,
-    place::{CASE, Place, REAL_KERNEL, came_out, real_cache},
-};
+use crate::place::{CASE, Place, REAL_KERNEL, came_out, real_cache};
 
 /// Those that this user has fetched. Tests of them find nothing to do where there are none.
 fn fetched() -> Vec<QemuTree> {
@@ -24,10 +22,11 @@ fn fetched() -> Vec<QemuTree> {
     trees
 }
 
-pub(crate) fn one_that_was_not_fetched_is_told_how_to_get() {
+#[test]
+fn one_that_was_not_fetched_is_told_how_to_get() {
     let place = Place::new();
     let (case, kernel, good) =
-        (place.file("case.yaml", CASE), place.kernel(), place.qemu(Script::Passes));
+        (place.file("case.yaml", CASE), place.kernel(), place.qemu(QemuScript::Passes));
     let fixed = ["run", &case, "--format", "json", "--kernel", &kernel, "--qemu", &good];
     let ended = place.run(&[&fixed[..], &["--qemu", "qemu-7.2", "--qemu", "qemu"]].concat());
     ended.exits(3);
@@ -36,7 +35,8 @@ pub(crate) fn one_that_was_not_fetched_is_told_how_to_get() {
     came_out(&ended.cell("qemu", "qemu"), "errored", "`dmarig images fetch qemu-11.1`");
 }
 
-pub(crate) fn the_list_names_them_and_a_wrong_name_is_refused() {
+#[test]
+fn the_list_names_them_and_a_wrong_name_is_refused() {
     let place = Place::new();
     let ended = place.run(&["images", "list"]);
     ended.exits(0);
@@ -48,7 +48,8 @@ pub(crate) fn the_list_names_them_and_a_wrong_name_is_refused() {
     place.run(&["images", "rm", "qemu"]).exits(3).says(&["qemu-11.1 isn't in the cache"]);
 }
 
-pub(crate) fn what_is_here_stays_where_only_the_missing_is_fetched() {
+#[test]
+fn what_is_here_stays_where_only_the_missing_is_fetched() {
     let place = Place::new();
     place.run(&["images", "list"]).exits(0);
     let manifest = r#"{"name": "debian-6.1", "release": "6.1.0-1-amd64", "version": "6.1.1-1", "object": "0",
@@ -60,7 +61,8 @@ pub(crate) fn what_is_here_stays_where_only_the_missing_is_fetched() {
     place.run(&[&words[..], &["--refresh"]].concat()).exits(2);
 }
 
-pub(crate) fn nothing_of_the_system_is_loaded() {
+#[test]
+fn nothing_of_the_system_is_loaded() {
     for tree in fetched() {
         let mut qemu = Command::new(&tree.program)
             .args(["-M", "none", "-nodefaults", "-display", "none", "-qmp", "stdio"])
@@ -89,7 +91,8 @@ pub(crate) fn nothing_of_the_system_is_loaded() {
     }
 }
 
-pub(crate) fn each_runs_a_kernel_in_a_guest() {
+#[test]
+fn each_runs_a_kernel_in_a_guest() {
     let trees = fetched();
     if trees.is_empty() {
         return;

@@ -38,7 +38,7 @@ windows: {count: false, time: 40, warm-up: 1}
 ";
 
 /// Both are of one history, so that the second one finds most kernels built.
-pub(crate) fn a_real_history_is_bisected() {
+pub(crate) fn bisect_a_real_history() {
     let place = Place::new();
     let tree = repository(&place);
     a_failed_check(&place, &tree);

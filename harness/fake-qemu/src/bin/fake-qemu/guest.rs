@@ -10,10 +10,10 @@ use std::{
     time::Duration,
 };
 
+use dmarig_fake_qemu::{CONSOLE_FLOOD, DEVICE_TROUBLE, QEMU_LAST_WORDS, QemuScript};
 use serde_json::{Value, json};
 
-use super::{
-    CONSOLE_FLOOD, DEVICE_TROUBLE, LAST_WORDS, Script,
+use crate::{
     agent::{Agent, never_answers},
     die, hang,
     monitor::{converse, iommu_defaults},
@@ -21,11 +21,11 @@ use super::{
 
 /// What it was started with.
 #[derive(Debug, Clone)]
-pub(super) struct Machine {
-    pub(super) cmdline: String,
-    pub(super) cpus: u32,
-    pub(super) memory_mib: u64,
-    pub(super) iommu: BTreeMap<String, Value>,
+pub(crate) struct Machine {
+    pub(crate) cmdline: String,
+    pub(crate) cpus: u32,
+    pub(crate) memory_mib: u64,
+    pub(crate) iommu: BTreeMap<String, Value>,
 }
 
 impl Machine {
@@ -54,7 +54,7 @@ impl Machine {
     }
 
     /// The capability registers that go with its properties.
-    pub(super) fn registers(&self) -> (u64, u64) {
+    pub(crate) fn registers(&self) -> (u64, u64) {
         let on = |name: &str| u64::from(self.iommu[name] == true);
         let width = self.iommu["aw-bits"].as_u64().unwrap_or(39);
         let cap = (width - 1) << 16 | on("caching-mode") << 7 | 1 << 39 | 18 << 48;
@@ -64,11 +64,11 @@ impl Machine {
 }
 
 /// The ends of its channels.
-pub(super) struct Channels {
-    pub(super) console: UnixStream,
-    pub(super) agent: UnixStream,
-    pub(super) qmp: Arc<Mutex<UnixStream>>,
-    pub(super) trace: File,
+pub(crate) struct Channels {
+    pub(crate) console: UnixStream,
+    pub(crate) agent: UnixStream,
+    pub(crate) qmp: Arc<Mutex<UnixStream>>,
+    pub(crate) trace: File,
 }
 
 impl Channels {
@@ -82,14 +82,14 @@ impl Channels {
         }
     }
 
-    pub(super) fn event(&self, name: &str, data: &Value) {
+    pub(crate) fn event(&self, name: &str, data: &Value) {
         let event =
             json!({"timestamp": {"seconds": 1, "microseconds": 0}, "event": name, "data": data});
         let _ = writeln!(self.qmp.lock().unwrap(), "{event}\r");
     }
 
     /// As `-no-reboot` has it.
-    pub(super) fn reset(&self) -> ! {
+    pub(crate) fn reset(&self) -> ! {
         self.event("SHUTDOWN", &json!({"guest": true, "reason": "guest-reset"}));
         std::process::exit(0)
     }
@@ -113,27 +113,27 @@ impl Write for Shared {
 }
 
 /// Runs the guest until QEMU is told to quit.
-pub(super) fn play(script: Script, arguments: &[String]) -> ExitCode {
+pub(crate) fn play(script: QemuScript, arguments: &[String]) -> ExitCode {
     match script {
-        Script::Dies => die(),
-        Script::DiesAfterManyWords => {
+        QemuScript::Dies => die(),
+        QemuScript::DiesAfterManyWords => {
             for number in 0..200 {
                 eprintln!("fake-qemu: warning: {number} is not a good number");
             }
             die()
         }
-        Script::NeverConnects => hang(),
+        QemuScript::NeverConnects => hang(),
         _ => {}
     }
     let machine = Machine::new(arguments);
     let channels = Channels::connect();
     match script {
-        Script::Babbles => {
+        QemuScript::Babbles => {
             let _ = channels.qmp.lock().unwrap().write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
             hang()
         }
-        Script::IsMute => hang(),
-        Script::DiesWhenConnected => {
+        QemuScript::IsMute => hang(),
+        QemuScript::DiesWhenConnected => {
             drop(channels);
             std::thread::sleep(Duration::from_millis(300));
             die()
@@ -143,7 +143,7 @@ pub(super) fn play(script: Script, arguments: &[String]) -> ExitCode {
     // Handlers stay for the rest of the process.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let _guard = runtime.enter();
-    if matches!(script, Script::IsStubborn | Script::HangsAndIgnoresTerm) {
+    if matches!(script, QemuScript::IsStubborn | QemuScript::HangsAndIgnoresTerm) {
         let _ = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap();
     }
     let input = channels.qmp.lock().unwrap().try_clone().unwrap();
@@ -153,7 +153,7 @@ pub(super) fn play(script: Script, arguments: &[String]) -> ExitCode {
         let answer = match name {
             "qom-get" => machine.iommu[arguments["property"].as_str().unwrap()].clone(),
             "human-monitor-command" => register(script, &machine, arguments),
-            "cont" if script == Script::Refuses => {
+            "cont" if script == QemuScript::Refuses => {
                 let error = json!({"class": "GenericError", "desc": "the guest is not at home"});
                 return json!({"error": error});
             }
@@ -162,22 +162,22 @@ pub(super) fn play(script: Script, arguments: &[String]) -> ExitCode {
                 std::thread::spawn(move || run(script, machine, channels));
                 json!({})
             }
-            "quit" if script == Script::IsStubborn => hang(),
+            "quit" if script == QemuScript::IsStubborn => hang(),
             _ => json!({}),
         };
         json!({"return": answer})
     });
-    if script == Script::ClosesMonitor {
+    if script == QemuScript::ClosesMonitor {
         hang()
     }
     conversation.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
 }
 
 /// The answer to `xp /1gx ADDRESS`.
-fn register(script: Script, machine: &Machine, arguments: &Value) -> Value {
+fn register(script: QemuScript, machine: &Machine, arguments: &Value) -> Value {
     let line = arguments["command-line"].as_str().unwrap();
     let (mut cap, ecap) = machine.registers();
-    if script == Script::Contradicts {
+    if script == QemuScript::Contradicts {
         cap ^= 1 << 7;
     }
     let value = if line.ends_with("08") { cap } else { ecap };
@@ -185,34 +185,34 @@ fn register(script: Script, machine: &Machine, arguments: &Value) -> Value {
 }
 
 /// The guest itself.
-fn run(script: Script, machine: Machine, mut channels: Channels) {
+fn run(script: QemuScript, machine: Machine, mut channels: Channels) {
     let mut print = |text: &str| {
         let _ = channels.console.write_all(text.as_bytes());
     };
     print("[    0.000000] Linux version 6.1.0-fake\r\n");
     match script {
-        Script::Panics => {
+        QemuScript::Panics => {
             print("[    1.000000] Kernel panic - not syncing: No working init found.\r\n");
             channels.reset()
         }
-        Script::PanicsInColour => {
+        QemuScript::PanicsInColour => {
             print("[    1.0] Kernel panic - not syncing: \x1b]0;owned\x07\x1b[2J\u{202e}\r\n");
             channels.reset()
         }
-        Script::FloodsConsoleAndPanics => {
+        QemuScript::FloodsConsoleAndPanics => {
             for _ in 0..100 {
                 print(&"x\n".repeat(50_000));
             }
             print("[    1.000000] Kernel panic - not syncing: enough\r\n");
             channels.reset()
         }
-        Script::FloodsConsole => {
+        QemuScript::FloodsConsole => {
             let line = format!("[    1.000000] {}\r\n", "flood ".repeat(10));
             for _ in 0..CONSOLE_FLOOD / 1000 {
                 print(&line.repeat(1000));
             }
         }
-        Script::HasNoAgent => hang(),
+        QemuScript::HasNoAgent => hang(),
         _ => {}
     }
     print("[    2.000000] Run /init as init process\r\n");
@@ -220,25 +220,25 @@ fn run(script: Script, machine: Machine, mut channels: Channels) {
 }
 
 /// What a script does in the workload instead of doing it.
-pub(super) fn interfere(script: Script, channels: &mut Channels) {
+pub(crate) fn interfere(script: QemuScript, channels: &mut Channels) {
     match script {
-        Script::DiesInWorkload => die(),
-        Script::HasDeviceTrouble => eprintln!("{DEVICE_TROUBLE}"),
-        Script::DiesOfDeviceTrouble => {
+        QemuScript::DiesInWorkload => die(),
+        QemuScript::HasDeviceTrouble => eprintln!("{DEVICE_TROUBLE}"),
+        QemuScript::DiesOfDeviceTrouble => {
             eprintln!("{DEVICE_TROUBLE}");
             die()
         }
-        Script::Aborts => {
-            eprintln!("{LAST_WORDS}");
+        QemuScript::Aborts => {
+            eprintln!("{QEMU_LAST_WORDS}");
             std::process::abort()
         }
-        Script::Stops => channels.event("STOP", &json!({})),
-        Script::HasNoSpace => channels.event(
+        QemuScript::Stops => channels.event("STOP", &json!({})),
+        QemuScript::HasNoSpace => channels.event(
             "BLOCK_IO_ERROR",
             &json!({"device": "", "operation": "write", "action": "stop", "nospace": true}),
         ),
-        Script::Reboots => channels.reset(),
-        Script::ClosesMonitor => {
+        QemuScript::Reboots => channels.reset(),
+        QemuScript::ClosesMonitor => {
             let _ = channels.qmp.lock().unwrap().shutdown(std::net::Shutdown::Both);
         }
         _ => {}

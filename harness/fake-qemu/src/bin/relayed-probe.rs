@@ -1,5 +1,5 @@
-//! A probe that serves its device well, until it is made to fail: the real one, behind a relay that
-//! breaks the protocol once a window has begun. For real QEMUs.
+//! The real probe behind a relay, which breaks the vfio-user protocol once a window has begun, by the fault
+//! that its file name names. For real QEMUs.
 
 use std::{
     io::{BufRead, BufReader, IoSlice, IoSliceMut, Read, Write},
@@ -13,63 +13,22 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use clap::ValueEnum;
+use dmarig_fake_qemu::{PROBE_LAST_WORDS, RelayFault, Role};
 use dmarig_model::probe::{Reply, Request};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags,
 };
 
-use super::LAST_WORDS;
-use crate::fake_qemu::{file_name, of_this_process};
-
-const PREFIX: &str = "relayed-probe-";
 /// Messages that still go through once a window has begun: the device is in full use then.
 const LEFT: usize = 50;
 const HEADER: usize = 16;
 
-/// How it fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Fault {
-    /// Not at all.
-    None,
-    /// Sends a header that is none.
-    BadHeader,
-    /// Sends a header that claims less than a header.
-    BadSize,
-    /// Sends a reply that has fewer bytes than it claims, and goes on.
-    Truncates,
-    /// Answers what nobody asked.
-    AnswersNothing,
-    /// Answers with more than there is room for.
-    TooLarge,
-    /// Answers without end.
-    Endless,
-    /// Says nothing more to QEMU.
-    Stalls,
-    /// Closes the socket.
-    Drops,
-    /// Dies.
-    Dies,
-}
-
-impl Fault {
-    /// The name of a probe that fails so.
-    pub(crate) fn file_name(self) -> String {
-        file_name(PREFIX, &self)
-    }
-
-    /// The fault that this process is to have, if it is none of the tests.
-    pub(crate) fn of_this_process() -> Option<Self> {
-        of_this_process(PREFIX)
-    }
-}
-
 static WINDOW: AtomicBool = AtomicBool::new(false);
 
-/// Serves the rig and QEMU to the end.
-pub(crate) fn play(fault: Fault) -> ExitCode {
-    eprintln!("{LAST_WORDS}");
+fn main() -> ExitCode {
+    let fault = RelayFault::of_this_process();
+    eprintln!("{PROBE_LAST_WORDS}");
     let words: Vec<String> = std::env::args().collect();
     let settings = serde_json::from_str(&words[4]).expect("settings");
     let listener = UnixListener::bind(&words[2]).expect("the socket can be made");
@@ -146,7 +105,7 @@ fn pass_on(from: &UnixStream, to: &UnixStream) {
 }
 
 /// The probe's messages, to QEMU, until the fault's time has come.
-fn answer(fault: Fault, mut device: UnixStream, mut qemu: &UnixStream) {
+fn answer(fault: RelayFault, mut device: UnixStream, mut qemu: &UnixStream) {
     let mut left = LEFT;
     loop {
         let mut message = vec![0; HEADER];
@@ -156,7 +115,7 @@ fn answer(fault: Fault, mut device: UnixStream, mut qemu: &UnixStream) {
         let size = u32::from_le_bytes(message[4..8].try_into().unwrap()) as usize;
         message.resize(size, 0);
         device.read_exact(&mut message[HEADER..]).expect("a whole message");
-        if fault != Fault::None && WINDOW.load(Ordering::SeqCst) {
+        if fault != RelayFault::None && WINDOW.load(Ordering::SeqCst) {
             left = left.saturating_sub(1);
             if left == 1 {
                 fail(fault, &mut message, qemu);
@@ -169,31 +128,31 @@ fn answer(fault: Fault, mut device: UnixStream, mut qemu: &UnixStream) {
 }
 
 /// Fails; what is left of `message` is still sent.
-fn fail(fault: Fault, message: &mut Vec<u8>, mut qemu: &UnixStream) {
+fn fail(fault: RelayFault, message: &mut Vec<u8>, mut qemu: &UnixStream) {
     let mut size = |size: usize| message[4..8].copy_from_slice(&(size as u32).to_le_bytes());
     match fault {
-        Fault::None => {}
-        Fault::BadHeader => message.fill(0xff),
-        Fault::BadSize => size(HEADER - 1),
-        Fault::Truncates => {
+        RelayFault::None => {}
+        RelayFault::BadHeader => message.fill(0xff),
+        RelayFault::BadSize => size(HEADER - 1),
+        RelayFault::Truncates => {
             size(HEADER + 24);
             message.truncate(HEADER);
         }
-        Fault::AnswersNothing => message[0] ^= 0x80,
-        Fault::TooLarge => {
+        RelayFault::AnswersNothing => message[0] ^= 0x80,
+        RelayFault::TooLarge => {
             size(1 << 20);
             message.resize(1 << 20, 0x5a);
         }
-        Fault::Endless => {
+        RelayFault::Endless => {
             message[0] ^= 0x80;
             while qemu.write_all(message).is_ok() {}
         }
-        Fault::Stalls => loop {
+        RelayFault::Stalls => loop {
             std::thread::park();
         },
-        Fault::Drops => {
+        RelayFault::Drops => {
             let _ = qemu.shutdown(std::net::Shutdown::Both);
         }
-        Fault::Dies => std::process::exit(7),
+        RelayFault::Dies => std::process::exit(7),
     }
 }

@@ -6,12 +6,13 @@ use std::{
     process::ExitCode,
 };
 
+use dmarig_fake_qemu::{QEMU_LAST_WORDS, QemuScript, VERSION};
 use serde_json::{Value, json};
 
-use super::{LAST_WORDS, Script, VERSION, hang};
+use crate::hang;
 
 /// Properties of the virtual IOMMU, with their defaults.
-pub(super) fn iommu_defaults() -> BTreeMap<String, Value> {
+pub(crate) fn iommu_defaults() -> BTreeMap<String, Value> {
     let defaults = [
         ("aw-bits", json!(39)),
         ("caching-mode", json!(false)),
@@ -23,15 +24,15 @@ pub(super) fn iommu_defaults() -> BTreeMap<String, Value> {
     defaults.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-fn version(script: Script) -> Value {
-    let text = if script == Script::IsOld { "5.2.0" } else { VERSION };
+fn version(script: QemuScript) -> Value {
+    let text = if script == QemuScript::IsOld { "5.2.0" } else { VERSION };
     let parts: Vec<u32> = text.split('.').map(|part| part.parse().unwrap()).collect();
     json!({"qemu": {"major": parts[0], "minor": parts[1], "micro": parts[2]}, "package": ""})
 }
 
 /// Answers commands until `quit` or the stream's end.
-pub(super) fn converse(
-    script: Script,
+pub(crate) fn converse(
+    script: QemuScript,
     input: impl Read,
     mut output: impl Write,
     mut answer: impl FnMut(&str, &Value) -> Value,
@@ -51,14 +52,14 @@ pub(super) fn converse(
 }
 
 /// What it says without a machine.
-pub(super) fn inspected(script: Script) -> ExitCode {
+pub(crate) fn inspected(script: QemuScript) -> ExitCode {
     match script {
-        Script::DiesWhenAsked => {
-            eprintln!("{LAST_WORDS}");
+        QemuScript::DiesWhenAsked => {
+            eprintln!("{QEMU_LAST_WORDS}");
             return ExitCode::FAILURE;
         }
-        Script::HangsWhenAsked => hang(),
-        Script::BabblesWhenAsked => {
+        QemuScript::HangsWhenAsked => hang(),
+        QemuScript::BabblesWhenAsked => {
             println!("SSH-2.0-OpenSSH_9.2p1");
             hang()
         }

@@ -1,44 +1,44 @@
-//! The agent of a guest that there is none of.
+//! The agent of the guest.
 
 use std::{
     collections::BTreeMap,
     io::{Read, Write},
 };
 
+use dmarig_fake_qemu::{QemuScript, SLOW_KERNEL, TRACE_FLOOD};
 use dmarig_wire::{
     Decoder, DmaCounts, Environment, Hello, Interface, IommuGroup, IommuRegisters, Job, Log,
     LogRecord, Reply, Report, Request, Target, encode,
 };
 
-use super::{
-    SLOW_KERNEL, Script, TRACE_FLOOD,
+use crate::{
     guest::{Channels, Machine, interfere},
     hang,
 };
 
-pub(super) struct Agent {
-    pub(super) script: Script,
-    pub(super) machine: Machine,
-    pub(super) channels: Channels,
-    pub(super) log_pieces: u32,
+pub(crate) struct Agent {
+    pub(crate) script: QemuScript,
+    pub(crate) machine: Machine,
+    pub(crate) channels: Channels,
+    pub(crate) log_pieces: u32,
 }
 
 /// Whether the workload of this script has no end of its own.
-pub(super) fn never_answers(script: Script) -> bool {
+pub(crate) fn never_answers(script: QemuScript) -> bool {
     matches!(
         script,
-        Script::HangsInWorkload
-            | Script::HasDeviceTrouble
-            | Script::HangsAndIgnoresTerm
-            | Script::Stops
-            | Script::HasNoSpace
-            | Script::ClosesMonitor
+        QemuScript::HangsInWorkload
+            | QemuScript::HasDeviceTrouble
+            | QemuScript::HangsAndIgnoresTerm
+            | QemuScript::Stops
+            | QemuScript::HasNoSpace
+            | QemuScript::ClosesMonitor
     )
 }
 
 impl Agent {
     /// Greets and answers until the rig goes.
-    pub(super) fn serve(mut self) {
+    pub(crate) fn serve(mut self) {
         let hello = Reply::Hello(Hello {
             agent: "fake".into(),
             release: "6.1.0-fake".into(),
@@ -46,19 +46,19 @@ impl Agent {
             modules: Vec::new(),
         });
         match self.script {
-            Script::SendsGarbage => while self.write(&[0x55; 4096]) {},
-            Script::ClaimsTooMuch => {
+            QemuScript::SendsGarbage => while self.write(&[0x55; 4096]) {},
+            QemuScript::ClaimsTooMuch => {
                 let mut frame = encode(&hello).unwrap();
                 frame[8..16].fill(0xff);
                 self.write(&frame);
                 hang()
             }
-            Script::ClaimsMoreThanItHas => {
+            QemuScript::ClaimsMoreThanItHas => {
                 let frame = encode(&hello).unwrap();
                 self.write(&frame[..frame.len() - 1]);
                 hang()
             }
-            Script::SendsGreetings => while self.send(&hello) {},
+            QemuScript::SendsGreetings => while self.send(&hello) {},
             _ => {}
         }
         self.send(&hello);
@@ -87,12 +87,12 @@ impl Agent {
 
     fn answer(&mut self, request: Request, unmaps: &mut u64) -> Reply {
         match (request, self.script) {
-            (Request::Describe(_), Script::SendsTheWrongKind) => Reply::Bye,
-            (Request::Describe(_), Script::HasNoDisk) => Reply::NotInTime {
+            (Request::Describe(_), QemuScript::SendsTheWrongKind) => Reply::Bye,
+            (Request::Describe(_), QemuScript::HasNoDisk) => Reply::NotInTime {
                 what: "0000:00:01.0 (nvme) has no node".into(),
                 after_ms: 60_000,
             },
-            (Request::Run(_), Script::Fails) => Reply::Failed { what: "I'd rather not".into() },
+            (Request::Run(_), QemuScript::Fails) => Reply::Failed { what: "I'd rather not".into() },
             (Request::Describe(_), _) => Reply::Environment(Box::new(self.environment())),
             (Request::CountDma(_) | Request::ReadDma, _) => {
                 let events = ["iommu:map", "iommu:unmap"].map(|name| (name.to_owned(), *unmaps));
@@ -101,20 +101,20 @@ impl Agent {
             (Request::Run(job), script) => {
                 interfere(script, &mut self.channels);
                 let ops = match job {
-                    _ if script == Script::FloodsTrace => TRACE_FLOOD,
+                    _ if script == QemuScript::FloodsTrace => TRACE_FLOOD,
                     Job::Block(job) => job.ops,
                     _ => 0,
                 };
                 *unmaps += ops;
                 self.trace(ops);
-                let is_slow = script == Script::IsSlow || has_slow_kernel();
+                let is_slow = script == QemuScript::IsSlow || has_slow_kernel();
                 let elapsed_ns = if is_slow { 1_200_000 } else { 1_000_000 };
                 Reply::Report(Box::new(report(ops, elapsed_ns)))
             }
             (Request::ReadLog, script) => {
                 // It does end, at more bytes than a kernel can hold and in fewer pieces than it may.
                 self.log_pieces += 1;
-                let endless = script == Script::SendsLogs && self.log_pieces < 40;
+                let endless = script == QemuScript::SendsLogs && self.log_pieces < 40;
                 let text = if endless { "x".repeat(4 << 20) } else { "all is well".into() };
                 let record = LogRecord { level: 6, seq: 1, time_us: 1, text };
                 Reply::Log(Log { records: vec![record], lost: 0, more: endless })

@@ -1,7 +1,4 @@
-//! A program that the rig takes for a probe, and that behaves as a script says: this very test
-//! binary under another name, `fake-probe-SCRIPT`. It serves no device: the fake QEMU wants none.
-
-pub(crate) mod relay;
+//! Answers the rig as a probe does, and behaves as the script that its file name names.
 
 use std::{
     io::{BufRead, Write},
@@ -9,54 +6,12 @@ use std::{
     process::ExitCode,
 };
 
-use clap::ValueEnum;
+use dmarig_fake_qemu::{PROBE_LAST_WORDS, ProbeScript, Role};
 use dmarig_model::probe::{ProbeCounts, Reply, Request, Stale, Tables};
 
-use crate::fake_qemu::{file_name, of_this_process};
-
-/// What it says on standard error before it ends.
-pub(crate) const LAST_WORDS: &str = "fake-probe: the shadow is gone";
-
-const PREFIX: &str = "fake-probe-";
-
-/// What it does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ProbeScript {
-    /// Answers as a probe does whose guest behaves.
-    Serves,
-    /// Dies before it has made its socket.
-    Dies,
-    /// Dies while the workload runs.
-    DiesInWorkload,
-    /// Says nothing more once counting has begun.
-    Stalls,
-    /// Says what is no answer.
-    Babbles,
-    /// Says that its device has lost its QEMU when it is asked what it has counted.
-    LosesItsClient,
-    /// Says so when it happens, and answers all the same.
-    LosesItsClientMeanwhile,
-    /// Can no longer tell what it has counted.
-    Hangs,
-    /// Has seen a corrupt sector and a buffer that was never unmapped.
-    SeesWrong,
-}
-
-impl ProbeScript {
-    /// The name of a probe that plays it.
-    pub(crate) fn file_name(self) -> String {
-        file_name(PREFIX, &self)
-    }
-
-    /// The script that this process is to play, if it is none of the tests.
-    pub(crate) fn of_this_process() -> Option<Self> {
-        of_this_process(PREFIX)
-    }
-}
-
-/// Plays a script to its end.
-pub(crate) fn play(script: ProbeScript) -> ExitCode {
-    eprintln!("{LAST_WORDS}");
+fn main() -> ExitCode {
+    let script = ProbeScript::of_this_process();
+    eprintln!("{PROBE_LAST_WORDS}");
     if script == ProbeScript::Dies {
         return ExitCode::FAILURE;
     }
