@@ -9,6 +9,8 @@
 //! let qemu = QemuScript::Panics.link_in("some/directory".as_ref());
 //! ```
 //!
+//! `hand-over` and `hold-device` have no roles: they use a host's device as dmarig does, for tests of that.
+//!
 //! Tests find the programs in the directory that cargo has built the tests in, see [`program`].
 
 mod probe;

@@ -7,7 +7,8 @@ use std::{
 };
 
 /// All programs of this package.
-const PROGRAMS: [&str; 4] = ["fake-probe", "fake-qemu", "hand-over", "relayed-probe"];
+const PROGRAMS: [&str; 5] =
+    ["fake-probe", "fake-qemu", "hand-over", "hold-device", "relayed-probe"];
 
 /// The path of a program of this package.
 ///

@@ -23,6 +23,7 @@ fn finds_the_programs_that_cargo_built_for_this_test() {
         ("fake-probe", env!("CARGO_BIN_EXE_fake-probe")),
         ("relayed-probe", env!("CARGO_BIN_EXE_relayed-probe")),
         ("hand-over", env!("CARGO_BIN_EXE_hand-over")),
+        ("hold-device", env!("CARGO_BIN_EXE_hold-device")),
     ] {
         assert_eq!(program(name), Path::new(built));
     }
