@@ -58,7 +58,7 @@ fn pages(place: &Place, directory: &str) -> Vec<String> {
 }
 
 #[test]
-fn recorded_runs_become_a_site() {
+fn writes_site_of_recorded_runs() {
     let place = Place::new();
     run(&place, QemuScript::Passes);
     run(&place, QemuScript::PanicsInColour);
@@ -68,11 +68,11 @@ fn recorded_runs_become_a_site() {
     ended.exits(0);
     assert_eq!(ended.stdout.trim(), format!("{site}/index.html"));
     let first = std::fs::read_to_string(place.path("site/index.html")).unwrap();
-    // Both cells are of one night, and are told apart by what they ran on.
-    assert!(first.contains("did not pass") && !first.contains("Synthetic"), "{first}");
+    assert!(!first.contains("Synthetic"), "{first}");
     let runs = pages(&place, "site/runs");
     assert_eq!(runs.len(), 2);
-    let panicked: Vec<&String> = runs.iter().filter(|page| page.contains("panicked")).collect();
+    let panicked: Vec<&String> =
+        runs.iter().filter(|page| page.contains("fake-qemu-panics-in-colour")).collect();
     let [page] = panicked.as_slice() else { panic!("{runs:?}") };
     assert!(page.contains("--cell") && !page.contains('\u{1b}'), "{page}");
     assert!(!pages(&place, "site/series").is_empty());
@@ -101,12 +101,7 @@ fn recorded_runs_become_a_site() {
     assert_eq!((with("history.json, line 1"), with("--detailed")), (3, 0));
     let words = ["dashboard", "--out", &site, "--detailed", "1"];
     place.start(dmarig(&place, &words)).wait().exits(0);
-    assert_eq!(
-        (with("history.json, line 1"), with("the newest 1 runs alone (--detailed)")),
-        (1, 2)
-    );
-    let all = std::fs::read_to_string(place.path("site/runs.html")).unwrap();
-    assert!(all.contains("Of the oldest 2 runs the verdict is that of their cells alone"), "{all}");
+    assert_eq!((with("history.json, line 1"), with("--detailed")), (1, 2));
     histories_of_others_are_shown_as_they_are(&place);
 }
 
@@ -118,41 +113,40 @@ fn histories_of_others_are_shown_as_they_are(place: &Place) {
         ended.exits(0);
         ended.document()["runs"].as_array().unwrap().len()
     };
-    let show = |words: &[&str], said: &str| {
+    let show = |words: &[&str]| {
         let words = [&["dashboard", "--out", "other"], words].concat();
-        let ended = place.start(place.dmarig(&words)).wait();
-        ended.exits(0);
-        assert!(ended.stderr.contains(said), "{ended:?}");
+        place.start(place.dmarig(&words)).wait().exits(0);
     };
     // What was recorded here stays out of another machine's, and goes into a new one and into its own.
-    show(&["--history", "new.sqlite"], "files");
+    show(&["--history", "new.sqlite"]);
     assert_eq!(runs("new.sqlite"), 3);
     run_in(place, "theirs", QemuScript::Passes);
-    show(&["--history", "new.sqlite", "--runs", "theirs"], "it has none of the runs in theirs");
+    show(&["--history", "new.sqlite", "--runs", "theirs"]);
     assert_eq!(runs("new.sqlite"), 3);
     run(place, QemuScript::Passes);
-    show(&["--history", "new.sqlite", "--no-add"], "files");
+    show(&["--history", "new.sqlite", "--no-add"]);
     assert_eq!(runs("new.sqlite"), 3);
-    show(&["--history", "new.sqlite"], "files");
+    show(&["--history", "new.sqlite"]);
     assert_eq!(runs("new.sqlite"), 4);
 }
 
 #[test]
-fn wrong_places_are_told() {
+fn rejects_invalid_destinations() {
     let place = Place::new();
-    let check = |words: &[&str], expected: &str| {
-        let ended = place.start(dmarig(&place, words)).wait();
-        ended.exits(2);
-        assert!(ended.stderr.contains(expected), "{ended:?}");
-    };
     let mine = place.file("mine/thesis.txt", "");
     let mine = mine.strip_suffix("/thesis.txt").unwrap();
-    check(&["dashboard", "--out", mine], "no dashboard");
-    let nothing = ["dashboard", "--out", "site", "--no-add", "--history", "nothing.sqlite"];
-    check(&nothing, "there is no history");
-    check(&["dashboard"], "--out");
-    check(&["dashboard", "--serve", "0.0.0.0:0"], "--expose");
-    check(&["dashboard", "--serve", "somewhere"], "127.0.0.1:8321");
+    let rejected = [
+        &["dashboard", "--out", mine][..],
+        &["dashboard", "--out", "site", "--no-add", "--history", "nothing.sqlite"],
+        &["dashboard"],
+        &["dashboard", "--serve", "0.0.0.0:0"],
+        &["dashboard", "--serve", "somewhere"],
+    ]
+    .map(|arguments| place.start(dmarig(&place, arguments)).wait());
+    for ended in &rejected {
+        ended.exits(2);
+    }
+    insta::assert_snapshot!(place.transcript(&rejected));
 }
 
 /// An answer as it came.
@@ -171,7 +165,7 @@ fn ask(address: &str, host: &str, path: &str) -> TcpStream {
 }
 
 #[test]
-fn a_served_site_is_made_anew_as_records_come() {
+fn refreshes_served_site_on_new_records() {
     let place = Place::new();
     run(&place, QemuScript::Passes);
     // A history that is named is no other.

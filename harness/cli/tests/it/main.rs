@@ -1,6 +1,7 @@
-//! What dmarig makes of bad input, of QEMUs and guests that misbehave, and of being interrupted:
-//! one clear message, the right end state, the documented exit code, nothing left behind, and no
-//! other cell harmed.
+//! Tests of the `dmarig` program: invalid input, QEMUs and guests that misbehave, and signals. Each checks the message,
+//! the outcome, the documented exit code, that nothing is left behind, and that other cells are not affected.
+//!
+//! Texts for people stand in snapshots. Assertions are on exit codes, outcomes and JSON.
 
 mod analyzing;
 mod bisecting;
