@@ -6,31 +6,17 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use dmarig_hostdev::{Host, Outcome};
+use dmarig_fake_qemu::program;
+use dmarig_hostdev::Outcome;
 
 use crate::fake::{DISK, DISK_PATH, Fake, NIC};
 
-const ROOT: &str = "DMARIG_TEST_ROOT";
-
-/// Binds in a process of its own and stays until it is killed; run by other tests.
-#[test]
-#[ignore = "a part of others"]
-fn another_run() {
-    let Some(root) = std::env::var_os(ROOT) else { return };
-    let host = Host::at(root.as_ref());
-    let device = host.inspect(DISK.parse().unwrap()).unwrap();
-    let bound = host.bind(&device, &[], &std::path::Path::new(&root).join("state")).unwrap();
-    println!("\nbound {bound}");
-    loop {
-        std::thread::park();
-    }
-}
-
 /// Starts another run on this host and waits until it has bound the disk.
 fn run(fake: &Fake) -> Child {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "journal::another_run", "--ignored", "--nocapture"])
-        .env(ROOT, fake.path(""))
+    let mut child = Command::new(program("hold-device"))
+        .arg(fake.path(""))
+        .arg(DISK)
+        .arg(fake.state())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
