@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::PathBuf, str::FromStr};
 use anyhow::anyhow;
 use clap::Args;
 use dmarig_hostdev::{
-    Address, Bound, Choice, Device, Host, Interface, Outcome, Wishes, qemu_arguments,
+    Address, Binding, Choice, Device, Host, Interface, Outcome, Wishes, qemu_arguments,
 };
 use dmarig_model::{axes::Passthrough, conditions::AxisSets, qemu::Qemu, value::OneOrMany};
 
@@ -42,7 +42,7 @@ impl FromStr for HostAddress {
         let address = text
             .strip_prefix("host=")
             .ok_or_else(|| format!("`{text}` is no device of the host's: host=0000:03:00.0"))?;
-        address.parse().map(Self).map_err(|error: dmarig_hostdev::NoAddress| error.to_string())
+        address.parse().map(Self).map_err(|error: dmarig_hostdev::InvalidAddress| error.to_string())
     }
 }
 
@@ -94,7 +94,7 @@ impl DeviceOptions {
         let Some(HostAddress(address)) = self.device else { return Ok(None) };
         let host = Host::real();
         let state: PathBuf = state.join("devices");
-        for mended in host.mend(&state)? {
+        for mended in host.recover(&state)? {
             // What a live run holds is its own.
             if !matches!(mended.outcome, Outcome::Alive(_)) {
                 say(&mended.to_string());
@@ -134,7 +134,7 @@ pub(crate) struct HostDevice {
     address: Address,
     wanted: Option<Interface>,
     /// Where it is only planned, nothing is.
-    bound: Option<Bound>,
+    bound: Option<Binding>,
 }
 
 impl HostDevice {

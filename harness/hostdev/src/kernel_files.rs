@@ -8,11 +8,11 @@ use std::{
 };
 
 #[derive(Debug, Clone)]
-pub(crate) struct Tree {
+pub(crate) struct KernelFiles {
     root: PathBuf,
 }
 
-impl Tree {
+impl KernelFiles {
     pub(crate) fn new(root: &Path) -> Self {
         // Where links lead is compared with the root, so it must be without links itself.
         Self { root: root.canonicalize().unwrap_or_else(|_| root.to_owned()) }
