@@ -238,7 +238,7 @@ impl<'a> Preparer<'a> {
     pub(crate) async fn qemu(&mut self, name: &str) -> Result<Qemu, String> {
         if !self.qemus.contains_key(name) {
             let directory = self.cache.dir().join("qemu");
-            let deadline = Deadlines::answer(self.selection.patience);
+            let deadline = Deadlines::qmp_answer(self.selection.patience);
             let found = match qemu_program(self.cache, name) {
                 Ok((path, binary)) => {
                     inspect::inspect_cached(name, &path, &binary, &directory, deadline)
