@@ -164,7 +164,7 @@ fn namespace(name: &str) -> Option<String> {
 
 fn digits(text: &str) -> Option<(&str, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    (end > 0).then(|| text.split_at(end))
+    if end == 0 { None } else { Some(text.split_at(end)) }
 }
 
 /// The name of what a symbolic link of sysfs leads to.

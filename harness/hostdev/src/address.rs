@@ -43,8 +43,11 @@ fn parse(text: &str) -> Option<Address> {
 
 fn number(text: &str, digits: std::ops::RangeInclusive<usize>) -> Option<u32> {
     // Without this a sign would be taken for part of a number.
-    let plain = text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    (plain && digits.contains(&text.len())).then(|| u32::from_str_radix(text, 16).ok())?
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !is_plain || !digits.contains(&text.len()) {
+        return None;
+    }
+    u32::from_str_radix(text, 16).ok()
 }
 
 impl fmt::Display for Address {

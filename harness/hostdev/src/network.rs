@@ -82,7 +82,10 @@ fn owner_v6(files: &KernelFiles, address: Ipv6Addr) -> Option<String> {
     let table = files.text("proc/net/if_inet6").unwrap_or_default();
     table.lines().find_map(|line| {
         let mut fields = line.split_whitespace();
-        (v6(fields.next()?)? == address).then(|| fields.nth(4).map(str::to_owned))?
+        if v6(fields.next()?)? != address {
+            return None;
+        }
+        fields.nth(4).map(str::to_owned)
     })
 }
 
@@ -113,8 +116,9 @@ fn route_v4(line: &str) -> Option<Route> {
     let fields: Vec<_> = line.split_whitespace().collect();
     let number = |at: usize| u32::from_str_radix(fields.get(at)?, 16).ok();
     let flags = u64::from(number(3)?);
-    let usable = flags & UP != 0 && flags & REJECT == 0;
-    usable.then_some(())?;
+    if flags & UP == 0 || flags & REJECT != 0 {
+        return None;
+    }
     Some(Route {
         interface: (*fields.first()?).to_owned(),
         to: IpAddr::V4(Ipv4Addr::from(number(1)?.to_ne_bytes())),
@@ -129,7 +133,9 @@ fn route_v6(line: &str) -> Option<Route> {
     let flags = u64::from_str_radix(fields.get(8)?, 16).ok()?;
     let interface = *fields.get(9)?;
     // Without any other route the kernel has one to nowhere over the loopback interface.
-    (flags & UP != 0 && flags & REJECT == 0 && interface != "lo").then_some(())?;
+    if flags & UP == 0 || flags & REJECT != 0 || interface == "lo" {
+        return None;
+    }
     Some(Route {
         interface: interface.to_owned(),
         to: IpAddr::V6(v6(fields.first()?)?),

@@ -153,8 +153,10 @@ fn head_of(name: &str) -> Option<String> {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let (subsystem, rest) = name.strip_prefix("nvme")?.split_once('c')?;
     let (controller, namespace) = rest.split_once('n')?;
-    (digits(subsystem) && digits(controller) && digits(namespace))
-        .then(|| format!("nvme{subsystem}n{namespace}"))
+    if !digits(subsystem) || !digits(controller) || !digits(namespace) {
+        return None;
+    }
+    Some(format!("nvme{subsystem}n{namespace}"))
 }
 
 /// What a stacked device calls itself: `vg-root (LVM-...)` for a device mapper's.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ops::Range};
 
-use dmarig_pattern::{self as pattern, Stamp, Wrong};
+use dmarig_pattern::{self as pattern, Mismatch, Stamp};
 
 /// Contents are known by pages of this many bytes, so that a job with another block size can
 /// check what an earlier one wrote.
@@ -55,17 +55,17 @@ impl Contents {
     }
 
     /// Checks every byte that was read from an address; explains the first page that is wrong.
-    pub(crate) fn check(&self, words: &[u64], address: u64) -> Result<(), Wrong> {
+    pub(crate) fn check(&self, words: &[u64], address: u64) -> Result<(), Mismatch> {
         for (index, page) in words.chunks_exact(PAGE_WORDS).enumerate() {
             let offset = index as u64 * PAGE;
             let at = address + offset;
-            let (right, expected) = match self.pages.get(&(at / PAGE)) {
+            let (is_right, expected) = match self.pages.get(&(at / PAGE)) {
                 Some(Page::Uncertain) => (true, None),
                 Some(Page::Written(stamp)) => (stamp.holds(page, at), Some(*stamp)),
                 None => (self.used || pattern::is_zero(page), None),
             };
-            if !right && let Some(wrong) = pattern::explain(page, at, expected) {
-                return Err(Wrong { at: wrong.at + offset as usize, ..wrong });
+            if !is_right && let Some(mismatch) = pattern::explain(page, at, expected) {
+                return Err(Mismatch { at: mismatch.at + offset as usize, ..mismatch });
             }
         }
         Ok(())

@@ -3,7 +3,7 @@
 use std::{ops::Range, time::Instant};
 
 use anyhow::{Context, Result};
-use dmarig_pattern::{Stamp, Wrong};
+use dmarig_pattern::{Mismatch, Stamp};
 use dmarig_wire::BlockJob;
 
 use super::{contents::Contents, order::Order};
@@ -140,14 +140,14 @@ impl Worker<'_> {
             return;
         }
         tally.reads += 1;
-        if let Err(wrong) = self.contents.check(self.queue.buffer(completion.slot), address) {
-            tally.count_corrupt(|| describe(disk, address, &wrong, &self.contents));
+        if let Err(mismatch) = self.contents.check(self.queue.buffer(completion.slot), address) {
+            tally.count_corrupt(|| describe(disk, address, &mismatch, &self.contents));
         }
     }
 }
 
-fn describe(disk: &str, address: u64, wrong: &Wrong, contents: &Contents) -> String {
-    let Wrong { at, bytes, expected, found, clue } = wrong;
+fn describe(disk: &str, address: u64, mismatch: &Mismatch, contents: &Contents) -> String {
+    let Mismatch { at, bytes, expected, found, clue } = mismatch;
     let source = match contents.stamp(address + *at as u64) {
         Some(stamp) => format!("generation {}", stamp.generation),
         None => "never written".to_owned(),

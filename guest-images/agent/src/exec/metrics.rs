@@ -58,14 +58,13 @@ fn parse(line: &str) -> Option<Metric> {
     let mut words = line.split_whitespace();
     let (name, value, unit) = (words.next()?, words.next()?, words.next()?);
     let in_name = |c: u8| c.is_ascii_alphanumeric() || b"_.-/".contains(&c);
-    let named = name.len() <= MAX_NAME && name.bytes().all(in_name);
+    let valid_name = name.len() <= MAX_NAME && name.bytes().all(in_name);
     let value: f64 = value.parse().ok()?;
     let printable = unit.chars().all(|c| !c.is_control());
-    (named && value.is_finite() && printable && words.next().is_none()).then(|| Metric {
-        name: name.to_owned(),
-        value,
-        unit: unit.to_owned(),
-    })
+    if !valid_name || !value.is_finite() || !printable || words.next().is_some() {
+        return None;
+    }
+    Some(Metric { name: name.to_owned(), value, unit: unit.to_owned() })
 }
 
 #[cfg(test)]

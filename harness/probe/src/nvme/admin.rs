@@ -83,7 +83,8 @@ impl Controller {
         if vector >= self.settings.vectors {
             return Err(Status::INVALID_VECTOR);
         }
-        let vector = (command.dword(11) & 2 != 0).then_some(vector);
+        let interrupts_enabled = command.dword(11) & 2 != 0;
+        let vector = if interrupts_enabled { Some(vector) } else { None };
         self.completions[usize::from(id)] =
             Some(CompletionQueue::new(command.prp1.get(), size, vector));
         self.created(id, command)

@@ -128,7 +128,7 @@ impl Controller {
             for (word, bytes) in sector.iter_mut().zip(bytes.as_chunks().0) {
                 *word = u64::from_le_bytes(*bytes);
             }
-            if let Err(wrong) = dmarig_pattern::check_stamped(&sector, at) {
+            if let Err(mismatch) = dmarig_pattern::check_stamped(&sector, at) {
                 let mut tally = self.tally();
                 tally.corrupt += 1;
                 if tally.corrupt_lines.len() < MAX_LINES {
@@ -136,11 +136,11 @@ impl Controller {
                         "command {:#06x}: byte {} of the sector at {at:#x}: expected {:#04x}, \
                          found {:#04x} ({} bytes are wrong; {})",
                         command.identifier.get(),
-                        wrong.at,
-                        wrong.expected,
-                        wrong.found,
-                        wrong.bytes,
-                        wrong.clue
+                        mismatch.at,
+                        mismatch.expected,
+                        mismatch.found,
+                        mismatch.bytes,
+                        mismatch.clue
                     ));
                 }
             }
