@@ -10,8 +10,9 @@ use std::{
 use dmarig_model::probe::{Attack, AttackOutcome};
 
 use crate::{
-    memory::{Memory, Range},
+    memory::Memory,
     nvme::NotEnabled,
+    range::Range,
     server::{Client, DmaError},
     shadow::{Mapping, Shadow},
 };

@@ -9,12 +9,14 @@
 //! controller, which executes commands; and the caller's, which takes requests.
 
 mod attack;
+mod counting;
 pub mod device;
 pub mod irqs;
 pub mod memory;
 pub mod nvme;
 pub mod pci;
 pub mod protocol;
+pub mod range;
 mod run;
 pub mod server;
 pub mod shadow;

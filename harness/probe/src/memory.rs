@@ -6,10 +6,7 @@
 use std::{
     fs::File,
     os::{fd::OwnedFd, unix::fs::FileExt},
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::Instant,
 };
 
@@ -21,14 +18,13 @@ use rustix::{fs::FileType, io::Errno};
 use zerocopy::{IntoBytes, little_endian::U64};
 
 use crate::{
+    counting::{MAX_LINES, Profile},
     protocol::DmaMap,
+    range::Range,
     shadow::{Access, FileId, MapError, MapId, Mapping, Piece, Refusal, Shadow},
     stale::{StaleTracker, TrackedRequest},
     tables,
 };
-
-/// Most lines of one kind in a report.
-pub(crate) const MAX_LINES: usize = 8;
 
 /// The guest's memory behind its mappings.
 #[derive(Debug)]
@@ -36,32 +32,6 @@ pub struct Memory {
     inner: Mutex<Inner>,
     start: Instant,
     profile: Profile,
-}
-
-/// Counts and times of the probe's own work, without those of the shadow.
-#[derive(Debug, Default)]
-pub(crate) struct Profile {
-    pub(crate) messages: AtomicU64,
-    /// Time spent on messages, the shadow included.
-    pub(crate) socket_ns: AtomicU64,
-    pub(crate) command_ns: AtomicU64,
-    pub(crate) sleeps: AtomicU64,
-}
-
-impl Profile {
-    /// Adds to a counter.
-    pub(crate) fn add(counter: &AtomicU64, more: u64) {
-        counter.fetch_add(more, Ordering::Relaxed);
-    }
-
-    /// Adds the time since `began` to a counter.
-    pub(crate) fn add_time(counter: &AtomicU64, began: Instant) {
-        Self::add(counter, u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
-    }
-
-    fn all(&self) -> [&AtomicU64; 4] {
-        [&self.messages, &self.socket_ns, &self.command_ns, &self.sleeps]
-    }
 }
 
 /// An access that failed.
@@ -87,15 +57,6 @@ pub enum FaultKind {
     /// The file of the guest's memory could not be read or written.
     #[error(transparent)]
     File(#[from] std::io::Error),
-}
-
-/// A range of I/O virtual addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Range {
-    /// The first.
-    pub iova: u64,
-    /// Bytes.
-    pub size: u64,
 }
 
 #[derive(Debug, Default)]

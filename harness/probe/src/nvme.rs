@@ -12,6 +12,7 @@ mod prp;
 mod queue;
 mod registers;
 mod status;
+mod tally;
 mod worker;
 
 use zerocopy::{
@@ -19,11 +20,12 @@ use zerocopy::{
     little_endian::{U16, U32, U64},
 };
 
-pub use controller::{Controller, Tally};
+pub use controller::Controller;
 pub use engine::Engine;
 pub use prp::{MAX_TRANSFER, PrpError, walk};
 pub use registers::{Event, NotEnabled, Registers};
 pub use status::Status;
+pub use tally::Tally;
 pub use worker::{Shared, work};
 
 /// Bytes of a logical block.

@@ -26,10 +26,13 @@ use rustix::{
 };
 
 use crate::{
+    counting::Profile,
     device::Device,
-    memory::Profile,
     nvme::Engine,
-    protocol::{self, Command, HEADER_BYTES, Header, MAX_FDS, MAX_MESSAGE_BYTES, Writer, command},
+    protocol::{
+        self, Command, DmaMap, DmaUnmap, HEADER_BYTES, Header, MAX_FDS, MAX_MESSAGE_BYTES, Writer,
+        command,
+    },
 };
 
 /// Time that the client gets for DMA. QEMU waits 5 s for the probe, too.
@@ -285,19 +288,11 @@ impl Connection<'_> {
                 self.reply(header, |writer| writer.version(header, minor))
             }
             Command::DmaMap(map) => {
-                let mut fds = fds;
-                if fds.len() > 1 {
-                    return Err(Errno::INVAL);
-                }
-                self.device.memory.map(&map, fds.pop())?;
+                self.map(&map, fds)?;
                 self.reply(header, |writer| writer.reply(header))
             }
             Command::DmaUnmap(unmap) => {
-                if unmap.all {
-                    self.device.memory.unmap_all();
-                } else {
-                    self.device.memory.unmap(unmap.iova, unmap.size)?;
-                }
+                self.unmap(&unmap)?;
                 self.reply(header, |writer| writer.unmapped(header, &unmap))
             }
             Command::DeviceInfo => {
@@ -330,6 +325,21 @@ impl Connection<'_> {
                 self.reply(header, |writer| writer.reply(header))
             }
         }
+    }
+
+    fn map(&self, map: &DmaMap, mut fds: Vec<OwnedFd>) -> Result<(), Errno> {
+        if fds.len() > 1 {
+            return Err(Errno::INVAL);
+        }
+        self.device.memory.map(map, fds.pop())
+    }
+
+    fn unmap(&self, unmap: &DmaUnmap) -> Result<(), Errno> {
+        if unmap.all {
+            self.device.memory.unmap_all();
+            return Ok(());
+        }
+        self.device.memory.unmap(unmap.iova, unmap.size)
     }
 
     fn reply(

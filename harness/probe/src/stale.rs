@@ -18,7 +18,8 @@ use dmarig_model::probe::{Spread, Stale};
 use hdrhistogram::Histogram;
 
 use crate::{
-    memory::{MAX_LINES, Range},
+    counting::MAX_LINES,
+    range::Range,
     shadow::{MapId, Mapping, Piece, Shadow},
 };
 

@@ -2,12 +2,12 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
+    collections::BinaryHeap,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::{Duration, Instant},
 };
 
-use dmarig_model::probe::{ProbeCounts, Settings};
+use dmarig_model::probe::Settings;
 use zerocopy::little_endian::U32;
 
 use super::{
@@ -18,43 +18,15 @@ use super::{
     prp::{self, PrpError},
     queue::{CompletionEntry, CompletionQueue, SubmissionQueue},
     registers::{ENABLE, FATAL, READY, Registers, SHUT_DOWN},
+    tally::Tally,
 };
 use crate::{
     irqs::Interrupts,
-    memory::{Fault, Memory, Range},
+    memory::{Fault, Memory},
+    range::Range,
     stale::TrackedRequest,
     store::Store,
 };
-
-/// Names of the I/O commands that are counted.
-pub(super) const COMMANDS: [&str; 5] =
-    ["read", "write", "flush", "write-zeroes", "dataset-management"];
-
-/// Counts of commands.
-#[derive(Debug, Default)]
-pub struct Tally {
-    pub(super) commands: [u64; COMMANDS.len()],
-    pub(super) failed: BTreeMap<(u8, u8), u64>,
-    pub(super) to_guest_bytes: u64,
-    pub(super) from_guest_bytes: u64,
-    pub(super) corrupt: u64,
-    pub(super) corrupt_lines: Vec<String>,
-}
-
-impl Tally {
-    /// Adds these counts to those of mappings.
-    pub fn add_to(&self, counts: &mut ProbeCounts) {
-        let named = COMMANDS.into_iter().zip(self.commands).filter(|(_, count)| *count > 0);
-        counts.commands = named.map(|(name, count)| (name.to_owned(), count)).collect();
-        let failed = self.failed.iter();
-        counts.failed =
-            failed.map(|((kind, code), count)| (format!("{kind:x}/{code:02x}"), *count)).collect();
-        counts.to_guest_bytes = self.to_guest_bytes;
-        counts.from_guest_bytes = self.from_guest_bytes;
-        counts.corrupt = self.corrupt;
-        counts.corrupt_lines.clone_from(&self.corrupt_lines);
-    }
-}
 
 /// The completion of a command that was executed.
 #[derive(Debug)]

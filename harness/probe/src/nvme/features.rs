@@ -7,7 +7,7 @@ use zerocopy::{
 };
 
 use super::{Command, PAGE, Status, controller::Controller};
-use crate::memory::Range;
+use crate::range::Range;
 
 const ARBITRATION: u32 = 0x01;
 const POWER: u32 = 0x02;

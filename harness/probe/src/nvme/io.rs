@@ -6,7 +6,7 @@ use zerocopy::{
 };
 
 use super::{BLOCK, Command, Status, controller::Controller, prp::MAX_TRANSFER};
-use crate::{memory::MAX_LINES, stale::TrackedRequest};
+use crate::{counting::MAX_LINES, stale::TrackedRequest};
 
 const FLUSH: u8 = 0x00;
 const WRITE: u8 = 0x01;

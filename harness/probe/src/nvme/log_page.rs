@@ -132,7 +132,8 @@ impl Controller {
         let size = (dwords + 1) * 4;
         let offset = command.qword(12);
         let data = self.logs.page(page).ok_or(Status::INVALID_LOG_PAGE)?;
-        if size > MAX_TRANSFER || offset % 4 != 0 || offset > data.len().max(4096) as u64 {
+        if size > MAX_TRANSFER || !offset.is_multiple_of(4) || offset > data.len().max(4096) as u64
+        {
             return Err(Status::INVALID_FIELD);
         }
         let rest = data.get(offset as usize..).unwrap_or_default();

@@ -3,7 +3,7 @@
 use zerocopy::{IntoBytes, little_endian::U64};
 
 use super::{PAGE, Status};
-use crate::memory::{Fault, Range};
+use crate::{memory::Fault, range::Range};
 
 /// Most bytes that a command transfers (MDTS is 8).
 pub const MAX_TRANSFER: u64 = PAGE << super::identify::MDTS;
@@ -25,7 +25,7 @@ pub fn walk(
     prp1: u64,
     prp2: u64,
     size: u64,
-    mut read: impl FnMut(u64, &mut [u8]) -> Result<(), Fault>,
+    read: impl FnMut(u64, &mut [u8]) -> Result<(), Fault>,
     ranges: &mut Vec<Range>,
 ) -> Result<(), PrpError> {
     ranges.clear();
@@ -35,27 +35,37 @@ pub fn walk(
     if size > MAX_TRANSFER {
         return Err(PrpError::Invalid(Status::INVALID_FIELD));
     }
-    let wrong = PrpError::Invalid(Status::PRP_OFFSET);
+    let invalid = PrpError::Invalid(Status::PRP_OFFSET);
     if !prp1.is_multiple_of(4) {
-        return Err(wrong);
+        return Err(invalid);
     }
     let first = (PAGE - prp1 % PAGE).min(size);
     push(ranges, prp1, first);
-    let mut left = size - first;
+    let left = size - first;
     if left == 0 {
         return Ok(());
     }
     if left <= PAGE {
         if !prp2.is_multiple_of(PAGE) {
-            return Err(wrong);
+            return Err(invalid);
         }
         push(ranges, prp2, left);
         return Ok(());
     }
     if !prp2.is_multiple_of(8) {
-        return Err(wrong);
+        return Err(invalid);
     }
-    let mut list = prp2;
+    walk_list(prp2, left, read, ranges)
+}
+
+/// Finds the ranges of the `left` bytes behind a command's first page.
+fn walk_list(
+    mut list: u64,
+    mut left: u64,
+    mut read: impl FnMut(u64, &mut [u8]) -> Result<(), Fault>,
+    ranges: &mut Vec<Range>,
+) -> Result<(), PrpError> {
+    let invalid = PrpError::Invalid(Status::PRP_OFFSET);
     let mut page = [U64::ZERO; PAGE as usize / 8];
     while left > 0 {
         let room = (PAGE - list % PAGE) / 8;
@@ -69,7 +79,7 @@ pub fn walk(
         };
         for entry in entries {
             if !entry.get().is_multiple_of(PAGE) {
-                return Err(wrong);
+                return Err(invalid);
             }
             let part = left.min(PAGE);
             push(ranges, entry.get(), part);
@@ -79,7 +89,7 @@ pub fn walk(
         list = next;
         // A list that goes on begins a page, so it has room for more than a pointer.
         if !list.is_multiple_of(PAGE) {
-            return Err(wrong);
+            return Err(invalid);
         }
     }
     Ok(())

@@ -6,16 +6,12 @@ use std::{
 };
 
 use super::{
-    controller::{Controller, Tally},
+    controller::Controller,
     engine::Engine,
     registers::{Event, NotEnabled, Registers},
+    tally::Tally,
 };
-use crate::{
-    attack::Attacks,
-    irqs::Interrupts,
-    memory::{Memory, Profile},
-    server::Client,
-};
+use crate::{attack::Attacks, counting::Profile, irqs::Interrupts, memory::Memory, server::Client};
 
 /// What the controller shares with the other threads.
 #[derive(Debug, Clone)]
