@@ -256,7 +256,7 @@ enum HostAddressError {
     #[error("`{0}` is no device of the host's: host=0000:03:00.0")]
     NoHost(String),
     #[error(transparent)]
-    Address(#[from] dmarig_hostdev::NoAddress),
+    Address(#[from] dmarig_hostdev::InvalidAddress),
 }
 
 /// What revisions are judged by.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use dmarig_hostdev::{
-    Address, Bound, Choice, Device, Host, Interface, Outcome, Wishes, qemu_arguments,
+    Address, Binding, Choice, Device, Host, Interface, Outcome, Wishes, qemu_arguments,
 };
 use dmarig_model::{axes::Passthrough, conditions::AxisSets, qemu::Qemu, value::OneOrMany};
 
@@ -60,7 +60,7 @@ impl DeviceRequest {
         let Some(address) = self.address else { return Ok(None) };
         let host = Host::real();
         let state: PathBuf = state.join("devices");
-        for mended in host.mend(&state)? {
+        for mended in host.recover(&state)? {
             // What a live run holds is its own.
             if !matches!(mended.outcome, Outcome::Alive(_)) {
                 reporter.report(&Event::Note(&mended.to_string()));
@@ -100,7 +100,7 @@ pub struct HostDevice {
     address: Address,
     wanted: Option<Interface>,
     /// Where it is only planned, nothing is.
-    bound: Option<Bound>,
+    bound: Option<Binding>,
 }
 
 impl HostDevice {

@@ -266,7 +266,7 @@ impl<'a> Preparer<'a> {
         if !self.qemus.contains_key(name) {
             let (start, before) = (Instant::now(), self.shared);
             let directory = self.cache.dir().join("qemu");
-            let deadline = Deadlines::answer(self.selection.patience);
+            let deadline = Deadlines::qmp_answer(self.selection.patience);
             let found = match qemu_program(self.cache, name) {
                 Ok((path, binary)) => {
                     inspect::inspect_cached(name, &path, &binary, &directory, deadline)

@@ -166,8 +166,8 @@ impl Guest {
         assert_eq!(fs::read_dir(STATE).unwrap().count(), 0);
     }
 
-    fn mend(&self, host: &Host) -> Outcome {
-        let mut mended = host.mend(STATE.as_ref()).unwrap();
+    fn recover(&self, host: &Host) -> Outcome {
+        let mut mended = host.recover(STATE.as_ref()).unwrap();
         assert_eq!(mended.len(), 1);
         assert_eq!(mended[0].address, self.address);
         mended.remove(0).outcome
@@ -175,21 +175,21 @@ impl Guest {
 
     fn killed(&self) {
         let child = another("bind");
-        let alive = self.mend(&self.host);
+        let alive = self.recover(&self.host);
         assert!(matches!(alive, Outcome::Alive(Some(id)) if id == child.0.id()), "{alive:?}");
         let taken = self.host.bind(&self.look(), &[], STATE.as_ref()).unwrap_err();
         assert!(matches!(taken, Error::Taken { .. }), "{taken}");
         drop(child);
         assert_eq!(self.driver().as_deref(), Some("vfio-pci"));
         let start = Instant::now();
-        let mended = self.mend(&self.host);
+        let mended = self.recover(&self.host);
         println!("mend {} s", start.elapsed().as_secs_f64());
         assert!(
             matches!(&mended, Outcome::GivenBack(Some(driver)) if driver == "nvme"),
             "{mended:?}"
         );
         self.is_back();
-        assert!(self.host.mend(STATE.as_ref()).unwrap().is_empty());
+        assert!(self.host.recover(STATE.as_ref()).unwrap().is_empty());
     }
 
     /// VFIO lets go of a device only when nobody has it open, so that isn't asked of it before.
@@ -197,14 +197,14 @@ impl Guest {
         drop(another("bind"));
         let holder = self.holder();
         let hasty = self.host.clone().with_patience(Duration::from_secs(1));
-        let Outcome::Failed(error) = self.mend(&hasty) else {
+        let Outcome::Failed(error) = self.recover(&hasty) else {
             panic!("given back while it was open")
         };
         let held = format!("process {} (holder) has it open", holder.0.id());
         assert!(error.to_string().contains(&held), "{error}");
         drop(holder);
         let start = Instant::now();
-        let mended = self.mend(&self.host);
+        let mended = self.recover(&self.host);
         println!("mend-late {} s", start.elapsed().as_secs_f64());
         assert!(matches!(mended, Outcome::GivenBack(Some(_))), "{mended:?}");
         self.is_back();

@@ -50,7 +50,7 @@ impl Preparer<'_> {
             Deadlines::new(finding.accelerator, limits.boot(), limits.workload(), patience)
         };
         let windows = windows::planned(case, &inner(axes), kernel.version).len();
-        let workload = limit(patience).whole(windows);
+        let workload = limit(patience).total(windows);
         Ok(Ready {
             setup: setup(&plan, &qemu, &around, &packed, finding.accelerator),
             iommu_properties: qemu.proving_properties(),

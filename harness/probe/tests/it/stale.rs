@@ -59,7 +59,7 @@ impl Kernel {
 }
 
 #[test]
-fn a_strict_kernel_gives_no_alarm() {
+fn reports_nothing_for_a_strict_kernel() {
     let mut kernel = Kernel::new();
     let stale = kernel.work(40, Unmap::Strict);
     assert_eq!((stale.requests, stale.stale, stale.reachable, stale.never), (40, 0, 0, 0));
@@ -70,7 +70,7 @@ fn a_strict_kernel_gives_no_alarm() {
 }
 
 #[test]
-fn a_batch_leaves_buffers_within_reach() {
+fn reports_buffers_that_a_batch_leaves_mapped() {
     let mut kernel = Kernel::new();
     let stale = kernel.work(40, Unmap::Batch(8));
     // Of eight in a batch the first four have had their tags used again.
@@ -81,7 +81,7 @@ fn a_batch_leaves_buffers_within_reach() {
 }
 
 #[test]
-fn a_leak_is_found() {
+fn reports_a_leaked_mapping() {
     let mut kernel = Kernel::new();
     let stale = kernel.work(12, Unmap::Never);
     assert_eq!((stale.requests, stale.stale, stale.reachable, stale.never), (12, 8, 8, 12));
@@ -94,7 +94,7 @@ fn a_leak_is_found() {
 /// The kernel forgets to flush, and hands the same address out again for the same memory: QEMU
 /// sees nothing change, and one mapping serves request after request.
 #[test]
-fn a_leak_is_found_though_its_mapping_is_used_again() {
+fn reports_a_leaked_mapping_that_is_used_again() {
     let mut kernel = Kernel::new();
     let pages = kernel.buffers[0];
     kernel.driver.map(pages, 3);
@@ -111,7 +111,7 @@ fn a_leak_is_found_though_its_mapping_is_used_again() {
 }
 
 #[test]
-fn what_lives_longer_than_requests_is_not_theirs() {
+fn ignores_mappings_that_outlive_requests_by_nature() {
     let mut driver = Driver::enabled(settings());
     // Identity mappings, as with passthrough, were there before the queue.
     let pages = driver.pages(2);
@@ -126,7 +126,7 @@ fn what_lives_longer_than_requests_is_not_theirs() {
 }
 
 #[test]
-fn a_window_counts_its_own_requests_alone() {
+fn counts_only_requests_of_the_window() {
     let mut kernel = Kernel::new();
     kernel.work(8, Unmap::Never);
     kernel.driver.client.ask(&Request::Begin);
@@ -136,7 +136,7 @@ fn a_window_counts_its_own_requests_alone() {
 }
 
 #[test]
-fn nobody_is_followed_who_should_not_be() {
+fn tracks_nothing_if_disabled() {
     let mut driver = Driver::new(Settings { follow: false, ..settings() });
     let pages = driver.pages(1);
     driver.io(Command::io(READ, 1, 0, 1, [pages.iova, 0]));

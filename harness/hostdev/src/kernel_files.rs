@@ -8,11 +8,11 @@ use std::{
 };
 
 #[derive(Debug, Clone)]
-pub(crate) struct Tree {
+pub(crate) struct KernelFiles {
     root: PathBuf,
 }
 
-impl Tree {
+impl KernelFiles {
     pub(crate) fn new(root: &Path) -> Self {
         // Where links lead is compared with the root, so it must be without links itself.
         Self { root: root.canonicalize().unwrap_or_else(|_| root.to_owned()) }
@@ -53,11 +53,10 @@ impl Tree {
         }
         for process in self.processes() {
             let directory = self.path(&format!("proc/{process}/fd"));
-            let open = |name: &String| {
-                let link = fs::read_link(directory.join(name)).ok()?;
-                nodes.contains(&link).then_some(link)
-            };
-            if let Some(node) = names(&directory).iter().find_map(open) {
+            let links = names(&directory);
+            let mut links =
+                links.iter().filter_map(|name| fs::read_link(directory.join(name)).ok());
+            if let Some(node) = links.find(|link| nodes.contains(link)) {
                 let name = self.text(&format!("proc/{process}/comm")).unwrap_or_default();
                 openers.push(Opener { process, name, node });
             }
