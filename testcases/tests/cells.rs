@@ -7,6 +7,8 @@
 use std::{ffi::OsString, process::ExitCode};
 
 use dmarig::Exit;
+use dmarig_images::Cache;
+use dmarig_runner::{request::Selection, select::select};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// The cases whose cells are tests, the prefix of those tests, the kernels they run on (the default
@@ -43,17 +45,24 @@ fn main() -> ExitCode {
         return dmarig::main(std::env::args_os());
     }
     let arguments = Arguments::from_args();
+    let cache = Cache::open(None).expect("there is a place for a cache");
     let mut trials = Vec::new();
     for (prefix, case, kernels, qemu) in SUITES {
+        let selection = Selection {
+            cases: vec![(*case).to_owned()],
+            kernels: kernels.iter().map(|kernel| (*kernel).to_owned()).collect(),
+            qemus: qemu.iter().map(|name| (*name).to_owned()).collect(),
+            ..Selection::default()
+        };
+        let selected = select(&selection, &cache).expect("the cases of this crate are valid");
         let kernels = kernels.iter().map(|kernel| format!("--kernel={kernel}"));
         let qemu = qemu.map(|name| format!("--qemu={name}"));
-        let case = std::iter::once((*case).to_owned());
-        let options: Vec<String> = case.chain(kernels).chain(qemu).collect();
-        for id in dmarig::cell_ids(&options).expect("the cases that dmarig brings along are sound")
-        {
+        let options: Vec<String> =
+            std::iter::once((*case).to_owned()).chain(kernels).chain(qemu).collect();
+        for cell in selected.cells {
             let options = options.clone();
-            let name = format!("{prefix}::{id}");
-            trials.push(Trial::test(name, move || run(&options, &id)));
+            let name = format!("{prefix}::{}", cell.id);
+            trials.push(Trial::test(name, move || run(&options, &cell.id)));
         }
     }
     for (name, options) in PROOFS {

@@ -73,18 +73,3 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         }
     }
 }
-
-/// The ids of the cells that `dmarig cells` lists for these words.
-///
-/// # Errors
-/// What is wrong with the words, or with a case file that they name.
-pub fn cell_ids(words: &[String]) -> Result<Vec<String>, String> {
-    let words = ["dmarig", "cells"].into_iter().map(str::to_owned).chain(words.iter().cloned());
-    let cli = Cli::try_parse_from(words).map_err(|error| error.to_string())?;
-    match cli.command {
-        commands::Command::Cells(cells) => {
-            cells.ids().map_err(|failure| format!("{:#}", failure.error))
-        }
-        _ => Err("these words are another command's".to_owned()),
-    }
-}

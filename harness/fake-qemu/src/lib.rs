@@ -13,11 +13,13 @@
 //!
 //! Tests find the programs in the directory that cargo has built the tests in, see [`program`].
 
+mod kernel;
 mod probe;
 mod programs;
 mod qemu;
 mod role;
 
+pub use kernel::{EM_AARCH64, EM_X86_64, vmlinux, vmlinux_with, write_kernel_tree};
 pub use probe::{PROBE_LAST_WORDS, ProbeScript, RelayFault};
 pub use programs::program;
 pub use qemu::{

@@ -19,15 +19,10 @@ pub(crate) struct Cells {
 
 impl Cells {
     pub(crate) fn execute(self) -> Result<Exit, Failure> {
-        for id in self.ids()? {
-            outln!("{id}");
+        let selected = select(&self.selection.selection(), &self.places.open_cache()?)?;
+        for cell in selected.cells {
+            outln!("{}", cell.id);
         }
         Ok(Exit::Passed)
-    }
-
-    /// Their ids, in the order of the matrix.
-    pub(crate) fn ids(&self) -> Result<Vec<String>, Failure> {
-        let selected = select(&self.selection.selection(), &self.places.open_cache()?)?;
-        Ok(selected.cells.into_iter().map(|cell| cell.id).collect())
     }
 }

@@ -11,7 +11,9 @@ use std::{
 
 use dmarig_fake_qemu::QemuScript;
 
-use crate::place::{CASE, EM_X86_64, Place, vmlinux_with};
+use dmarig_fake_qemu::{EM_X86_64, vmlinux_with};
+
+use crate::place::{CASE, Place};
 
 /// A kernel's makefile, as far as a build needs it.
 const MAKEFILE: &str = "\

@@ -8,7 +8,9 @@ use rustix::{
     process::{Pid, Signal, kill_process_group},
 };
 
-use crate::place::{EM_X86_64, Place, vmlinux};
+use dmarig_fake_qemu::{EM_X86_64, vmlinux};
+
+use crate::place::Place;
 
 /// Objects of the source below; a build is killed while each of them is written.
 const OBJECTS: usize = 6;

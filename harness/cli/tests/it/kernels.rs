@@ -2,7 +2,9 @@
 
 use dmarig_fake_qemu::QemuScript;
 
-use crate::place::{CASE, EM_AARCH64, EM_X86_64, Place, came_out, vmlinux};
+use dmarig_fake_qemu::{EM_AARCH64, EM_X86_64, vmlinux};
+
+use crate::place::{CASE, Place, came_out};
 
 /// Runs these kernels beside a good one, asserts that each has this outcome, and gives their verdicts.
 #[track_caller]

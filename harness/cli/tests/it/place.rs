@@ -10,7 +10,6 @@ use std::{
 
 use dmarig_fake_qemu::{NOTIFY, ProbeScript, QemuScript, RelayFault, Role};
 use dmarig_images::Cache;
-use dmarig_model::kernel::OPTIONS;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open},
@@ -119,11 +118,7 @@ impl Place {
 
     /// As that, in another directory, with these options not set.
     pub(crate) fn kernel_without(&self, name: &str, unset: &[&str]) -> String {
-        fs::create_dir_all(self.path(name).join("arch")).unwrap();
-        let set = OPTIONS.iter().filter(|name| !name.contains("DEFAULT") && !unset.contains(name));
-        let config: String = set.map(|name| format!("{name}=y\n")).collect();
-        self.file(&format!("{name}/.config"), config);
-        self.file(&format!("{name}/vmlinux"), vmlinux(EM_X86_64));
+        dmarig_fake_qemu::write_kernel_tree(&self.path(name), unset);
         self.path(name).display().to_string()
     }
 
@@ -395,38 +390,6 @@ pub(crate) fn came_out(cell: &Value, outcome: &str) {
 pub(crate) fn reasons(cell: &Value) -> String {
     let reasons = cell["reasons"].as_array().unwrap().iter();
     reasons.map(|reason| reason.as_str().unwrap()).collect::<Vec<_>>().join("\n")
-}
-
-pub(crate) const EM_X86_64: u16 = 62;
-pub(crate) const EM_AARCH64: u16 = 183;
-
-/// An ELF file that says that it is a kernel, with the note by which QEMU finds its PVH entry.
-pub(crate) fn vmlinux(machine: u16) -> Vec<u8> {
-    vmlinux_with(machine, "")
-}
-
-/// As that, with these words in it.
-pub(crate) fn vmlinux_with(machine: u16, words: &str) -> Vec<u8> {
-    let text = format!("{:4096}\0Linux version 6.1.0-fake (me@here) #1\0{words}\0", "");
-    let note = [&[4u8, 0, 0, 0, 4, 0, 0, 0, 18, 0, 0, 0][..], b"Xen\0", &[0, 0, 0, 1]].concat();
-    let segments: [(u32, &[u8]); 2] = [(1, text.as_bytes()), (4, &note)];
-    let mut file = b"\x7fELF\x02\x01\x01".to_vec();
-    file.resize(64, 0);
-    for (at, value) in
-        [(16, 2), (18, machine), (20, 1), (32, 64), (52, 64), (54, 56), (56, 2), (58, 64)]
-    {
-        file[at..at + 2].copy_from_slice(&value.to_le_bytes());
-    }
-    let mut offset = 64 + 56 * segments.len() as u64;
-    for (kind, content) in segments {
-        let size = content.len() as u64;
-        file.extend(kind.to_le_bytes());
-        file.extend(4u32.to_le_bytes());
-        [offset, 0, 0, size, size, 4].iter().for_each(|field| file.extend(field.to_le_bytes()));
-        offset += size;
-    }
-    segments.iter().for_each(|(_, content)| file.extend(*content));
-    file
 }
 
 /// Whether a path is on this host at all.

@@ -11,7 +11,9 @@ use dmarig_stats::paired::Judgement;
 use quick_junit::Report;
 use serde_json::Value;
 
-use crate::place::{EM_X86_64, Ended, Place, vmlinux_with};
+use dmarig_fake_qemu::{EM_X86_64, vmlinux_with};
+
+use crate::place::{Ended, Place};
 
 const LIMITED: &str = "\
 case: timed

@@ -1,0 +1,3 @@
+//! Whole runs on a fake QEMU.
+
+mod cells;
