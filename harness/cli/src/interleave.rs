@@ -23,6 +23,7 @@ use dmarig_model::{
     text::shown,
     windows::{Side, Windows, on_sides},
 };
+use dmarig_report::number::quantity;
 use dmarig_rig::guest;
 use dmarig_stats::{
     RULE_VERSION,
@@ -37,7 +38,6 @@ use crate::{
     exit::Failure,
     options::Selection,
     prepare::{Obstacle, Prepared, Preparer},
-    report::quantity,
 };
 
 /// Boots of one cell that may come to nothing in a row.

@@ -7,7 +7,6 @@ mod output;
 mod bisect;
 mod cases;
 mod commands;
-mod dashboard;
 mod exit;
 mod hearing;
 mod host;

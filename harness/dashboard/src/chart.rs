@@ -3,12 +3,13 @@
 
 use std::fmt::Write as _;
 
+use dmarig_report::number::{number, readable_unit};
 use maud::{Markup, html};
 
 use crate::{
     noise::Segment,
     site::{Better, Series},
-    text::{day, month, number, readable, short_day},
+    text::{day, month, short_day},
 };
 
 /// Size of the area that stretches.
@@ -73,17 +74,17 @@ pub(crate) fn line(series: &Series, marks: &Marks<'_>) -> Markup {
     let y = Scale::of(values.chain(bands), HEIGHT);
     let x = |at: usize| (marks.times[at] - from) as f64 / (to - from) as f64 * WIDTH;
     let top = |value: f64| HEIGHT - y.at(value);
-    let (scale, unit) = readable(y.high, &series.unit);
+    let (scale, unit) = readable_unit(y.high, &series.unit);
     let ticks = ticks(y.low / scale, y.high / scale);
     let percent = |value: f64| format!("{:.2}%", 100.0 - y.at(value * scale) / HEIGHT * 100.0);
     html! {
         figure.chart data-from=(from) data-to=(to) data-low=(y.low) data-high=(y.high) data-scale=(scale)
-            data-unit=(crate::text::safe(unit)) {
+            data-unit=(dmarig_report::safe(unit)) {
             div.y aria-hidden="true" {
                 @for tick in &ticks { span style={ "top:" (percent(*tick)) } { (number(*tick)) } }
                 @if !unit.is_empty() { b { (crate::text::Safe(unit)) } }
             }
-            div.plot tabindex="0" role="group" aria-label={ (crate::text::safe(&series.metric)) " by night; left and right go from point to point, plus and minus zoom" } {
+            div.plot tabindex="0" role="group" aria-label={ (dmarig_report::safe(&series.metric)) " by night; left and right go from point to point, plus and minus zoom" } {
                 svg viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } preserveAspectRatio="none" aria-hidden="true" {
                     path.grid d=(lines(ticks.iter().map(|tick| top(tick * scale)))) {}
                     (bands_and_levels(marks.segments, &x, &top))

@@ -1,6 +1,6 @@
 //! Which files a site has, and what stands in each.
 
-use std::{collections::BTreeMap, fmt, io};
+use std::{collections::BTreeMap, fmt};
 
 use crate::{
     assets,
@@ -151,7 +151,10 @@ impl Dashboard {
     ///
     /// # Errors
     /// What `put` says.
-    pub fn write(&self, mut put: impl FnMut(&str, &[u8]) -> io::Result<()>) -> io::Result<Written> {
+    pub fn write<E>(
+        &self,
+        mut put: impl FnMut(&str, &[u8]) -> Result<(), E>,
+    ) -> Result<Written, E> {
         let mut written = Written::default();
         for path in self.paths() {
             let Some(text) = self.render(&path) else { continue };

@@ -4,21 +4,22 @@ use std::path::Path;
 
 use anyhow::anyhow;
 use clap::{Args, ValueEnum};
+use dmarig_dashboard::comparison_html;
 use dmarig_history::{Comparison, LoadError, Part, StoredRun, compare_runs};
 use dmarig_model::{
     axes::Accelerator, conditions::AxisSets, limit::Limit, matrix::parse_override, text::shown,
     windows::Side,
 };
 
+use dmarig_report::{comparison_json, comparison_markdown, comparison_table};
+
 use crate::{
     cases::open_cache,
-    dashboard::comparison_html,
     exit::{Exit, Failure},
     hearing::Hearing,
     interleave::{self, Asked, Ended},
     options::{Places, Selection},
     output::{Screen, print},
-    report,
 };
 
 /// Names the QEMU where the command line does not.
@@ -298,14 +299,12 @@ impl Compare {
 
     fn tell(&self, comparison: &Comparison) -> Result<(), Failure> {
         let text = match self.format {
-            Format::Json => {
-                serde_json::to_string_pretty(&report::comparison_json(comparison)?)? + "\n"
-            }
-            Format::Markdown => report::comparison_markdown(comparison),
+            Format::Json => serde_json::to_string_pretty(&comparison_json(comparison)?)? + "\n",
+            Format::Markdown => comparison_markdown(comparison),
             Format::Html => comparison_html(comparison),
             Format::Table => {
                 let Screen { width, colour } = Screen::new(100);
-                report::comparison_table(comparison, width, colour)
+                comparison_table(comparison, width, colour)
             }
         };
         print(&text)

@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
+use dmarig_dashboard::{
+    Address, DashboardError, Sources, add_records, gather, serve, why_not_added, write_site,
+};
 
 use crate::{
-    dashboard::{Address, Sources, add as add_records, gather, left_alone, serve, write},
     exit::{Exit, Failure},
     options::{HistoryFile, Places},
 };
@@ -40,7 +42,7 @@ impl Dashboard {
     pub(crate) fn execute(self) -> Result<Exit, Failure> {
         let (history, runs) = (self.file.path()?, super::runs(&self.places)?);
         let mut add = !self.no_add;
-        if add && let Some(why) = left_alone(&history, &runs, self.file.history.is_some())? {
+        if add && let Some(why) = why_not_added(&history, &runs, self.file.history.is_some())? {
             errln!("{} is shown as it is: {why}", history.display());
             add = false;
         }
@@ -50,14 +52,27 @@ impl Dashboard {
                 add_records(&sources)?;
             }
             let dashboard = gather(&sources, false).map_err(Failure::usage)?;
-            let written = write(&dashboard, directory)?;
+            let written = write_site(&dashboard, directory).map_err(failure)?;
             let megabytes = written.bytes as f64 / 1e6;
             errln!("{} files, {megabytes:.1} MB", written.files);
             outln!("{}", directory.join("index.html").display());
         }
         if let Some(address) = self.serve {
-            super::runtime()?.block_on(serve(sources, address, &self.expose))?;
+            let serving = |address: &_| {
+                errln!("serving http://{address}/ until it is interrupted");
+            };
+            let served = serve(sources, address, &self.expose, serving);
+            super::runtime()?.block_on(served).map_err(failure)?;
         }
         Ok(Exit::Passed)
+    }
+}
+
+fn failure(error: DashboardError) -> Failure {
+    match error {
+        DashboardError::ForeignDirectory { .. } | DashboardError::NotExposed { .. } => {
+            Failure::usage(error)
+        }
+        error => Failure::from(error),
     }
 }

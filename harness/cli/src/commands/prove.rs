@@ -15,6 +15,7 @@ use clap::{Args, Parser};
 use dmarig_images::Cache;
 use dmarig_kernels::{Bug, Bugs, Builder, Edits, Fault, Source, Spec};
 use dmarig_model::windows::Side;
+use dmarig_report::folded;
 
 use crate::{
     cases::{open_cache, select},
@@ -30,7 +31,6 @@ use crate::{
     options::{Places, Selection},
     output::{self, print},
     prepare::qemu_program,
-    report::folded,
 };
 
 use self::trial::{Seen, Trial, Verdict};

@@ -19,6 +19,7 @@ use dmarig_model::{
     plan::shell_line,
     sweep::Sweep,
 };
+use dmarig_report::Footing;
 use dmarig_stats::paired::Judgement;
 use tokio::sync::watch;
 
@@ -30,7 +31,7 @@ use crate::{
     host_device::HostDevice,
     options::{HistoryFile, Places, Selection},
     output::{Screen, print},
-    report::{self, Events, Footing, Lines, Live},
+    report::{Events, Lines, Live},
     scheduler::Ended,
     work::{Done, Work, memory_mib},
 };
@@ -191,7 +192,7 @@ pub(crate) fn tell(
     let text = match output.format {
         Format::Json => {
             let results = ended.iter().map(|ended| ended.result.clone()).collect();
-            let comparisons = compared.iter().map(report::comparison_json);
+            let comparisons = compared.iter().map(dmarig_report::comparison_json);
             let document = Document {
                 schema: DOCUMENT_SCHEMA,
                 run: run.to_owned(),
@@ -203,21 +204,23 @@ pub(crate) fn tell(
         }
         Format::Table => {
             let Screen { width, colour } = Screen::new(80);
-            let sweeps: String = sweeps.iter().map(report::sweep_lines).collect();
-            let mut text =
-                report::table(&cells, &Footing { width, colour, again, logs, sweeps: &sweeps });
+            let sweeps: String = sweeps.iter().map(dmarig_report::sweep_lines).collect();
+            let mut text = dmarig_report::table(
+                &cells,
+                &Footing { width, colour, again, logs, sweeps: &sweeps },
+            );
             for one in compared {
-                text += &report::comparison_table(one, width, colour);
+                text += &dmarig_report::comparison_table(one, width, colour);
             }
             if let Some(standing) = standing {
-                text += &report::standing_table(standing, width, colour);
+                text += &dmarig_report::standing_table(standing, width, colour);
             }
             text
         }
     };
     print(&text)?;
     if let Some(path) = &output.junit {
-        let xml = report::junit(&cells, compared, standing)?;
+        let xml = dmarig_report::junit(&cells, compared, standing)?;
         std::fs::write(path, xml).with_context(|| format!("can't write {}", path.display()))?;
     }
     Ok(())
@@ -228,7 +231,7 @@ fn picture(sweep: &Sweep, directory: &Path) -> Result<(), Failure> {
     let plain = |c: char| if c.is_ascii_alphanumeric() || "=.-".contains(c) { c } else { '_' };
     let name: String = format!("sweep-{}-{}", sweep.case, sweep.label).chars().map(plain).collect();
     let path = directory.join(format!("{name}.svg"));
-    std::fs::write(&path, report::sweep_picture(sweep)?)
+    std::fs::write(&path, dmarig_report::sweep_picture(sweep)?)
         .with_context(|| format!("can't write {}", path.display()))?;
     errln!("picture: {}", path.display());
     Ok(())

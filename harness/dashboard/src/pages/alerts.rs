@@ -1,5 +1,6 @@
 //! Changes that somebody is to look at, and what became of them.
 
+use dmarig_report::number::{change, quantity};
 use maud::{Markup, html};
 
 use super::series::range;
@@ -10,7 +11,7 @@ use crate::{
     page::{Page, alert_state, changed, scrolling},
     pages::runs::filter,
     site::{Alert, AlertState, Subject},
-    text::{Safe, change, day, many, quantity},
+    text::{Safe, day, many},
 };
 
 const STATES: [AlertState; 5] = [

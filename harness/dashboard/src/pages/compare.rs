@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use dmarig_report::safe;
 use maud::{Markup, html};
 use serde_json::{Map, Value, json};
 
@@ -11,7 +12,7 @@ use crate::{
     noise::LEAST,
     page::Page,
     site::Better,
-    text::{json as script, minute, safe},
+    text::{json as script, minute},
 };
 
 pub(crate) fn page(of: &Dashboard) -> Markup {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dmarig_model::observation::Outcome;
+use dmarig_report::safe;
 use maud::{Markup, html};
 
 use crate::{
@@ -12,7 +13,7 @@ use crate::{
     page::{class, scrolling, sign, worst},
     pages::run_cells::group_anchor,
     site::CellResult,
-    text::{Safe, many, safe},
+    text::{Safe, many},
 };
 
 /// Nights of the small histories.

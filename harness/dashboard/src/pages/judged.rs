@@ -6,7 +6,7 @@ use dmarig_model::observation::Outcome;
 use maud::{Markup, html};
 
 use crate::{
-    comparison::told,
+    comparison_page::told,
     dashboard::Dashboard,
     page::{scrolling, worst},
     site::{JudgedNumber, JudgedNumbers},
@@ -70,7 +70,7 @@ pub(crate) fn of_run(of: &Dashboard, run: usize) -> Markup {
         h2 #judged { "Numbers that were judged" }
         @for some in all {
             h3 { (Safe(&some.against)) }
-            @if !some.numbers.is_empty() { (scrolling(&format!("Numbers {}", crate::text::safe(&some.against)), &html! { table.sortable {
+            @if !some.numbers.is_empty() { (scrolling(&format!("Numbers {}", dmarig_report::safe(&some.against)), &html! { table.sortable {
                 thead { tr {
                     th scope="col" { "of" }
                     @for (at, head) in some.heads.iter().enumerate() { th.number[at > 0] scope="col" { (Safe(head)) } }

@@ -1,5 +1,6 @@
 //! Numbers that left their noise.
 
+use dmarig_report::number::{change, quantity};
 use maud::{Markup, html};
 
 use crate::{
@@ -7,7 +8,7 @@ use crate::{
     dashboard::Dashboard,
     noise::{BAND, LEAST, Segment},
     page::{changed, scrolling},
-    text::{Safe, change, quantity},
+    text::Safe,
 };
 
 /// Most rows of a list of numbers.

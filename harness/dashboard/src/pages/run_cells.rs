@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use dmarig_model::observation::Outcome;
+use dmarig_report::number::quantity;
 use maud::{Markup, html};
 
 use crate::{
@@ -11,7 +12,7 @@ use crate::{
     page::{class, outcome, scrolling, sign},
     pages::runs::filter,
     site::{Cell, CellDetails, CellResult, Check, RunDetails},
-    text::{Safe, log, many, quantity},
+    text::{Safe, log, many},
 };
 
 /// Cells that did not pass and are told in full; a broken host fails them all alike.
@@ -71,7 +72,7 @@ fn problem(cell: &Cell, result: &CellResult, details: Option<&CellDetails>, plac
             @for check in details.checks.iter().filter(|check| check.held != Some(true)) { (broken(check)) }
             @for (name, lines) in &details.logs { @if !lines.is_empty() {
                 details open[lines.len() < 15] { summary { (Safe(name)) }
-                    pre tabindex="0" role="group" aria-label={ "log " (crate::text::safe(name)) } { (log(lines)) } }
+                    pre tabindex="0" role="group" aria-label={ "log " (dmarig_report::safe(name)) } { (log(lines)) } }
             } }
             @if !details.again.is_empty() {
                 div.command { code { (Safe(&details.again)) } button.copy type="button" hidden { "Copy" } }
@@ -84,7 +85,7 @@ fn broken(check: &Check) -> Markup {
     html! { div.check {
         p { strong { (Safe(&check.name)) } ": found " b { (Safe(&check.found)) } ", expected " b { (Safe(&check.expected)) }
             @if check.held.is_none() { " (could not be judged)" } }
-        @if !check.evidence.is_empty() { pre tabindex="0" role="group" aria-label={ "evidence of " (crate::text::safe(&check.name)) } { (log(&check.evidence)) } }
+        @if !check.evidence.is_empty() { pre tabindex="0" role="group" aria-label={ "evidence of " (dmarig_report::safe(&check.name)) } { (log(&check.evidence)) } }
     } }
 }
 
@@ -115,7 +116,7 @@ pub(crate) fn tables(of: &Dashboard, run: usize, details: &RunDetails) -> Markup
         @for (case, cells) in &cases {
             @let heads = heads(cells, &known);
             h3 id=(group_anchor(case)) { (Safe(case)) " " small { (many(cells.len(), "cell")) } }
-            (scrolling(&format!("cells of {}", crate::text::safe(case)), &html! { table.filtered.sortable {
+            (scrolling(&format!("cells of {}", dmarig_report::safe(case)), &html! { table.filtered.sortable {
                 thead { tr {
                     th scope="col" { "variant" } th scope="col" { "kernel" } th scope="col" { "verdict" }
                     @for head in &heads { th.number scope="col" { (Safe(head)) } }

@@ -1,5 +1,9 @@
 //! One series: its line with noise and changes, the changes in words, and every point.
 
+use dmarig_report::{
+    number::{change, quantity},
+    safe,
+};
 use maud::{Markup, html};
 
 use crate::{
@@ -9,7 +13,7 @@ use crate::{
     page::{Page, alert_state, changed, scrolling},
     pages::{run_cells::group_anchor, series_list::short},
     site::{Alert, Better, Series, Subject},
-    text::{Safe, change, day, many, minute, quantity, safe},
+    text::{Safe, day, many, minute},
 };
 
 /// Points that are told of a series that never moved.
@@ -116,7 +120,7 @@ fn changes(of: &Dashboard, index: usize, times: &[i64]) -> Markup {
                         td.number { (quantity(one.after, &series.unit)) }
                         td.number { (changed(way(series.better, one.before, one.after), &change(one.before, one.after))) }
                         td { (range(&before.kernel, &now.kernel)) }
-                        td.number { (crate::text::number(one.p)) }
+                        td.number { (dmarig_report::number::number(one.p)) }
                         td { @match alert_of(of, index, one.at) {
                             Some((at, alert)) => a href={ "../alerts.html#alert-" (at) } { (alert_state(alert.state)) },
                             None => span.muted { "none" },

@@ -1,5 +1,9 @@
 //! All series, a row each with a small picture.
 
+use dmarig_report::{
+    number::{change, quantity},
+    safe,
+};
 use maud::{Markup, html};
 
 use crate::{
@@ -8,7 +12,7 @@ use crate::{
     noise::{BAND, last_loss},
     page::{Page, changed, scrolling},
     pages::runs::filter,
-    text::{Safe, change, day, quantity, safe},
+    text::{Safe, day},
 };
 
 /// With more series than this, those with hardly a point and those that never moved are left out: their runs

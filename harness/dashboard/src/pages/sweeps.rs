@@ -1,13 +1,14 @@
 //! Sweeps over live mappings: what an unmap costs by the mappings beside it, and from where on batching
 //! loses.
 
+use dmarig_report::safe;
 use maud::{Markup, html};
 
 use crate::{
     dashboard::Dashboard,
     page::{Page, scrolling},
     site::Sweep,
-    text::{Safe, minute, safe},
+    text::{Safe, minute},
 };
 
 pub(crate) fn page(of: &Dashboard) -> Markup {

@@ -26,7 +26,7 @@ fn skeleton(demo: Demo) -> Vec<Vec<(String, Vec<String>)>> {
                 let text = String::from_utf8(bytes.to_vec()).expect("UTF-8");
                 pages.insert(path.to_owned(), text);
             }
-            Ok(())
+            std::io::Result::Ok(())
         })
         .unwrap();
     let only_names = |(name, _): (String, String)| name;

@@ -15,7 +15,7 @@ fn files(dashboard: &Dashboard) -> BTreeMap<String, String> {
         .write(|path, bytes| {
             let text = String::from_utf8(bytes.to_vec()).expect("UTF-8");
             assert!(files.insert(path.to_owned(), text).is_none(), "{path} was written twice");
-            Ok(())
+            std::io::Result::Ok(())
         })
         .unwrap();
     assert_eq!(written.files, files.len());

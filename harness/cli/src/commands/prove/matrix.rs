@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use dmarig_report::folded;
 use serde::Serialize;
 
 use super::trial::{Trial, Verdict};
-use crate::report::folded;
 
 /// Lines of evidence that are told of one bug.
 const EVIDENCE: usize = 6;

@@ -6,17 +6,13 @@ use dmarig_history::{CellRecord, Recorder};
 use dmarig_images::Cache;
 use dmarig_kernels::Bug;
 use dmarig_model::{matrix::Cell, observation::Outcome};
+use dmarig_report::folded;
 use dmarig_rig::launch::Stage;
 use tokio::sync::watch;
 
 use crate::{
-    cases::select,
-    commands::run,
-    exit::Failure,
-    options::Selection,
-    report::{Events, folded},
-    scheduler::Ended,
-    work::Work,
+    cases::select, commands::run, exit::Failure, options::Selection, report::Events,
+    scheduler::Ended, work::Work,
 };
 
 use super::slower;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::number::three_digits;
 use dmarig_model::{
     sweep::{Crossover, Sweep},
     windows::Side,
@@ -38,15 +39,15 @@ const LOSSES: &[(&str, &str)] =
     &[("elapsed", "time"), ("throughput", "throughput"), ("latency-p50", "median latency")];
 
 /// A sweep in a few lines.
-pub(crate) fn sweep_lines(sweep: &Sweep) -> String {
+pub fn sweep_lines(sweep: &Sweep) -> String {
     let mut text =
         format!("\ncase {}, {}, per 1,000 live mappings more\n", sweep.case, sweep.label);
     for (name, what, scale) in GROWTH {
         let Some(own) = sweep.growth(name, Side::Own) else { continue };
         // Writing to a String can't fail.
-        let _ = write!(text, "  {} {what}", short(own * scale));
+        let _ = write!(text, "  {} {what}", three_digits(own * scale));
         if let Some(control) = sweep.growth(name, Side::Control) {
-            let _ = write!(text, "; made to batch, {}", short(control * scale));
+            let _ = write!(text, "; made to batch, {}", three_digits(control * scale));
         }
         text.push('\n');
     }
@@ -62,20 +63,11 @@ pub(crate) fn sweep_lines(sweep: &Sweep) -> String {
     text
 }
 
-/// Three digits that count.
-fn short(value: f64) -> String {
-    match value.abs() {
-        large if large >= 100.0 => format!("{value:.0}"),
-        small if small < 0.01 && small > 0.0 => format!("{value:.1e}"),
-        _ => format!("{value:.2}"),
-    }
-}
-
 /// The picture, as SVG.
 ///
 /// # Errors
 /// What the drawing library says.
-pub(crate) fn sweep_picture(sweep: &Sweep) -> anyhow::Result<String> {
+pub fn sweep_picture(sweep: &Sweep) -> anyhow::Result<String> {
     let mut svg = String::new();
     {
         let height = PANEL.1 * u32::try_from(PANELS.len())?;
@@ -119,7 +111,7 @@ fn draw<'a>(sweep: &Sweep, root: &DrawingArea<SVGBackend<'a>, Shift>) -> Drawn<'
             .light_line_style(WHITE)
             .x_desc("live mappings beside the workload")
             .x_label_formatter(&|x| format!("{x:.0}"))
-            .y_label_formatter(&|y| short(*y))
+            .y_label_formatter(&|y| three_digits(*y))
             .draw()?;
         for (points, colour, label) in sides.into_iter().filter(|(points, ..)| !points.is_empty()) {
             chart

@@ -2,13 +2,17 @@
 
 use std::fmt::Write as _;
 
+use dmarig_report::{
+    number::{number, quantity, readable_unit},
+    safe,
+};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::{
     assets,
     chart::{Way, ticks},
     page::scrolling,
-    text::{Safe, minute, number, quantity, readable, safe},
+    text::{Safe, minute},
 };
 
 /// A candidate beside a baseline.
@@ -226,7 +230,7 @@ fn lots(row: &ComparedRow, low: f64, high: f64) -> Markup {
         }
         d
     };
-    let (scale, unit) = readable(high, &row.unit);
+    let (scale, unit) = readable_unit(high, &row.unit);
     let ticks = ticks(low / scale, high / scale);
     let place = |tick: f64| format!("left:{:.2}%", x(tick * scale) / 10.0);
     html! { div.lots {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write};
 
-use dmarig_dashboard::quantity;
+use crate::number::{percent, quantity, ratio_as_change, ratio_interval, significant};
 use dmarig_history::{CellEnded, Compared, ComparedCell, ComparedMetric, Comparison};
 use dmarig_model::text::shown;
 use dmarig_stats::paired::Judgement;
@@ -16,7 +16,7 @@ use super::{
 const BINS: usize = 32;
 
 /// What stands in the fields of a metric.
-pub(crate) const COMPARISON_HEADS: [&str; FIELDS] = [
+pub const COMPARISON_HEADS: [&str; FIELDS] = [
     "metric",
     "candidate",
     "baseline",
@@ -29,7 +29,7 @@ pub(crate) const COMPARISON_HEADS: [&str; FIELDS] = [
 ];
 
 /// A metric of both, in fields.
-pub(crate) fn comparison_row(metric: &ComparedMetric) -> JudgedRow {
+pub fn comparison_row(metric: &ComparedMetric) -> JudgedRow {
     let none = || "-".to_owned();
     let (change, interval) = ratio(&metric.result);
     let (mut limit, mut verdict, mut noise, mut resolves) = (none(), none(), none(), none());
@@ -37,14 +37,14 @@ pub(crate) fn comparison_row(metric: &ComparedMetric) -> JudgedRow {
     match &metric.result {
         Compared::Unpaired { estimate } => {
             let found = estimate.and_then(|estimate| estimate.noise);
-            noise = found.map_or_else(none, |noise| format!("{:.1} %", noise * 100.0));
+            noise = found.map_or_else(none, |noise| percent(noise * 100.0));
             let differs = estimate.is_some_and(|estimate| estimate.differs());
             verdict = if differs { "differ, unpaired" } else { "unpaired" }.to_owned();
         }
         Compared::Paired(finding) => {
             if let Some(estimate) = finding.estimate {
-                noise = format!("{:.1} %", estimate.noise * 100.0);
-                resolves = format!("{:.1} %", estimate.resolvable);
+                noise = percent(estimate.noise * 100.0);
+                resolves = percent(estimate.resolvable);
             }
             judgement = finding.judgement;
             if let Some(percent) = finding.metric.limit {
@@ -70,22 +70,20 @@ fn ratio(result: &Compared) -> (String, String) {
             estimate.map(|found| (found.ratio, found.low, found.high))
         }
     };
-    let change = |ratio: f64| format!("{:+.1}", (ratio - 1.0) * 100.0);
     match found {
         None => ("-".to_owned(), "-".to_owned()),
         Some((ratio, low, high)) => {
-            let bound = |bound: Option<f64>| bound.map_or_else(|| "?".to_owned(), change);
             let interval = match (low, high) {
                 (None, None) => "too few".to_owned(),
-                _ => format!("{} .. {} %", bound(low), bound(high)),
+                _ => ratio_interval(low, high),
             };
-            (format!("{} %", change(ratio)), interval)
+            (ratio_as_change(ratio), interval)
         }
     }
 }
 
 /// The comparison for a terminal of this width.
-pub(crate) fn comparison_table(comparison: &Comparison, width: u16, colour: bool) -> String {
+pub fn comparison_table(comparison: &Comparison, width: u16, colour: bool) -> String {
     let mut text = format!("\n{}\n", comparison_heading(comparison));
     for cell in comparison.cells.iter().filter(|cell| !cell.is_empty()) {
         let _ = writeln!(text, "\n{}\n", shown(&cell.label));
@@ -156,7 +154,7 @@ fn paragraph(text: &str) -> String {
 }
 
 /// The comparison as Markdown.
-pub(crate) fn comparison_markdown(comparison: &Comparison) -> String {
+pub fn comparison_markdown(comparison: &Comparison) -> String {
     let mut text = format!("**{}**\n", plain(&comparison_heading(comparison)));
     for cell in comparison.cells.iter().filter(|cell| !cell.is_empty()) {
         let _ = writeln!(text, "\n`{}`\n", shown(&cell.label).replace('`', "'"));
@@ -177,7 +175,7 @@ pub(crate) fn comparison_markdown(comparison: &Comparison) -> String {
 }
 
 /// What is compared, and how it was measured.
-pub(crate) fn comparison_heading(comparison: &Comparison) -> String {
+pub fn comparison_heading(comparison: &Comparison) -> String {
     let (candidate, baseline) = (shown(&comparison.candidate), shown(&comparison.baseline));
     match &comparison.pairing {
         None => format!("{candidate} beside {baseline}: UNPAIRED, estimated and not judged"),
@@ -234,7 +232,7 @@ fn counts(cell: &ComparedCell) -> Vec<String> {
 }
 
 /// What a reader must know.
-pub(crate) fn comparison_notes(comparison: &Comparison) -> Vec<String> {
+pub fn comparison_notes(comparison: &Comparison) -> Vec<String> {
     let mut notes: Vec<String> = comparison.notes.iter().map(|note| shown(note)).collect();
     if let Some(pairing) = &comparison.pairing {
         let all = if comparison.cells.len() > 1 { ", all cells together" } else { "" };
@@ -242,10 +240,10 @@ pub(crate) fn comparison_notes(comparison: &Comparison) -> Vec<String> {
         let mut note = format!(
             "a wrong pass and a wrong failure each have a probability of at most {} %{all}, looked at after \
              {looks} pairs",
-            significant(pairing.error * 100.0)
+            significant(pairing.error * 100.0, 2)
         );
         if let Some(level) = pairing.level {
-            let level = significant(level * 100.0);
+            let level = significant(level * 100.0, 2);
             note += &format!(
                 "; of an interval that leaves the true change out it is {level} % on either side"
             );
@@ -277,10 +275,10 @@ pub(crate) fn comparison_notes(comparison: &Comparison) -> Vec<String> {
                 continue;
             };
             notes.push(format!(
-                "{}, {}: {limit} % is finer than this machine resolves in a few pairs; it could decide {:.1} %",
+                "{}, {}: {limit} % is finer than this machine resolves in a few pairs; it could decide {}",
                 shown(&cell.label),
                 shown(&metric.name),
-                estimate.resolvable
+                percent(estimate.resolvable)
             ));
         }
     }
@@ -306,21 +304,11 @@ fn boots(cell: &ComparedCell) -> Vec<String> {
     told.collect()
 }
 
-/// A number of two digits.
-fn significant(value: f64) -> String {
-    let places = if value > 0.0 { (1.0 - value.log10().floor()).clamp(0.0, 6.0) } else { 0.0 };
-    let text = format!("{value:.*}", places as usize);
-    match text.contains('.') {
-        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
-        false => text,
-    }
-}
-
 /// The comparison as a document of its own, with what is thought of all of it.
 ///
 /// # Errors
 /// Where it can't be written as JSON, which is a mistake of this program.
-pub(crate) fn comparison_json(comparison: &Comparison) -> serde_json::Result<serde_json::Value> {
+pub fn comparison_json(comparison: &Comparison) -> serde_json::Result<serde_json::Value> {
     let mut document = serde_json::to_value(comparison)?;
     document["outcome"] = serde_json::to_value(comparison.outcome())?;
     document["judgement"] = serde_json::to_value(comparison.judgement())?;

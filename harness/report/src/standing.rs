@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use dmarig_dashboard::quantity;
+use crate::number::{percent, quantity, ratio_as_change};
 use dmarig_history::{Place, Standing, StandingMetric, Stood};
 use dmarig_model::text::shown;
 use dmarig_stats::{paired::Judgement, prediction::Prediction};
@@ -10,11 +10,11 @@ use dmarig_stats::{paired::Judgement, prediction::Prediction};
 use super::judged::{FIELDS, JudgedRow, VERDICT, judged_table};
 
 /// What stands in the fields of a number.
-pub(crate) const STANDING_HEADS: [&str; FIELDS] =
+pub const STANDING_HEADS: [&str; FIELDS] =
     ["metric", "now", "level", "change", "usual", "limit", "verdict", "runs", "resolves"];
 
 /// The standing for a terminal of this width; nothing where no case asks for it.
-pub(crate) fn standing_table(standing: &Standing, width: u16, colour: bool) -> String {
+pub fn standing_table(standing: &Standing, width: u16, colour: bool) -> String {
     let mut text = String::new();
     if standing.metrics.is_empty() {
         return text;
@@ -34,13 +34,8 @@ pub(crate) fn standing_table(standing: &Standing, width: u16, colour: bool) -> S
     text
 }
 
-/// In percent.
-fn change(ratio: f64) -> String {
-    format!("{:+.1} %", (ratio - 1.0) * 100.0)
-}
-
 /// A number in fields.
-pub(crate) fn standing_row(metric: &StandingMetric) -> JudgedRow {
+pub fn standing_row(metric: &StandingMetric) -> JudgedRow {
     let none = || "-".to_owned();
     let unit = metric.series.as_ref().map_or("1", |(_, key)| key.value_unit());
     let number = |value: f64| quantity(value, unit);
@@ -51,11 +46,11 @@ pub(crate) fn standing_row(metric: &StandingMetric) -> JudgedRow {
     match &metric.result {
         Stood::Judged { found, earlier, .. } => {
             row[2] = number(found.level);
-            row[3] = change(found.ratio);
+            row[3] = ratio_as_change(found.ratio);
             row[4] = format!("{} .. {}", number(found.low), number(found.high));
             row[VERDICT] = found.judgement.name().to_owned();
             row[7] = earlier.len().to_string();
-            row[8] = format!("{:.1} %", found.resolvable);
+            row[8] = percent(found.resolvable);
         }
         Stood::TooFew { runs, .. } => {
             row[VERDICT] = "not compared".to_owned();
@@ -67,7 +62,7 @@ pub(crate) fn standing_row(metric: &StandingMetric) -> JudgedRow {
 }
 
 /// What a reader must know.
-pub(crate) fn standing_notes(standing: &Standing) -> Vec<String> {
+pub fn standing_notes(standing: &Standing) -> Vec<String> {
     let mut notes = Vec::new();
     let mut judged = false;
     for metric in &standing.metrics {
@@ -101,22 +96,23 @@ pub(crate) fn standing_notes(standing: &Standing) -> Vec<String> {
 fn inconclusive(metric: &StandingMetric, found: &Prediction) -> Option<String> {
     (found.judgement == Judgement::Inconclusive).then(|| {
         format!(
-            "neither within {} % nor beyond it for sure; this history resolves {:.1} %; `--baseline` decides in pairs",
-            metric.limit, found.resolvable
+            "neither within {} % nor beyond it for sure; this history resolves {}; `--baseline` decides in pairs",
+            metric.limit,
+            percent(found.resolvable)
         )
     })
 }
 
 /// What one number came to, in a line.
-pub(crate) fn standing_message(metric: &StandingMetric) -> String {
+pub fn standing_message(metric: &StandingMetric) -> String {
     match (&metric.result, metric.not_compared()) {
         (Stood::Judged { found, earlier, .. }, _) => format!(
-            "{}: {} to the level of {} runs, limit {} % worse, resolved {:.1} %",
+            "{}: {} to the level of {} runs, limit {} % worse, resolved {}",
             found.judgement.name(),
-            change(found.ratio),
+            ratio_as_change(found.ratio),
             earlier.len(),
             metric.limit,
-            found.resolvable
+            percent(found.resolvable)
         ),
         (_, why) => format!("not compared: {}", why.unwrap_or_default()),
     }

@@ -6,7 +6,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use dmarig_dashboard::{CellDetails, Check, RunDetails, Site};
 use dmarig_history::{
     CellEntry, CellRecord, Environment, History, HistoryError, HostFacts, StoredRun,
 };
@@ -18,6 +17,7 @@ use dmarig_model::{
 };
 
 use super::Sources;
+use crate::{CellDetails, Check, RunDetails, Site};
 
 /// Lines of a kernel log that are shown of a cell that did not pass.
 const LINES: usize = 60;
@@ -248,8 +248,6 @@ fn logs(seen: &Observation) -> Vec<(String, Vec<String>)> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     /// What runs a cell on this QEMU again.
@@ -274,12 +272,6 @@ mod tests {
             assert_eq!(on(DEFAULT_QEMU, command), told);
         }
         assert_eq!(again(&[], "x", "qemu-11.1"), "");
-    }
-
-    #[test]
-    fn nothing_stands_before_the_subcommand() {
-        let options: Vec<_> = crate::Cli::command().get_arguments().cloned().collect();
-        assert!(options.is_empty(), "`again` takes the first word for the subcommand: {options:?}");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use dmarig_model::{
     observation::Outcome,
 };
 
-use super::{device::device_tables, folded::folded};
+use crate::{device::device_tables, folded::folded, number::seconds};
 
 /// A cell with its result.
 type Row<'a> = (&'a Cell, &'a CellResult);
@@ -33,21 +33,21 @@ const TELLING: &[&str] = &[
 ];
 
 /// What stands around the tables.
-pub(crate) struct Footing<'a> {
+pub struct Footing<'a> {
     /// How wide they may be, in columns.
-    pub(crate) width: u16,
+    pub width: u16,
     /// Whether outcomes are coloured.
-    pub(crate) colour: bool,
+    pub colour: bool,
     /// The command that runs a cell again.
-    pub(crate) again: &'a dyn Fn(&Cell) -> String,
+    pub again: &'a dyn Fn(&Cell) -> String,
     /// Where the logs of guests are.
-    pub(crate) logs: &'a dyn Fn(&Cell) -> String,
+    pub logs: &'a dyn Fn(&Cell) -> String,
     /// What stands below the tables.
-    pub(crate) sweeps: &'a str,
+    pub sweeps: &'a str,
 }
 
 /// All cells in one table a case, then those that need a look.
-pub(crate) fn table(cells: &[Row<'_>], footing: &Footing<'_>) -> String {
+pub fn table(cells: &[Row<'_>], footing: &Footing<'_>) -> String {
     let mut text = String::new();
     let mut names: Vec<&str> = Vec::new();
     for (cell, _) in cells {
@@ -111,7 +111,7 @@ fn case_table(name: &str, cells: &[Row<'_>], footing: &Footing<'_>) -> String {
 }
 
 /// A table's lines. A value is never broken; many columns stand close together.
-pub(super) fn laid_out(mut table: Table, close: bool) -> impl Iterator<Item = String> {
+pub(crate) fn laid_out(mut table: Table, close: bool) -> impl Iterator<Item = String> {
     let widths: Vec<u16> = (0..table.column_count()).map(|at| widest(&table, at)).collect();
     for (column, width) in table.column_iter_mut().zip(widths) {
         column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(width)));
@@ -206,8 +206,6 @@ fn fields(result: &CellResult, shadowed: bool, footing: &Footing<'_>) -> Vec<Fie
         Some(false) => "no",
         None => "-",
     };
-    #[expect(clippy::cast_precision_loss, reason = "a tenth of a second is shown")]
-    let seconds = result.duration_us as f64 / 1e6;
     let mut fields = vec![
         if footing.colour { outcome.fg(colour) } else { outcome },
         Field::new(warning),
@@ -218,7 +216,7 @@ fn fields(result: &CellResult, shadowed: bool, footing: &Footing<'_>) -> Vec<Fie
     if shadowed {
         fields.extend([number(result.counts.page_walk_in_vain), stale()]);
     }
-    fields.extend([number(result.counts.dma_ops), right(Some(format!("{seconds:.1}")))]);
+    fields.extend([number(result.counts.dma_ops), right(Some(seconds(result.duration_us)))]);
     fields
 }
 

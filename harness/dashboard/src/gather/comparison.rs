@@ -2,14 +2,14 @@
 
 use std::time::SystemTime;
 
-use dmarig_dashboard::{Compared as Page, ComparedGroup, ComparedRow, comparison_page};
 use dmarig_history::{Compared, ComparedCell, ComparedMetric, Comparison};
+use dmarig_report::{comparison_heading, comparison_notes};
 use dmarig_stats::paired::{Better, Judgement};
 
-use crate::report::{comparison_heading, comparison_notes};
+use crate::{Compared as Page, ComparedGroup, ComparedRow, comparison_page};
 
 /// The page, in one file.
-pub(crate) fn comparison_html(comparison: &Comparison) -> String {
+pub fn comparison_html(comparison: &Comparison) -> String {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let made = since.ok().and_then(|since| i64::try_from(since.as_secs()).ok()).unwrap_or(0);
     page(comparison, made)

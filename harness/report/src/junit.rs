@@ -7,13 +7,13 @@ use dmarig_model::{document::CellResult, matrix::Cell, observation::Outcome};
 use dmarig_stats::paired::Judgement;
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
-use super::standing::standing_message;
+use crate::{number::ratio_as_change, standing::standing_message};
 
 /// The cells as a report: a suite a case.
 ///
 /// # Errors
 /// Where the XML can't be written, which is a mistake of this program.
-pub(crate) fn junit<'a>(
+pub fn junit<'a>(
     cells: &[(&Cell, &CellResult)],
     comparisons: impl IntoIterator<Item = &'a Comparison>,
     standing: Option<&Standing>,
@@ -52,7 +52,7 @@ fn comparison_suite(comparison: &Comparison) -> TestSuite {
             let Compared::Paired(found) = &metric.result else { continue };
             let Some(limit) = found.metric.limit else { continue };
             let worse = found.estimate.map_or_else(String::new, |estimate| {
-                format!("estimated {:+.1} %", (estimate.ratio - 1.0) * 100.0)
+                format!("estimated {}", ratio_as_change(estimate.ratio))
             });
             let said = |mut status: TestCaseStatus, what: &str| {
                 let pairs = metric.candidate.len();

@@ -6,21 +6,21 @@ use comfy_table::{
 use dmarig_stats::paired::Judgement;
 
 /// Fields of a number.
-pub(crate) const FIELDS: usize = 9;
+pub const FIELDS: usize = 9;
 
 /// Which field is the verdict.
-pub(crate) const VERDICT: usize = 6;
+pub const VERDICT: usize = 6;
 
 /// A number beside others.
-pub(crate) struct JudgedRow {
+pub struct JudgedRow {
     /// What is told of it: its name first, its verdict as a word at [`VERDICT`].
-    pub(crate) fields: [String; FIELDS],
+    pub fields: [String; FIELDS],
     /// What is thought of it; `None` where nothing is.
-    pub(crate) judgement: Option<Judgement>,
+    pub judgement: Option<Judgement>,
 }
 
 /// The numbers as a table for a terminal of this width.
-pub(super) fn judged_table(
+pub(crate) fn judged_table(
     heads: [&str; FIELDS],
     rows: impl IntoIterator<Item = JudgedRow>,
     width: u16,

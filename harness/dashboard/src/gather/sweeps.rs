@@ -2,16 +2,16 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use dmarig_dashboard::{Sweep, quantity};
 use dmarig_history::{History, HistoryError, RunRow};
 use dmarig_model::{
     document::CONTROL_PREFIX,
     sweep::{METRICS, Point, Sweep as Seen},
     windows::Side,
 };
+use dmarig_report::{number::quantity, sweep_lines, sweep_picture};
 
 use super::environments::Environments;
-use crate::report;
+use crate::Sweep;
 
 /// Of the newest runs that varied the axis, how many are looked at, and how many sweeps are shown.
 const LOOKED_AT: usize = 30;
@@ -85,8 +85,8 @@ fn of_run(history: &History, run: &str) -> Result<Vec<(String, Seen)>, HistoryEr
 
 fn told(seen: &Seen, title: String, run: usize) -> Option<Sweep> {
     // What can't be drawn, such as a sweep without a panel's metric, is no sweep to look at.
-    let svg = report::sweep_picture(seen).ok()?;
-    let lines = report::sweep_lines(seen);
+    let svg = sweep_picture(seen).ok()?;
+    let lines = sweep_lines(seen);
     // Its first line says of what, and that growth is told for so many mappings; that is said of each here.
     let findings = lines.lines().skip(2).map(str::trim).map(|line| match line {
         line if line.is_empty() || line.starts_with("batching") => line.to_owned(),

@@ -2,15 +2,15 @@
 
 use std::{collections::HashMap, path::Path};
 
-use dmarig_dashboard::{JudgedNumber, JudgedNumbers};
 use dmarig_history::{Compared, ComparedMetric, Comparison, Standing};
 use dmarig_model::text::shown;
-
-use super::comparison::told;
-use crate::report::{
+use dmarig_report::{
     COMPARISON_HEADS, FIELDS, JudgedRow, STANDING_HEADS, VERDICT, comparison_heading,
     comparison_notes, comparison_row, standing_notes, standing_row,
 };
+
+use super::comparison::told;
+use crate::{JudgedNumber, JudgedNumbers};
 
 /// What the record of a run on this machine has of them; what can't be read is told in a note. Series have indices
 /// by their ids.
