@@ -1,7 +1,6 @@
 //! Reads a history and records into a site.
 
 mod alerts;
-mod comparison;
 mod details;
 mod environments;
 mod judged;
@@ -20,7 +19,6 @@ use dmarig_history::{
 };
 use dmarig_report::kernel_name;
 
-pub use self::comparison::comparison_html;
 use self::{
     alerts::alerts,
     details::{Details, record_of},

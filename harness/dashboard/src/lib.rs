@@ -24,10 +24,10 @@ mod site;
 mod text;
 
 pub use self::{
-    comparison_page::{Compared, ComparedGroup, ComparedRow, comparison_page},
+    comparison_page::comparison_page,
     dashboard::{Dashboard, Details, EVENTS, Written},
     error::DashboardError,
-    gather::{Sources, add_records, comparison_html, gather, why_not_added},
+    gather::{Sources, add_records, gather, why_not_added},
     output::write_site,
     serve::{Address, serve},
     site::{

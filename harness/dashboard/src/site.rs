@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use dmarig_model::observation::Outcome;
+use dmarig_report::{JudgedMetric, Reference};
 
 /// All that the pages tell. Indices of one list into another are positions in it.
 #[derive(Debug, Clone, Default)]
@@ -75,8 +76,8 @@ impl Run {
 pub struct JudgedNumbers {
     /// Beside what, and how.
     pub against: String,
-    /// What stands in the fields of a number; the first is its name.
-    pub heads: Vec<String>,
+    /// By what they were judged.
+    pub reference: Reference,
     /// The numbers.
     pub numbers: Vec<JudgedNumber>,
     /// What a reader must know to trust it.
@@ -90,12 +91,10 @@ pub struct JudgedNumber {
     pub key: String,
     /// The cell, or what the cells have in common.
     pub place: String,
-    /// As many as there are heads.
-    pub fields: Vec<String>,
     /// Index of the series that it belongs to, where that is known.
     pub series: Option<usize>,
-    /// A word, and whether that is good; `None` where neither is sure.
-    pub verdict: (String, Option<bool>),
+    /// The number with its verdict.
+    pub metric: JudgedMetric,
 }
 
 /// A cell in one environment, whatever run it is of.

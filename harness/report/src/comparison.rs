@@ -2,93 +2,25 @@
 
 use std::{collections::BTreeMap, fmt::Write};
 
-use crate::number::{percent, quantity, ratio_as_change, ratio_interval, significant};
-use dmarig_history::{CellEnded, Compared, ComparedCell, ComparedMetric, Comparison};
+use crate::number::{percent, quantity, significant};
+use dmarig_history::{CellEnded, Compared, ComparedCell, Comparison};
 use dmarig_model::text::shown;
-use dmarig_stats::paired::Judgement;
 
 use super::{
     folded::folded,
-    judged::{FIELDS, JudgedRow, judged_table},
+    judged::{Column, JudgedMetric, Reference, judged_table},
 };
 
 /// Columns of a small distribution.
 const BINS: usize = 32;
-
-/// What stands in the fields of a metric.
-pub const COMPARISON_HEADS: [&str; FIELDS] = [
-    "metric",
-    "candidate",
-    "baseline",
-    "change",
-    "interval",
-    "limit",
-    "verdict",
-    "noise",
-    "resolves",
-];
-
-/// A metric of both, in fields.
-pub fn comparison_row(metric: &ComparedMetric) -> JudgedRow {
-    let none = || "-".to_owned();
-    let (change, interval) = ratio(&metric.result);
-    let (mut limit, mut verdict, mut noise, mut resolves) = (none(), none(), none(), none());
-    let mut judgement = None;
-    match &metric.result {
-        Compared::Unpaired { estimate } => {
-            let found = estimate.and_then(|estimate| estimate.noise);
-            noise = found.map_or_else(none, |noise| percent(noise * 100.0));
-            let differs = estimate.is_some_and(|estimate| estimate.differs());
-            verdict = if differs { "differ, unpaired" } else { "unpaired" }.to_owned();
-        }
-        Compared::Paired(finding) => {
-            if let Some(estimate) = finding.estimate {
-                noise = percent(estimate.noise * 100.0);
-                resolves = percent(estimate.resolvable);
-            }
-            judgement = finding.judgement;
-            if let Some(percent) = finding.metric.limit {
-                limit = format!("{percent} % worse");
-                verdict = finding.judgement.map_or("open", Judgement::name).to_owned();
-            }
-        }
-    }
-    let candidate = quantity(median(&metric.candidate), &metric.unit);
-    let baseline = quantity(median(&metric.baseline), &metric.unit);
-    let name = shown(&metric.name);
-    let fields = [name, candidate, baseline, change, interval, limit, verdict, noise, resolves];
-    JudgedRow { fields, judgement }
-}
-
-/// The ratio and its interval, as changes in percent.
-fn ratio(result: &Compared) -> (String, String) {
-    let found = match result {
-        Compared::Paired(finding) => {
-            finding.estimate.map(|found| (found.ratio, found.low, found.high))
-        }
-        Compared::Unpaired { estimate } => {
-            estimate.map(|found| (found.ratio, found.low, found.high))
-        }
-    };
-    match found {
-        None => ("-".to_owned(), "-".to_owned()),
-        Some((ratio, low, high)) => {
-            let interval = match (low, high) {
-                (None, None) => "too few".to_owned(),
-                _ => ratio_interval(low, high),
-            };
-            (ratio_as_change(ratio), interval)
-        }
-    }
-}
 
 /// The comparison for a terminal of this width.
 pub fn comparison_table(comparison: &Comparison, width: u16, colour: bool) -> String {
     let mut text = format!("\n{}\n", comparison_heading(comparison));
     for cell in comparison.cells.iter().filter(|cell| !cell.is_empty()) {
         let _ = writeln!(text, "\n{}\n", shown(&cell.label));
-        let rows = cell.metrics.iter().map(comparison_row);
-        text.push_str(&judged_table(COMPARISON_HEADS, rows, width, colour));
+        let metrics = cell.metrics.iter().map(JudgedMetric::from);
+        text.push_str(&judged_table(Reference::Baseline, metrics, width, colour));
         text.push_str(&distributions(cell));
         for line in counts(cell) {
             let _ = writeln!(text, "  {line}");
@@ -158,10 +90,12 @@ pub fn comparison_markdown(comparison: &Comparison) -> String {
     let mut text = format!("**{}**\n", plain(&comparison_heading(comparison)));
     for cell in comparison.cells.iter().filter(|cell| !cell.is_empty()) {
         let _ = writeln!(text, "\n`{}`\n", shown(&cell.label).replace('`', "'"));
-        let _ = writeln!(text, "| {} |", COMPARISON_HEADS.join(" | "));
-        let _ = writeln!(text, "|---|{}", "--:|".repeat(FIELDS - 1));
-        for row in cell.metrics.iter().map(comparison_row) {
-            let _ = writeln!(text, "| {} |", row.fields.map(|field| plain(&field)).join(" | "));
+        let heads = Column::ALL.map(|column| column.head(Reference::Baseline));
+        let _ = writeln!(text, "| {} |", heads.join(" | "));
+        let _ = writeln!(text, "|---|{}", "--:|".repeat(heads.len() - 1));
+        for metric in cell.metrics.iter().map(JudgedMetric::from) {
+            let fields = Column::ALL.map(|column| plain(&metric.text(column)));
+            let _ = writeln!(text, "| {} |", fields.join(" | "));
         }
         let counts: Vec<String> = counts(cell).iter().map(|count| plain(count)).collect();
         if !counts.is_empty() {
@@ -315,19 +249,11 @@ pub fn comparison_json(comparison: &Comparison) -> serde_json::Result<serde_json
     Ok(document)
 }
 
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    match sorted.len() {
-        0 => f64::NAN,
-        len if len % 2 == 0 => f64::midpoint(sorted[len / 2 - 1], sorted[len / 2]),
-        len => sorted[len / 2],
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use dmarig_history::{BadBoot, Boots, COMPARISON_SCHEMA, ComparedCount, Pairing};
+    use dmarig_history::{
+        BadBoot, Boots, COMPARISON_SCHEMA, ComparedCount, ComparedMetric, Pairing,
+    };
     use dmarig_model::observation::Outcome;
     use dmarig_stats::sequence::{Metric, Pair, Plan, Rule, Sequence};
 
@@ -440,7 +366,7 @@ mod tests {
         let text = comparison_markdown(&comparison(0.0));
         let rows: Vec<&str> = text.lines().filter(|line| line.starts_with('|')).collect();
         assert_eq!(rows.len(), 3, "{text}");
-        assert!(rows.iter().all(|row| row.matches('|').count() == FIELDS + 1), "{text}");
+        assert!(rows.iter().all(|row| row.matches('|').count() == Column::ALL.len() + 1), "{text}");
         assert!(text.contains("psi\\|x"), "{text}");
     }
 

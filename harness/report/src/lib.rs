@@ -16,13 +16,13 @@ mod text;
 pub use self::{
     analysis::analysis,
     comparison::{
-        COMPARISON_HEADS, comparison_heading, comparison_json, comparison_markdown,
-        comparison_notes, comparison_row, comparison_table,
+        comparison_heading, comparison_json, comparison_markdown, comparison_notes,
+        comparison_table,
     },
     folded::folded,
-    judged::{FIELDS, JudgedRow, VERDICT},
+    judged::{Basis, Column, JudgedMetric, MetricVerdict, Range, Reference},
     junit::junit,
-    standing::{STANDING_HEADS, standing_message, standing_notes, standing_row, standing_table},
+    standing::{standing_notes, standing_table},
     sweep::{sweep_lines, sweep_picture},
     table::{Footing, table},
     text::{environment_change, kernel_name, safe, triage_note},

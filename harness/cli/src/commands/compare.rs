@@ -1,10 +1,10 @@
 //! `dmarig compare`
 
-use std::path::Path;
+use std::{path::Path, time::SystemTime};
 
 use anyhow::anyhow;
 use clap::{Args, ValueEnum};
-use dmarig_dashboard::comparison_html;
+use dmarig_dashboard::comparison_page;
 use dmarig_history::{Comparison, LoadError, Part, StoredRun, compare_runs};
 use dmarig_model::{
     axes::Accelerator, conditions::AxisSets, limit::Limit, matrix::parse_override, text::shown,
@@ -301,7 +301,7 @@ impl Compare {
         let text = match self.format {
             Format::Json => serde_json::to_string_pretty(&comparison_json(comparison)?)? + "\n",
             Format::Markdown => comparison_markdown(comparison),
-            Format::Html => comparison_html(comparison),
+            Format::Html => comparison_page(comparison, SystemTime::now()),
             Format::Table => {
                 let Screen { width, colour } = Screen::new(100);
                 comparison_table(comparison, width, colour)
@@ -313,7 +313,7 @@ impl Compare {
 
 /// A seed that nobody chose.
 pub(crate) fn fresh_seed() -> Result<u64, Failure> {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+    let now = SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
     // Short enough to be typed again.
     Ok(u64::from(now.subsec_nanos()) ^ (now.as_secs() & 0xffff_ffff))
 }

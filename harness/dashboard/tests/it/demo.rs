@@ -7,6 +7,8 @@ use dmarig_dashboard::{
     Environment, JudgedNumber, JudgedNumbers, Point, Run, RunDetails, Series, Site, Subject, Sweep,
 };
 use dmarig_model::observation::Outcome;
+use dmarig_report::{JudgedMetric, MetricVerdict, Reference};
+use dmarig_stats::paired::Judgement;
 
 /// How large it is, and what stands in every text.
 #[derive(Debug, Clone, Copy)]
@@ -188,22 +190,30 @@ impl Demo {
         let last = night + 1 == self.nights;
         let number = |at: usize| {
             let (name, verdict) = match at {
-                0 => ("elapsed", ("pass", Some(true))),
-                1 if last => ("latency-p99", ("FAIL", Some(false))),
-                _ => ("psi-per-unmap", ("not compared", None)),
+                0 => ("elapsed", MetricVerdict::Judged(Judgement::Pass)),
+                1 if last => ("latency-p99", MetricVerdict::Judged(Judgement::Fail)),
+                _ => ("psi-per-unmap", MetricVerdict::NotCompared),
             };
-            let fields = [name, "1.07", "1.0", "+7.0 %", "5 % worse"].map(|text| self.text(text));
+            let metric = JudgedMetric {
+                name: self.text(name),
+                unit: self.text("1"),
+                value: Some(1.07),
+                reference: Some(1.0),
+                ratio: Some(1.07),
+                limit: Some(5.0),
+                verdict,
+                ..JudgedMetric::default()
+            };
             JudgedNumber {
                 key: self.text(name),
                 place: self.text("timing/policy=lazy"),
-                fields: fields.into(),
                 series: (at < self.series).then_some(at),
-                verdict: (self.text(verdict.0), verdict.1),
+                metric,
             }
         };
         JudgedNumbers {
             against: self.text("against the runs before"),
-            heads: ["metric", "now", "level", "change", "limit"].map(str::to_owned).into(),
+            reference: Reference::EarlierRuns,
             numbers: (0..3).map(number).collect(),
             notes: vec![self.text("a note")],
         }

@@ -2,6 +2,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dmarig_dashboard::{Cell, CellResult, Checked, Dashboard, Run, RunDetails, Series, Site};
 use dmarig_model::observation::Outcome;
+use dmarig_report::MetricVerdict;
+use dmarig_stats::paired::Judgement;
 
 use crate::{
     demo::{Demo, SMALL, YEAR},
@@ -166,14 +168,14 @@ fn numbers_beyond_their_limits_are_told_first_and_in_full() {
         let site = Site { cells: vec![Cell::default()], runs: vec![run], ..Site::default() };
         with(site).render("index.html").unwrap()
     };
-    let open = |verdict: (&str, Option<bool>)| {
+    let open = |verdict: MetricVerdict| {
         let mut judged = judged.clone();
         judged[0].numbers.truncate(1);
-        judged[0].numbers[0].verdict = (verdict.0.into(), verdict.1);
+        judged[0].numbers[0].metric.verdict = verdict;
         night(judged)
     };
-    assert!(open(("not compared", None)).contains("None could be judged yet"));
-    assert!(open(("pass", Some(true))).contains("None is beyond its limit"));
+    assert!(open(MetricVerdict::NotCompared).contains("None could be judged yet"));
+    assert!(open(MetricVerdict::Judged(Judgement::Pass)).contains("None is beyond its limit"));
     assert!(night(judged.clone()).contains("hero failed"));
     let without = night(Vec::new());
     assert!(
