@@ -2,23 +2,9 @@
 
 mod live;
 
-use dmarig_history::CellRecord;
 use dmarig_model::{matrix::Cell, text::shown};
-use dmarig_rig::launch::Stage;
 
-pub(crate) use self::live::{Lines, Live};
-
-/// What happens while a run goes on.
-pub(crate) trait Events {
-    /// A cell's guest is about to be launched.
-    fn started(&self, cell: &Cell);
-    /// Its guest came to a stage.
-    fn stage(&self, cell: &Cell, stage: Stage);
-    /// It ended and was judged and recorded.
-    fn ended(&self, cell: &Cell, record: &CellRecord);
-    /// Something worth a line.
-    fn say(&self, text: &str);
-}
+pub(crate) use self::live::{BisectionCells, Lines, Live, Notes, on_interrupt};
 
 /// Tells of an error that ended a command: each cause on a line of its own.
 pub(crate) fn diagnose(error: &anyhow::Error) {

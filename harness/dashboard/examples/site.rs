@@ -10,7 +10,7 @@ mod demo;
 
 use demo::{Demo, SMALL};
 use dmarig_dashboard::{Dashboard, Site, comparison_page};
-use dmarig_history::{
+use dmarig_records::{
     COMPARISON_SCHEMA, CellEnded, Compared, ComparedCell, ComparedCount, ComparedMetric,
     Comparison, Pairing,
 };

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, time::SystemTime};
 
-use dmarig_history::{Compared, ComparedCell, ComparedCount, ComparedMetric, Comparison};
+use dmarig_records::{Compared, ComparedCell, ComparedCount, ComparedMetric, Comparison};
 use dmarig_report::{
     Column, JudgedMetric, MetricVerdict, Range, Reference, comparison_heading, comparison_notes,
     number::{number, quantity, ratio_as_change, readable_unit},

@@ -2,7 +2,8 @@
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
-use dmarig_history::{HistoryError, LoadError};
+use dmarig_history::HistoryError;
+use dmarig_records::LoadError;
 
 /// Why a site can't be made, written or served.
 #[derive(Debug, thiserror::Error)]

@@ -14,9 +14,9 @@ use std::{
 };
 
 use dmarig_history::{
-    Build, CellEntry, History, HistoryError, How, Judged, RunRow, SeriesFilter, SeriesRow, Tally,
-    run_directories,
+    CellEntry, History, HistoryError, How, Judged, RunRow, SeriesFilter, SeriesRow, Tally,
 };
+use dmarig_records::{Build, run_directories};
 use dmarig_report::kernel_name;
 
 use self::{

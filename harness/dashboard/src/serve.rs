@@ -356,11 +356,10 @@ fn events(current: Current) -> Response<Body> {
 mod tests {
     use std::path::Path;
 
+    use dmarig_history::{AlertEvent, AlertState, EVENT_SCHEMA, How, synthetic_year};
+    use dmarig_records::{HostFacts, RECORD_SCHEMA, Recorder, RunMeta};
+
     use crate::{RunDetails, Site};
-    use dmarig_history::{
-        AlertEvent, AlertState, EVENT_SCHEMA, HostFacts, How, RECORD_SCHEMA, Recorder, RunMeta,
-        synthetic_year,
-    };
 
     use super::*;
 
@@ -459,6 +458,7 @@ mod tests {
             rules: String::new(),
             reference: None,
             planned: None,
+            options: None,
         };
         Recorder::create(runs, &mut meta).unwrap().directory().to_owned()
     }

@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, fmt::Write};
 
-use crate::number::{percent, quantity, significant};
-use dmarig_history::{CellEnded, Compared, ComparedCell, Comparison};
 use dmarig_model::text::shown;
+use dmarig_records::{CellEnded, Compared, ComparedCell, Comparison};
 
-use super::{
+use crate::{
     folded::folded,
     judged::{Column, JudgedMetric, Reference, judged_table},
+    number::{percent, quantity, significant},
 };
 
 /// Columns of a small distribution.
@@ -251,10 +251,10 @@ pub fn comparison_json(comparison: &Comparison) -> serde_json::Result<serde_json
 
 #[cfg(test)]
 mod tests {
-    use dmarig_history::{
+    use dmarig_model::observation::Outcome;
+    use dmarig_records::{
         BadBoot, Boots, COMPARISON_SCHEMA, ComparedCount, ComparedMetric, Pairing,
     };
-    use dmarig_model::observation::Outcome;
     use dmarig_stats::sequence::{Metric, Pair, Plan, Rule, Sequence};
 
     use super::*;

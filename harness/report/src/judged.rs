@@ -4,8 +4,9 @@
 use comfy_table::{
     Attribute, Cell as Field, CellAlignment, Color, ContentArrangement, Table, presets,
 };
-use dmarig_history::{Compared, ComparedMetric, StandingMetric, Stood};
+use dmarig_history::{StandingMetric, Stood};
 use dmarig_model::text::shown;
+use dmarig_records::{Compared, ComparedMetric};
 use dmarig_stats::{median, paired::Judgement};
 
 use crate::number::{percent, quantity, ratio_as_change, ratio_interval};

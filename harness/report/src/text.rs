@@ -2,8 +2,9 @@
 
 use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _};
 
-use dmarig_history::{Alert, Environment};
+use dmarig_history::Alert;
 use dmarig_model::text::shown;
+use dmarig_records::Environment;
 
 /// Longest text that is shown in one piece, in characters.
 const MAX_SHOWN: usize = 400;

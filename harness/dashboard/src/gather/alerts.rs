@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use dmarig_history::{Alert as Found, AlertState as State, Environment, Mark, What};
+use dmarig_history::{Alert as Found, AlertState as State, Mark, What};
+use dmarig_records::Environment;
 use dmarig_report::{environment_change, kernel_name, triage_note};
 
 use crate::{Alert, AlertState, Site, Subject};

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use dmarig_history::{Environment, HostFacts};
 use dmarig_model::text::shown;
+use dmarig_records::{Environment, HostFacts};
 
 use crate::Environment as Told;
 

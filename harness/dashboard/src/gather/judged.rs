@@ -2,8 +2,9 @@
 
 use std::{collections::HashMap, path::Path};
 
-use dmarig_history::{Compared, ComparedMetric, Comparison, Standing};
+use dmarig_history::Standing;
 use dmarig_model::text::shown;
+use dmarig_records::{Compared, ComparedMetric, Comparison};
 use dmarig_report::{Reference, comparison_heading, comparison_notes, standing_notes};
 
 use crate::{JudgedNumber, JudgedNumbers};

@@ -4,10 +4,10 @@ use dmarig_dashboard::{
     Alert, AlertState, CellResult, Change, Dashboard, Point, Run, RunDetails, Series, Site,
     Subject, comparison_page,
 };
-use dmarig_history::{
+use dmarig_model::observation::Outcome;
+use dmarig_records::{
     COMPARISON_SCHEMA, CellEnded, Compared, ComparedCell, ComparedCount, ComparedMetric, Comparison,
 };
-use dmarig_model::observation::Outcome;
 use dmarig_stats::{
     paired::{Better, Estimate, Judgement},
     sequence::{Finding, Metric},
