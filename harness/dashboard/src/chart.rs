@@ -3,7 +3,10 @@
 
 use std::fmt::Write as _;
 
-use dmarig_report::number::{number, readable_unit};
+use dmarig_report::{
+    number::{number, readable_unit},
+    svg::{Scale, dots, path, ticks},
+};
 use maud::{Markup, html};
 
 use crate::{
@@ -29,37 +32,6 @@ pub(crate) struct Marks<'a> {
     pub(crate) label: &'a dyn Fn(usize) -> (String, String),
 }
 
-/// A range of values, never empty.
-#[derive(Debug, Clone, Copy)]
-struct Scale {
-    low: f64,
-    high: f64,
-    to: f64,
-}
-
-impl Scale {
-    fn of(values: impl Iterator<Item = f64>, to: f64) -> Self {
-        let finite = values.filter(|value| value.is_finite());
-        let (low, high) = finite.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
-            (low.min(value), high.max(value))
-        });
-        if low > high {
-            return Self { low: 0.0, high: 1.0, to };
-        }
-        let room = match (high - low) * 0.08 {
-            room if room > 0.0 => room,
-            _ => (low.abs() * 0.5).max(0.5),
-        };
-        // What can't be negative is not drawn as if it could.
-        let bottom = if low >= 0.0 { (low - room).max(0.0) } else { low - room };
-        Self { low: bottom, high: high + room, to }
-    }
-
-    fn at(self, value: f64) -> f64 {
-        (value - self.low) / (self.high - self.low) * self.to
-    }
-}
-
 /// The line of a series with its noise and its changes.
 pub(crate) fn line(series: &Series, marks: &Marks<'_>) -> Markup {
     let finite: Vec<usize> =
@@ -71,7 +43,7 @@ pub(crate) fn line(series: &Series, marks: &Marks<'_>) -> Markup {
     let (from, to) = if from == to { (from - DAY / 2, to + DAY / 2) } else { (from, to) };
     let bands = marks.segments.iter().flat_map(|part| <[f64; 2]>::from(part.band()));
     let values = finite.iter().map(|at| series.points[*at].value);
-    let y = Scale::of(values.chain(bands), HEIGHT);
+    let y = Scale::new(values.chain(bands), HEIGHT);
     let x = |at: usize| (marks.times[at] - from) as f64 / (to - from) as f64 * WIDTH;
     let top = |value: f64| HEIGHT - y.at(value);
     let (scale, unit) = readable_unit(y.high, &series.unit);
@@ -186,7 +158,7 @@ pub(crate) fn spark(values: &[f64]) -> Markup {
     let chunk = finite.len().div_ceil(SPARKS);
     let means: Vec<f64> =
         finite.chunks(chunk).map(|part| part.iter().sum::<f64>() / part.len() as f64).collect();
-    let y = Scale::of(means.iter().copied(), 24.0);
+    let y = Scale::new(means.iter().copied(), 24.0);
     let step = 100.0 / (means.len() - 1).max(1) as f64;
     let whole =
         |at: usize| ((at as f64 * step).round() as i32, (24.0 - y.at(means[at])).round() as i32);
@@ -227,46 +199,12 @@ pub(crate) fn strip(shares: &[Option<f64>]) -> Markup {
     } }
 }
 
-fn path(points: impl Iterator<Item = (f64, f64)>) -> String {
-    let mut d = String::new();
-    for (x, y) in points {
-        let _ = write!(d, "{}{x:.1} {y:.1}", if d.is_empty() { 'M' } else { 'L' });
-    }
-    d
-}
-
-/// Dots stay round however the area is stretched: lines of no length, with round ends.
-fn dots(points: impl Iterator<Item = (f64, f64)>) -> String {
-    let mut d = String::new();
-    for (x, y) in points {
-        let _ = write!(d, "M{x:.1} {y:.1}h0");
-    }
-    d
-}
-
 fn lines(heights: impl Iterator<Item = f64>) -> String {
     let mut d = String::new();
     for y in heights {
         let _ = write!(d, "M0 {y:.1}H{WIDTH}");
     }
     d
-}
-
-/// Round numbers within a range, four to eight of them.
-pub(crate) fn ticks(low: f64, high: f64) -> Vec<f64> {
-    let span = high - low;
-    if !(span > 0.0 && span.is_finite()) {
-        return vec![low];
-    }
-    let rough = 10_f64.powf((span / 5.0).log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0]
-        .into_iter()
-        .map(|factor| factor * rough)
-        .find(|step| span / step <= 6.0)
-        .unwrap_or(rough * 10.0);
-    let first = (low / step).ceil() as i64;
-    let last = (high / step).floor() as i64;
-    (first..=last.min(first + 12)).map(|at| at as f64 * step).collect()
 }
 
 /// Marks of the time axis, in places that a reader knows.
@@ -296,19 +234,6 @@ fn times(from: i64, to: i64) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ticks_are_round_and_within_the_range() {
-        assert_eq!(ticks(0.0, 1.0), [0.0, 0.2, 0.4, 0.6000000000000001, 0.8, 1.0]);
-        assert_eq!(ticks(97.0, 131.0), [100.0, 110.0, 120.0, 130.0]);
-        for (low, high) in [(1e-9, 3e-9), (-5.0, 12.0), (1e12, 1.1e12), (0.999, 1.001)] {
-            let found = ticks(low, high);
-            assert!((2..=7).contains(&found.len()), "{low} {high}: {found:?}");
-            let slack = (high - low) * 1e-6;
-            assert!(found.iter().all(|at| *at >= low - slack && *at <= high + slack), "{found:?}");
-        }
-        assert_eq!(ticks(3.0, 3.0), [3.0]);
-    }
 
     #[test]
     fn no_series_draws_what_is_no_number() {

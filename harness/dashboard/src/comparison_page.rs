@@ -7,13 +7,14 @@ use dmarig_report::{
     Column, JudgedMetric, MetricVerdict, Range, Reference, comparison_heading, comparison_notes,
     number::{number, quantity, ratio_as_change, readable_unit},
     safe,
+    svg::ticks,
 };
 use dmarig_stats::{median, paired::Better};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::{
     assets,
-    chart::{Way, ticks},
+    chart::Way,
     page::scrolling,
     text::{Safe, many, minute},
 };

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use dmarig_report::sweep_picture;
+
 use crate::{
     assets,
     names::{names, readable},
@@ -141,7 +143,9 @@ impl Dashboard {
                 Place::Run(run) => pages::run::page(self, run),
                 Place::RunData(run) => return Some(pages::compare::run_data(self, run)),
                 Place::Series(series) => pages::series::page(self, series),
-                Place::Sweep(sweep) => return Some(self.site.sweeps[sweep].svg.clone()),
+                Place::Sweep(sweep) => {
+                    return Some(sweep_picture(&self.site.sweeps[sweep].cells));
+                }
             },
         };
         Some(markup.into_string())

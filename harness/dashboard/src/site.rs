@@ -328,7 +328,7 @@ pub struct Alert {
 }
 
 /// A sweep over live mappings.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Sweep {
     /// What it is of.
     pub title: String,
@@ -336,12 +336,6 @@ pub struct Sweep {
     pub run: usize,
     /// Index of the environment that it was measured in.
     pub environment: usize,
-    /// A picture. It comes from this program, never from a guest: it goes to a file as it is.
-    pub svg: String,
-    /// What it shows, in sentences: growth, and the crossover.
-    pub findings: Vec<String>,
-    /// Its columns' heads.
-    pub heads: Vec<String>,
-    /// Its numbers, a row for each cell.
-    pub rows: Vec<Vec<String>>,
+    /// Its cells.
+    pub cells: dmarig_model::sweep::Sweep,
 }

@@ -9,6 +9,7 @@ mod judged;
 mod junit;
 pub mod number;
 mod standing;
+pub mod svg;
 mod sweep;
 mod table;
 mod text;
@@ -23,7 +24,7 @@ pub use self::{
     judged::{Basis, Column, JudgedMetric, MetricVerdict, Range, Reference},
     junit::junit,
     standing::{standing_notes, standing_table},
-    sweep::{sweep_lines, sweep_picture},
+    sweep::{sweep_crossovers, sweep_growth, sweep_lines, sweep_picture},
     table::{Footing, table},
     text::{environment_change, kernel_name, safe, triage_note},
 };

@@ -294,7 +294,7 @@ fn picture(sweep: &Sweep, directory: &Path) -> Result<(), Failure> {
     let plain = |c: char| if c.is_ascii_alphanumeric() || "=.-".contains(c) { c } else { '_' };
     let name: String = format!("sweep-{}-{}", sweep.case, sweep.label).chars().map(plain).collect();
     let path = directory.join(format!("{name}.svg"));
-    std::fs::write(&path, dmarig_report::sweep_picture(sweep)?)
+    std::fs::write(&path, dmarig_report::sweep_picture(sweep))
         .with_context(|| format!("can't write {}", path.display()))?;
     errln!("picture: {}", path.display());
     Ok(())

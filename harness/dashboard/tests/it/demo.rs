@@ -6,7 +6,10 @@ use dmarig_dashboard::{
     Alert, AlertState, Better, Cell, CellDetails, CellResult, Change, Check, Checked, Dashboard,
     Environment, JudgedNumber, JudgedNumbers, Point, Run, RunDetails, Series, Site, Subject, Sweep,
 };
-use dmarig_model::observation::Outcome;
+use dmarig_model::{
+    observation::Outcome,
+    sweep::{self, Point as SweepPoint},
+};
 use dmarig_report::{JudgedMetric, MetricVerdict, Reference};
 use dmarig_stats::paired::Judgement;
 
@@ -302,17 +305,20 @@ impl Demo {
     }
 
     fn sweep(&self) -> Sweep {
+        let point = |live: u32| {
+            let value = 1e6 + f64::from(live);
+            let values = sweep::METRICS.iter().map(|_| [Some(value), Some(2.0 * value)]);
+            SweepPoint { cell: self.text("sweep"), live, values: values.collect() }
+        };
         Sweep {
             title: self.text("sweep, kernel=debian-6.1"),
             run: self.nights - 1,
             environment: 0,
-            svg: "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 760 600\"/>\n".into(),
-            findings: vec![self.text("batching loses time from about 2200 live mappings on")],
-            heads: vec![self.text("live mappings"), self.text("elapsed")],
-            rows: vec![
-                vec![self.text("0"), self.text("1 ms")],
-                vec![self.text("1000"), self.text("2 ms")],
-            ],
+            cells: sweep::Sweep {
+                case: self.text("sweep"),
+                label: self.text("policy=lazy"),
+                points: [0, 1000, 4000].map(point).into(),
+            },
         }
     }
 
