@@ -37,7 +37,9 @@ pub(crate) fn line(series: &Series, marks: &Marks<'_>) -> Markup {
     let finite: Vec<usize> =
         (0..series.points.len()).filter(|at| series.points[*at].value.is_finite()).collect();
     let (Some(first), Some(last)) = (finite.first(), finite.last()) else {
-        return html! { p.muted { "There are no points." } };
+        return html! {
+            p.muted { "There are no points." }
+        };
     };
     let (from, to) = (marks.times[*first], marks.times[*last]);
     let (from, to) = if from == to { (from - DAY / 2, to + DAY / 2) } else { (from, to) };
@@ -50,18 +52,55 @@ pub(crate) fn line(series: &Series, marks: &Marks<'_>) -> Markup {
     let ticks = ticks(y.low / scale, y.high / scale);
     let percent = |value: f64| format!("{:.2}%", 100.0 - y.at(value * scale) / HEIGHT * 100.0);
     html! {
-        figure.chart data-from=(from) data-to=(to) data-low=(y.low) data-high=(y.high) data-scale=(scale)
-            data-unit=(dmarig_report::safe(unit)) {
+        figure
+            .chart
+            data-from=(from)
+            data-to=(to)
+            data-low=(y.low)
+            data-high=(y.high)
+            data-scale=(scale)
+            data-unit=(dmarig_report::safe(unit))
+        {
             div.y aria-hidden="true" {
-                @for tick in &ticks { span style={ "top:" (percent(*tick)) } { (number(*tick)) } }
-                @if !unit.is_empty() { b { (crate::text::Safe(unit)) } }
+                @for tick in &ticks {
+                    span style={ "top:" (percent(*tick)) } { (number(*tick)) }
+                }
+                @if !unit.is_empty() {
+                    b { (crate::text::Safe(unit)) }
+                }
             }
-            div.plot tabindex="0" role="group" aria-label={ (dmarig_report::safe(&series.metric)) " by night; left and right go from point to point, plus and minus zoom" } {
-                svg viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } preserveAspectRatio="none" aria-hidden="true" {
+            div .plot
+                tabindex="0"
+                role="group"
+                aria-label={
+                    (dmarig_report::safe(&series.metric))
+                    " by night; left and right go from point to point, plus and minus zoom"
+                }
+            {
+                svg viewBox={ "0 0 " (WIDTH) " " (HEIGHT) }
+                    preserveAspectRatio="none"
+                    aria-hidden="true"
+                {
                     path.grid d=(lines(ticks.iter().map(|tick| top(tick * scale)))) {}
                     (bands_and_levels(marks.segments, &x, &top))
-                    path.line d=(path(finite.iter().map(|at| (x(*at), top(series.points[*at].value))))) {}
-                    path.dots d=(dots(finite.iter().map(|at| (x(*at), top(series.points[*at].value))))) {}
+                    path
+                        .line
+                        d=({
+                            path(
+                                finite
+                                    .iter()
+                                    .map(|at| (x(*at), top(series.points[*at].value))),
+                            )
+                        }) {}
+                    path
+                        .dots
+                        d=({
+                            dots(
+                                finite
+                                    .iter()
+                                    .map(|at| (x(*at), top(series.points[*at].value))),
+                            )
+                        }) {}
                 }
                 (changes(series, marks, &x))
             }
@@ -85,7 +124,10 @@ fn bands_and_levels(
         let _ = write!(band, "M{left:.1} {high:.1}H{right:.1}V{low:.1}H{left:.1}z");
         let _ = write!(level, "M{left:.1} {:.1}H{right:.1}", top(part.level));
     }
-    html! { path.band d=(band) {} path.level d=(level) {} }
+    html! {
+        path.band d=(band) {}
+        path.level d=(level) {}
+    }
 }
 
 fn changes(series: &Series, marks: &Marks<'_>, x: &dyn Fn(usize) -> f64) -> Markup {
@@ -94,8 +136,14 @@ fn changes(series: &Series, marks: &Marks<'_>, x: &dyn Fn(usize) -> f64) -> Mark
             @if change.at < series.points.len() {
                 @let (label, link) = (marks.label)(number);
                 @let way = way(series.better, change.before, change.after);
-                a.mark.(way.class()) href=(link) data-at=(marks.times[change.at])
-                    style={ "left:" (format!("{:.2}", x(change.at) / WIDTH * 100.0)) "%" } title=(label) aria-label=(label) {
+                a   .mark
+                    .(way.class())
+                    href=(link)
+                    data-at=(marks.times[change.at])
+                    style={ "left:" (format!("{:.2}", x(change.at) / WIDTH * 100.0)) "%" }
+                    title=(label)
+                    aria-label=(label)
+                {
                     span aria-hidden="true" { (way.symbol()) }
                 }
             }
@@ -153,7 +201,9 @@ pub(crate) fn way(better: Better, before: f64, after: f64) -> Way {
 pub(crate) fn spark(values: &[f64]) -> Markup {
     let finite: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
     if finite.len() < 2 {
-        return html! { span.muted { "\u{2013}" } };
+        return html! {
+            span.muted { "\u{2013}" }
+        };
     }
     let chunk = finite.len().div_ceil(SPARKS);
     let means: Vec<f64> =
@@ -170,10 +220,12 @@ pub(crate) fn spark(values: &[f64]) -> Markup {
         let _ = write!(d, "l{} {}", next.0 - last.0, next.1 - last.1);
         last = next;
     }
-    html! { svg.spark viewBox="-2 -2 104 28" preserveAspectRatio="none" aria-hidden="true" {
-        path d=(d) {}
-        path.dots d={ "M" (last.0) " " (last.1) "h0" } {}
-    } }
+    html! {
+        svg.spark viewBox="-2 -2 104 28" preserveAspectRatio="none" aria-hidden="true" {
+            path d=(d) {}
+            path.dots d={ "M" (last.0) " " (last.1) "h0" } {}
+        }
+    }
 }
 
 /// A bar for each night: how high tells how much of it went wrong.
@@ -193,10 +245,18 @@ pub(crate) fn strip(shares: &[Option<f64>]) -> Markup {
             }
         }
     }
-    html! { svg.strip width=(shares.len() * 5) height="20" viewBox={ "0 0 " (shares.len() * 5) " 20" } preserveAspectRatio="none" aria-hidden="true" {
-        path.fine d=(fine) {}
-        path.bad d=(bad) {}
-    } }
+    html! {
+        svg .strip
+            width=(shares.len() * 5)
+            height="20"
+            viewBox={ "0 0 " (shares.len() * 5) " 20" }
+            preserveAspectRatio="none"
+            aria-hidden="true"
+        {
+            path.fine d=(fine) {}
+            path.bad d=(bad) {}
+        }
+    }
 }
 
 fn lines(heights: impl Iterator<Item = f64>) -> String {
@@ -228,7 +288,13 @@ fn times(from: i64, to: i64) -> Markup {
         let first = (from + DAY - 1) / DAY * DAY;
         (first..=to).step_by(step as usize).map(|time| (time, short_day(time))).collect()
     };
-    html! { @for (time, name) in stops { @if time >= from { span.end[at_the_end(time)] style={ "left:" (at(time)) } { (name) } } } }
+    html! {
+        @for (time, name) in stops {
+            @if time >= from {
+                span.end[at_the_end(time)] style={ "left:" (at(time)) } { (name) }
+            }
+        }
+    }
 }
 
 #[cfg(test)]

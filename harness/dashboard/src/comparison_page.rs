@@ -51,10 +51,16 @@ pub fn comparison_page(comparison: &Comparison, made: SystemTime) -> String {
                     @for cell in cells { (section(cell)) }
                     @if !notes.is_empty() {
                         h2 { "Notes" }
-                        ul.reasons { @for note in &notes { li { (Safe(note)) } } }
+                        ul.reasons {
+                            @for note in &notes {
+                                li { (Safe(note)) }
+                            }
+                        }
                     }
                 }
-                footer { "Made by dmarig compare. Nothing on this page is loaded from elsewhere." }
+                footer {
+                    "Made by dmarig compare. Nothing on this page is loaded from elsewhere."
+                }
             }
         }
     };
@@ -64,18 +70,22 @@ pub fn comparison_page(comparison: &Comparison, made: SystemTime) -> String {
 fn hero(comparison: &Comparison, made: SystemTime) -> Markup {
     let judged = comparison.judgement().map(MetricVerdict::Judged);
     let class = judged.map_or("skipped", verdict_class);
-    html! { section.hero.(class) { div {
-        p.when { "Comparison, " (minute(seconds(made))) }
-        h1 {
-            code { (Safe(&comparison.candidate)) }
-            span.against { " against " }
-            code { (Safe(&comparison.baseline)) }
+    html! {
+        section.hero.(class) {
+            div {
+                p.when { "Comparison, " (minute(seconds(made))) }
+                h1 {
+                    code { (Safe(&comparison.candidate)) }
+                    span.against { " against " }
+                    code { (Safe(&comparison.baseline)) }
+                }
+                p.meta {
+                    @if let Some(judged) = judged { (verdict(judged)) }
+                    (Safe(&comparison_heading(comparison)))
+                }
+            }
         }
-        p.meta {
-            @if let Some(judged) = judged { (verdict(judged)) }
-            (Safe(&comparison_heading(comparison)))
-        }
-    } } }
+    }
 }
 
 /// Seconds since 1970.
@@ -145,72 +155,100 @@ impl<'a> Row<'a> {
 
 fn section(cell: &ComparedCell) -> Markup {
     let rows: Vec<Row<'_>> = cell.metrics.iter().map(Row::new).collect();
-    html! { section {
-        h2 { (Safe(&cell.label)) }
-        (scrolling("Metrics", &metrics(&rows)))
-        @if !cell.counts.is_empty() { (scrolling("Counts that differ", &counts(&cell.counts))) }
-        div.plots {
-            @for row in rows.iter().filter(|row| row.metric.candidate.len() > 1) { (plots(row)) }
+    html! {
+        section {
+            h2 { (Safe(&cell.label)) }
+            (scrolling("Metrics", &metrics(&rows)))
+            @if !cell.counts.is_empty() {
+                (scrolling("Counts that differ", &counts(&cell.counts)))
+            }
+            div.plots {
+                @for row in rows.iter().filter(|row| row.metric.candidate.len() > 1) {
+                    (plots(row))
+                }
+            }
         }
-    } }
+    }
 }
 
 fn metrics(rows: &[Row<'_>]) -> Markup {
     let span = rows.iter().flat_map(reach).fold(0.02_f64, f64::max).min(4.0);
-    html! { table {
-        thead { tr {
-            th scope="col" { "metric" }
-            th.number scope="col" { "candidate" }
-            th.number scope="col" { "baseline" }
-            th.number scope="col" { "change" }
-            th scope="col" { "interval, and limit" }
-            th.number scope="col" { "bounds" }
-            @if !rows.is_empty() {
-                @for column in MORE {
-                    th.number scope="col" { (column.head(Reference::Baseline)) }
+    html! {
+        table {
+            thead {
+                tr {
+                    th scope="col" { "metric" }
+                    th.number scope="col" { "candidate" }
+                    th.number scope="col" { "baseline" }
+                    th.number scope="col" { "change" }
+                    th scope="col" { "interval, and limit" }
+                    th.number scope="col" { "bounds" }
+                    @if !rows.is_empty() {
+                        @for column in MORE {
+                            th.number scope="col" { (column.head(Reference::Baseline)) }
+                        }
+                    }
+                    th scope="col" { "verdict" }
                 }
             }
-            th scope="col" { "verdict" }
-        } }
-        tbody { @for row in rows { (metric(row, span)) } }
-    } }
+            tbody {
+                @for row in rows { (metric(row, span)) }
+            }
+        }
+    }
 }
 
 fn metric(row: &Row<'_>, span: f64) -> Markup {
     let values = [&row.metric.candidate, &row.metric.baseline];
-    html! { tr {
-        td { strong { (Safe(&row.judged.name)) } }
-        @for values in values { td.number { (quantity(middle(values), &row.judged.unit)) } }
-        td.number {
-            @match row.judged.ratio {
-                Some(ratio) => (ratio_as_change(ratio)),
-                None => "\u{2013}",
+    html! {
+        tr {
+            td {
+                strong { (Safe(&row.judged.name)) }
+            }
+            @for values in values {
+                td.number { (quantity(middle(values), &row.judged.unit)) }
+            }
+            td.number {
+                @match row.judged.ratio {
+                    Some(ratio) => (ratio_as_change(ratio)),
+                    None => "\u{2013}",
+                }
+            }
+            td { (interval(row, span)) }
+            td.number { (row.judged.text(Column::Range)) }
+            @for column in MORE {
+                td.number { (Safe(&row.judged.text(column))) }
+            }
+            td {
+                @if let MetricVerdict::Judged(_) | MetricVerdict::Open = row.judged.verdict {
+                    (verdict(row.judged.verdict))
+                }
             }
         }
-        td { (interval(row, span)) }
-        td.number { (row.judged.text(Column::Range)) }
-        @for column in MORE { td.number { (Safe(&row.judged.text(column))) } }
-        td {
-            @if let MetricVerdict::Judged(_) | MetricVerdict::Open = row.judged.verdict {
-                (verdict(row.judged.verdict))
-            }
-        }
-    } }
+    }
 }
 
 fn counts(counts: &[ComparedCount]) -> Markup {
-    html! { table {
-        thead { tr {
-            th scope="col" { "count that differs" }
-            th.number scope="col" { "candidate" }
-            th.number scope="col" { "baseline" }
-        } }
-        tbody { @for count in counts { tr {
-            td { (Safe(&count.name)) }
-            td.number { (number(count.candidate)) }
-            td.number { (number(count.baseline)) }
-        } } }
-    } }
+    html! {
+        table {
+            thead {
+                tr {
+                    th scope="col" { "count that differs" }
+                    th.number scope="col" { "candidate" }
+                    th.number scope="col" { "baseline" }
+                }
+            }
+            tbody {
+                @for count in counts {
+                    tr {
+                        td { (Safe(&count.name)) }
+                        td.number { (number(count.candidate)) }
+                        td.number { (number(count.baseline)) }
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// How far from 1 a row reaches, as a share.
@@ -229,15 +267,23 @@ fn interval(row: &Row<'_>, span: f64) -> Markup {
     let (low, high) = (row.bounds.0.map_or(0.0, x), row.bounds.1.map_or(100.0, x));
     let known = row.bounds.0.is_some() || row.bounds.1.is_some();
     let label = format!("{}, {}", ratio_as_change(ratio), row.judged.text(Column::Range));
-    html! { svg.interval viewBox="0 0 100 16" preserveAspectRatio="none" role="img"
-        aria-label=(label) {
-        path.grid d="M50 0V16" {}
-        @if let Some(limit) = row.limit {
-            path.limit d={ "M" (format!("{:.1}", x(limit))) " 0V16" } {}
+    html! {
+        svg .interval
+            viewBox="0 0 100 16"
+            preserveAspectRatio="none"
+            role="img"
+            aria-label=(label)
+        {
+            path.grid d="M50 0V16" {}
+            @if let Some(limit) = row.limit {
+                path.limit d={ "M" (format!("{:.1}", x(limit))) " 0V16" } {}
+            }
+            @if known {
+                path.range d={ "M" (format!("{low:.1}")) " 8H" (format!("{high:.1}")) } {}
+            }
+            path.dots d={ "M" (format!("{:.1}", x(ratio))) " 8h0" } {}
         }
-        @if known { path.range d={ "M" (format!("{low:.1}")) " 8H" (format!("{high:.1}")) } {} }
-        path.dots d={ "M" (format!("{:.1}", x(ratio))) " 8h0" } {}
-    } }
+    }
 }
 
 fn middle(values: &[f64]) -> f64 {
@@ -261,11 +307,13 @@ fn plots(row: &Row<'_>) -> Markup {
     }
     let room = ((high - low) * 0.05).max(high.abs() * 1e-6).max(f64::MIN_POSITIVE);
     let (low, high) = (low - room, high + room);
-    html! { figure.plots {
-        figcaption { (Safe(&row.judged.name)) }
-        (lots(row, low, high))
-        @if row.is_paired() { (pairs(row)) }
-    } }
+    html! {
+        figure.plots {
+            figcaption { (Safe(&row.judged.name)) }
+            (lots(row, low, high))
+            @if row.is_paired() { (pairs(row)) }
+        }
+    }
 }
 
 /// Each value as a stroke, in two rows, with the medians.
@@ -290,20 +338,31 @@ fn lots(row: &Row<'_>, low: f64, high: f64) -> Markup {
         many(row.metric.candidate.len(), "value"),
         row.metric.baseline.len()
     );
-    html! { div.lots {
-        div.names aria-hidden="true" { span { "candidate" } span { "baseline" } }
-        div {
-            svg viewBox="0 0 1000 72" preserveAspectRatio="none" role="img" aria-label=(label) {
-                path.grid d=(grid) {}
-                path.ours d=(strokes(&row.metric.candidate, 5.0)) {}
-                path.theirs d=(strokes(&row.metric.baseline, 41.0)) {}
-                path.middle d=(format!("M{ours:.1} 0v36M{theirs:.1} 36v36")) {}
+    html! {
+        div.lots {
+            div.names aria-hidden="true" {
+                span { "candidate" }
+                span { "baseline" }
             }
-            div.x aria-hidden="true" {
-                @for tick in &ticks { span style=(place(*tick)) { (number(*tick)) " " (Safe(unit)) } }
+            div {
+                svg viewBox="0 0 1000 72"
+                    preserveAspectRatio="none"
+                    role="img"
+                    aria-label=(label)
+                {
+                    path.grid d=(grid) {}
+                    path.ours d=(strokes(&row.metric.candidate, 5.0)) {}
+                    path.theirs d=(strokes(&row.metric.baseline, 41.0)) {}
+                    path.middle d=(format!("M{ours:.1} 0v36M{theirs:.1} 36v36")) {}
+                }
+                div.x aria-hidden="true" {
+                    @for tick in &ticks {
+                        span style=(place(*tick)) { (number(*tick)) " " (Safe(unit)) }
+                    }
+                }
             }
         }
-    } }
+    }
 }
 
 /// The ratio of each pair, in the order in which they were measured: a drift would show.
@@ -342,26 +401,33 @@ fn pairs(row: &Row<'_>) -> Markup {
     let way =
         if row.judged.ratio.is_some_and(|ratio| ratio > 1.0) { Way::Worse } else { Way::Better };
     let label = format!("Change in each of {} pairs, in their order", ratios.len());
-    html! { div.lots {
-        div.names aria-hidden="true" {
-            span { (edge) }
-            span { "0 %" }
-            span { (ratio_as_change(1.0 - span / 1.1)) }
-        }
-        div {
-            svg.pairs.(way.class()) viewBox="0 0 1000 120" preserveAspectRatio="none" role="img"
-                aria-label=(label) {
-                path.grid d="M0 60H1000" {}
-                @if let Some(limit) = row.limit {
-                    path.limit d={ "M0 " (format!("{:.1}", y(limit))) "H1000" } {}
+    html! {
+        div.lots {
+            div.names aria-hidden="true" {
+                span { (edge) }
+                span { "0 %" }
+                span { (ratio_as_change(1.0 - span / 1.1)) }
+            }
+            div {
+                svg .pairs
+                    .(way.class())
+                    viewBox="0 0 1000 120"
+                    preserveAspectRatio="none"
+                    role="img"
+                    aria-label=(label)
+                {
+                    path.grid d="M0 60H1000" {}
+                    @if let Some(limit) = row.limit {
+                        path.limit d={ "M0 " (format!("{:.1}", y(limit))) "H1000" } {}
+                    }
+                    path.stems d=(stems) {}
+                    path.dots d=(dots) {}
                 }
-                path.stems d=(stems) {}
-                path.dots d=(dots) {}
-            }
-            div.x aria-hidden="true" {
-                span style="left:0" { "pair 1" }
-                span.end style="left:100%" { "pair " (ratios.len()) }
+                div.x aria-hidden="true" {
+                    span style="left:0" { "pair 1" }
+                    span.end style="left:100%" { "pair " (ratios.len()) }
+                }
             }
         }
-    } }
+    }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dmarig_model::observation::Outcome;
-use dmarig_report::{JudgedMetric, Reference};
+use dmarig_report::{CellFacts, JudgedMetric, Reference};
 
 /// All that the pages tell. Indices of one list into another are positions in it.
 #[derive(Debug, Clone, Default)]
@@ -163,8 +163,8 @@ pub struct CellDetails {
     pub cell: usize,
     /// Why it did not pass.
     pub reasons: Vec<String>,
-    /// What was seen: name and value.
-    pub facts: Vec<(String, String)>,
+    /// What was observed.
+    pub facts: CellFacts,
     /// What was checked.
     pub checks: Vec<Check>,
     /// Lines of logs that are worth reading, under the name of the log.

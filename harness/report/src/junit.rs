@@ -14,7 +14,7 @@ use crate::{number::ratio_as_change, standing::standing_message};
 ///
 /// # Errors
 /// Where the XML can't be written, which is a mistake of this program.
-pub fn junit<'a>(
+pub(crate) fn junit<'a>(
     cells: &[(&Cell, &CellResult)],
     comparisons: impl IntoIterator<Item = &'a Comparison>,
     standing: Option<&Standing>,

@@ -8,6 +8,7 @@ mod folded;
 mod judged;
 mod junit;
 pub mod number;
+mod run_view;
 mod standing;
 pub mod svg;
 mod sweep;
@@ -22,9 +23,9 @@ pub use self::{
     },
     folded::folded,
     judged::{Basis, Column, JudgedMetric, MetricVerdict, Range, Reference},
-    junit::junit,
-    standing::{standing_notes, standing_table},
-    sweep::{sweep_crossovers, sweep_growth, sweep_lines, sweep_picture},
-    table::{Footing, table},
+    run_view::{CellFacts, CellView, FactColumn, RunView},
+    standing::standing_notes,
+    sweep::{sweep_crossovers, sweep_growth, sweep_picture},
+    table::TableContext,
     text::{environment_change, kernel_name, safe, triage_note},
 };

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The standing for a terminal of this width; nothing where no case asks for it.
-pub fn standing_table(standing: &Standing, width: u16, colour: bool) -> String {
+pub(crate) fn standing_table(standing: &Standing, width: u16, colour: bool) -> String {
     let mut text = String::new();
     if standing.metrics.is_empty() {
         return text;

@@ -11,6 +11,7 @@ use maud::{Markup, html};
 use crate::{
     number::{number, three_digits},
     svg::{Scale, dots, path, ticks},
+    text::safe,
 };
 
 /// Metrics of a hypervisor's work and of time, each a panel of the picture, with its unit as shown and
@@ -40,8 +41,7 @@ const LOSSES: &[(&str, &str)] =
     &[("elapsed", "time"), ("throughput", "throughput"), ("latency-p50", "median latency")];
 
 /// The sweep in a few lines.
-#[must_use]
-pub fn sweep_lines(sweep: &Sweep) -> String {
+pub(crate) fn sweep_lines(sweep: &Sweep) -> String {
     let mut text =
         format!("\ncase {}, {}, per 1,000 live mappings more\n", sweep.case, sweep.label);
     for line in sweep_growth(sweep).into_iter().chain(sweep_crossovers(sweep)) {
@@ -126,7 +126,7 @@ fn panel(sweep: &Sweep, metric: &str, title: &str, scale: f64) -> Markup {
     let place = |(live, value): (f64, f64)| (LEFT + x.at(live), BOTTOM - y.at(value));
     html! {
         text x=(WIDTH / 2.0) y="22" font-size="15" text-anchor="middle" {
-            (title) " (" (sweep.label) ")"
+            (title) " (" (safe(&sweep.label)) ")"
         }
         (axes(x, y))
         @for line in &lines {

@@ -18,23 +18,51 @@ use crate::{
 pub(crate) fn page(of: &Dashboard) -> Markup {
     let runs = &of.site.runs;
     let choice = |label: &str, id: &str| {
-        html! { label for=(id) { (label) } select id=(id) { @for at in (0..runs.len()).rev() {
-            option value=(of.run_names[at]) { (minute(runs[at].started)) "  " (safe(&runs[at].id)) }
-        } } }
+        html! {
+            label for=(id) { (label) }
+            select id=(id) {
+                @for at in (0..runs.len()).rev() {
+                    option value=(of.run_names[at]) {
+                        (minute(runs[at].started))
+                        "  "
+                        (safe(&runs[at].id))
+                    }
+                }
+            }
+        }
     };
     let body = html! {
         h1 { "Compare two runs" }
-        @if runs.len() < 2 { p.quiet { "There are not two runs yet." } } @else {
-            noscript { p { "Without scripts, each run is set beside the night before on its own page:" }
-                ul.columns { @for at in (1..runs.len()).rev() { li { a href={ (of.run_path(at)) "#since" } { (minute(runs[at].started)) } } } } }
+        @if runs.len() < 2 {
+            p.quiet { "There are not two runs yet." }
+        } @else {
+            noscript {
+                p {
+                    "Without scripts, each run is set beside the night before on its own page:"
+                }
+                ul.columns {
+                    @for at in (1..runs.len()).rev() {
+                        li {
+                            a href={ (of.run_path(at)) "#since" } { (minute(runs[at].started)) }
+                        }
+                    }
+                }
+            }
             form.compare.scripted hidden {
                 (choice("Candidate", "candidate"))
-                button.swap type="button" aria-label="Swap the two" title="Swap the two" { "\u{21c4}" }
+                button.swap type="button" aria-label="Swap the two" title="Swap the two" {
+                    "\u{21c4}"
+                }
                 (choice("Baseline", "baseline"))
-                label.check { input type="checkbox" id="everything"; " also what lies within noise" }
+                label.check {
+                    input type="checkbox" id="everything";
+                    " also what lies within noise"
+                }
             }
-            p.muted.scripted hidden { "Two runs are not measured in pairs: what the machine did between them is in every difference. "
-                "Noise is that of the series the number belongs to." }
+            p.muted.scripted hidden {
+                "Two runs are not measured in pairs: what the machine did between them is in every difference. "
+                "Noise is that of the series the number belongs to."
+            }
             div #comparison aria-live="polite" {}
         }
     };

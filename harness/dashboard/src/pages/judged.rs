@@ -67,19 +67,26 @@ pub(crate) fn of_run(of: &Dashboard, run: usize) -> Markup {
     if all.is_empty() {
         return html! {};
     }
-    html! { section aria-labelledby="judged" {
-        h2 #judged { "Numbers that were judged" }
-        @for some in all {
-            h3 { (Safe(&some.against)) }
-            @if !some.numbers.is_empty() {
-                (scrolling(&format!("Numbers {}", safe(&some.against)), &table(of, some)))
+    html! {
+        section aria-labelledby="judged" {
+            h2 #judged { "Numbers that were judged" }
+            @for some in all {
+                h3 { (Safe(&some.against)) }
+                @if !some.numbers.is_empty() {
+                    ({
+                        scrolling(
+                            &format!("Numbers {}", safe(&some.against)),
+                            &table(of, some),
+                        )
+                    })
+                }
+                @if some.numbers.len() > MOST {
+                    p.muted { "and " (many(some.numbers.len() - MOST, "number")) " more" }
+                }
+                @if !some.notes.is_empty() { (notes(some)) }
             }
-            @if some.numbers.len() > MOST {
-                p.muted { "and " (many(some.numbers.len() - MOST, "number")) " more" }
-            }
-            @if !some.notes.is_empty() { (notes(some)) }
         }
-    } }
+    }
 }
 
 /// The columns of a table, but for the verdict, which stands last with its sign.
@@ -88,32 +95,49 @@ fn columns() -> impl Iterator<Item = Column> {
 }
 
 fn table(of: &Dashboard, some: &JudgedNumbers) -> Markup {
-    html! { table.sortable {
-        thead { tr {
-            th scope="col" { "of" }
-            @for column in columns() {
-                th.number[column != Column::Metric] scope="col" { (column.head(some.reference)) }
-            }
-            th scope="col" { "verdict" }
-        } }
-        tbody { @for number in some.numbers.iter().take(MOST) { tr {
-            td { (Safe(&number.place)) }
-            @for column in columns() {
-                td.number[column != Column::Metric] {
-                    @if column == Column::Metric { (name(of, number, "../")) }
-                    @else { (Safe(&number.metric.text(column))) }
+    html! {
+        table.sortable {
+            thead {
+                tr {
+                    th scope="col" { "of" }
+                    @for column in columns() {
+                        th.number[column != Column::Metric] scope="col" {
+                            (column.head(some.reference))
+                        }
+                    }
+                    th scope="col" { "verdict" }
                 }
             }
-            td { (verdict(number.metric.verdict)) }
-        } } }
-    } }
+            tbody {
+                @for number in some.numbers.iter().take(MOST) {
+                    tr {
+                        td { (Safe(&number.place)) }
+                        @for column in columns() {
+                            td.number[column != Column::Metric] {
+                                @if column == Column::Metric { (name(of, number, "../")) } @else {
+                                    (Safe(&number.metric.text(column)))
+                                }
+                            }
+                        }
+                        td { (verdict(number.metric.verdict)) }
+                    }
+                }
+            }
+        }
+    }
 }
 
 fn notes(some: &JudgedNumbers) -> Markup {
-    html! { details open[some.numbers.is_empty()] {
-        summary { (many(some.notes.len(), "note")) }
-        ul.reasons { @for note in some.notes.iter().take(MOST) { li { (Safe(note)) } } }
-    } }
+    html! {
+        details open[some.numbers.is_empty()] {
+            summary { (many(some.notes.len(), "note")) }
+            ul.reasons {
+                @for note in some.notes.iter().take(MOST) {
+                    li { (Safe(note)) }
+                }
+            }
+        }
+    }
 }
 
 /// Those of a night that are too much worse, and how many are not.
@@ -124,48 +148,75 @@ pub(crate) fn of_night(of: &Dashboard, runs: &[usize], few: usize) -> Markup {
     }
     let is_bad = |number: &JudgedNumber| number.metric.verdict.is_good() == Some(false);
     let bad: Vec<_> = numbers(of, runs).filter(|(_, _, number)| is_bad(number)).collect();
-    html! { section aria-labelledby="judged" {
-        h2 #judged { "Numbers against their limits " small {
-            (count.good) " within, " (count.bad) " beyond, " (count.unsure) " open" } }
-        @if count.good + count.bad == 0 {
-            p.quiet { "None could be judged yet; the pages of their runs say why." }
-        } @else if bad.is_empty() {
-            p.quiet { "None is beyond its limit." }
-        } @else {
-            (scrolling("Numbers beyond their limits", &beyond(of, &bad[..bad.len().min(few)])))
-            @if bad.len() > few {
-                p.muted { "and " (many(bad.len() - few, "number")) " more, on the pages of their runs" }
+    html! {
+        section aria-labelledby="judged" {
+            h2 #judged {
+                "Numbers against their limits "
+                small { (count.good) " within, " (count.bad) " beyond, " (count.unsure) " open" }
+            }
+            @if count.good + count.bad == 0 {
+                p.quiet { "None could be judged yet; the pages of their runs say why." }
+            } @else if bad.is_empty() {
+                p.quiet { "None is beyond its limit." }
+            } @else {
+                ({
+                    scrolling(
+                        "Numbers beyond their limits",
+                        &beyond(of, &bad[..bad.len().min(few)]),
+                    )
+                })
+                @if bad.len() > few {
+                    p.muted {
+                        "and "
+                        (many(bad.len() - few, "number"))
+                        " more, on the pages of their runs"
+                    }
+                }
             }
         }
-    } }
+    }
 }
 
 fn beyond(of: &Dashboard, bad: &[(usize, &JudgedNumbers, &JudgedNumber)]) -> Markup {
-    html! { table {
-        thead { tr {
-            th scope="col" { "number" }
-            th scope="col" { "of" }
-            th.number scope="col" { "change" }
-            th.number scope="col" { "limit" }
-            th scope="col" { "verdict" }
-            th scope="col" { "against" }
-        } }
-        tbody { @for (run, some, number) in bad { tr {
-            td { (name(of, number, "")) }
-            td { (Safe(&number.place)) }
-            td.number { (Safe(&number.metric.text(Column::Change))) }
-            td.number { (Safe(&number.metric.text(Column::Limit))) }
-            td { (verdict(number.metric.verdict)) }
-            td { a href={ (of.run_path(*run)) "#judged" } { (Safe(&some.against)) } }
-        } } }
-    } }
+    html! {
+        table {
+            thead {
+                tr {
+                    th scope="col" { "number" }
+                    th scope="col" { "of" }
+                    th.number scope="col" { "change" }
+                    th.number scope="col" { "limit" }
+                    th scope="col" { "verdict" }
+                    th scope="col" { "against" }
+                }
+            }
+            tbody {
+                @for (run, some, number) in bad {
+                    tr {
+                        td { (name(of, number, "")) }
+                        td { (Safe(&number.place)) }
+                        td.number { (Safe(&number.metric.text(Column::Change))) }
+                        td.number { (Safe(&number.metric.text(Column::Limit))) }
+                        td { (verdict(number.metric.verdict)) }
+                        td {
+                            a href={ (of.run_path(*run)) "#judged" } { (Safe(&some.against)) }
+                        }
+                    }
+                }
+            }
+        }
+    }
 }
 
 fn name(of: &Dashboard, number: &JudgedNumber, root: &str) -> Markup {
     let name = number.metric.text(Column::Metric);
     let series = number.series.filter(|series| *series < of.site.series.len());
-    html! { @match series {
-        Some(series) => a href={ (root) (of.series_path(series)) } { strong { (Safe(&name)) } },
-        None => strong { (Safe(&name)) },
-    } }
+    html! {
+        @match series {
+            Some(series) => a href={ (root) (of.series_path(series)) } {
+                strong { (Safe(&name)) }
+            },
+            None => strong { (Safe(&name)) },
+        }
+    }
 }

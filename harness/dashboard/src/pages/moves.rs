@@ -89,7 +89,9 @@ pub(crate) fn moves_table(of: &Dashboard, moves: &Moves, most: usize, root: &str
     let others = others(moves);
     html! {
         @if !moves.moves.is_empty() { (table(of, &moves.moves, most, root)) }
-        @if !others.is_empty() { p.quiet { (others) } }
+        @if !others.is_empty() {
+            p.quiet { (others) }
+        }
     }
 }
 
@@ -99,27 +101,56 @@ fn table(of: &Dashboard, moves: &[Move], most: usize, root: &str) -> Markup {
     let several = shown.iter().any(|one| environment(one) != environment(&shown[0]));
     scrolling(
         "Numbers that left their noise",
-        &html! { table {
-                thead { tr {
-                    th scope="col" { "series" } th scope="col" { "kernel" } th scope="col" { "lately" }
-                    th.number scope="col" { "before" } th.number scope="col" { "now" } th.number scope="col" { "change" }
-                } }
-                tbody { @for one in shown {
-                    @let series = &of.site.series[one.series];
-                    @let level = before(of, one.series, one.at).map_or(f64::NAN, |part| part.level);
-                    @let value = series.points[one.at].value;
-                    @let recent: Vec<f64> = series.points[(one.at + 1).saturating_sub(RECENT)..=one.at].iter().map(|point| point.value).collect();
+        &html! {
+            table {
+                thead {
                     tr {
-                        td { a href={ (root) (of.series_path(one.series)) } { strong { (Safe(&series.metric)) } } " "
-                            span.muted { (Safe(&series.case)) " " (Safe(&series.variant)) }
-                            @if several { br; small.muted { (Safe(of.environment(series.environment))) } } }
-                        td { (Safe(&series.kernel)) }
-                        td { (spark(&recent)) }
-                        td.number { (quantity(level, &series.unit)) }
-                        td.number { (quantity(value, &series.unit)) }
-                        td.number { (changed(way(series.better, level, value), &change(level, value))) }
+                        th scope="col" { "series" }
+                        th scope="col" { "kernel" }
+                        th scope="col" { "lately" }
+                        th.number scope="col" { "before" }
+                        th.number scope="col" { "now" }
+                        th.number scope="col" { "change" }
                     }
-                } }
+                }
+                tbody {
+                    @for one in shown {
+                        @let series = &of.site.series[one.series];
+                        @let level = before(of, one.series, one.at)
+                            .map_or(f64::NAN, |part| part.level);
+                        @let value = series.points[one.at].value;
+                        @let recent: Vec<f64> = series
+                            .points[(one.at + 1).saturating_sub(RECENT)..=one.at]
+                            .iter()
+                            .map(|point| point.value)
+                            .collect();
+                        tr {
+                            td {
+                                a href={ (root) (of.series_path(one.series)) } {
+                                    strong { (Safe(&series.metric)) }
+                                }
+                                " "
+                                span.muted { (Safe(&series.case)) " " (Safe(&series.variant)) }
+                                @if several {
+                                    br;
+                                    small.muted { (Safe(of.environment(series.environment))) }
+                                }
+                            }
+                            td { (Safe(&series.kernel)) }
+                            td { (spark(&recent)) }
+                            td.number { (quantity(level, &series.unit)) }
+                            td.number { (quantity(value, &series.unit)) }
+                            td.number {
+                                ({
+                                    changed(
+                                        way(series.better, level, value),
+                                        &change(level, value),
+                                    )
+                                })
+                            }
+                        }
+                    }
+                }
             }
         },
     )

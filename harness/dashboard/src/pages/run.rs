@@ -23,14 +23,28 @@ pub(crate) fn page(of: &Dashboard, index: usize) -> Markup {
     let state = state(of, index).unwrap_or(Outcome::Skipped);
     let details = of.details(index);
     let body = html! {
-        nav.crumbs aria-label="Where this is" { a href="../runs.html" { "Runs" } }
-        section.hero.(class(state)) { div {
-            p.when { "Run of " time { (minute(run.started)) } }
-            h1 { span.big aria-hidden="true" { (symbol(state)) } code { (Safe(&run.id)) } }
-            p.meta { (counts(of, index)) (neighbours(of, index)) }
-        } }
-        @if let Some(early) = run.ended_early() { p.note { "It " (early) "." } }
-        @for note in &details.notes { p.note { (Safe(note)) } }
+        nav.crumbs aria-label="Where this is" {
+            a href="../runs.html" { "Runs" }
+        }
+        section.hero.(class(state)) {
+            div {
+                p.when {
+                    "Run of "
+                    time { (minute(run.started)) }
+                }
+                h1 {
+                    span.big aria-hidden="true" { (symbol(state)) }
+                    code { (Safe(&run.id)) }
+                }
+                p.meta { (counts(of, index)) (neighbours(of, index)) }
+            }
+        }
+        @if let Some(early) = run.ended_early() {
+            p.note { "It " (early) "." }
+        }
+        @for note in &details.notes {
+            p.note { (Safe(note)) }
+        }
         (facts(run))
         (problems(of, index, &details))
         (judged::of_run(of, index))
@@ -43,18 +57,40 @@ pub(crate) fn page(of: &Dashboard, index: usize) -> Markup {
 
 fn neighbours(of: &Dashboard, index: usize) -> Markup {
     html! {
-        @if index > 0 { a rel="prev" href={ "../" (of.run_path(index - 1)) } { "\u{2190} the run before" } }
-        @if index + 1 < of.site.runs.len() { a rel="next" href={ "../" (of.run_path(index + 1)) } { "the next run \u{2192}" } }
-        @if index > 0 { a.scripted hidden href={ "../compare.html#" (of.run_names[index]) "," (of.run_names[index - 1]) } { "compare with any" } }
+        @if index > 0 {
+            a rel="prev" href={ "../" (of.run_path(index - 1)) } { "\u{2190} the run before" }
+        }
+        @if index + 1 < of.site.runs.len() {
+            a rel="next" href={ "../" (of.run_path(index + 1)) } { "the next run \u{2192}" }
+        }
+        @if index > 0 {
+            a   .scripted
+                hidden
+                href={ "../compare.html#" (of.run_names[index]) "," (of.run_names[index - 1]) }
+            { "compare with any" }
+        }
     }
 }
 
 fn facts(run: &Run) -> Markup {
     html! {
-        @if !run.command.is_empty() { div.command { code { (Safe(&run.command)) } button.copy type="button" hidden { "Copy" } } }
+        @if !run.command.is_empty() {
+            div.command {
+                code { (Safe(&run.command)) }
+                button.copy type="button" hidden { "Copy" }
+            }
+        }
         @if !run.environment.is_empty() {
-            details.facts { summary { "Where it ran" }
-                dl { @for (name, value) in &run.environment { div { dt { (Safe(name)) } dd { (Safe(value)) } } } }
+            details.facts {
+                summary { "Where it ran" }
+                dl {
+                    @for (name, value) in &run.environment {
+                        div {
+                            dt { (Safe(name)) }
+                            dd { (Safe(value)) }
+                        }
+                    }
+                }
             }
         }
     }
@@ -75,12 +111,23 @@ fn since(of: &Dashboard, index: usize) -> Markup {
     });
     let after = ends(&results(&of.site, &[index]));
     let moved = moves(of, &[index]);
-    html! { section aria-labelledby="since" {
-        h2 #since { "Since the night before " small { a href={ "../" (of.run_path(*last)) } { (minute(of.site.runs[*first].started)) } } }
-        h3 { "Verdicts" }
-        (turns_table(of, &turns(of, &before, &after), "../"))
-        h3 { "Numbers outside their noise" }
-        (moves_table(of, &moved, MOST, "../"))
-        @if moved.moves.len() > MOST { p.muted { "and " (many(moved.moves.len() - MOST, "number")) " more" } }
-    } }
+    html! {
+        section aria-labelledby="since" {
+            h2 #since {
+                "Since the night before "
+                small {
+                    a href={ "../" (of.run_path(*last)) } {
+                        (minute(of.site.runs[*first].started))
+                    }
+                }
+            }
+            h3 { "Verdicts" }
+            (turns_table(of, &turns(of, &before, &after), "../"))
+            h3 { "Numbers outside their noise" }
+            (moves_table(of, &moved, MOST, "../"))
+            @if moved.moves.len() > MOST {
+                p.muted { "and " (many(moved.moves.len() - MOST, "number")) " more" }
+            }
+        }
+    }
 }

@@ -10,7 +10,7 @@ use crate::{
     chart::{spark, way},
     dashboard::Dashboard,
     noise::{BAND, last_loss},
-    page::{Page, changed, scrolling},
+    page::{Page, changed},
     pages::runs::filter,
     text::{Safe, day},
 };
@@ -43,18 +43,44 @@ pub(crate) fn page(of: &Dashboard) -> Markup {
     order.sort_by(|a, b| key(*a).cmp(&key(*b)));
     let body = html! {
         h1 { "Series" }
-        @if few > 0 { p.muted { (few) " series have fewer than three points yet, and are told on the pages of their runs alone." } }
-        @if still > 0 { p.muted { (still) " series never moved: each has the same value at all of its points. The pages of their runs lead to them." } }
-        @if all == 0 { p.quiet { "There are none yet: no run in the history has numbers." } } @else {
+        @if few > 0 {
+            p.muted {
+                (few)
+                " series have fewer than three points yet, and are told on the pages of their runs alone."
+            }
+        }
+        @if still > 0 {
+            p.muted {
+                (still)
+                " series never moved: each has the same value at all of its points. The pages of their runs lead to them."
+            }
+        }
+        @if all == 0 {
+            p.quiet { "There are none yet: no run in the history has numbers." }
+        } @else {
             (filter())
-            (scrolling("Series", &html! { table.sortable.filtered.dense {
-                thead { tr {
-                    th scope="col" { "case" } th scope="col" { "variant" } th scope="col" { "metric" } th scope="col" { "kernel" }
-                    @if several { th scope="col" { "measured on" } }
-                    th scope="col" { "so far" } th.number scope="col" { "last" } th.number scope="col" { "from level" } th scope="col" { "last change" }
-                } }
-                tbody { @for at in order { (row(of, at, several)) } }
-            } }))
+            div.scroll tabindex="0" role="group" aria-label="Series" {
+                table.sortable.filtered.dense {
+                    thead {
+                        tr {
+                            th scope="col" { "case" }
+                            th scope="col" { "variant" }
+                            th scope="col" { "metric" }
+                            th scope="col" { "kernel" }
+                            @if several {
+                                th scope="col" { "measured on" }
+                            }
+                            th scope="col" { "so far" }
+                            th.number scope="col" { "last" }
+                            th.number scope="col" { "from level" }
+                            th scope="col" { "last change" }
+                        }
+                    }
+                    tbody {
+                        @for at in order { (row(of, at, several)) }
+                    }
+                }
+            }
         }
     };
     Page { title: "Series".into(), entry: "Series", root: "", data: &[], body }.render(of)
@@ -68,22 +94,63 @@ fn row(of: &Dashboard, at: usize, several: bool) -> Markup {
     let loss = last_loss(series);
     let outside = loss.is_some_and(|loss| loss.abs() > BAND);
     let newest = series.changes.last().filter(|change| change.at < series.points.len());
-    html! { tr {
-        td { (Safe(&series.case)) }
-        td.small { (Safe(&series.variant)) }
-        td { a href=(of.series_path(at)) { (Safe(&series.metric)) } @if let Some(reference) = &series.reference { " " small.muted title=(safe(reference)) { "of " (Safe(short(reference))) } } }
-        td.name { (Safe(&series.kernel)) }
-        @if several { td.small { (Safe(of.environment(series.environment))) } }
-        td { (spark(&values)) }
-        td.number data-v=[last.filter(|last| last.is_finite())] { @if let Some(last) = last { (quantity(last, &series.unit)) } }
-        td.number data-v=(loss.unwrap_or(0.0)) { @if let (Some(last), Some(level)) = (last, level) {
-            @if outside { (changed(way(series.better, level, last), &change(level, last))) } @else { span.muted { (change(level, last)) } }
-        } }
-        td data-v=[newest.map(|change| series.points[change.at].run)] { @if let Some(one) = newest {
-            (changed(way(series.better, one.before, one.after), &change(one.before, one.after)))
-            " " small.muted { (day(of.site.runs.get(series.points[one.at].run).map_or(0, |run| run.started))) }
-        } }
-    } }
+    html! {
+        tr {
+            td { (Safe(&series.case)) }
+            td.small { (Safe(&series.variant)) }
+            td {
+                a href=(of.series_path(at)) { (Safe(&series.metric)) }
+                @if let Some(reference) = &series.reference {
+                    " "
+                    small.muted title=(safe(reference)) { "of " (Safe(short(reference))) }
+                }
+            }
+            td.name { (Safe(&series.kernel)) }
+            @if several {
+                td.small { (Safe(of.environment(series.environment))) }
+            }
+            td { (spark(&values)) }
+            td.number data-v=[last.filter(|last| last.is_finite())] {
+                @if let Some(last) = last { (quantity(last, &series.unit)) }
+            }
+            td.number data-v=(loss.unwrap_or(0.0)) {
+                @if let (Some(last), Some(level)) = (last, level) {
+                    @if outside {
+                        ({
+                            changed(
+                                way(series.better, level, last),
+                                &change(level, last),
+                            )
+                        })
+                    } @else {
+                        span.muted { (change(level, last)) }
+                    }
+                }
+            }
+            td data-v=[newest.map(|change| series.points[change.at].run)] {
+                @if let Some(one) = newest {
+                    ({
+                        changed(
+                            way(series.better, one.before, one.after),
+                            &change(one.before, one.after),
+                        )
+                    })
+                    " "
+                    small.muted {
+                        ({
+                            day(
+                                of
+                                    .site
+                                    .runs
+                                    .get(series.points[one.at].run)
+                                    .map_or(0, |run| run.started),
+                            )
+                        })
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// A reference without the build that it was.

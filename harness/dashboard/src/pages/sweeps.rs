@@ -19,9 +19,17 @@ use crate::{
 pub(crate) fn page(of: &Dashboard) -> Markup {
     let body = html! {
         h1 { "Sweeps over live mappings" }
-        p { "A batched flush invalidates a whole domain, and the hypervisor walks every entry to find what changed: "
-            "the more mappings live beside the workload, the more it walks in vain. Where the lines cross, batching begins to lose." }
-        @if of.site.sweeps.is_empty() { p.quiet { "There are none yet: " code { "dmarig run sweep --qemu qemu" } " makes one." } }
+        p {
+            "A batched flush invalidates a whole domain, and the hypervisor walks every entry to find what changed: "
+            "the more mappings live beside the workload, the more it walks in vain. Where the lines cross, batching begins to lose."
+        }
+        @if of.site.sweeps.is_empty() {
+            p.quiet {
+                "There are none yet: "
+                code { "dmarig run sweep --qemu qemu" }
+                " makes one."
+            }
+        }
         @for (at, sweep) in of.site.sweeps.iter().enumerate() { (one(of, at, sweep)) }
     };
     Page { title: "Sweeps".into(), entry: "Sweeps", root: "", data: &[], body }.render(of)
@@ -32,23 +40,37 @@ fn one(of: &Dashboard, at: usize, sweep: &Sweep) -> Markup {
     let alt =
         format!("Growth by live mappings of {}; the numbers are in the table", safe(&sweep.title));
     let growth = sweep_growth(&sweep.cells);
-    html! { section.sweep aria-labelledby={ "sweep-" (at) } {
-        h2 id={ "sweep-" (at) } {
-            (Safe(&sweep.title)) " "
-            @if several { small { (Safe(of.environment(sweep.environment))) } " " }
-            @if let Some(run) = of.site.runs.get(sweep.run) {
-                small { a href=(of.run_path(sweep.run)) { (minute(run.started)) } }
+    html! {
+        section.sweep aria-labelledby={ "sweep-" (at) } {
+            h2 id={ "sweep-" (at) } {
+                (Safe(&sweep.title))
+                " "
+                @if several {
+                    small { (Safe(of.environment(sweep.environment))) }
+                    " "
+                }
+                @if let Some(run) = of.site.runs.get(sweep.run) {
+                    small {
+                        a href=(of.run_path(sweep.run)) { (minute(run.started)) }
+                    }
+                }
             }
-        }
-        div.beside {
-            figure { img src=(of.sweep_path(at)) width="760" height="600" alt=(alt); }
-            ul {
-                @for line in &growth { li { (Safe(line)) ", per 1,000 live mappings more" } }
-                @for line in sweep_crossovers(&sweep.cells) { li { (Safe(&line)) } }
+            div.beside {
+                figure {
+                    img src=(of.sweep_path(at)) width="760" height="600" alt=(alt);
+                }
+                ul {
+                    @for line in &growth {
+                        li { (Safe(line)) ", per 1,000 live mappings more" }
+                    }
+                    @for line in sweep_crossovers(&sweep.cells) {
+                        li { (Safe(&line)) }
+                    }
+                }
             }
+            (scrolling("Numbers of the sweep", &table(&sweep.cells)))
         }
-        (scrolling("Numbers of the sweep", &table(&sweep.cells)))
-    } }
+    }
 }
 
 /// A metric on one side.
@@ -88,14 +110,26 @@ impl Column {
 
 fn table(sweep: &Cells) -> Markup {
     let columns = Column::measured(sweep);
-    html! { table {
-        thead { tr {
-            th scope="col" { "live mappings" }
-            @for column in &columns { th.number scope="col" { (column.head()) } }
-        } }
-        tbody { @for point in &sweep.points { tr {
-            td { (point.live) }
-            @for column in &columns { td.number { (column.text(point)) } }
-        } } }
-    } }
+    html! {
+        table {
+            thead {
+                tr {
+                    th scope="col" { "live mappings" }
+                    @for column in &columns {
+                        th.number scope="col" { (column.head()) }
+                    }
+                }
+            }
+            tbody {
+                @for point in &sweep.points {
+                    tr {
+                        td { (point.live) }
+                        @for column in &columns {
+                            td.number { (column.text(point)) }
+                        }
+                    }
+                }
+            }
+        }
+    }
 }

@@ -148,45 +148,112 @@ fn changes(of: &Dashboard, before: usize, after: usize) -> impl Iterator<Item = 
 pub(crate) fn turns_table(of: &Dashboard, found: &Turns, root: &str) -> Markup {
     html! {
         @for ([old, new], count) in found.moved.iter().take(MOST) {
-            p.quiet { (many(*count, "cell")) " ran in another environment the night before: "
+            p.quiet {
+                (many(*count, "cell"))
+                " ran in another environment the night before: "
                 @for (at, [name, old, new]) in changes(of, *old, *new).enumerate() {
-                    @if at > 0 { "; " } (Safe(name)) " " (told(old)) " \u{2192} " (told(new))
-                } "." }
+                    @if at > 0 { "; " }
+                    (Safe(name))
+                    " "
+                    (told(old))
+                    " \u{2192} "
+                    (told(new))
+                }
+                "."
+            }
         }
-        @for (environment, count) in found.come.iter().take(MOST) { p.quiet { (many(*count, "cell")) " went well on a machine that ran nothing the night before: " (Safe(of.environment(*environment))) "." } }
-        @for (environment, count) in found.gone.iter().take(MOST) { p.quiet { (many(*count, "cell")) " ran the night before on a machine that has run nothing since: " (Safe(of.environment(*environment))) "." } }
-        @if !found.turns.is_empty() { (table(of, &found.turns, root)) }
-        @else if found.common > 0 { p.quiet { "No verdict turned." } }
-        @else { p.quiet { "There is no cell that ran then and now." } }
+        @for (environment, count) in found.come.iter().take(MOST) {
+            p.quiet {
+                (many(*count, "cell"))
+                " went well on a machine that ran nothing the night before: "
+                (Safe(of.environment(*environment)))
+                "."
+            }
+        }
+        @for (environment, count) in found.gone.iter().take(MOST) {
+            p.quiet {
+                (many(*count, "cell"))
+                " ran the night before on a machine that has run nothing since: "
+                (Safe(of.environment(*environment)))
+                "."
+            }
+        }
+        @if !found.turns.is_empty() { (table(of, &found.turns, root)) } @else if found.common > 0 {
+            p.quiet { "No verdict turned." }
+        } @else {
+            p.quiet { "There is no cell that ran then and now." }
+        }
     }
 }
 
 fn told(fact: &str) -> Markup {
-    html! { @if fact.is_empty() { "unknown" } @else { (Safe(fact)) } }
+    html! {
+        @if fact.is_empty() { "unknown" } @else { (Safe(fact)) }
+    }
 }
 
 fn table(of: &Dashboard, turns: &[Turn], root: &str) -> Markup {
-    let told =
-        |of: Option<Outcome>| of.map_or_else(|| html! { span.muted { "not there" } }, outcome);
+    let told = |of: Option<Outcome>| {
+        of.map_or_else(
+            || {
+                html! {
+                    span.muted { "not there" }
+                }
+            },
+            outcome,
+        )
+    };
     let environment = |turn: &Turn| of.site.cells[turn.cell].environment;
     let several =
         turns.iter().any(|turn| turn.moved || environment(turn) != environment(&turns[0]));
     scrolling(
         "Verdicts that turned",
-        &html! { table {
-            thead { tr { th scope="col" { "cell" } th scope="col" { "kernel" }
-                @if several { th scope="col" { "ran on" } } th scope="col" { "before" } th scope="col" { "now" } } }
-            tbody { @for turn in turns.iter().take(MOST) {
-                @let cell = &of.site.cells[turn.cell];
-                tr {
-                    td { a href={ (root) (of.run_path(turn.run)) "#" (anchor(turn.cell, &cell.id)) } { strong { (Safe(&cell.case)) } " " (Safe(&cell.variant)) } }
-                    td { (Safe(&cell.kernel)) }
-                    @if several { td.small { (Safe(of.environment(cell.environment))) @if turn.moved { " (changed)" } } }
-                    td { (told(turn.before)) }
-                    td { (told(turn.after)) }
+        &html! {
+            table {
+                thead {
+                    tr {
+                        th scope="col" { "cell" }
+                        th scope="col" { "kernel" }
+                        @if several {
+                            th scope="col" { "ran on" }
+                        }
+                        th scope="col" { "before" }
+                        th scope="col" { "now" }
+                    }
                 }
-            } }
-        }
-        @if turns.len() > MOST { p.muted { "and " (many(turns.len() - MOST, "cell")) " more" } } },
+                tbody {
+                    @for turn in turns.iter().take(MOST) {
+                        @let cell = &of.site.cells[turn.cell];
+                        tr {
+                            td {
+                                a   href={
+                                        (root)
+                                        (of.run_path(turn.run))
+                                        "#"
+                                        (anchor(turn.cell, &cell.id))
+                                    }
+                                {
+                                    strong { (Safe(&cell.case)) }
+                                    " "
+                                    (Safe(&cell.variant))
+                                }
+                            }
+                            td { (Safe(&cell.kernel)) }
+                            @if several {
+                                td.small {
+                                    (Safe(of.environment(cell.environment)))
+                                    @if turn.moved { " (changed)" }
+                                }
+                            }
+                            td { (told(turn.before)) }
+                            td { (told(turn.after)) }
+                        }
+                    }
+                }
+            }
+            @if turns.len() > MOST {
+                p.muted { "and " (many(turns.len() - MOST, "cell")) " more" }
+            }
+        },
     )
 }

@@ -10,7 +10,7 @@ use dmarig_model::{
     observation::Outcome,
     sweep::{self, Point as SweepPoint},
 };
-use dmarig_report::{JudgedMetric, MetricVerdict, Reference};
+use dmarig_report::{CellFacts, JudgedMetric, MetricVerdict, Reference};
 use dmarig_stats::paired::Judgement;
 
 /// How large it is, and what stands in every text.
@@ -337,10 +337,11 @@ impl Demo {
                 Outcome::Passed => Vec::new(),
                 _ => vec![self.text("psi-per-unmap: 0, expected exactly 1")],
             },
-            facts: vec![
-                (self.text("group"), self.text("DMA")),
-                (self.text("PSI"), self.text("400")),
-            ],
+            facts: CellFacts {
+                group_type: Some(self.text("DMA")),
+                psi: Some(400),
+                ..CellFacts::default()
+            },
             checks: vec![
                 check("warning", Some(true)),
                 check("psi-per-unmap", Some(result.outcome != Outcome::Failed)),
