@@ -51,8 +51,7 @@ pub fn gather(sources: &Sources, live: bool) -> Result<Dashboard, HistoryError> 
     let mut history = History::open(&sources.history)?;
     // Before the series are read: it also finds where they changed.
     let found = history.alerts()?;
-    let mut site =
-        Site { synthetic: history.is_synthetic()?, generated: now(), live, ..Site::default() };
+    let mut site = Site { generated: now(), live, ..Site::default() };
     let mut runs = history.runs(None)?;
     runs.reverse();
     let facts = history.environments()?;
@@ -93,8 +92,8 @@ pub struct News {
     pub going_on: bool,
 }
 
-/// Why records are not put into a history, where they are not to be: what was made up is never mixed with what
-/// was measured, and one that is `named` and has runs, but none of these, is other machines'.
+/// Why records are not put into a history, where they are not to be: one that is `named` and has
+/// runs, but none of these, belongs to other machines.
 ///
 /// # Errors
 /// What the history says, but that there is none: then it will be of these runs. That the records can't be
@@ -108,9 +107,6 @@ pub fn why_not_added(
         Err(HistoryError::Missing { .. }) => return Ok(None),
         opened => opened?,
     };
-    if opened.is_synthetic()? {
-        return Ok(Some("it is made up, and nothing that was measured is put into it".to_owned()));
-    }
     let known = opened.run_ids()?;
     if !named || known.is_empty() {
         return Ok(None);
@@ -312,11 +308,6 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let (history, runs) = (place.path().join("history.sqlite"), place.path().join("runs"));
         let why = |named| why_not_added(&history, &runs, named).unwrap();
-        let put = |synthetic| {
-            let run = synthetic_year(1).next().unwrap();
-            let run = RunEntry { id: format!("run-{synthetic}"), synthetic, ..run };
-            History::create(&history).unwrap().put([&run]).unwrap();
-        };
         let record = |run: &str| {
             std::fs::create_dir_all(runs.join(run)).unwrap();
             std::fs::write(runs.join(run).join("run.json"), "{}").unwrap();
@@ -325,15 +316,14 @@ mod tests {
         assert_eq!(why(true), None);
         History::create(&history).unwrap();
         assert_eq!(why(true), None);
-        put(false);
+        let run = synthetic_year(1).next().unwrap();
+        let run = RunEntry { id: "known".into(), ..run };
+        History::create(&history).unwrap().put([&run]).unwrap();
         record("another");
         assert!(why(true).unwrap().contains("none of the runs"));
         assert_eq!(why(false), None);
-        record("run-false");
+        record("known");
         assert_eq!(why(true), None);
-        // Whatever is in it besides.
-        put(true);
-        assert!(why(true).unwrap().contains("made up") && why(false).is_some());
     }
 
     #[test]

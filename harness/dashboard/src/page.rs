@@ -98,14 +98,6 @@ impl Page {
                             span aria-hidden="true" { "\u{25d0}" }
                         }
                     }
-                    @if site.synthetic {
-                        aside.synthetic aria-label="What these numbers are" {
-                            strong { "Synthetic." }
-                            " These numbers were made up by "
-                            code { "dmarig demo-history" }
-                            ": no kernel was measured."
-                        }
-                    }
                     main #main { (self.body) }
                     footer {
                         "Made "

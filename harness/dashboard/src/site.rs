@@ -8,8 +8,6 @@ use dmarig_report::{CellFacts, JudgedMetric, Reference};
 /// All that the pages tell. Indices of one list into another are positions in it.
 #[derive(Debug, Clone, Default)]
 pub struct Site {
-    /// Whether the numbers were made up, which every page then says.
-    pub synthetic: bool,
     /// When it was put together, in seconds since 1970.
     pub generated: i64,
     /// Whether pages are served by a program that tells them of news (see [`crate::EVENTS`]).

@@ -58,18 +58,13 @@ pub fn significant(value: f64, digits: u8) -> String {
     if text == "-0" { "0".to_owned() } else { text }
 }
 
-/// Three digits in all, whichever zeros these are; with an exponent below 0.01.
+/// How much a metric grows: two decimals, none from 100 on, an exponent below 0.01.
 #[must_use]
-pub fn three_digits(value: f64) -> String {
-    let size = value.abs();
-    if size >= 100.0 {
-        format!("{value:.0}")
-    } else if size >= 10.0 {
-        format!("{value:.1}")
-    } else if size >= 0.01 || size == 0.0 {
-        format!("{value:.2}")
-    } else {
-        format!("{value:.1e}")
+pub fn growth(value: f64) -> String {
+    match value.abs() {
+        large if large >= 100.0 => whole(value),
+        small if small < 0.01 && small > 0.0 => format!("{value:.1e}"),
+        _ => format!("{value:.2}"),
     }
 }
 
@@ -190,11 +185,9 @@ mod tests {
     }
 
     #[test]
-    fn three_digits_have_an_exponent_where_they_are_small() {
-        assert_eq!(
-            [0.0, 0.004, 0.25, 1.5, 12.34, 25_000.4].map(three_digits),
-            ["0.00", "4.0e-3", "0.25", "1.50", "12.3", "25000"]
-        );
+    fn growth_has_an_exponent_where_it_is_small() {
+        let texts = [0.0, 0.004, 0.25, 12.34, 25_000.4].map(growth);
+        assert_eq!(texts, ["0.00", "4.0e-3", "0.25", "12.34", "25000"]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use dmarig_model::{
 use maud::{Markup, html};
 
 use crate::{
-    number::{number, three_digits},
+    number::{growth, number},
     svg::{Scale, dots, path, ticks},
     text::safe,
 };
@@ -57,9 +57,9 @@ pub fn sweep_growth(sweep: &Sweep) -> Vec<String> {
     let mut lines = Vec::new();
     for (name, what, scale) in GROWTH {
         let Some(own) = sweep.growth(name, Side::Own) else { continue };
-        let mut line = format!("{} {what}", three_digits(own * scale));
+        let mut line = format!("{} {what}", growth(own * scale));
         if let Some(control) = sweep.growth(name, Side::Control) {
-            let _ = write!(line, "; made to batch, {}", three_digits(control * scale));
+            let _ = write!(line, "; made to batch, {}", growth(control * scale));
         }
         lines.push(line);
     }

@@ -28,8 +28,8 @@ pub(crate) struct Dashboard {
     expose: Vec<String>,
     #[command(flatten)]
     file: HistoryFile,
-    /// Show the history as it is. Otherwise recorded runs that it lacks are put into it, but for one that is
-    /// made up, and for a named one that has runs but none of those recorded here
+    /// Show the history as it is. Otherwise recorded runs that it lacks are put into it, but not into a named
+    /// one that has runs but none of those recorded here
     #[arg(long)]
     no_add: bool,
     /// Show evidence, logs and how numbers were judged of as many of the newest runs, as far as their records

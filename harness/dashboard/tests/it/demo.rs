@@ -114,7 +114,6 @@ impl Demo {
         let series: Vec<Series> =
             (0..self.series).map(|at| self.one_series(at, &mut noise, &kernel)).collect();
         Site {
-            synthetic: true,
             generated: START + self.nights as i64 * 86_400,
             live: false,
             alerts: self.alerts(&series),

@@ -93,7 +93,6 @@ fn every_page_has_what_all_pages_have() {
         ] {
             assert!(text.contains(part), "{path} has no {part}");
         }
-        assert!(text.contains("Synthetic."), "{path} does not say that it was made up");
         // A name of a language, which no browser looks up.
         let text = text.replace("http://www.w3.org/2000/svg", "");
         assert!(
@@ -105,12 +104,6 @@ fn every_page_has_what_all_pages_have() {
             assert!(script.attribute("src").is_some(), "{path} has a script of its own");
         }
     }
-}
-
-#[test]
-fn what_was_measured_is_not_called_synthetic() {
-    let dashboard = with(Site { synthetic: false, ..SMALL.site() });
-    assert!(files(&dashboard).values().all(|text| !text.contains("Synthetic.")));
 }
 
 #[test]
