@@ -13,9 +13,11 @@ mod comparison_page;
 mod dashboard;
 mod error;
 mod gather;
+mod index;
 mod names;
 mod nights;
 mod noise;
+mod outcomes;
 mod output;
 mod page;
 mod pages;
@@ -25,13 +27,13 @@ mod text;
 
 pub use self::{
     comparison_page::comparison_page,
-    dashboard::{Dashboard, Details, EVENTS, Written},
+    dashboard::{Dashboard, Details, Written},
     error::DashboardError,
     gather::{Sources, add_records, gather, why_not_added},
     output::write_site,
     serve::{Address, serve},
     site::{
-        Alert, AlertState, Better, Cell, CellDetails, CellResult, Change, Check, Checked,
+        Alert, AlertState, Better, Cell, CellDetails, CellResult, Change, Check, Checked, EVENTS,
         Environment, JudgedNumber, JudgedNumbers, Point, Run, RunDetails, Series, Site, Subject,
         Sweep,
     },

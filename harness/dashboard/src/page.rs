@@ -5,8 +5,8 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::{
     chart::Way,
-    dashboard::{Dashboard, EVENTS},
-    site::AlertState,
+    index::Index,
+    site::{AlertState, EVENTS},
     text::{Safe, minute},
 };
 
@@ -42,7 +42,7 @@ const MENU: &[(&str, &str)] = &[
 ];
 
 impl Page {
-    pub(crate) fn render(self, of: &Dashboard) -> Markup {
+    pub(crate) fn render(self, of: &Index) -> Markup {
         let site = &of.site;
         let root = self.root;
         let policy =
@@ -151,16 +151,6 @@ pub(crate) const fn class(outcome: Outcome) -> &'static str {
         Outcome::TimedOut => "timedout",
         Outcome::Errored => "errored",
     }
-}
-
-/// All outcomes, the worst first.
-pub(crate) const WORST: [Outcome; 5] =
-    [Outcome::Failed, Outcome::TimedOut, Outcome::Errored, Outcome::Passed, Outcome::Skipped];
-
-/// The worst of these: what is said of a lot of cells.
-pub(crate) fn worst(outcomes: impl IntoIterator<Item = Outcome>) -> Option<Outcome> {
-    let rank = |one: &Outcome| WORST.iter().position(|other| other == one);
-    outcomes.into_iter().min_by_key(rank)
 }
 
 /// The state of an alert, as a sign and a word.

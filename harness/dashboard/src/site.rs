@@ -5,6 +5,10 @@ use std::sync::Arc;
 use dmarig_model::observation::Outcome;
 use dmarig_report::{CellFacts, JudgedMetric, Reference};
 
+/// Where a served site tells of news: a stream of server-sent events, each with the version of what
+/// is served. A page that was made from another version loads itself again.
+pub const EVENTS: &str = "events";
+
 /// All that the pages tell. Indices of one list into another are positions in it.
 #[derive(Debug, Clone, Default)]
 pub struct Site {

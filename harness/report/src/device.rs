@@ -9,8 +9,8 @@ use dmarig_model::{
 };
 
 use crate::{
+    layout::laid_out,
     number::{coarse_bytes, coarse_time, megabytes_per_second, per_operation, share, whole},
-    table::laid_out,
 };
 
 /// A column: its head, its metric, and how that is written.

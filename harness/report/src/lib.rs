@@ -7,6 +7,7 @@ mod device;
 mod folded;
 mod judged;
 mod junit;
+mod layout;
 pub mod number;
 mod run_view;
 mod standing;

@@ -3,8 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write};
 
 use comfy_table::{
-    Attribute, Cell as Field, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table,
-    Width, presets,
+    Attribute, Cell as Field, CellAlignment, Color, ContentArrangement, Table, presets,
 };
 use dmarig_model::{
     axes::{Axis, Passthrough},
@@ -16,6 +15,7 @@ use dmarig_model::{
 use crate::{
     device::device_tables,
     folded::folded,
+    layout::laid_out,
     run_view::{CellFacts, FactColumn},
 };
 
@@ -110,27 +110,6 @@ fn case_table(name: &str, cells: &[Row<'_>], context: &TableContext<'_>) -> Stri
     text.push_str(&device_tables(cells, &columns, context.width));
     text.push_str(&why(cells, &columns, context));
     text
-}
-
-/// A table's lines. A value is never broken; many columns stand close together.
-pub(crate) fn laid_out(mut table: Table, close: bool) -> impl Iterator<Item = String> {
-    let widths: Vec<u16> = (0..table.column_count()).map(|at| widest(&table, at)).collect();
-    for (column, width) in table.column_iter_mut().zip(widths) {
-        column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(width)));
-        if close {
-            column.set_padding((1, 0));
-        }
-    }
-    let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
-    lines.into_iter()
-}
-
-/// The width of a column's widest value, with the space around it.
-fn widest(table: &Table, column: usize) -> u16 {
-    let rows = table.header().into_iter().chain(table.row_iter());
-    let fields = rows.filter_map(|row| row.cell_iter().nth(column)).map(Field::content);
-    let widest = fields.flat_map(|text| text.lines().map(str::len).max()).max().unwrap_or(0);
-    u16::try_from(widest + 2).unwrap_or(u16::MAX)
 }
 
 /// What each cell that passed was held against, in a line or two; left away where there are many.

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use super::series::range;
 use crate::{
     chart::{spark, way},
-    dashboard::{Dashboard, anchor},
+    index::{Index, anchor},
     names::readable,
     page::{Page, alert_state, changed, scrolling},
     pages::runs::filter,
@@ -22,7 +22,7 @@ const STATES: [AlertState; 5] = [
     AlertState::Invalid,
 ];
 
-pub(crate) fn page(of: &Dashboard) -> Markup {
+pub(crate) fn page(of: &Index) -> Markup {
     let alerts = &of.site.alerts;
     let with = |state| -> Vec<usize> {
         (0..alerts.len()).filter(|at| alerts[*at].state == state).collect()
@@ -64,7 +64,7 @@ pub(crate) fn page(of: &Dashboard) -> Markup {
 }
 
 /// A table of these alerts.
-pub(crate) fn alerts_table(of: &Dashboard, alerts: &[usize], root: &str) -> Markup {
+pub(crate) fn alerts_table(of: &Index, alerts: &[usize], root: &str) -> Markup {
     scrolling(
         "Alerts",
         &html! {
@@ -91,7 +91,7 @@ pub(crate) fn alerts_table(of: &Dashboard, alerts: &[usize], root: &str) -> Mark
     )
 }
 
-fn row(of: &Dashboard, at: usize, alert: &Alert, root: &str) -> Markup {
+fn row(of: &Index, at: usize, alert: &Alert, root: &str) -> Markup {
     let started = |run: usize| of.site.runs.get(run).map(|run| run.started);
     html! {
         tr id={ "alert-" (at) } {
@@ -140,7 +140,7 @@ fn row(of: &Dashboard, at: usize, alert: &Alert, root: &str) -> Markup {
 }
 
 /// In which of several environments it happened.
-fn place(of: &Dashboard, environment: usize) -> Markup {
+fn place(of: &Index, environment: usize) -> Markup {
     html! {
         @if of.site.environments.len() > 1 {
             br;
@@ -151,7 +151,7 @@ fn place(of: &Dashboard, environment: usize) -> Markup {
 }
 
 /// The first three fields: what it is about, its picture, how large it is.
-fn what(of: &Dashboard, alert: &Alert, root: &str) -> Markup {
+fn what(of: &Index, alert: &Alert, root: &str) -> Markup {
     match alert.subject {
         Subject::Series { series, point } if series < of.site.series.len() => {
             let one = &of.site.series[series];

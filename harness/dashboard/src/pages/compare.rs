@@ -8,14 +8,14 @@ use maud::{Markup, html};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    dashboard::Dashboard,
+    index::Index,
     noise::LEAST,
     page::Page,
     site::Better,
     text::{json as script, minute},
 };
 
-pub(crate) fn page(of: &Dashboard) -> Markup {
+pub(crate) fn page(of: &Index) -> Markup {
     let runs = &of.site.runs;
     let choice = |label: &str, id: &str| {
         html! {
@@ -71,7 +71,7 @@ pub(crate) fn page(of: &Dashboard) -> Markup {
 }
 
 /// Names of all series and cells, as a script.
-pub(crate) fn series_data(of: &Dashboard) -> String {
+pub(crate) fn series_data(of: &Index) -> String {
     let series: Vec<Value> = of
         .site
         .series
@@ -113,7 +113,7 @@ pub(crate) fn series_data(of: &Dashboard) -> String {
 }
 
 /// The numbers and verdicts of one run, as a script.
-pub(crate) fn run_data(of: &Dashboard, run: usize) -> String {
+pub(crate) fn run_data(of: &Index, run: usize) -> String {
     let values: Map<String, Value> = of.points[run]
         .iter()
         .map(|(series, at)| (series.to_string(), json!(of.site.series[*series].points[*at].value)))

@@ -9,8 +9,9 @@ use maud::{Markup, html};
 use crate::{
     chart::strip,
     checks::{Came, Checks, Family, Square},
-    dashboard::Dashboard,
-    page::{class, scrolling, sign, worst},
+    index::Index,
+    outcomes::worst,
+    page::{class, scrolling, sign},
     pages::run_cells::group_anchor,
     site::CellResult,
     text::{Safe, many},
@@ -25,7 +26,7 @@ const LATELY: usize = 14;
 pub(crate) type Results<'a> = BTreeMap<usize, (usize, &'a CellResult)>;
 
 /// The two matrices of a night.
-pub(crate) fn health(of: &Dashboard, results: &Results<'_>) -> Markup {
+pub(crate) fn health(of: &Index, results: &Results<'_>) -> Markup {
     let checks = Checks::new(&of.site, results.values().copied());
     let cell = |index: usize| &of.site.cells[index];
     let kernels: BTreeSet<&str> = results.keys().map(|at| cell(*at).kernel.as_str()).collect();
@@ -87,7 +88,7 @@ fn mark(came: Came) -> Markup {
 }
 
 struct Night<'a> {
-    of: &'a Dashboard,
+    of: &'a Index,
     /// Whether not all of it ran on one machine and hypervisor.
     several: bool,
     results: &'a Results<'a>,
@@ -392,7 +393,7 @@ impl Night<'_> {
 }
 
 /// How often checks did not hold of late, by case and name.
-fn lately(of: &Dashboard) -> BTreeMap<(&str, &str), u64> {
+fn lately(of: &Index) -> BTreeMap<(&str, &str), u64> {
     let mut counts = BTreeMap::new();
     for night in &of.nights[of.nights.len().saturating_sub(LATELY)..] {
         for (cell, (_, result)) in night.results(&of.site) {
@@ -406,7 +407,7 @@ fn lately(of: &Dashboard) -> BTreeMap<(&str, &str), u64> {
 }
 
 /// What share of a kernel's cells went wrong, night by night.
-fn history(of: &Dashboard, kernel: &str) -> Markup {
+fn history(of: &Index, kernel: &str) -> Markup {
     let first = of.nights.len().saturating_sub(NIGHTS);
     let mut bad_nights = 0;
     let shares: Vec<Option<f64>> = of.nights[first..]

@@ -8,8 +8,9 @@ use maud::{Markup, html};
 
 use crate::{
     comparison_page::verdict,
-    dashboard::Dashboard,
-    page::{scrolling, worst},
+    index::Index,
+    outcomes::worst,
+    page::scrolling,
     site::{JudgedNumber, JudgedNumbers},
     text::{Safe, many},
 };
@@ -30,7 +31,7 @@ pub(crate) struct Count {
 
 impl Count {
     /// Of runs.
-    pub(crate) fn of(dashboard: &Dashboard, runs: &[usize]) -> Self {
+    pub(crate) fn of(dashboard: &Index, runs: &[usize]) -> Self {
         let mut count = Self::default();
         for (_, _, number) in numbers(dashboard, runs) {
             *match number.metric.verdict.is_good() {
@@ -50,7 +51,7 @@ impl Count {
 
 /// Each number as it was judged last, with the run.
 fn numbers<'a>(
-    of: &'a Dashboard,
+    of: &'a Index,
     runs: &'a [usize],
 ) -> impl Iterator<Item = (usize, &'a JudgedNumbers, &'a JudgedNumber)> {
     let all = runs.iter().flat_map(move |run| {
@@ -62,7 +63,7 @@ fn numbers<'a>(
 }
 
 /// All numbers of a run that were judged, for its own page.
-pub(crate) fn of_run(of: &Dashboard, run: usize) -> Markup {
+pub(crate) fn of_run(of: &Index, run: usize) -> Markup {
     let all = &of.site.runs[run].judged;
     if all.is_empty() {
         return html! {};
@@ -94,7 +95,7 @@ fn columns() -> impl Iterator<Item = Column> {
     Column::ALL.into_iter().filter(|column| *column != Column::Verdict)
 }
 
-fn table(of: &Dashboard, some: &JudgedNumbers) -> Markup {
+fn table(of: &Index, some: &JudgedNumbers) -> Markup {
     html! {
         table.sortable {
             thead {
@@ -141,7 +142,7 @@ fn notes(some: &JudgedNumbers) -> Markup {
 }
 
 /// Those of a night that are too much worse, and how many are not.
-pub(crate) fn of_night(of: &Dashboard, runs: &[usize], few: usize) -> Markup {
+pub(crate) fn of_night(of: &Index, runs: &[usize], few: usize) -> Markup {
     let count = Count::of(of, runs);
     if count == Count::default() {
         return html! {};
@@ -177,7 +178,7 @@ pub(crate) fn of_night(of: &Dashboard, runs: &[usize], few: usize) -> Markup {
     }
 }
 
-fn beyond(of: &Dashboard, bad: &[(usize, &JudgedNumbers, &JudgedNumber)]) -> Markup {
+fn beyond(of: &Index, bad: &[(usize, &JudgedNumbers, &JudgedNumber)]) -> Markup {
     html! {
         table {
             thead {
@@ -208,7 +209,7 @@ fn beyond(of: &Dashboard, bad: &[(usize, &JudgedNumbers, &JudgedNumber)]) -> Mar
     }
 }
 
-fn name(of: &Dashboard, number: &JudgedNumber, root: &str) -> Markup {
+fn name(of: &Index, number: &JudgedNumber, root: &str) -> Markup {
     let name = number.metric.text(Column::Metric);
     let series = number.series.filter(|series| *series < of.site.series.len());
     html! {

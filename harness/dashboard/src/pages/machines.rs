@@ -7,8 +7,9 @@ use maud::{Markup, html};
 
 use super::{health::Results, runs::tallied};
 use crate::{
-    dashboard::Dashboard,
-    page::{outcome, worst},
+    index::Index,
+    outcomes::worst,
+    page::outcome,
     text::{Safe, minute},
 };
 
@@ -23,7 +24,7 @@ struct Ran {
 }
 
 /// How each machine and hypervisor did, in the order of their names.
-pub(crate) fn machines(of: &Dashboard, results: &Results<'_>) -> Markup {
+pub(crate) fn machines(of: &Index, results: &Results<'_>) -> Markup {
     let mut all: BTreeMap<(&str, usize), Ran> = BTreeMap::new();
     for (cell, (run, result)) in results {
         let environment = of.site.cells[*cell].environment;

@@ -12,9 +12,10 @@ use super::{
     turns::{ends, turns, turns_table},
 };
 use crate::{
-    dashboard::Dashboard,
+    index::Index,
     nights::{Night, before},
-    page::{Page, WORST, class, sign, symbol, worst},
+    outcomes::{WORST, worst},
+    page::{Page, class, sign, symbol},
     site::AlertState,
     text::{day, long_day, many, minute},
 };
@@ -24,7 +25,7 @@ const FEW: usize = 12;
 /// Most runs of the night that are named.
 const FEW_RUNS: usize = 4;
 
-pub(crate) fn page(of: &Dashboard) -> Markup {
+pub(crate) fn page(of: &Index) -> Markup {
     let (title, body) = match of.nights.split_last() {
         None => ("No runs yet".to_owned(), empty()),
         Some((last, earlier)) => {
@@ -49,7 +50,7 @@ fn empty() -> Markup {
 }
 
 /// One sentence, of cells, of numbers, and of what never ran.
-fn headline(of: &Dashboard, night: &Night, results: &Results<'_>) -> String {
+fn headline(of: &Index, night: &Night, results: &Results<'_>) -> String {
     let cut = night.cut_short(&of.site);
     let mut text = of_cells(results, cut.is_empty());
     let first = night.wrong_first(&of.site, results);
@@ -94,7 +95,7 @@ fn of_cells(results: &Results<'_>, all_ran: bool) -> String {
 }
 
 fn filled(
-    of: &Dashboard,
+    of: &Index,
     last: &Night,
     before: Option<&Night>,
     results: &Results<'_>,
@@ -191,7 +192,7 @@ fn filled(
 }
 
 /// What ran after the night, too little to be one by itself.
-fn since(of: &Dashboard, night: &Night) -> Markup {
+fn since(of: &Index, night: &Night) -> Markup {
     let later = night.later();
     let outcomes = |run: usize| of.site.runs[run].results.iter().map(|result| result.outcome);
     html! {

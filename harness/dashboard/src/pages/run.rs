@@ -11,17 +11,16 @@ use super::{
     turns::{ends, turns, turns_table},
 };
 use crate::{
-    dashboard::Dashboard,
+    index::Index,
     nights::results,
     page::{Page, class, symbol},
-    site::Run,
+    site::{Run, RunDetails},
     text::{Safe, many, minute},
 };
 
-pub(crate) fn page(of: &Dashboard, index: usize) -> Markup {
+pub(crate) fn page(of: &Index, index: usize, details: &RunDetails) -> Markup {
     let run = &of.site.runs[index];
     let state = state(of, index).unwrap_or(Outcome::Skipped);
-    let details = of.details(index);
     let body = html! {
         nav.crumbs aria-label="Where this is" {
             a href="../runs.html" { "Runs" }
@@ -46,16 +45,16 @@ pub(crate) fn page(of: &Dashboard, index: usize) -> Markup {
             p.note { (Safe(note)) }
         }
         (facts(run))
-        (problems(of, index, &details))
+        (problems(of, index, details))
         (judged::of_run(of, index))
         (since(of, index))
-        (tables(of, index, &details))
+        (tables(of, index, details))
     };
     let title = format!("{} {}", symbol(state), run.id);
     Page { title, entry: "Runs", root: "../", data: &[], body }.render(of)
 }
 
-fn neighbours(of: &Dashboard, index: usize) -> Markup {
+fn neighbours(of: &Index, index: usize) -> Markup {
     html! {
         @if index > 0 {
             a rel="prev" href={ "../" (of.run_path(index - 1)) } { "\u{2190} the run before" }
@@ -97,7 +96,7 @@ fn facts(run: &Run) -> Markup {
 }
 
 /// Beside the night before: as these pages are made from run to run, it needs no script.
-fn since(of: &Dashboard, index: usize) -> Markup {
+fn since(of: &Index, index: usize) -> Markup {
     let Some(earlier) = of.before(index) else { return html! {} };
     let [Some(first), Some(last)] = [earlier.first(), earlier.last()] else { return html! {} };
     let machine = |run: &usize| of.site.runs[*run].machine.as_str();

@@ -7,7 +7,7 @@ use dmarig_report::{FactColumn, number::quantity, safe};
 use maud::{Markup, html};
 
 use crate::{
-    dashboard::{Dashboard, anchor},
+    index::{Index, anchor},
     names::readable,
     page::{class, outcome, sign},
     pages::runs::filter,
@@ -27,7 +27,7 @@ pub(crate) fn group_anchor(case: &str) -> String {
 }
 
 /// Cells that did not pass, each with its reasons, evidence, log and command.
-pub(crate) fn problems(of: &Dashboard, run: usize, details: &RunDetails) -> Markup {
+pub(crate) fn problems(of: &Index, run: usize, details: &RunDetails) -> Markup {
     let known: HashMap<usize, &CellDetails> =
         details.cells.iter().map(|details| (details.cell, details)).collect();
     let mut bad: Vec<&CellResult> = of.site.runs[run]
@@ -67,7 +67,7 @@ pub(crate) fn problems(of: &Dashboard, run: usize, details: &RunDetails) -> Mark
 }
 
 /// Tells where a cell of a run ran; of a run that was all in one environment, nothing.
-fn places<'a>(of: &'a Dashboard, run: usize) -> impl Fn(&Cell) -> &'a str {
+fn places<'a>(of: &'a Index, run: usize) -> impl Fn(&Cell) -> &'a str {
     let cells =
         of.site.runs[run].results.iter().filter_map(|result| of.site.cells.get(result.cell));
     let environments: BTreeSet<usize> = cells.map(|cell| cell.environment).collect();
@@ -149,7 +149,7 @@ fn broken(check: &Check) -> Markup {
 }
 
 /// All cells, a table for each case.
-pub(crate) fn tables(of: &Dashboard, run: usize, details: &RunDetails) -> Markup {
+pub(crate) fn tables(of: &Index, run: usize, details: &RunDetails) -> Markup {
     let known: HashMap<usize, &CellDetails> =
         details.cells.iter().map(|details| (details.cell, details)).collect();
     let mut cases: BTreeMap<&str, Vec<(&Cell, &CellResult)>> = BTreeMap::new();
@@ -240,7 +240,7 @@ fn columns(
 }
 
 fn row(
-    of: &Dashboard,
+    of: &Index,
     (cell, result): (&Cell, &CellResult),
     columns: &[FactColumn],
     details: Option<&CellDetails>,

@@ -7,12 +7,13 @@ use maud::{Markup, html};
 
 use super::judged;
 use crate::{
-    dashboard::Dashboard,
-    page::{Page, WORST, class, outcome, sign, worst},
+    index::Index,
+    outcomes::{WORST, worst},
+    page::{Page, class, outcome, sign},
     text::{Safe, many, minute},
 };
 
-pub(crate) fn page(of: &Dashboard) -> Markup {
+pub(crate) fn page(of: &Index) -> Markup {
     let body = html! {
         h1 { "Runs" }
         @if of.site.runs.is_empty() {
@@ -71,7 +72,7 @@ pub(crate) fn filter() -> Markup {
     }
 }
 
-fn row(of: &Dashboard, index: usize) -> Markup {
+fn row(of: &Index, index: usize) -> Markup {
     let run = &of.site.runs[index];
     let cells = run.results.iter().filter_map(|result| of.site.cells.get(result.cell));
     let kernels: BTreeSet<&str> = cells.map(|cell| cell.kernel.as_str()).collect();
@@ -108,7 +109,7 @@ fn row(of: &Dashboard, index: usize) -> Markup {
 }
 
 /// How a run ended; what never ran is as if it had errored. `None` where nothing was to run.
-pub(crate) fn state(of: &Dashboard, index: usize) -> Option<Outcome> {
+pub(crate) fn state(of: &Index, index: usize) -> Option<Outcome> {
     let run = &of.site.runs[index];
     let cut = (run.not_run > 0).then_some(Outcome::Errored);
     let state = worst(run.results.iter().map(|result| result.outcome).chain(cut));
@@ -116,7 +117,7 @@ pub(crate) fn state(of: &Dashboard, index: usize) -> Option<Outcome> {
 }
 
 /// How many cells of a run ended in which way.
-pub(crate) fn counts(of: &Dashboard, run: usize) -> Markup {
+pub(crate) fn counts(of: &Index, run: usize) -> Markup {
     let results = &of.site.runs[run].results;
     tallied(&results.iter().map(|result| result.outcome).collect::<Vec<_>>())
 }

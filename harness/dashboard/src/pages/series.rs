@@ -8,7 +8,7 @@ use maud::{Markup, html};
 
 use crate::{
     chart::{Marks, line, way},
-    dashboard::Dashboard,
+    index::Index,
     noise::{BAND, last_loss},
     page::{Page, alert_state, changed},
     pages::{run_cells::group_anchor, series_list::short},
@@ -21,7 +21,7 @@ const NEWEST: usize = 60;
 /// Most series of the same kind that are named.
 const RELATIVES: usize = 8;
 
-pub(crate) fn page(of: &Dashboard, index: usize) -> Markup {
+pub(crate) fn page(of: &Index, index: usize) -> Markup {
     let series = &of.site.series[index];
     let times = of.times(series);
     let label = |number: usize| {
@@ -87,7 +87,7 @@ pub(crate) fn page(of: &Dashboard, index: usize) -> Markup {
     Page { title, entry: "Series", root: "../", data: &[], body }.render(of)
 }
 
-fn summary(of: &Dashboard, index: usize) -> Markup {
+fn summary(of: &Index, index: usize) -> Markup {
     let series = &of.site.series[index];
     let Some(last) = series.points.last() else { return html! {} };
     let segment = of.segments[index].last();
@@ -147,7 +147,7 @@ fn summary(of: &Dashboard, index: usize) -> Markup {
 }
 
 /// The same metric of the same cells, on other kernels, in relation to another, or measured elsewhere.
-fn relatives(of: &Dashboard, index: usize) -> Markup {
+fn relatives(of: &Index, index: usize) -> Markup {
     let series = &of.site.series[index];
     let like = |(at, other): &(usize, &Series)| {
         *at != index
@@ -182,12 +182,12 @@ fn relatives(of: &Dashboard, index: usize) -> Markup {
 }
 
 /// The alert that is of a change, if there is one.
-fn alert_of(of: &Dashboard, index: usize, at: usize) -> Option<(usize, &Alert)> {
+fn alert_of(of: &Index, index: usize, at: usize) -> Option<(usize, &Alert)> {
     let is = |alert: &&Alert| matches!(alert.subject, Subject::Series { series, point } if series == index && point == at);
     of.site.alerts.iter().enumerate().find(|(_, alert)| is(alert))
 }
 
-fn changes(of: &Dashboard, index: usize, times: &[i64]) -> Markup {
+fn changes(of: &Index, index: usize, times: &[i64]) -> Markup {
     let series = &of.site.series[index];
     if !series.searched && series.changes.is_empty() {
         return html! {
@@ -283,7 +283,7 @@ pub(crate) fn range(good: &str, bad: &str) -> Markup {
 
 /// Every point. The chart's script reads them here. Of a series that never moved the newest say it all: most
 /// of a night's are such, and their points would be most of the site.
-fn points(of: &Dashboard, series: &Series, times: &[i64]) -> Markup {
+fn points(of: &Index, series: &Series, times: &[i64]) -> Markup {
     let counted = series.points.iter().any(|point| point.samples > 0);
     let all = series.points.len();
     let least = if series.moved() { 0 } else { all.saturating_sub(NEWEST) };

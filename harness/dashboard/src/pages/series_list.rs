@@ -8,7 +8,7 @@ use maud::{Markup, html};
 
 use crate::{
     chart::{spark, way},
-    dashboard::Dashboard,
+    index::Index,
     noise::{BAND, last_loss},
     page::{Page, changed},
     pages::runs::filter,
@@ -21,7 +21,7 @@ const MANY: usize = 600;
 /// Points that make a series.
 const LEAST: usize = 3;
 
-pub(crate) fn page(of: &Dashboard) -> Markup {
+pub(crate) fn page(of: &Index) -> Markup {
     let site = &of.site;
     let several = site.series.iter().any(|series| series.environment != site.series[0].environment);
     let mut order: Vec<usize> = (0..site.series.len()).collect();
@@ -86,7 +86,7 @@ pub(crate) fn page(of: &Dashboard) -> Markup {
     Page { title: "Series".into(), entry: "Series", root: "", data: &[], body }.render(of)
 }
 
-fn row(of: &Dashboard, at: usize, several: bool) -> Markup {
+fn row(of: &Index, at: usize, several: bool) -> Markup {
     let series = &of.site.series[at];
     let values: Vec<f64> = series.points.iter().map(|point| point.value).collect();
     let last = values.last().copied();

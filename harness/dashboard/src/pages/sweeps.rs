@@ -10,13 +10,13 @@ use dmarig_report::{number::quantity, safe, sweep_crossovers, sweep_growth};
 use maud::{Markup, html};
 
 use crate::{
-    dashboard::Dashboard,
+    index::Index,
     page::{Page, scrolling},
     site::Sweep,
     text::{Safe, minute},
 };
 
-pub(crate) fn page(of: &Dashboard) -> Markup {
+pub(crate) fn page(of: &Index) -> Markup {
     let body = html! {
         h1 { "Sweeps over live mappings" }
         p {
@@ -35,7 +35,7 @@ pub(crate) fn page(of: &Dashboard) -> Markup {
     Page { title: "Sweeps".into(), entry: "Sweeps", root: "", data: &[], body }.render(of)
 }
 
-fn one(of: &Dashboard, at: usize, sweep: &Sweep) -> Markup {
+fn one(of: &Index, at: usize, sweep: &Sweep) -> Markup {
     let several = of.site.sweeps.iter().any(|other| other.environment != sweep.environment);
     let alt =
         format!("Growth by live mappings of {}; the numbers are in the table", safe(&sweep.title));
