@@ -5,7 +5,6 @@
 mod output;
 
 mod commands;
-mod dashboard;
 mod exit;
 mod options;
 mod report;

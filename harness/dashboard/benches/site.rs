@@ -24,7 +24,7 @@ fn main() {
             written = Dashboard::new(site, Box::new(move |site, run| demo.details(site, run)))
                 .write(|_, bytes| {
                     black_box(bytes);
-                    Ok(())
+                    std::io::Result::Ok(())
                 })
                 .expect("nothing is written");
             times.push(began.elapsed().as_secs_f64());

@@ -2,14 +2,23 @@
 //! [hostile|live]`. The browser tests
 //! look at the hostile one, and at one that expects to be served.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::SystemTime};
 
 #[expect(dead_code, reason = "not all of it is for each of its users")]
 #[path = "../tests/it/demo.rs"]
 mod demo;
 
 use demo::{Demo, SMALL};
-use dmarig_dashboard::{Compared, ComparedGroup, ComparedRow, Dashboard, Site, comparison_page};
+use dmarig_dashboard::{Dashboard, Site, comparison_page};
+use dmarig_records::{
+    COMPARISON_SCHEMA, CellEnded, Compared, ComparedCell, ComparedCount, ComparedMetric,
+    Comparison, Pairing,
+};
+use dmarig_stats::{
+    paired::{self, Better, Judgement},
+    sequence::{Finding, Metric},
+    unpaired,
+};
 
 /// Breaks out of every context that a page has, if anything is let through. It would leave its mark in
 /// the window's name, and would ask a server for an image.
@@ -30,47 +39,69 @@ fn main() -> std::io::Result<()> {
         fs::create_dir_all(path.parent().expect("it is below the directory"))?;
         fs::write(path, bytes)
     })?;
-    fs::write(Path::new(&directory).join("comparison.html"), comparison_page(&compared(text)))?;
+    let page = comparison_page(&comparison(text), SystemTime::now());
+    fs::write(Path::new(&directory).join("comparison.html"), page)?;
     println!("{} files, {} bytes", written.files, written.bytes);
     Ok(())
 }
 
-/// A comparison with a row of each kind.
-fn compared(text: &str) -> Compared {
+/// A comparison with a metric of each kind.
+fn comparison(text: &str) -> Comparison {
     let own = |word: &str| format!("{word}{text}");
-    let baseline: Vec<f64> = (0..20).map(|at| 1.2e9 + 1.7e7 * f64::from(at * 7 % 5)).collect();
-    let row = |name: &str, ratio: f64, verdict: Option<(&str, Option<bool>)>| ComparedRow {
-        name: own(name),
-        unit: "ns".to_owned(),
-        paired: verdict.is_some(),
-        candidate: (0..20)
-            .zip(&baseline)
-            .map(|(at, value)| value * (ratio + 0.004 * f64::from(at * 11 % 7 - 3)))
-            .collect(),
-        baseline: baseline.clone(),
-        ratio: Some(ratio),
-        bounds: (Some(ratio - 0.02), (ratio < 1.2).then_some(ratio + 0.02)),
-        limit: verdict.map(|_| 1.05),
-        verdict: verdict.map(|(word, good)| (own(word), good)),
-        more: vec![("noise".to_owned(), "1.7 %".to_owned()), ("resolves".to_owned(), own("2.4 %"))],
-    };
-    let rows = vec![
-        row("elapsed", 1.09, Some(("FAIL", Some(false)))),
-        row("latency-p50", 1.001, Some(("pass", Some(true)))),
-        row("latency-p99", 1.04, Some(("inconclusive", None))),
-        row("score", 0.93, None),
+    let metrics = vec![
+        metric(own("elapsed"), 1.09, Some(Some(Judgement::Fail))),
+        metric(own("latency-p50"), 1.001, Some(Some(Judgement::Pass))),
+        metric(own("latency-p99"), 1.04, Some(None)),
+        metric(own("score"), 0.93, None),
     ];
-    Compared {
+    let pairing = Pairing {
+        seed: 7,
+        error: 0.02,
+        level: Some(0.005),
+        looks: vec![8, 12, 20, 30],
+        rule: 1,
+        one_boot: false,
+    };
+    Comparison {
+        schema: COMPARISON_SCHEMA,
         candidate: own("debian-6.12"),
         baseline: own("debian-6.1"),
-        how: own("in pairs, each in a boot of its own; seed 7"),
-        verdict: Some((own("FAIL"), Some(false))),
-        made: 1_767_232_800,
-        groups: vec![ComparedGroup {
+        pairing: Some(pairing),
+        cells: vec![ComparedCell {
             label: own("timing/policy=strict"),
-            rows,
-            counts: vec![(own("psi"), 800.0, 400.0)],
+            metrics,
+            counts: vec![ComparedCount { name: own("psi"), candidate: 800.0, baseline: 400.0 }],
+            boots: None,
+            ended: CellEnded::Done,
         }],
-        notes: vec![own("a wrong pass and a wrong failure each have a probability of at most 2 %")],
+        notes: vec![own("the machine was busy")],
     }
+}
+
+/// Twenty values of each; a metric without a limit has no pairs.
+fn metric(name: String, ratio: f64, judgement: Option<Option<Judgement>>) -> ComparedMetric {
+    let baseline: Vec<f64> = (0..20).map(|at| 1.2e9 + 1.7e7 * f64::from(at * 7 % 5)).collect();
+    let candidate = (0..20)
+        .zip(&baseline)
+        .map(|(at, value)| value * (ratio + 0.004 * f64::from(at * 11 % 7 - 3)))
+        .collect();
+    let (low, high) = (Some(ratio - 0.02), (ratio < 1.2).then_some(ratio + 0.02));
+    let result = match judgement {
+        None => {
+            let estimate = unpaired::Estimate { ratio, low, high, noise: Some(0.017) };
+            Compared::Unpaired { estimate: Some(estimate) }
+        }
+        Some(judgement) => {
+            let (noise, resolvable) = (0.017, 2.4);
+            let estimate = paired::Estimate { ratio, low, high, pairs: 20, noise, resolvable };
+            Compared::Paired(Finding {
+                metric: Metric { name: name.clone(), better: Better::Lower, limit: Some(5.0) },
+                judgement,
+                estimate: Some(estimate),
+                error: None,
+                too_fine: None,
+            })
+        }
+    };
+    ComparedMetric { name, unit: "ns".to_owned(), candidate, baseline, result }
 }

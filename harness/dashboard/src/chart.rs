@@ -3,12 +3,16 @@
 
 use std::fmt::Write as _;
 
+use dmarig_report::{
+    number::{number, readable_unit},
+    svg::{Scale, dots, path, ticks},
+};
 use maud::{Markup, html};
 
 use crate::{
     noise::Segment,
     site::{Better, Series},
-    text::{day, month, number, readable, short_day},
+    text::{day, month, short_day},
 };
 
 /// Size of the area that stretches.
@@ -28,67 +32,75 @@ pub(crate) struct Marks<'a> {
     pub(crate) label: &'a dyn Fn(usize) -> (String, String),
 }
 
-/// A range of values, never empty.
-#[derive(Debug, Clone, Copy)]
-struct Scale {
-    low: f64,
-    high: f64,
-    to: f64,
-}
-
-impl Scale {
-    fn of(values: impl Iterator<Item = f64>, to: f64) -> Self {
-        let finite = values.filter(|value| value.is_finite());
-        let (low, high) = finite.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
-            (low.min(value), high.max(value))
-        });
-        if low > high {
-            return Self { low: 0.0, high: 1.0, to };
-        }
-        let room = match (high - low) * 0.08 {
-            room if room > 0.0 => room,
-            _ => (low.abs() * 0.5).max(0.5),
-        };
-        // What can't be negative is not drawn as if it could.
-        let bottom = if low >= 0.0 { (low - room).max(0.0) } else { low - room };
-        Self { low: bottom, high: high + room, to }
-    }
-
-    fn at(self, value: f64) -> f64 {
-        (value - self.low) / (self.high - self.low) * self.to
-    }
-}
-
 /// The line of a series with its noise and its changes.
 pub(crate) fn line(series: &Series, marks: &Marks<'_>) -> Markup {
     let finite: Vec<usize> =
         (0..series.points.len()).filter(|at| series.points[*at].value.is_finite()).collect();
     let (Some(first), Some(last)) = (finite.first(), finite.last()) else {
-        return html! { p.muted { "There are no points." } };
+        return html! {
+            p.muted { "There are no points." }
+        };
     };
     let (from, to) = (marks.times[*first], marks.times[*last]);
     let (from, to) = if from == to { (from - DAY / 2, to + DAY / 2) } else { (from, to) };
     let bands = marks.segments.iter().flat_map(|part| <[f64; 2]>::from(part.band()));
     let values = finite.iter().map(|at| series.points[*at].value);
-    let y = Scale::of(values.chain(bands), HEIGHT);
+    let y = Scale::new(values.chain(bands), HEIGHT);
     let x = |at: usize| (marks.times[at] - from) as f64 / (to - from) as f64 * WIDTH;
     let top = |value: f64| HEIGHT - y.at(value);
-    let (scale, unit) = readable(y.high, &series.unit);
+    let (scale, unit) = readable_unit(y.high, &series.unit);
     let ticks = ticks(y.low / scale, y.high / scale);
     let percent = |value: f64| format!("{:.2}%", 100.0 - y.at(value * scale) / HEIGHT * 100.0);
     html! {
-        figure.chart data-from=(from) data-to=(to) data-low=(y.low) data-high=(y.high) data-scale=(scale)
-            data-unit=(crate::text::safe(unit)) {
+        figure
+            .chart
+            data-from=(from)
+            data-to=(to)
+            data-low=(y.low)
+            data-high=(y.high)
+            data-scale=(scale)
+            data-unit=(dmarig_report::safe(unit))
+        {
             div.y aria-hidden="true" {
-                @for tick in &ticks { span style={ "top:" (percent(*tick)) } { (number(*tick)) } }
-                @if !unit.is_empty() { b { (crate::text::Safe(unit)) } }
+                @for tick in &ticks {
+                    span style={ "top:" (percent(*tick)) } { (number(*tick)) }
+                }
+                @if !unit.is_empty() {
+                    b { (crate::text::Safe(unit)) }
+                }
             }
-            div.plot tabindex="0" role="group" aria-label={ (crate::text::safe(&series.metric)) " by night; left and right go from point to point, plus and minus zoom" } {
-                svg viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } preserveAspectRatio="none" aria-hidden="true" {
+            div .plot
+                tabindex="0"
+                role="group"
+                aria-label={
+                    (dmarig_report::safe(&series.metric))
+                    " by night; left and right go from point to point, plus and minus zoom"
+                }
+            {
+                svg viewBox={ "0 0 " (WIDTH) " " (HEIGHT) }
+                    preserveAspectRatio="none"
+                    aria-hidden="true"
+                {
                     path.grid d=(lines(ticks.iter().map(|tick| top(tick * scale)))) {}
                     (bands_and_levels(marks.segments, &x, &top))
-                    path.line d=(path(finite.iter().map(|at| (x(*at), top(series.points[*at].value))))) {}
-                    path.dots d=(dots(finite.iter().map(|at| (x(*at), top(series.points[*at].value))))) {}
+                    path
+                        .line
+                        d=({
+                            path(
+                                finite
+                                    .iter()
+                                    .map(|at| (x(*at), top(series.points[*at].value))),
+                            )
+                        }) {}
+                    path
+                        .dots
+                        d=({
+                            dots(
+                                finite
+                                    .iter()
+                                    .map(|at| (x(*at), top(series.points[*at].value))),
+                            )
+                        }) {}
                 }
                 (changes(series, marks, &x))
             }
@@ -112,7 +124,10 @@ fn bands_and_levels(
         let _ = write!(band, "M{left:.1} {high:.1}H{right:.1}V{low:.1}H{left:.1}z");
         let _ = write!(level, "M{left:.1} {:.1}H{right:.1}", top(part.level));
     }
-    html! { path.band d=(band) {} path.level d=(level) {} }
+    html! {
+        path.band d=(band) {}
+        path.level d=(level) {}
+    }
 }
 
 fn changes(series: &Series, marks: &Marks<'_>, x: &dyn Fn(usize) -> f64) -> Markup {
@@ -121,8 +136,14 @@ fn changes(series: &Series, marks: &Marks<'_>, x: &dyn Fn(usize) -> f64) -> Mark
             @if change.at < series.points.len() {
                 @let (label, link) = (marks.label)(number);
                 @let way = way(series.better, change.before, change.after);
-                a.mark.(way.class()) href=(link) data-at=(marks.times[change.at])
-                    style={ "left:" (format!("{:.2}", x(change.at) / WIDTH * 100.0)) "%" } title=(label) aria-label=(label) {
+                a   .mark
+                    .(way.class())
+                    href=(link)
+                    data-at=(marks.times[change.at])
+                    style={ "left:" (format!("{:.2}", x(change.at) / WIDTH * 100.0)) "%" }
+                    title=(label)
+                    aria-label=(label)
+                {
                     span aria-hidden="true" { (way.symbol()) }
                 }
             }
@@ -180,12 +201,14 @@ pub(crate) fn way(better: Better, before: f64, after: f64) -> Way {
 pub(crate) fn spark(values: &[f64]) -> Markup {
     let finite: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
     if finite.len() < 2 {
-        return html! { span.muted { "\u{2013}" } };
+        return html! {
+            span.muted { "\u{2013}" }
+        };
     }
     let chunk = finite.len().div_ceil(SPARKS);
     let means: Vec<f64> =
         finite.chunks(chunk).map(|part| part.iter().sum::<f64>() / part.len() as f64).collect();
-    let y = Scale::of(means.iter().copied(), 24.0);
+    let y = Scale::new(means.iter().copied(), 24.0);
     let step = 100.0 / (means.len() - 1).max(1) as f64;
     let whole =
         |at: usize| ((at as f64 * step).round() as i32, (24.0 - y.at(means[at])).round() as i32);
@@ -197,10 +220,12 @@ pub(crate) fn spark(values: &[f64]) -> Markup {
         let _ = write!(d, "l{} {}", next.0 - last.0, next.1 - last.1);
         last = next;
     }
-    html! { svg.spark viewBox="-2 -2 104 28" preserveAspectRatio="none" aria-hidden="true" {
-        path d=(d) {}
-        path.dots d={ "M" (last.0) " " (last.1) "h0" } {}
-    } }
+    html! {
+        svg.spark viewBox="-2 -2 104 28" preserveAspectRatio="none" aria-hidden="true" {
+            path d=(d) {}
+            path.dots d={ "M" (last.0) " " (last.1) "h0" } {}
+        }
+    }
 }
 
 /// A bar for each night: how high tells how much of it went wrong.
@@ -220,27 +245,18 @@ pub(crate) fn strip(shares: &[Option<f64>]) -> Markup {
             }
         }
     }
-    html! { svg.strip width=(shares.len() * 5) height="20" viewBox={ "0 0 " (shares.len() * 5) " 20" } preserveAspectRatio="none" aria-hidden="true" {
-        path.fine d=(fine) {}
-        path.bad d=(bad) {}
-    } }
-}
-
-fn path(points: impl Iterator<Item = (f64, f64)>) -> String {
-    let mut d = String::new();
-    for (x, y) in points {
-        let _ = write!(d, "{}{x:.1} {y:.1}", if d.is_empty() { 'M' } else { 'L' });
+    html! {
+        svg .strip
+            width=(shares.len() * 5)
+            height="20"
+            viewBox={ "0 0 " (shares.len() * 5) " 20" }
+            preserveAspectRatio="none"
+            aria-hidden="true"
+        {
+            path.fine d=(fine) {}
+            path.bad d=(bad) {}
+        }
     }
-    d
-}
-
-/// Dots stay round however the area is stretched: lines of no length, with round ends.
-fn dots(points: impl Iterator<Item = (f64, f64)>) -> String {
-    let mut d = String::new();
-    for (x, y) in points {
-        let _ = write!(d, "M{x:.1} {y:.1}h0");
-    }
-    d
 }
 
 fn lines(heights: impl Iterator<Item = f64>) -> String {
@@ -249,23 +265,6 @@ fn lines(heights: impl Iterator<Item = f64>) -> String {
         let _ = write!(d, "M0 {y:.1}H{WIDTH}");
     }
     d
-}
-
-/// Round numbers within a range, four to eight of them.
-pub(crate) fn ticks(low: f64, high: f64) -> Vec<f64> {
-    let span = high - low;
-    if !(span > 0.0 && span.is_finite()) {
-        return vec![low];
-    }
-    let rough = 10_f64.powf((span / 5.0).log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0]
-        .into_iter()
-        .map(|factor| factor * rough)
-        .find(|step| span / step <= 6.0)
-        .unwrap_or(rough * 10.0);
-    let first = (low / step).ceil() as i64;
-    let last = (high / step).floor() as i64;
-    (first..=last.min(first + 12)).map(|at| at as f64 * step).collect()
 }
 
 /// Marks of the time axis, in places that a reader knows.
@@ -289,25 +288,18 @@ fn times(from: i64, to: i64) -> Markup {
         let first = (from + DAY - 1) / DAY * DAY;
         (first..=to).step_by(step as usize).map(|time| (time, short_day(time))).collect()
     };
-    html! { @for (time, name) in stops { @if time >= from { span.end[at_the_end(time)] style={ "left:" (at(time)) } { (name) } } } }
+    html! {
+        @for (time, name) in stops {
+            @if time >= from {
+                span.end[at_the_end(time)] style={ "left:" (at(time)) } { (name) }
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ticks_are_round_and_within_the_range() {
-        assert_eq!(ticks(0.0, 1.0), [0.0, 0.2, 0.4, 0.6000000000000001, 0.8, 1.0]);
-        assert_eq!(ticks(97.0, 131.0), [100.0, 110.0, 120.0, 130.0]);
-        for (low, high) in [(1e-9, 3e-9), (-5.0, 12.0), (1e12, 1.1e12), (0.999, 1.001)] {
-            let found = ticks(low, high);
-            assert!((2..=7).contains(&found.len()), "{low} {high}: {found:?}");
-            let slack = (high - low) * 1e-6;
-            assert!(found.iter().all(|at| *at >= low - slack && *at <= high + slack), "{found:?}");
-        }
-        assert_eq!(ticks(3.0, 3.0), [3.0]);
-    }
 
     #[test]
     fn no_series_draws_what_is_no_number() {

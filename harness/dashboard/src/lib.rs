@@ -1,5 +1,7 @@
-//! A site of runs, series and alerts that needs no server, no network and, to be read, no script: a
-//! [`Site`] goes in, files come out. Nothing here reads a disk or a clock.
+//! A site of runs, series and alerts. It needs no network and, to be read, no script.
+//!
+//! [`gather`] reads a history and records into a [`Site`]; a [`Dashboard`] renders its pages, and is
+//! either written as files ([`write_site`]) or served ([`serve`]). Pages read no disk and no clock.
 //!
 //! What comes from a guest may be meant to break out of a page. It is shown as text alone, bounded and
 //! escaped; addresses and names of files are made of letters, digits, dots and dashes.
@@ -7,23 +9,32 @@
 mod assets;
 mod chart;
 mod checks;
-mod comparison;
+mod comparison_page;
 mod dashboard;
+mod error;
+mod gather;
+mod index;
 mod names;
 mod nights;
 mod noise;
+mod outcomes;
+mod output;
 mod page;
 mod pages;
+mod serve;
 mod site;
 mod text;
 
 pub use self::{
-    comparison::{Compared, ComparedGroup, ComparedRow, comparison_page},
-    dashboard::{Dashboard, Details, EVENTS, Written},
+    comparison_page::comparison_page,
+    dashboard::{Dashboard, Details, Written},
+    error::DashboardError,
+    gather::{Sources, add_records, gather, why_not_added},
+    output::write_site,
+    serve::{Address, serve},
     site::{
-        Alert, AlertState, Better, Cell, CellDetails, CellResult, Change, Check, Checked,
+        Alert, AlertState, Better, Cell, CellDetails, CellResult, Change, Check, Checked, EVENTS,
         Environment, JudgedNumber, JudgedNumbers, Point, Run, RunDetails, Series, Site, Subject,
         Sweep,
     },
-    text::quantity,
 };

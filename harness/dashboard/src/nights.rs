@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use dmarig_model::observation::Outcome;
 
 use crate::{
-    page::worst,
+    outcomes::worst,
     site::{CellResult, Run, Site},
 };
 

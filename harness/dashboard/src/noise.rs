@@ -1,5 +1,7 @@
 //! What a series does between its changes: its level, and how far its points lie from it.
 
+use dmarig_stats::median;
+
 use crate::site::{Better, Series};
 
 /// How many standard deviations the band reaches on either side.
@@ -54,10 +56,10 @@ pub(crate) fn segments(series: &Series) -> Vec<Segment> {
     let mut found = Vec::new();
     for end in edges {
         let values = series.points[start..end].iter().map(|point| point.value);
-        let mut values: Vec<f64> = values.filter(|value| value.is_finite()).collect();
-        if let Some(level) = median(&mut values) {
-            let mut apart: Vec<f64> = values.iter().map(|value| (value - level).abs()).collect();
-            let sd = NORMAL * median(&mut apart).unwrap_or(0.0);
+        let values: Vec<f64> = values.filter(|value| value.is_finite()).collect();
+        if let Some(level) = median(&values) {
+            let apart: Vec<f64> = values.iter().map(|value| (value - level).abs()).collect();
+            let sd = NORMAL * median(&apart).unwrap_or(0.0);
             found.push(Segment { start, end, level, sd });
         }
         start = end;
@@ -74,10 +76,10 @@ pub(crate) fn last_loss(series: &Series) -> Option<f64> {
     if others.len() + 1 < LEAST || !last.value.is_finite() {
         return None;
     }
-    let mut values: Vec<f64> = others.iter().map(|point| point.value).collect();
-    let level = median(&mut values)?;
-    let mut apart: Vec<f64> = values.iter().map(|value| (value - level).abs()).collect();
-    let sd = NORMAL * median(&mut apart)?;
+    let values: Vec<f64> = others.iter().map(|point| point.value).collect();
+    let level = median(&values)?;
+    let apart: Vec<f64> = values.iter().map(|value| (value - level).abs()).collect();
+    let sd = NORMAL * median(&apart)?;
     let away = last.value - level;
     // Counts that repeat exactly have no noise at all: then any other value is far away.
     let loss =
@@ -87,17 +89,6 @@ pub(crate) fn last_loss(series: &Series) -> Option<f64> {
         Better::Higher => -loss,
         Better::Unknown => loss.abs(),
     })
-}
-
-/// The median; sorts the values.
-pub(crate) fn median(values: &mut [f64]) -> Option<f64> {
-    values.sort_unstable_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => None,
-        len if len % 2 == 0 => Some(f64::midpoint(values[middle - 1], values[middle])),
-        _ => Some(values[middle]),
-    }
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::{
     chart::Way,
-    dashboard::{Dashboard, EVENTS},
-    site::AlertState,
+    index::Index,
+    site::{AlertState, EVENTS},
     text::{Safe, minute},
 };
 
@@ -42,7 +42,7 @@ const MENU: &[(&str, &str)] = &[
 ];
 
 impl Page {
-    pub(crate) fn render(self, of: &Dashboard) -> Markup {
+    pub(crate) fn render(self, of: &Index) -> Markup {
         let site = &of.site;
         let root = self.root;
         let policy =
@@ -50,7 +50,11 @@ impl Page {
         let alerts = of.new_alerts();
         html! {
             (DOCTYPE)
-            html lang="en" data-root=(root) data-live=[site.live.then(|| format!("{root}{EVENTS}"))] {
+            html
+                lang="en"
+                data-root=(root)
+                data-live=[site.live.then(|| format!("{root}{EVENTS}"))]
+            {
                 head {
                     meta charset="utf-8";
                     meta http-equiv="Content-Security-Policy" content=(policy);
@@ -62,30 +66,44 @@ impl Page {
                     link rel="stylesheet" href={ (root) "assets/site.css" };
                     // Before anything is drawn: it knows whether the reader prefers dark.
                     script src={ (root) "assets/site.js" } {}
-                    @for data in self.data { script defer src={ (root) (data) } {} }
+                    @for data in self.data {
+                        script defer src={ (root) (data) } {}
+                    }
                 }
                 body {
                     a.skip href="#main" { "Skip to the content" }
                     header.top {
                         a.brand href={ (root) "index.html" } { (logo()) "dmarig" }
-                        nav aria-label="Site" { @for (name, path) in MENU {
-                            @if *name != "Sweeps" || !site.sweeps.is_empty() {
-                                a href={ (root) (path) } aria-current=[(*name == self.entry).then_some("page")] {
-                                    (name)
-                                    @if *name == "Alerts" && alerts > 0 { span.count aria-label={ (alerts) " new" } { (alerts) } }
+                        nav aria-label="Site" {
+                            @for (name, path) in MENU {
+                                @if *name != "Sweeps" || !site.sweeps.is_empty() {
+                                    a   href={ (root) (path) }
+                                        aria-current=[(*name == self.entry).then_some("page")]
+                                    {
+                                        (name)
+                                        @if *name == "Alerts" && alerts > 0 {
+                                            span.count aria-label={ (alerts) " new" } { (alerts) }
+                                        }
+                                    }
                                 }
                             }
-                        } }
-                        button.theme type="button" hidden aria-label="Light or dark" title="Light or dark" {
+                        }
+                        button
+                            .theme
+                            type="button"
+                            hidden
+                            aria-label="Light or dark"
+                            title="Light or dark"
+                        {
                             span aria-hidden="true" { "\u{25d0}" }
                         }
                     }
-                    @if site.synthetic {
-                        aside.synthetic aria-label="What these numbers are" { strong { "Synthetic." } " These numbers were made up by "
-                            code { "dmarig demo-history" } ": no kernel was measured." }
-                    }
                     main #main { (self.body) }
-                    footer { "Made " time { (minute(site.generated)) } " by dmarig. Nothing on these pages is loaded from elsewhere." }
+                    footer {
+                        "Made "
+                        time { (minute(site.generated)) }
+                        " by dmarig. Nothing on these pages is loaded from elsewhere."
+                    }
                 }
             }
         }
@@ -93,20 +111,26 @@ impl Page {
 }
 
 fn logo() -> Markup {
-    html! { svg viewBox="0 0 16 16" width="20" height="20" aria-hidden="true" {
-        rect.logo width="16" height="16" rx="4" {}
-        path.pulse d="M3 8h2l1.5-4 3 8L11 8h2" {}
-    } }
+    html! {
+        svg viewBox="0 0 16 16" width="20" height="20" aria-hidden="true" {
+            rect.logo width="16" height="16" rx="4" {}
+            path.pulse d="M3 8h2l1.5-4 3 8L11 8h2" {}
+        }
+    }
 }
 
 /// How something ended, as a sign and a word.
 pub(crate) fn outcome(outcome: Outcome) -> Markup {
-    html! { span.state.(class(outcome)) { (sign(outcome)) (outcome.name()) } }
+    html! {
+        span.state.(class(outcome)) { (sign(outcome)) (outcome.name()) }
+    }
 }
 
 /// The sign alone, which readers of screens need not hear.
 pub(crate) fn sign(outcome: Outcome) -> Markup {
-    html! { span.sign.(class(outcome)) aria-hidden="true" { (symbol(outcome)) } }
+    html! {
+        span.sign.(class(outcome)) aria-hidden="true" { (symbol(outcome)) }
+    }
 }
 
 pub(crate) const fn symbol(outcome: Outcome) -> &'static str {
@@ -129,16 +153,6 @@ pub(crate) const fn class(outcome: Outcome) -> &'static str {
     }
 }
 
-/// All outcomes, the worst first.
-pub(crate) const WORST: [Outcome; 5] =
-    [Outcome::Failed, Outcome::TimedOut, Outcome::Errored, Outcome::Passed, Outcome::Skipped];
-
-/// The worst of these: what is said of a lot of cells.
-pub(crate) fn worst(outcomes: impl IntoIterator<Item = Outcome>) -> Option<Outcome> {
-    let rank = |one: &Outcome| WORST.iter().position(|other| other == one);
-    outcomes.into_iter().min_by_key(rank)
-}
-
 /// The state of an alert, as a sign and a word.
 pub(crate) fn alert_state(state: AlertState) -> Markup {
     let (class, sign) = match state {
@@ -147,15 +161,28 @@ pub(crate) fn alert_state(state: AlertState) -> Markup {
         AlertState::Invalid => ("skipped", "\u{2013}"),
         AlertState::Fixed | AlertState::Improved => ("passed", "\u{2713}"),
     };
-    html! { span.state.(class) { span.sign.(class) aria-hidden="true" { (sign) } (state.name()) } }
+    html! {
+        span.state.(class) {
+            span.sign.(class) aria-hidden="true" { (sign) }
+            (state.name())
+        }
+    }
 }
 
 /// A change with its sign.
 pub(crate) fn changed(way: Way, text: &str) -> Markup {
-    html! { span.change.(way.class()) { span aria-hidden="true" { (way.symbol()) " " } (text) span.unseen { ", " (way.word()) } } }
+    html! {
+        span.change.(way.class()) {
+            span aria-hidden="true" { (way.symbol()) " " }
+            (text)
+            span.unseen { ", " (way.word()) }
+        }
+    }
 }
 
 /// A table that scrolls by itself where the screen is too narrow, by keyboard as well.
 pub(crate) fn scrolling(label: &str, table: &Markup) -> Markup {
-    html! { div.scroll tabindex="0" role="group" aria-label=(label) { (table) } }
+    html! {
+        div.scroll tabindex="0" role="group" aria-label=(label) { (table) }
+    }
 }

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use dmarig_model::observation::Outcome;
+use dmarig_report::{CellFacts, JudgedMetric, Reference};
+
+/// Where a served site tells of news: a stream of server-sent events, each with the version of what
+/// is served. A page that was made from another version loads itself again.
+pub const EVENTS: &str = "events";
 
 /// All that the pages tell. Indices of one list into another are positions in it.
 #[derive(Debug, Clone, Default)]
 pub struct Site {
-    /// Whether the numbers were made up, which every page then says.
-    pub synthetic: bool,
     /// When it was put together, in seconds since 1970.
     pub generated: i64,
     /// Whether pages are served by a program that tells them of news (see [`crate::EVENTS`]).
@@ -75,8 +78,8 @@ impl Run {
 pub struct JudgedNumbers {
     /// Beside what, and how.
     pub against: String,
-    /// What stands in the fields of a number; the first is its name.
-    pub heads: Vec<String>,
+    /// By what they were judged.
+    pub reference: Reference,
     /// The numbers.
     pub numbers: Vec<JudgedNumber>,
     /// What a reader must know to trust it.
@@ -90,12 +93,10 @@ pub struct JudgedNumber {
     pub key: String,
     /// The cell, or what the cells have in common.
     pub place: String,
-    /// As many as there are heads.
-    pub fields: Vec<String>,
     /// Index of the series that it belongs to, where that is known.
     pub series: Option<usize>,
-    /// A word, and whether that is good; `None` where neither is sure.
-    pub verdict: (String, Option<bool>),
+    /// The number with its verdict.
+    pub metric: JudgedMetric,
 }
 
 /// A cell in one environment, whatever run it is of.
@@ -164,8 +165,8 @@ pub struct CellDetails {
     pub cell: usize,
     /// Why it did not pass.
     pub reasons: Vec<String>,
-    /// What was seen: name and value.
-    pub facts: Vec<(String, String)>,
+    /// What was observed.
+    pub facts: CellFacts,
     /// What was checked.
     pub checks: Vec<Check>,
     /// Lines of logs that are worth reading, under the name of the log.
@@ -329,7 +330,7 @@ pub struct Alert {
 }
 
 /// A sweep over live mappings.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Sweep {
     /// What it is of.
     pub title: String,
@@ -337,12 +338,6 @@ pub struct Sweep {
     pub run: usize,
     /// Index of the environment that it was measured in.
     pub environment: usize,
-    /// A picture. It comes from this program, never from a guest: it goes to a file as it is.
-    pub svg: String,
-    /// What it shows, in sentences: growth, and the crossover.
-    pub findings: Vec<String>,
-    /// Its columns' heads.
-    pub heads: Vec<String>,
-    /// Its numbers, a row for each cell.
-    pub rows: Vec<Vec<String>>,
+    /// Its cells.
+    pub cells: dmarig_model::sweep::Sweep,
 }

@@ -10,6 +10,8 @@ pub mod sequence;
 pub mod signed_rank;
 pub mod unpaired;
 
+pub use signed_rank::median;
+
 /// The significance levels, looks and sizes that judged are part of a stored judgement: this changes
 /// whenever the same numbers could be judged otherwise.
 pub const RULE_VERSION: u32 = 1;

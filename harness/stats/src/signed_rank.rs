@@ -135,6 +135,14 @@ pub fn spread(values: &[f64]) -> Option<f64> {
     median_of_sorted(&distances).map(|median| median * 1.048_358 / few)
 }
 
+/// The median of values in any order; `None` where there are none.
+#[must_use]
+pub fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    median_of_sorted(&sorted)
+}
+
 /// The middle value, or the middle between the two in the middle.
 pub(crate) fn median_of_sorted(sorted: &[f64]) -> Option<f64> {
     debug_assert!(sorted.is_sorted_by(|a, b| a.total_cmp(b) != Ordering::Greater));

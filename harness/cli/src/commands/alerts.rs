@@ -6,6 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use dmarig_history::{Alert, AlertState, History, HistoryError, Mark, What};
 use dmarig_model::text::shown;
 use dmarig_records::{Environment, utc};
+use dmarig_report::{environment_change, kernel_name, number::quantity, triage_note};
 use serde_json::json;
 
 use super::history::{made_up, print_json, rendered, table};
@@ -13,7 +14,6 @@ use crate::{
     exit::{Exit, Failure},
     options::HistoryFile,
     output::print,
-    report::{self, quantity},
 };
 
 #[derive(Debug, Args)]
@@ -119,7 +119,7 @@ impl Alerts {
                 good(alert, &environments),
                 kernel(&alert.first_bad),
                 shown(&alert.place.to_string()),
-                shown(&report::note(alert)),
+                shown(&triage_note(alert)),
             ]);
         }
         let mut text = if told.is_empty() { String::new() } else { rendered(&table) + "\n" };
@@ -154,12 +154,12 @@ fn what(alert: &Alert) -> String {
 /// The kernel at the good end, and what ran it where that was another environment.
 fn good(alert: &Alert, environments: &BTreeMap<String, Environment>) -> String {
     let Some(mark) = &alert.last_good else { return "never passed".to_owned() };
-    match report::elsewhere(alert, environments) {
+    match environment_change(alert, environments) {
         Some(environment) => format!("{} with {environment}", kernel(mark)),
         None => kernel(mark),
     }
 }
 
 fn kernel(mark: &Mark) -> String {
-    report::kernel(mark.release.as_deref(), &mark.kernel).unwrap_or_else(|| "-".to_owned())
+    kernel_name(mark.release.as_deref(), &mark.kernel).unwrap_or_else(|| "-".to_owned())
 }

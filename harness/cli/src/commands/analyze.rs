@@ -15,7 +15,6 @@ use crate::{
     exit::{Exit, Failure},
     options::Places,
     output::{Screen, print},
-    report,
 };
 
 /// Largest log that is read, compressed or not, in bytes.
@@ -60,7 +59,7 @@ impl Analyze {
             let width = usize::from(width.min(120));
             let told: Vec<String> = logs
                 .iter()
-                .map(|log| report::analysis(&log.name, &log.analysis, width, colour))
+                .map(|log| dmarig_report::analysis(&log.name, &log.analysis, width, colour))
                 .collect();
             told.join("\n")
         };

@@ -1,14 +1,16 @@
 //! `dmarig compare`
 
-use std::path::Path;
+use std::{path::Path, time::SystemTime};
 
 use anyhow::anyhow;
 use clap::{Args, ValueEnum};
+use dmarig_dashboard::comparison_page;
 use dmarig_model::{
     axes::Accelerator, conditions::AxisSets, limit::Limit, matrix::parse_override, text::shown,
     windows::Side,
 };
 use dmarig_records::{Comparison, LoadError, Part, StoredRun, compare_runs};
+use dmarig_report::{comparison_json, comparison_markdown, comparison_table};
 use dmarig_runner::{
     paired::{CompareOutcome, CompareRequest, compare, fresh_seed},
     remove_left_directories,
@@ -17,11 +19,10 @@ use dmarig_runner::{
 };
 
 use crate::{
-    dashboard::comparison_html,
     exit::{Exit, Failure},
     options::Places,
     output::{Screen, print},
-    report::{self, Notes, on_interrupt},
+    report::{Notes, on_interrupt},
 };
 
 /// Names the QEMU where the command line does not.
@@ -296,14 +297,12 @@ impl Compare {
 
     fn tell(&self, comparison: &Comparison) -> Result<(), Failure> {
         let text = match self.format {
-            Format::Json => {
-                serde_json::to_string_pretty(&report::comparison_json(comparison)?)? + "\n"
-            }
-            Format::Markdown => report::comparison_markdown(comparison),
-            Format::Html => comparison_html(comparison),
+            Format::Json => serde_json::to_string_pretty(&comparison_json(comparison)?)? + "\n",
+            Format::Markdown => comparison_markdown(comparison),
+            Format::Html => comparison_page(comparison, SystemTime::now()),
             Format::Table => {
                 let Screen { width, colour } = Screen::new(100);
-                report::comparison_table(comparison, width, colour)
+                comparison_table(comparison, width, colour)
             }
         };
         print(&text)

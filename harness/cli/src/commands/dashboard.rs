@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
+use dmarig_dashboard::{
+    Address, DashboardError, Sources, add_records, gather, serve, why_not_added, write_site,
+};
 
 use crate::{
-    dashboard::{Address, Sources, add as add_records, gather, left_alone, serve, write},
     exit::{Exit, Failure},
     options::{HistoryFile, Places},
 };
@@ -26,8 +28,8 @@ pub(crate) struct Dashboard {
     expose: Vec<String>,
     #[command(flatten)]
     file: HistoryFile,
-    /// Show the history as it is. Otherwise recorded runs that it lacks are put into it, but for one that is
-    /// made up, and for a named one that has runs but none of those recorded here
+    /// Show the history as it is. Otherwise recorded runs that it lacks are put into it, but not into a named
+    /// one that has runs but none of those recorded here
     #[arg(long)]
     no_add: bool,
     /// Show evidence, logs and how numbers were judged of as many of the newest runs, as far as their records
@@ -40,7 +42,7 @@ impl Dashboard {
     pub(crate) fn execute(self) -> Result<Exit, Failure> {
         let (history, runs) = (self.file.path()?, self.places.runs()?);
         let mut add = !self.no_add;
-        if add && let Some(why) = left_alone(&history, &runs, self.file.history.is_some())? {
+        if add && let Some(why) = why_not_added(&history, &runs, self.file.history.is_some())? {
             errln!("{} is shown as it is: {why}", history.display());
             add = false;
         }
@@ -50,14 +52,27 @@ impl Dashboard {
                 add_records(&sources)?;
             }
             let dashboard = gather(&sources, false).map_err(Failure::usage)?;
-            let written = write(&dashboard, directory)?;
+            let written = write_site(&dashboard, directory).map_err(failure)?;
             let megabytes = written.bytes as f64 / 1e6;
             errln!("{} files, {megabytes:.1} MB", written.files);
             outln!("{}", directory.join("index.html").display());
         }
         if let Some(address) = self.serve {
-            super::runtime()?.block_on(serve(sources, address, &self.expose))?;
+            let serving = |address: &_| {
+                errln!("serving http://{address}/ until it is interrupted");
+            };
+            let served = serve(sources, address, &self.expose, serving);
+            super::runtime()?.block_on(served).map_err(failure)?;
         }
         Ok(Exit::Passed)
+    }
+}
+
+fn failure(error: DashboardError) -> Failure {
+    match error {
+        DashboardError::ForeignDirectory { .. } | DashboardError::NotExposed { .. } => {
+            Failure::usage(error)
+        }
+        error => Failure::from(error),
     }
 }

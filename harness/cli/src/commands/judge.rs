@@ -6,10 +6,11 @@ use dmarig_model::{
     text::shown,
 };
 use dmarig_records::{Comparison, StoredRun, judge_boot};
+use dmarig_report::RunView;
 use dmarig_runner::{FinishedCell, judge_across, sweeps_of};
 
 use crate::{
-    commands::run::{Output, RunReport, cell_name, logs, print_report},
+    commands::run::{Output, cell_name, cell_view, logs, print_report},
     exit::{Exit, Failure},
     options::Places,
 };
@@ -84,16 +85,18 @@ impl Judge {
         let rerun = |cell: &Cell| run.meta.rerun_command(&cell_name(cell));
         let logs = |cell: &Cell| logs(&found, cell);
         // The judgement by earlier runs is in the record.
-        let report = RunReport {
-            cells: &cells,
-            sweeps: &sweeps,
-            compared: compared.as_slice(),
+        let is_compared = compared.is_some();
+        let view = RunView {
+            id: run.meta.id.clone(),
+            cells: cells.into_iter().map(cell_view).collect(),
+            sweeps,
+            comparisons: compared.into_iter().collect(),
             standing: None,
         };
-        print_report(&self.output, &run.meta.id, &report, &rerun, &logs)?;
-        let exit = report.exit();
+        print_report(&self.output, &view, &rerun, &logs)?;
+        let exit = Exit::of(view.outcomes());
         let early = match early {
-            None if compares && compared.is_none() && !going_on => {
+            None if compares && !is_compared && !going_on => {
                 "ended before all was compared".to_owned()
             }
             None => return Ok(exit),

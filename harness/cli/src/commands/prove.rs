@@ -13,6 +13,7 @@ use clap::Args;
 use dmarig_images::Cache;
 use dmarig_kernels::{Bug, Bugs, Builder, Edits, Fault, Source, Spec};
 use dmarig_model::windows::Side;
+use dmarig_report::folded;
 use dmarig_runner::{
     paired::{CompareOutcome, CompareRequest, compare, fresh_seed},
     prepare::qemu_program,
@@ -33,7 +34,7 @@ use crate::{
     exit::{Exit, Failure},
     options::Places,
     output::{self, print},
-    report::{Notes, folded, on_interrupt},
+    report::{Notes, on_interrupt},
 };
 
 /// The case that is run where no other is named.

@@ -10,15 +10,9 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use dmarig_history::Standing;
 use dmarig_images::Cache;
-use dmarig_model::{
-    document::{DOCUMENT_SCHEMA, Document},
-    limit::Limit,
-    matrix::Cell,
-    observation::Outcome,
-    sweep::Sweep,
-    text::shown,
-};
-use dmarig_records::{CellName, Comparison};
+use dmarig_model::{limit::Limit, matrix::Cell, sweep::Sweep, text::shown};
+use dmarig_records::CellName;
+use dmarig_report::{CellView, RunView, TableContext};
 use dmarig_runner::{
     Baseline, FinishedCell, HistoryGate, Reporter, RunRequest, run_selected, select::Selected,
     signals::InterruptibleRuntime,
@@ -30,7 +24,7 @@ use crate::{
     exit::{Exit, Failure},
     options::{HistoryFile, Places, SelectionOptions},
     output::{Screen, print},
-    report::{Footing, Lines, Live, on_interrupt},
+    report::{Lines, Live, on_interrupt},
 };
 
 #[derive(Debug, Args)]
@@ -168,19 +162,20 @@ impl Run {
             warn(standing);
         }
         // The results come first, whatever becomes of the device.
-        let report = RunReport {
-            cells: &run.outcome.cells,
-            sweeps: &run.outcome.sweeps,
-            compared: &compared,
-            standing,
+        let view = RunView {
+            id: run.id.clone(),
+            cells: run.outcome.cells.into_iter().map(cell_view).collect(),
+            sweeps: run.outcome.sweeps,
+            comparisons: compared,
+            standing: standing.cloned(),
         };
-        print_report(&self.output, &run.id, &report, &rerun, &logs)?;
-        for sweep in &run.outcome.sweeps {
+        print_report(&self.output, &view, &rerun, &logs)?;
+        for sweep in &view.sweeps {
             picture(sweep, &run.directory)?;
         }
         errln!("record: {}", run.directory.display());
         run.device_restored?;
-        let exit = report.exit();
+        let exit = Exit::of(view.outcomes());
         judged?;
         let interrupted = *interrupted.borrow();
         Ok(if interrupted { Exit::Interrupted } else { exit })
@@ -220,69 +215,28 @@ fn warn(standing: &Standing) {
     }
 }
 
-/// The results of a run.
-pub(crate) struct RunReport<'a> {
-    pub(crate) cells: &'a [FinishedCell],
-    pub(crate) sweeps: &'a [Sweep],
-    /// Its kernels beside its baseline.
-    pub(crate) compared: &'a [Comparison],
-    /// Its numbers beside those of earlier runs.
-    pub(crate) standing: Option<&'a Standing>,
-}
-
-impl RunReport<'_> {
-    /// How a run ends of which this came. What was not compared, or is inconclusive, is no failure.
-    pub(crate) fn exit(&self) -> Exit {
-        let cells = self.cells.iter().map(|cell| cell.result.outcome);
-        let compared = self.compared.iter().map(Comparison::outcome);
-        let judged = self.standing.and_then(Standing::judgement);
-        let worse = (judged == Some(Judgement::Fail)).then_some(Outcome::Failed);
-        Exit::of(cells.chain(compared).chain(worse))
-    }
+/// What is reported of a cell.
+pub(crate) fn cell_view(cell: FinishedCell) -> CellView {
+    CellView { cell: cell.cell, result: cell.result }
 }
 
 /// Prints the results, and writes them as JUnit where that is asked for.
 pub(crate) fn print_report(
     output: &Output,
-    run: &str,
-    report: &RunReport<'_>,
+    view: &RunView,
     rerun: &dyn Fn(&Cell) -> String,
     logs: &dyn Fn(&Cell) -> String,
 ) -> Result<(), Failure> {
-    let RunReport { cells: finished, sweeps, compared, standing } = *report;
-    let cells: Vec<_> = finished.iter().map(|cell| (&cell.cell, &cell.result)).collect();
     let text = match output.format {
-        Format::Json => {
-            let results = finished.iter().map(|cell| cell.result.clone()).collect();
-            let comparisons = compared.iter().map(crate::report::comparison_json);
-            let document = Document {
-                schema: DOCUMENT_SCHEMA,
-                run: run.to_owned(),
-                cells: results,
-                comparisons: comparisons.collect::<Result<_, _>>()?,
-                history: standing.map(serde_json::to_value).transpose()?,
-            };
-            serde_json::to_string_pretty(&document)? + "\n"
-        }
+        Format::Json => view.json()?,
         Format::Table => {
             let Screen { width, colour } = Screen::new(80);
-            let sweeps: String = sweeps.iter().map(crate::report::sweep_lines).collect();
-            let mut text = crate::report::table(
-                &cells,
-                &Footing { width, colour, again: rerun, logs, sweeps: &sweeps },
-            );
-            for one in compared {
-                text += &crate::report::comparison_table(one, width, colour);
-            }
-            if let Some(standing) = standing {
-                text += &crate::report::standing_table(standing, width, colour);
-            }
-            text
+            view.table(&TableContext { width, colour, rerun, logs })
         }
     };
     print(&text)?;
     if let Some(path) = &output.junit {
-        let xml = crate::report::junit(&cells, compared, standing)?;
+        let xml = view.junit()?;
         std::fs::write(path, xml).with_context(|| format!("can't write {}", path.display()))?;
     }
     Ok(())
@@ -293,7 +247,7 @@ fn picture(sweep: &Sweep, directory: &Path) -> Result<(), Failure> {
     let plain = |c: char| if c.is_ascii_alphanumeric() || "=.-".contains(c) { c } else { '_' };
     let name: String = format!("sweep-{}-{}", sweep.case, sweep.label).chars().map(plain).collect();
     let path = directory.join(format!("{name}.svg"));
-    std::fs::write(&path, crate::report::sweep_picture(sweep)?)
+    std::fs::write(&path, dmarig_report::sweep_picture(sweep))
         .with_context(|| format!("can't write {}", path.display()))?;
     errln!("picture: {}", path.display());
     Ok(())

@@ -9,16 +9,16 @@ use std::{
 use dmarig_model::{
     matrix::Cell,
     observation::{Outcome, WindowKind},
+    text::shown as shown_text,
 };
 use dmarig_records::CellRecord;
+use dmarig_report::number::quantity;
 use dmarig_rig::launch::Stage;
+use dmarig_runner::{Event, Reporter};
 use dmarig_wire::ECHO;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use dmarig_runner::{Event, Reporter};
-
-use super::{quantity, short};
-use dmarig_model::text::shown as shown_text;
+use super::short;
 
 /// Characters of a console's line that are shown.
 const SHOWN: usize = 160;

@@ -3,37 +3,66 @@
 
 use std::collections::BTreeMap;
 
+use dmarig_report::safe;
 use maud::{Markup, html};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    dashboard::Dashboard,
+    index::Index,
     noise::LEAST,
     page::Page,
     site::Better,
-    text::{json as script, minute, safe},
+    text::{json as script, minute},
 };
 
-pub(crate) fn page(of: &Dashboard) -> Markup {
+pub(crate) fn page(of: &Index) -> Markup {
     let runs = &of.site.runs;
     let choice = |label: &str, id: &str| {
-        html! { label for=(id) { (label) } select id=(id) { @for at in (0..runs.len()).rev() {
-            option value=(of.run_names[at]) { (minute(runs[at].started)) "  " (safe(&runs[at].id)) }
-        } } }
+        html! {
+            label for=(id) { (label) }
+            select id=(id) {
+                @for at in (0..runs.len()).rev() {
+                    option value=(of.run_names[at]) {
+                        (minute(runs[at].started))
+                        "  "
+                        (safe(&runs[at].id))
+                    }
+                }
+            }
+        }
     };
     let body = html! {
         h1 { "Compare two runs" }
-        @if runs.len() < 2 { p.quiet { "There are not two runs yet." } } @else {
-            noscript { p { "Without scripts, each run is set beside the night before on its own page:" }
-                ul.columns { @for at in (1..runs.len()).rev() { li { a href={ (of.run_path(at)) "#since" } { (minute(runs[at].started)) } } } } }
+        @if runs.len() < 2 {
+            p.quiet { "There are not two runs yet." }
+        } @else {
+            noscript {
+                p {
+                    "Without scripts, each run is set beside the night before on its own page:"
+                }
+                ul.columns {
+                    @for at in (1..runs.len()).rev() {
+                        li {
+                            a href={ (of.run_path(at)) "#since" } { (minute(runs[at].started)) }
+                        }
+                    }
+                }
+            }
             form.compare.scripted hidden {
                 (choice("Candidate", "candidate"))
-                button.swap type="button" aria-label="Swap the two" title="Swap the two" { "\u{21c4}" }
+                button.swap type="button" aria-label="Swap the two" title="Swap the two" {
+                    "\u{21c4}"
+                }
                 (choice("Baseline", "baseline"))
-                label.check { input type="checkbox" id="everything"; " also what lies within noise" }
+                label.check {
+                    input type="checkbox" id="everything";
+                    " also what lies within noise"
+                }
             }
-            p.muted.scripted hidden { "Two runs are not measured in pairs: what the machine did between them is in every difference. "
-                "Noise is that of the series the number belongs to." }
+            p.muted.scripted hidden {
+                "Two runs are not measured in pairs: what the machine did between them is in every difference. "
+                "Noise is that of the series the number belongs to."
+            }
             div #comparison aria-live="polite" {}
         }
     };
@@ -42,7 +71,7 @@ pub(crate) fn page(of: &Dashboard) -> Markup {
 }
 
 /// Names of all series and cells, as a script.
-pub(crate) fn series_data(of: &Dashboard) -> String {
+pub(crate) fn series_data(of: &Index) -> String {
     let series: Vec<Value> = of
         .site
         .series
@@ -84,7 +113,7 @@ pub(crate) fn series_data(of: &Dashboard) -> String {
 }
 
 /// The numbers and verdicts of one run, as a script.
-pub(crate) fn run_data(of: &Dashboard, run: usize) -> String {
+pub(crate) fn run_data(of: &Index, run: usize) -> String {
     let values: Map<String, Value> = of.points[run]
         .iter()
         .map(|(series, at)| (series.to_string(), json!(of.site.series[*series].points[*at].value)))

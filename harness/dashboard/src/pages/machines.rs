@@ -7,8 +7,9 @@ use maud::{Markup, html};
 
 use super::{health::Results, runs::tallied};
 use crate::{
-    dashboard::Dashboard,
-    page::{outcome, scrolling, worst},
+    index::Index,
+    outcomes::worst,
+    page::outcome,
     text::{Safe, minute},
 };
 
@@ -23,7 +24,7 @@ struct Ran {
 }
 
 /// How each machine and hypervisor did, in the order of their names.
-pub(crate) fn machines(of: &Dashboard, results: &Results<'_>) -> Markup {
+pub(crate) fn machines(of: &Index, results: &Results<'_>) -> Markup {
     let mut all: BTreeMap<(&str, usize), Ran> = BTreeMap::new();
     for (cell, (run, result)) in results {
         let environment = of.site.cells[*cell].environment;
@@ -34,18 +35,50 @@ pub(crate) fn machines(of: &Dashboard, results: &Results<'_>) -> Markup {
     if all.len() < 2 {
         return html! {};
     }
-    html! { section aria-labelledby="machines" {
-        h2 #machines { "Machines and hypervisors " small { "a cell counts on each that it ran on" } }
-        (scrolling("How each machine and hypervisor did", &html! { table {
-            thead { tr { th scope="col" { "ran on" } th scope="col" { "verdict" } th scope="col" { "cells" } th scope="col" { "runs" } } }
-            tbody { @for ((name, _), Ran { runs, outcomes }) in &all { tr {
-                td { (Safe(name)) }
-                td { @if let Some(worst) = worst(outcomes.iter().copied()) { (outcome(worst)) } }
-                td { (tallied(outcomes)) }
-                td { @for (at, run) in runs.iter().rev().take(FEW).enumerate() {
-                    @if at > 0 { ", " } a href=(of.run_path(*run)) { (minute(of.site.runs[*run].started)) } }
-                    @if runs.len() > FEW { " and " (runs.len() - FEW) " more" } }
-            } } }
-        } }))
-    } }
+    html! {
+        section aria-labelledby="machines" {
+            h2 #machines {
+                "Machines and hypervisors "
+                small { "a cell counts on each that it ran on" }
+            }
+            div .scroll
+                tabindex="0"
+                role="group"
+                aria-label="How each machine and hypervisor did"
+            {
+                table {
+                    thead {
+                        tr {
+                            th scope="col" { "ran on" }
+                            th scope="col" { "verdict" }
+                            th scope="col" { "cells" }
+                            th scope="col" { "runs" }
+                        }
+                    }
+                    tbody {
+                        @for ((name, _), Ran { runs, outcomes }) in &all {
+                            tr {
+                                td { (Safe(name)) }
+                                td {
+                                    @if let Some(worst) = worst(outcomes.iter().copied()) {
+                                        (outcome(worst))
+                                    }
+                                }
+                                td { (tallied(outcomes)) }
+                                td {
+                                    @for (at, run) in runs.iter().rev().take(FEW).enumerate() {
+                                        @if at > 0 { ", " }
+                                        a href=(of.run_path(*run)) {
+                                            (minute(of.site.runs[*run].started))
+                                        }
+                                    }
+                                    @if runs.len() > FEW { " and " (runs.len() - FEW) " more" }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
 }

@@ -1,13 +1,14 @@
 //! Numbers that left their noise.
 
+use dmarig_report::number::{change, quantity};
 use maud::{Markup, html};
 
 use crate::{
     chart::{spark, way},
-    dashboard::Dashboard,
+    index::Index,
     noise::{BAND, LEAST, Segment},
     page::{changed, scrolling},
-    text::{Safe, change, quantity},
+    text::Safe,
 };
 
 /// Most rows of a list of numbers.
@@ -34,7 +35,7 @@ pub(crate) struct Moves {
 }
 
 /// Points of these runs that lie outside the noise of those before them.
-pub(crate) fn moves(of: &Dashboard, runs: &[usize]) -> Moves {
+pub(crate) fn moves(of: &Index, runs: &[usize]) -> Moves {
     let points = || runs.iter().filter_map(|run| of.points.get(*run)).flatten();
     let mut found = Moves { moves: Vec::new(), judged: 0, all: points().count() };
     for &(series, at) in points() {
@@ -49,14 +50,14 @@ pub(crate) fn moves(of: &Dashboard, runs: &[usize]) -> Moves {
 }
 
 /// The part of its series that a point comes after.
-fn before(of: &Dashboard, series: usize, at: usize) -> Option<&Segment> {
+fn before(of: &Index, series: usize, at: usize) -> Option<&Segment> {
     let before = at.checked_sub(1)?;
     of.segments[series].iter().find(|part| (part.start..part.end).contains(&before))
 }
 
 /// How far a point lies from the level that its series had before it, in standard deviations; `None` where it had
 /// none.
-fn away(of: &Dashboard, series: usize, at: usize) -> Option<f64> {
+fn away(of: &Index, series: usize, at: usize) -> Option<f64> {
     let segment = before(of, series, at).filter(|segment| segment.is_level())?;
     let away = of.site.series[series].points[at].value - segment.level;
     // Counts that repeat exactly have no noise: then any other value is far away.
@@ -84,41 +85,72 @@ fn others(of: &Moves) -> String {
 }
 
 /// A table of numbers that moved, as many as asked for, and what is to be said of the others.
-pub(crate) fn moves_table(of: &Dashboard, moves: &Moves, most: usize, root: &str) -> Markup {
+pub(crate) fn moves_table(of: &Index, moves: &Moves, most: usize, root: &str) -> Markup {
     let others = others(moves);
     html! {
         @if !moves.moves.is_empty() { (table(of, &moves.moves, most, root)) }
-        @if !others.is_empty() { p.quiet { (others) } }
+        @if !others.is_empty() {
+            p.quiet { (others) }
+        }
     }
 }
 
-fn table(of: &Dashboard, moves: &[Move], most: usize, root: &str) -> Markup {
+fn table(of: &Index, moves: &[Move], most: usize, root: &str) -> Markup {
     let environment = |one: &Move| of.site.series[one.series].environment;
     let shown = &moves[..moves.len().min(most)];
     let several = shown.iter().any(|one| environment(one) != environment(&shown[0]));
     scrolling(
         "Numbers that left their noise",
-        &html! { table {
-                thead { tr {
-                    th scope="col" { "series" } th scope="col" { "kernel" } th scope="col" { "lately" }
-                    th.number scope="col" { "before" } th.number scope="col" { "now" } th.number scope="col" { "change" }
-                } }
-                tbody { @for one in shown {
-                    @let series = &of.site.series[one.series];
-                    @let level = before(of, one.series, one.at).map_or(f64::NAN, |part| part.level);
-                    @let value = series.points[one.at].value;
-                    @let recent: Vec<f64> = series.points[(one.at + 1).saturating_sub(RECENT)..=one.at].iter().map(|point| point.value).collect();
+        &html! {
+            table {
+                thead {
                     tr {
-                        td { a href={ (root) (of.series_path(one.series)) } { strong { (Safe(&series.metric)) } } " "
-                            span.muted { (Safe(&series.case)) " " (Safe(&series.variant)) }
-                            @if several { br; small.muted { (Safe(of.environment(series.environment))) } } }
-                        td { (Safe(&series.kernel)) }
-                        td { (spark(&recent)) }
-                        td.number { (quantity(level, &series.unit)) }
-                        td.number { (quantity(value, &series.unit)) }
-                        td.number { (changed(way(series.better, level, value), &change(level, value))) }
+                        th scope="col" { "series" }
+                        th scope="col" { "kernel" }
+                        th scope="col" { "lately" }
+                        th.number scope="col" { "before" }
+                        th.number scope="col" { "now" }
+                        th.number scope="col" { "change" }
                     }
-                } }
+                }
+                tbody {
+                    @for one in shown {
+                        @let series = &of.site.series[one.series];
+                        @let level = before(of, one.series, one.at)
+                            .map_or(f64::NAN, |part| part.level);
+                        @let value = series.points[one.at].value;
+                        @let recent: Vec<f64> = series
+                            .points[(one.at + 1).saturating_sub(RECENT)..=one.at]
+                            .iter()
+                            .map(|point| point.value)
+                            .collect();
+                        tr {
+                            td {
+                                a href={ (root) (of.series_path(one.series)) } {
+                                    strong { (Safe(&series.metric)) }
+                                }
+                                " "
+                                span.muted { (Safe(&series.case)) " " (Safe(&series.variant)) }
+                                @if several {
+                                    br;
+                                    small.muted { (Safe(of.environment(series.environment))) }
+                                }
+                            }
+                            td { (Safe(&series.kernel)) }
+                            td { (spark(&recent)) }
+                            td.number { (quantity(level, &series.unit)) }
+                            td.number { (quantity(value, &series.unit)) }
+                            td.number {
+                                ({
+                                    changed(
+                                        way(series.better, level, value),
+                                        &change(level, value),
+                                    )
+                                })
+                            }
+                        }
+                    }
+                }
             }
         },
     )

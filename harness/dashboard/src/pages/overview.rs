@@ -12,9 +12,10 @@ use super::{
     turns::{ends, turns, turns_table},
 };
 use crate::{
-    dashboard::Dashboard,
+    index::Index,
     nights::{Night, before},
-    page::{Page, WORST, class, sign, symbol, worst},
+    outcomes::{WORST, worst},
+    page::{Page, class, sign, symbol},
     site::AlertState,
     text::{day, long_day, many, minute},
 };
@@ -24,7 +25,7 @@ const FEW: usize = 12;
 /// Most runs of the night that are named.
 const FEW_RUNS: usize = 4;
 
-pub(crate) fn page(of: &Dashboard) -> Markup {
+pub(crate) fn page(of: &Index) -> Markup {
     let (title, body) = match of.nights.split_last() {
         None => ("No runs yet".to_owned(), empty()),
         Some((last, earlier)) => {
@@ -42,12 +43,14 @@ fn empty() -> Markup {
     html! {
         h1 { "No runs yet" }
         p { "Run something, put it into the history, and make this page again:" }
-        pre { code { "dmarig run\ndmarig history add\ndmarig dashboard --out site" } }
+        pre {
+            code { "dmarig run\ndmarig history add\ndmarig dashboard --out site" }
+        }
     }
 }
 
 /// One sentence, of cells, of numbers, and of what never ran.
-fn headline(of: &Dashboard, night: &Night, results: &Results<'_>) -> String {
+fn headline(of: &Index, night: &Night, results: &Results<'_>) -> String {
     let cut = night.cut_short(&of.site);
     let mut text = of_cells(results, cut.is_empty());
     let first = night.wrong_first(&of.site, results);
@@ -92,7 +95,7 @@ fn of_cells(results: &Results<'_>, all_ran: bool) -> String {
 }
 
 fn filled(
-    of: &Dashboard,
+    of: &Index,
     last: &Night,
     before: Option<&Night>,
     results: &Results<'_>,
@@ -109,14 +112,29 @@ fn filled(
     html! {
         section.hero.(class(state)) {
             div {
-                p.when { "Night of " time { (long_day(last.started)) } }
-                h1 { span.big aria-hidden="true" { (symbol(state)) } (headline) }
+                p.when {
+                    "Night of "
+                    time { (long_day(last.started)) }
+                }
+                h1 {
+                    span.big aria-hidden="true" { (symbol(state)) }
+                    (headline)
+                }
                 p.meta {
                     @for run in last.own().iter().rev().take(FEW_RUNS) {
-                        a href=(of.run_path(*run)) { "run of " (minute(of.site.runs[*run].started)) }
+                        a href=(of.run_path(*run)) {
+                            "run of "
+                            (minute(of.site.runs[*run].started))
+                        }
                     }
-                    @if last.own().len() > FEW_RUNS { a href="runs.html" { "and " (last.own().len() - FEW_RUNS) " more" } }
-                    @if before.is_some() { a href={ (of.run_path(last.newest())) "#since" } { "beside the night before" } }
+                    @if last.own().len() > FEW_RUNS {
+                        a href="runs.html" { "and " (last.own().len() - FEW_RUNS) " more" }
+                    }
+                    @if before.is_some() {
+                        a href={ (of.run_path(last.newest())) "#since" } {
+                            "beside the night before"
+                        }
+                    }
                 }
                 (since(of, last))
             }
@@ -127,42 +145,78 @@ fn filled(
         (judged::of_night(of, &last.runs, FEW))
         section aria-labelledby="alerts" {
             h2 #alerts { "New alerts" }
-            @let new: Vec<usize> = (0..of.site.alerts.len()).filter(|at| of.site.alerts[*at].state == AlertState::New).collect();
-            @if of.site.alerts.iter().all(|alert| alert.state == AlertState::Improved) { p.quiet { "None was found." } }
-            @else if new.is_empty() { p.quiet { "None: every change that was found has been looked at." } }
-            @else {
+            @let new: Vec<usize> = (0..of.site.alerts.len())
+                .filter(|at| of.site.alerts[*at].state == AlertState::New)
+                .collect();
+            @if of.site.alerts.iter().all(|alert| alert.state == AlertState::Improved) {
+                p.quiet { "None was found." }
+            } @else if new.is_empty() {
+                p.quiet { "None: every change that was found has been looked at." }
+            } @else {
                 (alerts_table(of, &new[..new.len().min(FEW)], ""))
-                @if new.len() > FEW { p { a href="alerts.html" { "All " (new.len()) " new alerts" } } }
+                @if new.len() > FEW {
+                    p {
+                        a href="alerts.html" { "All " (new.len()) " new alerts" }
+                    }
+                }
             }
         }
         @if let Some(turned) = turned {
             section aria-labelledby="turned" {
-                h2 #turned { "Since the night before " small { "verdicts that turned" @if let Some(before) = before { " since " (day(before.started)) } } }
+                h2 #turned {
+                    "Since the night before "
+                    small {
+                        "verdicts that turned"
+                        @if let Some(before) = before { " since " (day(before.started)) }
+                    }
+                }
                 (turns_table(of, &turned, ""))
             }
         }
         section aria-labelledby="moved" {
-            h2 #moved { "Numbers outside their noise " small { "more than three standard deviations from the level before" } }
+            h2 #moved {
+                "Numbers outside their noise "
+                small { "more than three standard deviations from the level before" }
+            }
             (moves_table(of, &moved, FEW, ""))
-            @if moved.moves.len() > FEW { p { a href={ (of.run_path(last.newest())) "#since" } { "All " (moved.moves.len()) } } }
+            @if moved.moves.len() > FEW {
+                p {
+                    a href={ (of.run_path(last.newest())) "#since" } {
+                        "All "
+                        (moved.moves.len())
+                    }
+                }
+            }
         }
     }
 }
 
 /// What ran after the night, too little to be one by itself.
-fn since(of: &Dashboard, night: &Night) -> Markup {
+fn since(of: &Index, night: &Night) -> Markup {
     let later = night.later();
     let outcomes = |run: usize| of.site.runs[run].results.iter().map(|result| result.outcome);
-    html! { @if !later.is_empty() {
-        p.since { "Since then, and counted instead of what the night had of the same cells: "
-            @for (at, run) in later.iter().rev().take(FEW_RUNS).enumerate() {
-                @if at > 0 { ", " }
-                a href=(of.run_path(*run)) { "a run of " (many(of.site.runs[*run].results.len(), "cell")) }
-                " (" @if let Some(worst) = worst(outcomes(*run)) { (worst.name()) ", " } (minute(of.site.runs[*run].started)) ")"
+    html! {
+        @if !later.is_empty() {
+            p.since {
+                "Since then, and counted instead of what the night had of the same cells: "
+                @for (at, run) in later.iter().rev().take(FEW_RUNS).enumerate() {
+                    @if at > 0 { ", " }
+                    a href=(of.run_path(*run)) {
+                        "a run of "
+                        (many(of.site.runs[*run].results.len(), "cell"))
+                    }
+                    " ("
+                    @if let Some(worst) = worst(outcomes(*run)) { (worst.name()) ", " }
+                    (minute(of.site.runs[*run].started))
+                    ")"
+                }
+                @if later.len() > FEW_RUNS {
+                    ", "
+                    a href="runs.html" { "and " (later.len() - FEW_RUNS) " more" }
+                }
             }
-            @if later.len() > FEW_RUNS { ", " a href="runs.html" { "and " (later.len() - FEW_RUNS) " more" } }
         }
-    } }
+    }
 }
 
 /// How many cells ended in which way, and how many more than the night before.
@@ -170,18 +224,33 @@ fn tally(results: &Results<'_>, earlier: Option<&Results<'_>>) -> Markup {
     let count = |results: &Results<'_>, outcome| {
         results.values().filter(|(_, result)| result.outcome == outcome).count()
     };
-    html! { dl.tally { @for outcome in WORST {
-        @let now = count(results, outcome);
-        @let before = earlier.map(|earlier| count(earlier, outcome));
-        @if now > 0 || before.is_some_and(|before| before > 0) || outcome == Outcome::Passed {
-            div.(class(outcome)).none[now == 0] {
-                dt { (sign(outcome)) (outcome.name()) }
-                dd { (now)
-                    @if let Some(before) = before { @if before != now {
-                        small title="than the night before" { @if now > before { "+" (now - before) } @else { "\u{2212}" (before - now) } }
-                    } }
+    html! {
+        dl.tally {
+            @for outcome in WORST {
+                @let now = count(results, outcome);
+                @let before = earlier.map(|earlier| count(earlier, outcome));
+                @if {
+                    now > 0 || before.is_some_and(|before| before > 0)
+                        || outcome == Outcome::Passed
+                } {
+                    div.(class(outcome)).none[now == 0] {
+                        dt { (sign(outcome)) (outcome.name()) }
+                        dd {
+                            (now)
+                            @if let Some(before) = before {
+                                @if before != now {
+                                    small title="than the night before" {
+                                        @if now > before { "+" (now - before) } @else {
+                                            "\u{2212}"
+                                            (before - now)
+                                        }
+                                    }
+                                }
+                            }
+                        }
+                    }
                 }
             }
         }
-    } } }
+    }
 }

@@ -11,57 +11,92 @@ use super::{
     turns::{ends, turns, turns_table},
 };
 use crate::{
-    dashboard::Dashboard,
+    index::Index,
     nights::results,
     page::{Page, class, symbol},
-    site::Run,
+    site::{Run, RunDetails},
     text::{Safe, many, minute},
 };
 
-pub(crate) fn page(of: &Dashboard, index: usize) -> Markup {
+pub(crate) fn page(of: &Index, index: usize, details: &RunDetails) -> Markup {
     let run = &of.site.runs[index];
     let state = state(of, index).unwrap_or(Outcome::Skipped);
-    let details = of.details(index);
     let body = html! {
-        nav.crumbs aria-label="Where this is" { a href="../runs.html" { "Runs" } }
-        section.hero.(class(state)) { div {
-            p.when { "Run of " time { (minute(run.started)) } }
-            h1 { span.big aria-hidden="true" { (symbol(state)) } code { (Safe(&run.id)) } }
-            p.meta { (counts(of, index)) (neighbours(of, index)) }
-        } }
-        @if let Some(early) = run.ended_early() { p.note { "It " (early) "." } }
-        @for note in &details.notes { p.note { (Safe(note)) } }
+        nav.crumbs aria-label="Where this is" {
+            a href="../runs.html" { "Runs" }
+        }
+        section.hero.(class(state)) {
+            div {
+                p.when {
+                    "Run of "
+                    time { (minute(run.started)) }
+                }
+                h1 {
+                    span.big aria-hidden="true" { (symbol(state)) }
+                    code { (Safe(&run.id)) }
+                }
+                p.meta { (counts(of, index)) (neighbours(of, index)) }
+            }
+        }
+        @if let Some(early) = run.ended_early() {
+            p.note { "It " (early) "." }
+        }
+        @for note in &details.notes {
+            p.note { (Safe(note)) }
+        }
         (facts(run))
-        (problems(of, index, &details))
+        (problems(of, index, details))
         (judged::of_run(of, index))
         (since(of, index))
-        (tables(of, index, &details))
+        (tables(of, index, details))
     };
     let title = format!("{} {}", symbol(state), run.id);
     Page { title, entry: "Runs", root: "../", data: &[], body }.render(of)
 }
 
-fn neighbours(of: &Dashboard, index: usize) -> Markup {
+fn neighbours(of: &Index, index: usize) -> Markup {
     html! {
-        @if index > 0 { a rel="prev" href={ "../" (of.run_path(index - 1)) } { "\u{2190} the run before" } }
-        @if index + 1 < of.site.runs.len() { a rel="next" href={ "../" (of.run_path(index + 1)) } { "the next run \u{2192}" } }
-        @if index > 0 { a.scripted hidden href={ "../compare.html#" (of.run_names[index]) "," (of.run_names[index - 1]) } { "compare with any" } }
+        @if index > 0 {
+            a rel="prev" href={ "../" (of.run_path(index - 1)) } { "\u{2190} the run before" }
+        }
+        @if index + 1 < of.site.runs.len() {
+            a rel="next" href={ "../" (of.run_path(index + 1)) } { "the next run \u{2192}" }
+        }
+        @if index > 0 {
+            a   .scripted
+                hidden
+                href={ "../compare.html#" (of.run_names[index]) "," (of.run_names[index - 1]) }
+            { "compare with any" }
+        }
     }
 }
 
 fn facts(run: &Run) -> Markup {
     html! {
-        @if !run.command.is_empty() { div.command { code { (Safe(&run.command)) } button.copy type="button" hidden { "Copy" } } }
+        @if !run.command.is_empty() {
+            div.command {
+                code { (Safe(&run.command)) }
+                button.copy type="button" hidden { "Copy" }
+            }
+        }
         @if !run.environment.is_empty() {
-            details.facts { summary { "Where it ran" }
-                dl { @for (name, value) in &run.environment { div { dt { (Safe(name)) } dd { (Safe(value)) } } } }
+            details.facts {
+                summary { "Where it ran" }
+                dl {
+                    @for (name, value) in &run.environment {
+                        div {
+                            dt { (Safe(name)) }
+                            dd { (Safe(value)) }
+                        }
+                    }
+                }
             }
         }
     }
 }
 
 /// Beside the night before: as these pages are made from run to run, it needs no script.
-fn since(of: &Dashboard, index: usize) -> Markup {
+fn since(of: &Index, index: usize) -> Markup {
     let Some(earlier) = of.before(index) else { return html! {} };
     let [Some(first), Some(last)] = [earlier.first(), earlier.last()] else { return html! {} };
     let machine = |run: &usize| of.site.runs[*run].machine.as_str();
@@ -75,12 +110,23 @@ fn since(of: &Dashboard, index: usize) -> Markup {
     });
     let after = ends(&results(&of.site, &[index]));
     let moved = moves(of, &[index]);
-    html! { section aria-labelledby="since" {
-        h2 #since { "Since the night before " small { a href={ "../" (of.run_path(*last)) } { (minute(of.site.runs[*first].started)) } } }
-        h3 { "Verdicts" }
-        (turns_table(of, &turns(of, &before, &after), "../"))
-        h3 { "Numbers outside their noise" }
-        (moves_table(of, &moved, MOST, "../"))
-        @if moved.moves.len() > MOST { p.muted { "and " (many(moved.moves.len() - MOST, "number")) " more" } }
-    } }
+    html! {
+        section aria-labelledby="since" {
+            h2 #since {
+                "Since the night before "
+                small {
+                    a href={ "../" (of.run_path(*last)) } {
+                        (minute(of.site.runs[*first].started))
+                    }
+                }
+            }
+            h3 { "Verdicts" }
+            (turns_table(of, &turns(of, &before, &after), "../"))
+            h3 { "Numbers outside their noise" }
+            (moves_table(of, &moved, MOST, "../"))
+            @if moved.moves.len() > MOST {
+                p.muted { "and " (many(moved.moves.len() - MOST, "number")) " more" }
+            }
+        }
+    }
 }

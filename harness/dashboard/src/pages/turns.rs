@@ -11,7 +11,7 @@ use maud::{Markup, html};
 
 use super::health::Results;
 use crate::{
-    dashboard::{Dashboard, anchor},
+    index::{Index, anchor},
     page::{outcome, scrolling},
     text::{Safe, many},
 };
@@ -54,7 +54,7 @@ pub(crate) struct Turns {
 
 /// What turned from the first of two lots to the second. Of a second lot that is a mere part of the first, what it
 /// leaves out has not gone.
-pub(crate) fn turns(of: &Dashboard, before: &Ends, after: &Ends) -> Turns {
+pub(crate) fn turns(of: &Index, before: &Ends, after: &Ends) -> Turns {
     let environment = |cell: &usize| of.site.cells[*cell].environment;
     let (then, now) = (machines(of, before), machines(of, after));
     let moved = moved(of, before, after);
@@ -100,13 +100,13 @@ pub(crate) fn turns(of: &Dashboard, before: &Ends, after: &Ends) -> Turns {
 }
 
 /// Machines that ran these cells.
-fn machines<'a>(of: &'a Dashboard, ends: &Ends) -> BTreeSet<&'a str> {
+fn machines<'a>(of: &'a Index, ends: &Ends) -> BTreeSet<&'a str> {
     ends.values().map(|(run, _)| of.site.runs[*run].machine.as_str()).collect()
 }
 
 /// Cells that did not run in their environment before, but in another one that did not run them now: of the same
 /// machine, whose system or QEMU changed, or of one that this one came in place of. Each with what it was.
-fn moved(of: &Dashboard, before: &Ends, after: &Ends) -> BTreeMap<usize, usize> {
+fn moved(of: &Index, before: &Ends, after: &Ends) -> BTreeMap<usize, usize> {
     let cell = |at: usize| &of.site.cells[at];
     let machine = |ends: &Ends, at: usize| of.site.runs[ends[&at].0].machine.as_str();
     let (then, now) = (machines(of, before), machines(of, after));
@@ -138,55 +138,122 @@ fn moved(of: &Dashboard, before: &Ends, after: &Ends) -> BTreeMap<usize, usize> 
 }
 
 /// What is other in the second of two environments: name, before and after.
-fn changes(of: &Dashboard, before: usize, after: usize) -> impl Iterator<Item = [&str; 3]> {
+fn changes(of: &Index, before: usize, after: usize) -> impl Iterator<Item = [&str; 3]> {
     let facts = |at: usize| of.site.environments.get(at).map_or(&[][..], |one| &one.facts);
     let pairs = facts(before).iter().zip(facts(after));
     pairs.filter(|(old, new)| old != new).map(|((name, old), (_, new))| [&**name, old, new])
 }
 
 /// A table of turned verdicts, and what is to be said of where cells ran.
-pub(crate) fn turns_table(of: &Dashboard, found: &Turns, root: &str) -> Markup {
+pub(crate) fn turns_table(of: &Index, found: &Turns, root: &str) -> Markup {
     html! {
         @for ([old, new], count) in found.moved.iter().take(MOST) {
-            p.quiet { (many(*count, "cell")) " ran in another environment the night before: "
+            p.quiet {
+                (many(*count, "cell"))
+                " ran in another environment the night before: "
                 @for (at, [name, old, new]) in changes(of, *old, *new).enumerate() {
-                    @if at > 0 { "; " } (Safe(name)) " " (told(old)) " \u{2192} " (told(new))
-                } "." }
+                    @if at > 0 { "; " }
+                    (Safe(name))
+                    " "
+                    (told(old))
+                    " \u{2192} "
+                    (told(new))
+                }
+                "."
+            }
         }
-        @for (environment, count) in found.come.iter().take(MOST) { p.quiet { (many(*count, "cell")) " went well on a machine that ran nothing the night before: " (Safe(of.environment(*environment))) "." } }
-        @for (environment, count) in found.gone.iter().take(MOST) { p.quiet { (many(*count, "cell")) " ran the night before on a machine that has run nothing since: " (Safe(of.environment(*environment))) "." } }
-        @if !found.turns.is_empty() { (table(of, &found.turns, root)) }
-        @else if found.common > 0 { p.quiet { "No verdict turned." } }
-        @else { p.quiet { "There is no cell that ran then and now." } }
+        @for (environment, count) in found.come.iter().take(MOST) {
+            p.quiet {
+                (many(*count, "cell"))
+                " went well on a machine that ran nothing the night before: "
+                (Safe(of.environment(*environment)))
+                "."
+            }
+        }
+        @for (environment, count) in found.gone.iter().take(MOST) {
+            p.quiet {
+                (many(*count, "cell"))
+                " ran the night before on a machine that has run nothing since: "
+                (Safe(of.environment(*environment)))
+                "."
+            }
+        }
+        @if !found.turns.is_empty() { (table(of, &found.turns, root)) } @else if found.common > 0 {
+            p.quiet { "No verdict turned." }
+        } @else {
+            p.quiet { "There is no cell that ran then and now." }
+        }
     }
 }
 
 fn told(fact: &str) -> Markup {
-    html! { @if fact.is_empty() { "unknown" } @else { (Safe(fact)) } }
+    html! {
+        @if fact.is_empty() { "unknown" } @else { (Safe(fact)) }
+    }
 }
 
-fn table(of: &Dashboard, turns: &[Turn], root: &str) -> Markup {
-    let told =
-        |of: Option<Outcome>| of.map_or_else(|| html! { span.muted { "not there" } }, outcome);
+fn table(of: &Index, turns: &[Turn], root: &str) -> Markup {
+    let told = |of: Option<Outcome>| {
+        of.map_or_else(
+            || {
+                html! {
+                    span.muted { "not there" }
+                }
+            },
+            outcome,
+        )
+    };
     let environment = |turn: &Turn| of.site.cells[turn.cell].environment;
     let several =
         turns.iter().any(|turn| turn.moved || environment(turn) != environment(&turns[0]));
     scrolling(
         "Verdicts that turned",
-        &html! { table {
-            thead { tr { th scope="col" { "cell" } th scope="col" { "kernel" }
-                @if several { th scope="col" { "ran on" } } th scope="col" { "before" } th scope="col" { "now" } } }
-            tbody { @for turn in turns.iter().take(MOST) {
-                @let cell = &of.site.cells[turn.cell];
-                tr {
-                    td { a href={ (root) (of.run_path(turn.run)) "#" (anchor(turn.cell, &cell.id)) } { strong { (Safe(&cell.case)) } " " (Safe(&cell.variant)) } }
-                    td { (Safe(&cell.kernel)) }
-                    @if several { td.small { (Safe(of.environment(cell.environment))) @if turn.moved { " (changed)" } } }
-                    td { (told(turn.before)) }
-                    td { (told(turn.after)) }
+        &html! {
+            table {
+                thead {
+                    tr {
+                        th scope="col" { "cell" }
+                        th scope="col" { "kernel" }
+                        @if several {
+                            th scope="col" { "ran on" }
+                        }
+                        th scope="col" { "before" }
+                        th scope="col" { "now" }
+                    }
                 }
-            } }
-        }
-        @if turns.len() > MOST { p.muted { "and " (many(turns.len() - MOST, "cell")) " more" } } },
+                tbody {
+                    @for turn in turns.iter().take(MOST) {
+                        @let cell = &of.site.cells[turn.cell];
+                        tr {
+                            td {
+                                a   href={
+                                        (root)
+                                        (of.run_path(turn.run))
+                                        "#"
+                                        (anchor(turn.cell, &cell.id))
+                                    }
+                                {
+                                    strong { (Safe(&cell.case)) }
+                                    " "
+                                    (Safe(&cell.variant))
+                                }
+                            }
+                            td { (Safe(&cell.kernel)) }
+                            @if several {
+                                td.small {
+                                    (Safe(of.environment(cell.environment)))
+                                    @if turn.moved { " (changed)" }
+                                }
+                            }
+                            td { (told(turn.before)) }
+                            td { (told(turn.after)) }
+                        }
+                    }
+                }
+            }
+            @if turns.len() > MOST {
+                p.muted { "and " (many(turns.len() - MOST, "cell")) " more" }
+            }
+        },
     )
 }

@@ -6,7 +6,12 @@ use dmarig_dashboard::{
     Alert, AlertState, Better, Cell, CellDetails, CellResult, Change, Check, Checked, Dashboard,
     Environment, JudgedNumber, JudgedNumbers, Point, Run, RunDetails, Series, Site, Subject, Sweep,
 };
-use dmarig_model::observation::Outcome;
+use dmarig_model::{
+    observation::Outcome,
+    sweep::{self, Point as SweepPoint},
+};
+use dmarig_report::{CellFacts, JudgedMetric, MetricVerdict, Reference};
+use dmarig_stats::paired::Judgement;
 
 /// How large it is, and what stands in every text.
 #[derive(Debug, Clone, Copy)]
@@ -109,7 +114,6 @@ impl Demo {
         let series: Vec<Series> =
             (0..self.series).map(|at| self.one_series(at, &mut noise, &kernel)).collect();
         Site {
-            synthetic: true,
             generated: START + self.nights as i64 * 86_400,
             live: false,
             alerts: self.alerts(&series),
@@ -188,22 +192,30 @@ impl Demo {
         let last = night + 1 == self.nights;
         let number = |at: usize| {
             let (name, verdict) = match at {
-                0 => ("elapsed", ("pass", Some(true))),
-                1 if last => ("latency-p99", ("FAIL", Some(false))),
-                _ => ("psi-per-unmap", ("not compared", None)),
+                0 => ("elapsed", MetricVerdict::Judged(Judgement::Pass)),
+                1 if last => ("latency-p99", MetricVerdict::Judged(Judgement::Fail)),
+                _ => ("psi-per-unmap", MetricVerdict::NotCompared),
             };
-            let fields = [name, "1.07", "1.0", "+7.0 %", "5 % worse"].map(|text| self.text(text));
+            let metric = JudgedMetric {
+                name: self.text(name),
+                unit: self.text("1"),
+                value: Some(1.07),
+                reference: Some(1.0),
+                ratio: Some(1.07),
+                limit: Some(5.0),
+                verdict,
+                ..JudgedMetric::default()
+            };
             JudgedNumber {
                 key: self.text(name),
                 place: self.text("timing/policy=lazy"),
-                fields: fields.into(),
                 series: (at < self.series).then_some(at),
-                verdict: (self.text(verdict.0), verdict.1),
+                metric,
             }
         };
         JudgedNumbers {
             against: self.text("against the runs before"),
-            heads: ["metric", "now", "level", "change", "limit"].map(str::to_owned).into(),
+            reference: Reference::EarlierRuns,
             numbers: (0..3).map(number).collect(),
             notes: vec![self.text("a note")],
         }
@@ -292,17 +304,20 @@ impl Demo {
     }
 
     fn sweep(&self) -> Sweep {
+        let point = |live: u32| {
+            let value = 1e6 + f64::from(live);
+            let values = sweep::METRICS.iter().map(|_| [Some(value), Some(2.0 * value)]);
+            SweepPoint { cell: self.text("sweep"), live, values: values.collect() }
+        };
         Sweep {
             title: self.text("sweep, kernel=debian-6.1"),
             run: self.nights - 1,
             environment: 0,
-            svg: "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 760 600\"/>\n".into(),
-            findings: vec![self.text("batching loses time from about 2200 live mappings on")],
-            heads: vec![self.text("live mappings"), self.text("elapsed")],
-            rows: vec![
-                vec![self.text("0"), self.text("1 ms")],
-                vec![self.text("1000"), self.text("2 ms")],
-            ],
+            cells: sweep::Sweep {
+                case: self.text("sweep"),
+                label: self.text("policy=lazy"),
+                points: [0, 1000, 4000].map(point).into(),
+            },
         }
     }
 
@@ -321,10 +336,11 @@ impl Demo {
                 Outcome::Passed => Vec::new(),
                 _ => vec![self.text("psi-per-unmap: 0, expected exactly 1")],
             },
-            facts: vec![
-                (self.text("group"), self.text("DMA")),
-                (self.text("PSI"), self.text("400")),
-            ],
+            facts: CellFacts {
+                group_type: Some(self.text("DMA")),
+                psi: Some(400),
+                ..CellFacts::default()
+            },
             checks: vec![
                 check("warning", Some(true)),
                 check("psi-per-unmap", Some(result.outcome != Outcome::Failed)),

@@ -1,10 +1,17 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::SystemTime};
 
 use dmarig_dashboard::{
-    Alert, AlertState, Better, CellResult, Change, Compared, ComparedGroup, ComparedRow, Dashboard,
-    Point, Run, RunDetails, Series, Site, Subject, comparison_page,
+    Alert, AlertState, CellResult, Change, Dashboard, Point, Run, RunDetails, Series, Site,
+    Subject, comparison_page,
 };
 use dmarig_model::observation::Outcome;
+use dmarig_records::{
+    COMPARISON_SCHEMA, CellEnded, Compared, ComparedCell, ComparedCount, ComparedMetric, Comparison,
+};
+use dmarig_stats::{
+    paired::{Better, Estimate, Judgement},
+    sequence::{Finding, Metric},
+};
 
 use crate::{
     demo::{Demo, SMALL},
@@ -26,7 +33,7 @@ fn skeleton(demo: Demo) -> Vec<Vec<(String, Vec<String>)>> {
                 let text = String::from_utf8(bytes.to_vec()).expect("UTF-8");
                 pages.insert(path.to_owned(), text);
             }
-            Ok(())
+            std::io::Result::Ok(())
         })
         .unwrap();
     let only_names = |(name, _): (String, String)| name;
@@ -77,35 +84,47 @@ fn hostile_text_reaches_no_address_no_style_and_no_script() {
 #[test]
 fn hostile_text_stays_text_in_a_comparison() {
     let page = |text: &str| {
-        let row = ComparedRow {
+        let estimate = Estimate {
+            ratio: 1.1,
+            low: Some(0.9),
+            high: None,
+            pairs: 3,
+            noise: 0.1,
+            resolvable: 9.0,
+        };
+        let finding = Finding {
+            metric: Metric { name: text.into(), better: Better::Lower, limit: Some(5.0) },
+            judgement: Some(Judgement::Pass),
+            estimate: Some(estimate),
+            error: None,
+            too_fine: Some(true),
+        };
+        let metric = ComparedMetric {
             name: text.into(),
             unit: text.into(),
-            paired: true,
             candidate: vec![1.0, 2.0, f64::NAN],
             baseline: vec![1.0, 0.0, 3.0],
-            ratio: Some(1.1),
-            bounds: (Some(0.9), None),
-            limit: Some(1.05),
-            verdict: Some((text.into(), None)),
-            more: vec![(text.into(), text.into())],
+            result: Compared::Paired(finding),
         };
-        let group = ComparedGroup {
+        let count = ComparedCount { name: text.into(), candidate: 1.0, baseline: f64::INFINITY };
+        let cell = ComparedCell {
             label: text.into(),
-            rows: vec![row],
-            counts: vec![(text.into(), 1.0, f64::INFINITY)],
+            metrics: vec![metric],
+            counts: vec![count],
+            boots: None,
+            ended: CellEnded::Stopped { why: text.into() },
         };
-        let compared = Compared {
+        let comparison = Comparison {
+            schema: COMPARISON_SCHEMA,
             candidate: text.into(),
             baseline: text.into(),
-            how: text.into(),
-            verdict: Some((text.into(), Some(true))),
-            made: i64::MAX,
-            groups: vec![group],
+            pairing: None,
+            cells: vec![cell],
             notes: vec![text.into()],
         };
         let shape =
             |html: String| -> Vec<String> { tags(&html).into_iter().map(|tag| tag.name).collect() };
-        let html = comparison_page(&compared);
+        let html = comparison_page(&comparison, SystemTime::now());
         assert!(!html.contains("NaN\""), "a number that is none is drawn");
         shape(html)
     };
@@ -117,7 +136,7 @@ fn what_leads_nowhere_is_left_out() {
     let point = |run, value| Point { run, value, samples: 0, kernel: "".into() };
     let far = usize::MAX;
     let series = Series {
-        better: Better::Higher,
+        better: dmarig_dashboard::Better::Higher,
         points: vec![
             point(0, f64::NAN),
             point(far, 1e308),

@@ -217,7 +217,11 @@ fn noise_of_too_few_points_is_not_told_to_the_script() {
 
 #[test]
 fn each_environment_has_its_own_sweep() {
-    let sweep = |environment| Sweep { title: "sweep".into(), environment, ..Sweep::default() };
+    let sweep = |environment| {
+        let (case, label) = ("sweep".into(), String::new());
+        let cells = dmarig_model::sweep::Sweep { case, label, points: Vec::new() };
+        Sweep { title: "sweep".into(), run: 0, environment, cells }
+    };
     let sweeps = |environments: &[usize]| {
         let sweeps = environments.iter().map(|at| sweep(*at)).collect();
         page(Site { sweeps, ..site(&[]) }, "sweeps.html")

@@ -5,12 +5,12 @@ use comfy_table::{CellAlignment, Table, presets};
 use dmarig_history::{CellEntry, History, HistoryError, RunRow, SeriesFilter, SeriesRow};
 use dmarig_model::text::shown;
 use dmarig_records::utc;
+use dmarig_report::{kernel_name, number::quantity};
 use serde_json::json;
 
 use crate::{
     exit::{Exit, Failure},
     output::print,
-    report::{kernel, quantity},
 };
 
 #[derive(Debug, Args)]
@@ -182,7 +182,8 @@ impl Show {
         text.push('\n');
         let mut table = table(["cell", "", "kernel", "why"]);
         for CellEntry { id, outcome, build, release, reasons, .. } in &cells {
-            let kernel = kernel(release.as_deref(), &build.short()).unwrap_or_else(|| "-".into());
+            let kernel =
+                kernel_name(release.as_deref(), &build.short()).unwrap_or_else(|| "-".into());
             let why = reasons.first().map_or_else(String::new, |reason| shown(reason));
             table.add_row([shown(id), outcome.name().to_owned(), kernel, why]);
         }
@@ -211,7 +212,7 @@ impl Show {
         }
         let mut table = table(["run", "started", "kernel", "value"]);
         for point in &points {
-            let kernel = kernel(point.release.as_deref(), &point.build.short());
+            let kernel = kernel_name(point.release.as_deref(), &point.build.short());
             table.add_row([
                 shown(&point.run),
                 utc(point.started),

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use dmarig_report::folded;
 use serde::Serialize;
 
 use dmarig_runner::trial::{Trial, Verdict};
-
-use crate::report::folded;
 
 /// Lines of evidence that are told of one bug.
 const EVIDENCE: usize = 6;

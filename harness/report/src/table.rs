@@ -3,8 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write};
 
 use comfy_table::{
-    Attribute, Cell as Field, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table,
-    Width, presets,
+    Attribute, Cell as Field, CellAlignment, Color, ContentArrangement, Table, presets,
 };
 use dmarig_model::{
     axes::{Axis, Passthrough},
@@ -13,7 +12,12 @@ use dmarig_model::{
     observation::Outcome,
 };
 
-use super::{device::device_tables, folded::folded};
+use crate::{
+    device::device_tables,
+    folded::folded,
+    layout::laid_out,
+    run_view::{CellFacts, FactColumn},
+};
 
 /// A cell with its result.
 type Row<'a> = (&'a Cell, &'a CellResult);
@@ -32,22 +36,21 @@ const TELLING: &[&str] = &[
     "dsi-per-1000-unmaps",
 ];
 
-/// What stands around the tables.
-pub(crate) struct Footing<'a> {
+/// How the tables of a run are shown.
+#[derive(Clone, Copy)]
+pub struct TableContext<'a> {
     /// How wide they may be, in columns.
-    pub(crate) width: u16,
+    pub width: u16,
     /// Whether outcomes are coloured.
-    pub(crate) colour: bool,
+    pub colour: bool,
     /// The command that runs a cell again.
-    pub(crate) again: &'a dyn Fn(&Cell) -> String,
+    pub rerun: &'a dyn Fn(&Cell) -> String,
     /// Where the logs of guests are.
-    pub(crate) logs: &'a dyn Fn(&Cell) -> String,
-    /// What stands below the tables.
-    pub(crate) sweeps: &'a str,
+    pub logs: &'a dyn Fn(&Cell) -> String,
 }
 
 /// All cells in one table a case, then those that need a look.
-pub(crate) fn table(cells: &[Row<'_>], footing: &Footing<'_>) -> String {
+pub(crate) fn table(cells: &[Row<'_>], sweeps: &str, context: &TableContext<'_>) -> String {
     let mut text = String::new();
     let mut names: Vec<&str> = Vec::new();
     for (cell, _) in cells {
@@ -57,10 +60,10 @@ pub(crate) fn table(cells: &[Row<'_>], footing: &Footing<'_>) -> String {
     }
     for name in names {
         let of_case: Vec<_> = cells.iter().filter(|(cell, _)| cell.case == name).copied().collect();
-        text.push_str(&case_table(name, &of_case, footing));
+        text.push_str(&case_table(name, &of_case, context));
     }
-    text.push_str(footing.sweeps);
-    text.push_str(&problems(cells, footing));
+    text.push_str(sweeps);
+    text.push_str(&problems(cells, context));
     text.push_str(&totals(cells));
     text
 }
@@ -75,64 +78,42 @@ fn columns(cells: &[Row<'_>]) -> Vec<Axis> {
     Axis::ALL.into_iter().filter(differs).collect()
 }
 
-fn case_table(name: &str, cells: &[Row<'_>], footing: &Footing<'_>) -> String {
+fn case_table(name: &str, cells: &[Row<'_>], context: &TableContext<'_>) -> String {
     let columns = columns(cells);
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_width(footing.width);
+        .set_width(context.width);
     let heads = columns.iter().map(|axis| axis.name().to_owned());
     // What a hypervisor walks and what a device still reaches is of interest where one is shadowed.
     let shadowed = cells.iter().any(|(cell, _)| cell.axes.passthrough != Passthrough::None);
-    let more: &[&str] = if shadowed { &["in vain", "stale"] } else { &[] };
-    let rest =
-        ["verdict", "warning", "group", "PSI", "DSI"].iter().chain(more).chain(&["ops", "s"]);
+    let columns_of_facts = fact_columns(shadowed);
     let header = heads
-        .chain(rest.map(|head| (*head).to_owned()))
+        .chain(["verdict".to_owned()])
+        .chain(columns_of_facts.iter().map(|column| column.head().to_owned()))
         .map(|head| if shadowed { head.replace('-', "-\n").replace(' ', "\n") } else { head })
-        .map(|head| bold(head, footing));
+        .map(|head| bold(head, context));
     table.set_header(header);
     for (cell, result) in cells {
         let mut row: Vec<Field> =
             columns.iter().map(|axis| Field::new(axis.value(&cell.axes))).collect();
-        row.extend(fields(result, shadowed, footing));
+        row.extend(fields(result, &columns_of_facts, context));
         table.add_row(row);
     }
     let heading = heading(name, cells, &columns);
-    let mut text = format!("\n{}\n\n", folded(&heading, footing.width, "  "));
+    let mut text = format!("\n{}\n\n", folded(&heading, context.width, "  "));
     for line in laid_out(table, shadowed) {
         text.push_str(&line);
         text.push('\n');
     }
-    text.push_str(&device_tables(cells, &columns, footing.width));
-    text.push_str(&why(cells, &columns, footing));
+    text.push_str(&device_tables(cells, &columns, context.width));
+    text.push_str(&why(cells, &columns, context));
     text
 }
 
-/// A table's lines. A value is never broken; many columns stand close together.
-pub(super) fn laid_out(mut table: Table, close: bool) -> impl Iterator<Item = String> {
-    let widths: Vec<u16> = (0..table.column_count()).map(|at| widest(&table, at)).collect();
-    for (column, width) in table.column_iter_mut().zip(widths) {
-        column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(width)));
-        if close {
-            column.set_padding((1, 0));
-        }
-    }
-    let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
-    lines.into_iter()
-}
-
-/// The width of a column's widest value, with the space around it.
-fn widest(table: &Table, column: usize) -> u16 {
-    let rows = table.header().into_iter().chain(table.row_iter());
-    let fields = rows.filter_map(|row| row.cell_iter().nth(column)).map(Field::content);
-    let widest = fields.flat_map(|text| text.lines().map(str::len).max()).max().unwrap_or(0);
-    u16::try_from(widest + 2).unwrap_or(u16::MAX)
-}
-
 /// What each cell that passed was held against, in a line or two; left away where there are many.
-fn why(cells: &[Row<'_>], columns: &[Axis], footing: &Footing<'_>) -> String {
+fn why(cells: &[Row<'_>], columns: &[Axis], context: &TableContext<'_>) -> String {
     let passed = cells.iter().filter(|(_, result)| result.outcome == Outcome::Passed);
     let passed: Vec<_> = passed.collect();
     if passed.is_empty() || passed.len() > EXPLAINED {
@@ -153,14 +134,14 @@ fn why(cells: &[Row<'_>], columns: &[Axis], footing: &Footing<'_>) -> String {
             .collect();
         let values = if values.is_empty() { cell.case.clone() } else { values.join(" ") };
         let line = format!("{values}: {}", checks.join(", "));
-        let _ = writeln!(text, "{}", folded(&format!("  {line}"), footing.width, "      "));
+        let _ = writeln!(text, "{}", folded(&format!("  {line}"), context.width, "      "));
     }
     text
 }
 
-fn bold(text: String, footing: &Footing<'_>) -> Field {
+fn bold(text: String, context: &TableContext<'_>) -> Field {
     let field = Field::new(text);
-    if footing.colour { field.add_attribute(Attribute::Bold) } else { field }
+    if context.colour { field.add_attribute(Attribute::Bold) } else { field }
 }
 
 /// The case, and the values that all of its cells share.
@@ -187,13 +168,14 @@ fn heading(name: &str, cells: &[Row<'_>], columns: &[Axis]) -> String {
     text
 }
 
-fn fields(result: &CellResult, shadowed: bool, footing: &Footing<'_>) -> Vec<Field> {
-    let right = |text: Option<String>| {
-        Field::new(text.unwrap_or_else(|| "-".to_owned())).set_alignment(CellAlignment::Right)
-    };
-    let number = |count: Option<u64>| right(count.map(|count| count.to_string()));
-    let metric = |name: &str| result.metrics.iter().find(|metric| metric.name == name);
-    let stale = || right(metric("stale-requests").map(|metric| metric.value.to_string()));
+/// What a hypervisor walks and what a device still reaches is of interest where one is shadowed.
+fn fact_columns(shadowed: bool) -> Vec<FactColumn> {
+    let only_shadowed = [FactColumn::InVain, FactColumn::Stale];
+    let all = FactColumn::ALL.into_iter();
+    all.filter(|column| shadowed || !only_shadowed.contains(column)).collect()
+}
+
+fn fields(result: &CellResult, columns: &[FactColumn], context: &TableContext<'_>) -> Vec<Field> {
     let outcome = Field::new(result.outcome.name());
     let colour = match result.outcome {
         Outcome::Passed => Color::Green,
@@ -201,29 +183,20 @@ fn fields(result: &CellResult, shadowed: bool, footing: &Footing<'_>) -> Vec<Fie
         Outcome::Errored => Color::Yellow,
         Outcome::Skipped => Color::DarkGrey,
     };
-    let warning = match result.warning {
-        Some(true) => "yes",
-        Some(false) => "no",
-        None => "-",
-    };
-    #[expect(clippy::cast_precision_loss, reason = "a tenth of a second is shown")]
-    let seconds = result.duration_us as f64 / 1e6;
-    let mut fields = vec![
-        if footing.colour { outcome.fg(colour) } else { outcome },
-        Field::new(warning),
-        Field::new(result.group_type.as_deref().unwrap_or("-")),
-        number(result.counts.psi),
-        number(result.counts.dsi),
-    ];
-    if shadowed {
-        fields.extend([number(result.counts.page_walk_in_vain), stale()]);
+    let mut fields = vec![if context.colour { outcome.fg(colour) } else { outcome }];
+    let facts = CellFacts::from(result);
+    for column in columns {
+        let field = Field::new(facts.text(*column).unwrap_or_else(|| "-".to_owned()));
+        fields.push(match column {
+            FactColumn::Warning | FactColumn::Group => field,
+            _ => field.set_alignment(CellAlignment::Right),
+        });
     }
-    fields.extend([number(result.counts.dma_ops), right(Some(format!("{seconds:.1}")))]);
     fields
 }
 
 /// Cells that did not pass; those with the same reasons are told once.
-fn problems(cells: &[Row<'_>], footing: &Footing<'_>) -> String {
+fn problems(cells: &[Row<'_>], context: &TableContext<'_>) -> String {
     let mut text = String::new();
     let mut groups: BTreeMap<(Outcome, &[String]), Vec<Row<'_>>> = BTreeMap::new();
     for (cell, result) in cells {
@@ -242,16 +215,16 @@ fn problems(cells: &[Row<'_>], footing: &Footing<'_>) -> String {
             let _ = writeln!(text, "  and {} more", cells.len() - named);
         }
         for reason in reasons {
-            let _ = writeln!(text, "{}", folded(&format!("    {reason}"), footing.width, "      "));
+            let _ = writeln!(text, "{}", folded(&format!("    {reason}"), context.width, "      "));
         }
         let Some((cell, result)) = cells.first() else { continue };
         for line in evidence(result) {
             let _ =
-                writeln!(text, "{}", folded(&format!("    | {line}"), footing.width, "    |   "));
+                writeln!(text, "{}", folded(&format!("    | {line}"), context.width, "    |   "));
         }
         if outcome != Outcome::Skipped {
-            let _ = writeln!(text, "    again: {}", (footing.again)(cell));
-            let _ = writeln!(text, "    logs:  {}", (footing.logs)(cell));
+            let _ = writeln!(text, "    again: {}", (context.rerun)(cell));
+            let _ = writeln!(text, "    logs:  {}", (context.logs)(cell));
         }
     }
     text

@@ -2,16 +2,12 @@
 
 use std::{collections::HashMap, path::Path};
 
-use dmarig_dashboard::{JudgedNumber, JudgedNumbers};
 use dmarig_history::Standing;
 use dmarig_model::text::shown;
 use dmarig_records::{Compared, ComparedMetric, Comparison};
+use dmarig_report::{Reference, comparison_heading, comparison_notes, standing_notes};
 
-use super::comparison::told;
-use crate::report::{
-    COMPARISON_HEADS, FIELDS, JudgedRow, STANDING_HEADS, VERDICT, comparison_heading,
-    comparison_notes, comparison_row, standing_notes, standing_row,
-};
+use crate::{JudgedNumber, JudgedNumbers};
 
 /// What the record of a run on this machine has of them; what can't be read is told in a note. Series have indices
 /// by their ids.
@@ -42,11 +38,16 @@ fn of_history(standing: &Standing, series: &HashMap<String, usize>) -> JudgedNum
         let known = metric.series.as_ref().and_then(|(id, _)| series.get(id).copied());
         // Two QEMUs or machines of one name are two numbers.
         let key = format!("{}\0{}\0{}", metric.place, metric.environment, metric.metric);
-        number(key, metric.place.to_string(), standing_row(metric), known)
+        JudgedNumber {
+            key,
+            place: shown(&metric.place.to_string()),
+            series: known,
+            metric: metric.into(),
+        }
     });
     JudgedNumbers {
         against: "against the runs before".to_owned(),
-        heads: heads(STANDING_HEADS),
+        reference: Reference::EarlierRuns,
         numbers: numbers.collect(),
         notes: standing_notes(standing),
     }
@@ -63,31 +64,17 @@ fn of_pairs(comparison: &Comparison, machine: &str) -> JudgedNumbers {
             let Comparison { candidate, baseline, .. } = comparison;
             // What one machine judged is not judged again by another.
             let key = [machine, candidate, baseline, &cell.label, &metric.name].join("\0");
-            number(key, cell.label.clone(), comparison_row(metric), None)
+            JudgedNumber { key, place: shown(&cell.label), series: None, metric: metric.into() }
         })
     });
     let numbers: Vec<JudgedNumber> = numbers.collect();
     let notes = if numbers.is_empty() { Vec::new() } else { comparison_notes(comparison) };
     JudgedNumbers {
         against: comparison_heading(comparison),
-        heads: heads(COMPARISON_HEADS),
+        reference: Reference::Baseline,
         numbers,
         notes,
     }
-}
-
-fn heads(all: [&str; FIELDS]) -> Vec<String> {
-    without_verdict(all.map(str::to_owned))
-}
-
-fn without_verdict(fields: [String; FIELDS]) -> Vec<String> {
-    let kept = fields.into_iter().enumerate().filter(|(at, _)| *at != VERDICT);
-    kept.map(|(_, field)| field).collect()
-}
-
-fn number(key: String, place: String, row: JudgedRow, series: Option<usize>) -> JudgedNumber {
-    let verdict = row.judgement.map_or_else(|| (row.fields[VERDICT].clone(), None), told);
-    JudgedNumber { key, place: shown(&place), fields: without_verdict(row.fields), series, verdict }
 }
 
 #[cfg(test)]
@@ -111,7 +98,7 @@ mod tests {
         let asked = Asked { run: &run, cases: &cases, history: None, file: "h", beside: &beside };
         let told = of_history(&Standing::new(&asked).unwrap(), &HashMap::new());
         let names: Vec<&str> =
-            told.numbers.iter().map(|number| number.fields[0].as_str()).collect();
+            told.numbers.iter().map(|number| number.metric.name.as_str()).collect();
         assert!(
             !names.is_empty() && names.iter().all(|name| *name == "psi-per-unmap"),
             "{names:?}"

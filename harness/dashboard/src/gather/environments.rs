@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use dmarig_dashboard::Environment as Told;
 use dmarig_model::text::shown;
 use dmarig_records::{Environment, HostFacts};
+
+use crate::Environment as Told;
 
 /// Digits of a hash that are told.
 const DIGITS: usize = 12;

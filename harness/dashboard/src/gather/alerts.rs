@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use dmarig_dashboard::{Alert, AlertState, Site, Subject};
 use dmarig_history::{Alert as Found, AlertState as State, Mark, What};
 use dmarig_records::Environment;
+use dmarig_report::{environment_change, kernel_name, triage_note};
 
-use crate::report;
+use crate::{Alert, AlertState, Site, Subject};
 
 /// Alerts of a site that has all else already.
 pub(super) fn alerts(
@@ -58,7 +58,7 @@ pub(super) fn alerts(
             until: alert.until.as_ref().and_then(run),
             good_kernel: alert.last_good.as_ref().map_or_else(|| "-".to_owned(), kernel),
             bad_kernel: kernel(&alert.first_bad),
-            note: report::note(alert),
+            note: triage_note(alert),
         }
     };
     found.iter().map(told).collect()
@@ -69,7 +69,7 @@ fn passed(alert: &Found, environments: &BTreeMap<String, Environment>) -> String
     if alert.last_good.is_none() {
         return " (never passed)".to_owned();
     }
-    let elsewhere = report::elsewhere(alert, environments);
+    let elsewhere = environment_change(alert, environments);
     elsewhere.map_or_else(String::new, |environment| format!(" (passed with {environment})"))
 }
 
@@ -85,5 +85,5 @@ fn state(alert: &Found) -> AlertState {
 }
 
 fn kernel(mark: &Mark) -> String {
-    report::kernel(mark.release.as_deref(), &mark.kernel).unwrap_or_else(|| "-".to_owned())
+    kernel_name(mark.release.as_deref(), &mark.kernel).unwrap_or_else(|| "-".to_owned())
 }

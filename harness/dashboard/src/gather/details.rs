@@ -6,7 +6,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use dmarig_dashboard::{CellDetails, Check, RunDetails, Site};
 use dmarig_history::{CellEntry, History, HistoryError};
 use dmarig_model::{
     axes::DEFAULT_QEMU,
@@ -14,8 +13,10 @@ use dmarig_model::{
     observation::{Observation, Outcome},
 };
 use dmarig_records::{CellName, CellRecord, Environment, RunMeta, StoredRun};
+use dmarig_report::CellFacts;
 
 use super::Sources;
+use crate::{CellDetails, Check, RunDetails, Site};
 
 /// Lines of a kernel log that are shown of a cell that did not pass.
 const LINES: usize = 60;
@@ -117,17 +118,15 @@ fn unread(error: &HistoryError) -> String {
 }
 
 fn from_history(cell: usize, row: &CellEntry, meta: &RunMeta) -> CellDetails {
-    let seconds = format!("{:.1}", std::time::Duration::from_micros(row.duration_us).as_secs_f64());
-    let warning = row.warning.map_or("-", |warning| if warning { "yes" } else { "no" });
-    let group = row.group_type.clone().unwrap_or_else(|| "-".to_owned());
     CellDetails {
         cell,
         reasons: row.reasons.clone(),
-        facts: vec![
-            ("warning".to_owned(), warning.to_owned()),
-            ("group".to_owned(), group),
-            ("s".to_owned(), seconds),
-        ],
+        facts: CellFacts {
+            warning: row.warning,
+            group_type: row.group_type.clone(),
+            duration_us: row.duration_us,
+            ..CellFacts::default()
+        },
         checks: Vec::new(),
         logs: Vec::new(),
         again: meta.rerun_command(&CellName {
@@ -163,18 +162,9 @@ fn add_record(
         qemu: &seen.axes.qemu,
     });
     let result = CellResult::new(seen, &record.verdict);
-    let count =
-        |count: Option<u64>| count.map_or_else(|| "-".to_owned(), |count| count.to_string());
-    let fact = |name: &str, value: String| (name.to_owned(), value);
-    let counts = &result.counts;
-    let more = [
-        fact("PSI", count(counts.psi)),
-        fact("DSI", count(counts.dsi)),
-        fact("in vain", count(counts.page_walk_in_vain)),
-        fact("ops", count(counts.dma_ops)),
-    ];
-    let at = known.facts.len().min(2);
-    known.facts.splice(at..at, more.into_iter().filter(|(_, value)| value != "-"));
+    // What the history has stays as it is there.
+    let CellFacts { psi, dsi, walked_in_vain, operations, .. } = CellFacts::from(&result);
+    known.facts = CellFacts { psi, dsi, walked_in_vain, operations, ..known.facts.clone() };
     known.checks = result
         .checks
         .iter()

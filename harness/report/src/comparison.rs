@@ -2,95 +2,25 @@
 
 use std::{collections::BTreeMap, fmt::Write};
 
-use dmarig_dashboard::quantity;
 use dmarig_model::text::shown;
-use dmarig_records::{CellEnded, Compared, ComparedCell, ComparedMetric, Comparison};
-use dmarig_stats::paired::Judgement;
+use dmarig_records::{CellEnded, Compared, ComparedCell, Comparison};
 
-use super::{
+use crate::{
     folded::folded,
-    judged::{FIELDS, JudgedRow, judged_table},
+    judged::{Column, JudgedMetric, Reference, judged_table},
+    number::{percent, quantity, significant},
 };
 
 /// Columns of a small distribution.
 const BINS: usize = 32;
 
-/// What stands in the fields of a metric.
-pub(crate) const COMPARISON_HEADS: [&str; FIELDS] = [
-    "metric",
-    "candidate",
-    "baseline",
-    "change",
-    "interval",
-    "limit",
-    "verdict",
-    "noise",
-    "resolves",
-];
-
-/// A metric of both, in fields.
-pub(crate) fn comparison_row(metric: &ComparedMetric) -> JudgedRow {
-    let none = || "-".to_owned();
-    let (change, interval) = ratio(&metric.result);
-    let (mut limit, mut verdict, mut noise, mut resolves) = (none(), none(), none(), none());
-    let mut judgement = None;
-    match &metric.result {
-        Compared::Unpaired { estimate } => {
-            let found = estimate.and_then(|estimate| estimate.noise);
-            noise = found.map_or_else(none, |noise| format!("{:.1} %", noise * 100.0));
-            let differs = estimate.is_some_and(|estimate| estimate.differs());
-            verdict = if differs { "differ, unpaired" } else { "unpaired" }.to_owned();
-        }
-        Compared::Paired(finding) => {
-            if let Some(estimate) = finding.estimate {
-                noise = format!("{:.1} %", estimate.noise * 100.0);
-                resolves = format!("{:.1} %", estimate.resolvable);
-            }
-            judgement = finding.judgement;
-            if let Some(percent) = finding.metric.limit {
-                limit = format!("{percent} % worse");
-                verdict = finding.judgement.map_or("open", Judgement::name).to_owned();
-            }
-        }
-    }
-    let candidate = quantity(median(&metric.candidate), &metric.unit);
-    let baseline = quantity(median(&metric.baseline), &metric.unit);
-    let name = shown(&metric.name);
-    let fields = [name, candidate, baseline, change, interval, limit, verdict, noise, resolves];
-    JudgedRow { fields, judgement }
-}
-
-/// The ratio and its interval, as changes in percent.
-fn ratio(result: &Compared) -> (String, String) {
-    let found = match result {
-        Compared::Paired(finding) => {
-            finding.estimate.map(|found| (found.ratio, found.low, found.high))
-        }
-        Compared::Unpaired { estimate } => {
-            estimate.map(|found| (found.ratio, found.low, found.high))
-        }
-    };
-    let change = |ratio: f64| format!("{:+.1}", (ratio - 1.0) * 100.0);
-    match found {
-        None => ("-".to_owned(), "-".to_owned()),
-        Some((ratio, low, high)) => {
-            let bound = |bound: Option<f64>| bound.map_or_else(|| "?".to_owned(), change);
-            let interval = match (low, high) {
-                (None, None) => "too few".to_owned(),
-                _ => format!("{} .. {} %", bound(low), bound(high)),
-            };
-            (format!("{} %", change(ratio)), interval)
-        }
-    }
-}
-
 /// The comparison for a terminal of this width.
-pub(crate) fn comparison_table(comparison: &Comparison, width: u16, colour: bool) -> String {
+pub fn comparison_table(comparison: &Comparison, width: u16, colour: bool) -> String {
     let mut text = format!("\n{}\n", comparison_heading(comparison));
     for cell in comparison.cells.iter().filter(|cell| !cell.is_empty()) {
         let _ = writeln!(text, "\n{}\n", shown(&cell.label));
-        let rows = cell.metrics.iter().map(comparison_row);
-        text.push_str(&judged_table(COMPARISON_HEADS, rows, width, colour));
+        let metrics = cell.metrics.iter().map(JudgedMetric::from);
+        text.push_str(&judged_table(Reference::Baseline, metrics, width, colour));
         text.push_str(&distributions(cell));
         for line in counts(cell) {
             let _ = writeln!(text, "  {line}");
@@ -156,14 +86,16 @@ fn paragraph(text: &str) -> String {
 }
 
 /// The comparison as Markdown.
-pub(crate) fn comparison_markdown(comparison: &Comparison) -> String {
+pub fn comparison_markdown(comparison: &Comparison) -> String {
     let mut text = format!("**{}**\n", plain(&comparison_heading(comparison)));
     for cell in comparison.cells.iter().filter(|cell| !cell.is_empty()) {
         let _ = writeln!(text, "\n`{}`\n", shown(&cell.label).replace('`', "'"));
-        let _ = writeln!(text, "| {} |", COMPARISON_HEADS.join(" | "));
-        let _ = writeln!(text, "|---|{}", "--:|".repeat(FIELDS - 1));
-        for row in cell.metrics.iter().map(comparison_row) {
-            let _ = writeln!(text, "| {} |", row.fields.map(|field| plain(&field)).join(" | "));
+        let heads = Column::ALL.map(|column| column.head(Reference::Baseline));
+        let _ = writeln!(text, "| {} |", heads.join(" | "));
+        let _ = writeln!(text, "|---|{}", "--:|".repeat(heads.len() - 1));
+        for metric in cell.metrics.iter().map(JudgedMetric::from) {
+            let fields = Column::ALL.map(|column| plain(&metric.text(column)));
+            let _ = writeln!(text, "| {} |", fields.join(" | "));
         }
         let counts: Vec<String> = counts(cell).iter().map(|count| plain(count)).collect();
         if !counts.is_empty() {
@@ -177,7 +109,7 @@ pub(crate) fn comparison_markdown(comparison: &Comparison) -> String {
 }
 
 /// What is compared, and how it was measured.
-pub(crate) fn comparison_heading(comparison: &Comparison) -> String {
+pub fn comparison_heading(comparison: &Comparison) -> String {
     let (candidate, baseline) = (shown(&comparison.candidate), shown(&comparison.baseline));
     match &comparison.pairing {
         None => format!("{candidate} beside {baseline}: UNPAIRED, estimated and not judged"),
@@ -234,7 +166,7 @@ fn counts(cell: &ComparedCell) -> Vec<String> {
 }
 
 /// What a reader must know.
-pub(crate) fn comparison_notes(comparison: &Comparison) -> Vec<String> {
+pub fn comparison_notes(comparison: &Comparison) -> Vec<String> {
     let mut notes: Vec<String> = comparison.notes.iter().map(|note| shown(note)).collect();
     if let Some(pairing) = &comparison.pairing {
         let all = if comparison.cells.len() > 1 { ", all cells together" } else { "" };
@@ -242,10 +174,10 @@ pub(crate) fn comparison_notes(comparison: &Comparison) -> Vec<String> {
         let mut note = format!(
             "a wrong pass and a wrong failure each have a probability of at most {} %{all}, looked at after \
              {looks} pairs",
-            significant(pairing.error * 100.0)
+            significant(pairing.error * 100.0, 2)
         );
         if let Some(level) = pairing.level {
-            let level = significant(level * 100.0);
+            let level = significant(level * 100.0, 2);
             note += &format!(
                 "; of an interval that leaves the true change out it is {level} % on either side"
             );
@@ -277,10 +209,10 @@ pub(crate) fn comparison_notes(comparison: &Comparison) -> Vec<String> {
                 continue;
             };
             notes.push(format!(
-                "{}, {}: {limit} % is finer than this machine resolves in a few pairs; it could decide {:.1} %",
+                "{}, {}: {limit} % is finer than this machine resolves in a few pairs; it could decide {}",
                 shown(&cell.label),
                 shown(&metric.name),
-                estimate.resolvable
+                percent(estimate.resolvable)
             ));
         }
     }
@@ -306,41 +238,23 @@ fn boots(cell: &ComparedCell) -> Vec<String> {
     told.collect()
 }
 
-/// A number of two digits.
-fn significant(value: f64) -> String {
-    let places = if value > 0.0 { (1.0 - value.log10().floor()).clamp(0.0, 6.0) } else { 0.0 };
-    let text = format!("{value:.*}", places as usize);
-    match text.contains('.') {
-        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
-        false => text,
-    }
-}
-
 /// The comparison as a document of its own, with what is thought of all of it.
 ///
 /// # Errors
 /// Where it can't be written as JSON, which is a mistake of this program.
-pub(crate) fn comparison_json(comparison: &Comparison) -> serde_json::Result<serde_json::Value> {
+pub fn comparison_json(comparison: &Comparison) -> serde_json::Result<serde_json::Value> {
     let mut document = serde_json::to_value(comparison)?;
     document["outcome"] = serde_json::to_value(comparison.outcome())?;
     document["judgement"] = serde_json::to_value(comparison.judgement())?;
     Ok(document)
 }
 
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    match sorted.len() {
-        0 => f64::NAN,
-        len if len % 2 == 0 => f64::midpoint(sorted[len / 2 - 1], sorted[len / 2]),
-        len => sorted[len / 2],
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use dmarig_model::observation::Outcome;
-    use dmarig_records::{BadBoot, Boots, COMPARISON_SCHEMA, ComparedCount, Pairing};
+    use dmarig_records::{
+        BadBoot, Boots, COMPARISON_SCHEMA, ComparedCount, ComparedMetric, Pairing,
+    };
     use dmarig_stats::sequence::{Metric, Pair, Plan, Rule, Sequence};
 
     use super::*;
@@ -452,7 +366,7 @@ mod tests {
         let text = comparison_markdown(&comparison(0.0));
         let rows: Vec<&str> = text.lines().filter(|line| line.starts_with('|')).collect();
         assert_eq!(rows.len(), 3, "{text}");
-        assert!(rows.iter().all(|row| row.matches('|').count() == FIELDS + 1), "{text}");
+        assert!(rows.iter().all(|row| row.matches('|').count() == Column::ALL.len() + 1), "{text}");
         assert!(text.contains("psi\\|x"), "{text}");
     }
 

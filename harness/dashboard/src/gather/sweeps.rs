@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use dmarig_dashboard::{Sweep, quantity};
 use dmarig_history::{History, HistoryError, RunRow};
 use dmarig_model::{
     document::CONTROL_PREFIX,
@@ -11,7 +10,7 @@ use dmarig_model::{
 };
 
 use super::environments::Environments;
-use crate::report;
+use crate::Sweep;
 
 /// Of the newest runs that varied the axis, how many are looked at, and how many sweeps are shown.
 const LOOKED_AT: usize = 30;
@@ -41,8 +40,7 @@ pub(super) fn sweeps(
             // An older one of the same cells is in its series.
             let like = |known: &Sweep| known.title == title && known.environment == environment;
             if found.len() < SHOWN && !found.iter().any(like) {
-                let told = told(&seen, title, at);
-                found.extend(told.map(|sweep| Sweep { environment, ..sweep }));
+                found.push(Sweep { title, run: at, environment, cells: seen });
             }
         }
     }
@@ -81,49 +79,6 @@ fn of_run(history: &History, run: &str) -> Result<Vec<(String, Seen)>, HistoryEr
             (environment, Seen { case, label, points: points.collect() })
         })
         .collect())
-}
-
-fn told(seen: &Seen, title: String, run: usize) -> Option<Sweep> {
-    // What can't be drawn, such as a sweep without a panel's metric, is no sweep to look at.
-    let svg = report::sweep_picture(seen).ok()?;
-    let lines = report::sweep_lines(seen);
-    // Its first line says of what, and that growth is told for so many mappings; that is said of each here.
-    let findings = lines.lines().skip(2).map(str::trim).map(|line| match line {
-        line if line.is_empty() || line.starts_with("batching") => line.to_owned(),
-        line => format!("{line}, per 1,000 live mappings more"),
-    });
-    let measured: Vec<(usize, &str, Side)> = METRICS
-        .iter()
-        .enumerate()
-        .flat_map(|(at, (name, _))| [(at, *name, Side::Own), (at, *name, Side::Control)])
-        .filter(|(at, _, side)| {
-            seen.points.iter().any(|point| point.values[*at][*side as usize].is_some())
-        })
-        .collect();
-    let head = |(_, name, side): &(usize, &str, Side)| match side {
-        Side::Own => (*name).to_owned(),
-        Side::Control => format!("{name}, made to batch"),
-    };
-    let field = |point: &Point, (at, name, side): &(usize, &str, Side)| {
-        let unit = dmarig_model::expect::unit_of(name).unwrap_or("1");
-        point.values[*at][*side as usize]
-            .map_or_else(|| "-".to_owned(), |value| quantity(value, unit))
-    };
-    let row = |point: &Point| {
-        let fields = measured.iter().map(|of| field(point, of));
-        std::iter::once(point.live.to_string()).chain(fields).collect()
-    };
-    Some(Sweep {
-        title,
-        run,
-        environment: 0,
-        svg,
-        findings: findings.filter(|line| !line.is_empty()).collect(),
-        heads: std::iter::once("live mappings".to_owned())
-            .chain(measured.iter().map(head))
-            .collect(),
-        rows: seen.points.iter().map(row).collect(),
-    })
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ const LEAST: usize = 20;
 
 /// Breaks a line where it is wider than `width` columns: between words, and within a word that has no
 /// room on a line of its own, after a sign if it has one. Lines after the first begin with `indent`.
-pub(crate) fn folded(line: &str, width: u16, indent: &str) -> String {
+pub fn folded(line: &str, width: u16, indent: &str) -> String {
     let width = usize::from(width).max(indent.len() + LEAST);
     let own = line.len() - line.trim_start_matches(' ').len();
     let mut text = line[..own].to_owned();

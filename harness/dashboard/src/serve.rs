@@ -14,8 +14,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use anyhow::{Context, anyhow};
-use dmarig_dashboard::{Dashboard, EVENTS};
 use dmarig_history::{History, HistoryError};
 use futures_util::stream;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
@@ -33,11 +31,10 @@ use tokio::{
     time::interval,
 };
 
-use super::{
-    Sources,
-    gather::{News, add, gather},
+use crate::{
+    Dashboard, DashboardError, EVENTS, Sources,
+    gather::{News, add_records, gather},
 };
-use crate::exit::Failure;
 
 /// How often it is looked whether there is something new.
 const LOOK: Duration = Duration::from_secs(1);
@@ -48,7 +45,7 @@ const CONNECTIONS: usize = 128;
 
 /// Where to serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Address(pub(crate) SocketAddr);
+pub struct Address(pub SocketAddr);
 
 impl FromStr for Address {
     type Err = String;
@@ -81,20 +78,19 @@ struct Version {
 ///
 /// # Errors
 /// Bad usage, or what the system says.
-pub(crate) async fn serve(
+pub async fn serve(
     sources: Sources,
     address: Address,
     exposed: &[String],
-) -> Result<(), Failure> {
+    serving: impl FnOnce(&SocketAddr),
+) -> Result<(), DashboardError> {
     let Address(address) = address;
     if !address.ip().is_loopback() && exposed.is_empty() {
-        return Err(Failure::usage(anyhow!(
-            "{address} can be reached from other machines, and everybody there could read what ran here: name \
-             the host that they will ask for with --expose NAME if that is meant, or serve at 127.0.0.1"
-        )));
+        return Err(DashboardError::NotExposed { address });
     }
-    let listener =
-        TcpListener::bind(address).await.with_context(|| format!("can't serve at {address}"))?;
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|source| DashboardError::Bind { address, source })?;
     let address = listener.local_addr()?;
     if sources.add {
         take(sources.clone()).await?;
@@ -102,18 +98,18 @@ pub(crate) async fn serve(
     let (revision, first) = make(sources.clone()).await?;
     let watcher = Watcher::new(sources, revision);
     let (sender, current) = watch::channel(Arc::new(Version { number: 0, dashboard: first }));
-    errln!("serving http://{address}/ until it is interrupted");
+    serving(&address);
     let names: Arc<Names> = Arc::new(Names::new(address.ip(), exposed));
     tokio::select! {
         () = renew(watcher, sender) => Ok(()),
-        error = accept(listener, current, names) => Err(Failure::from(anyhow::Error::new(error))),
+        error = accept(listener, current, names) => Err(DashboardError::Serve(error)),
         ended = tokio::signal::ctrl_c() => Ok(ended?),
     }
 }
 
 /// Puts a site together beside everything else, since that may take some seconds. Also tells the revision
 /// of the history that it shows at least.
-async fn make(sources: Sources) -> Result<(String, Dashboard), Failure> {
+async fn make(sources: Sources) -> Result<(String, Dashboard), DashboardError> {
     let made = tokio::task::spawn_blocking(move || {
         // First: what is put in meanwhile may be shown or not, and makes another revision.
         let revision = revision(&sources)?;
@@ -127,8 +123,8 @@ fn revision(sources: &Sources) -> Result<String, HistoryError> {
 }
 
 /// Puts new records into the history.
-async fn take(sources: Sources) -> anyhow::Result<News> {
-    tokio::task::spawn_blocking(move || add(&sources)).await?
+async fn take(sources: Sources) -> Result<News, DashboardError> {
+    tokio::task::spawn_blocking(move || add_records(&sources)).await?
 }
 
 /// Makes the site anew when something has changed.
@@ -142,7 +138,7 @@ async fn renew(mut watcher: Watcher, sender: watch::Sender<Arc<Version>>) {
                 sender.send_replace(Arc::new(Version { number, dashboard }));
             }
             Ok(None) => {}
-            Err(failure) => tracing::warn!("the pages stay as they are: {:#}", failure.error),
+            Err(error) => tracing::warn!("the pages stay as they are: {error}"),
         }
     }
 }
@@ -166,7 +162,7 @@ impl Watcher {
     }
 
     /// The site, if it is another one than was shown.
-    async fn look(&mut self) -> Result<Option<Dashboard>, Failure> {
+    async fn look(&mut self) -> Result<Option<Dashboard>, DashboardError> {
         let now = Marks::of(&self.sources);
         let seen = self.seen.take();
         let mut any = seen.as_ref() != Some(&now);
@@ -178,7 +174,7 @@ impl Watcher {
                     self.pending = news.going_on;
                     any |= news.any;
                 }
-                Err(error) => tracing::warn!("no record was added: {error:#}"),
+                Err(error) => tracing::warn!("no record was added: {error}"),
             }
         }
         let made = if any { self.another().await? } else { None };
@@ -187,7 +183,7 @@ impl Watcher {
         Ok(made)
     }
 
-    async fn another(&mut self) -> Result<Option<Dashboard>, Failure> {
+    async fn another(&mut self) -> Result<Option<Dashboard>, DashboardError> {
         let sources = self.sources.clone();
         if tokio::task::spawn_blocking(move || revision(&sources)).await?? == self.shown {
             return Ok(None);
@@ -360,9 +356,10 @@ fn events(current: Current) -> Response<Body> {
 mod tests {
     use std::path::Path;
 
-    use dmarig_dashboard::{RunDetails, Site};
     use dmarig_history::{AlertEvent, AlertState, EVENT_SCHEMA, How, synthetic_year};
     use dmarig_records::{HostFacts, RECORD_SCHEMA, Recorder, RunMeta};
+
+    use crate::{RunDetails, Site};
 
     use super::*;
 
@@ -443,8 +440,9 @@ mod tests {
         let nowhere = Path::new("/nonexistent");
         let sources =
             Sources { history: nowhere.into(), runs: nowhere.into(), add: false, detailed: 0 };
-        let failure = serve(sources, "0.0.0.0:0".parse().unwrap(), &[]).await.unwrap_err();
-        assert!(failure.error.to_string().contains("--expose"), "{}", failure.error);
+        let address = "0.0.0.0:0".parse().unwrap();
+        let error = serve(sources, address, &[], |_| ()).await.unwrap_err();
+        assert!(matches!(error, DashboardError::NotExposed { .. }), "{error}");
     }
 
     /// A record without cells, of a run that is over; gives its directory.

@@ -1,4 +1,10 @@
-//! From the history to a site.
+//! Reads a history and records into a site.
+
+mod alerts;
+mod details;
+mod environments;
+mod judged;
+mod sweeps;
 
 use std::{
     collections::HashMap,
@@ -7,46 +13,45 @@ use std::{
     time::SystemTime,
 };
 
-use dmarig_dashboard::{
-    Better, Cell, CellResult, Change, Checked, Dashboard, Point, Run, Series, Site,
-};
 use dmarig_history::{
     CellEntry, History, HistoryError, How, Judged, RunRow, SeriesFilter, SeriesRow, Tally,
 };
 use dmarig_records::{Build, run_directories};
+use dmarig_report::kernel_name;
 
-use super::{
+use self::{
     alerts::alerts,
     details::{Details, record_of},
     environments::{Environments, machine},
     judged::judged,
     sweeps::sweeps,
 };
-use crate::report;
+use crate::{
+    Better, Cell, CellResult, Change, Checked, Dashboard, DashboardError, Point, Run, Series, Site,
+};
 
 /// Where things are read.
 #[derive(Debug, Clone)]
-pub(crate) struct Sources {
+pub struct Sources {
     /// The history's file.
-    pub(crate) history: PathBuf,
+    pub history: PathBuf,
     /// Records of runs.
-    pub(crate) runs: PathBuf,
+    pub runs: PathBuf,
     /// Whether records that the history does not have yet are put into it.
-    pub(crate) add: bool,
+    pub add: bool,
     /// Of how many of the newest runs the records are read, for logs, evidence, and how numbers were judged.
-    pub(crate) detailed: usize,
+    pub detailed: usize,
 }
 
 /// Puts a site together from all that the history has.
 ///
 /// # Errors
 /// What the history says.
-pub(crate) fn gather(sources: &Sources, live: bool) -> Result<Dashboard, HistoryError> {
+pub fn gather(sources: &Sources, live: bool) -> Result<Dashboard, HistoryError> {
     let mut history = History::open(&sources.history)?;
     // Before the series are read: it also finds where they changed.
     let found = history.alerts()?;
-    let mut site =
-        Site { synthetic: history.is_synthetic()?, generated: now(), live, ..Site::default() };
+    let mut site = Site { generated: now(), live, ..Site::default() };
     let mut runs = history.runs(None)?;
     runs.reverse();
     let facts = history.environments()?;
@@ -80,31 +85,28 @@ pub(crate) fn gather(sources: &Sources, live: bool) -> Result<Dashboard, History
 
 /// What became of records that the history did not have.
 #[derive(Debug, Default)]
-pub(crate) struct News {
+pub struct News {
     /// Whether something is in it now that was not before.
-    pub(crate) any: bool,
+    pub any: bool,
     /// Whether a run is going on, whose turn comes when it has ended.
-    pub(crate) going_on: bool,
+    pub going_on: bool,
 }
 
-/// Why records are not put into a history, where they are not to be: what was made up is never mixed with what
-/// was measured, and one that is `named` and has runs, but none of these, is other machines'.
+/// Why records are not put into a history, where they are not to be: one that is `named` and has
+/// runs, but none of these, belongs to other machines.
 ///
 /// # Errors
 /// What the history says, but that there is none: then it will be of these runs. That the records can't be
 /// listed.
-pub(crate) fn left_alone(
+pub fn why_not_added(
     history: &Path,
     runs: &Path,
     named: bool,
-) -> anyhow::Result<Option<String>> {
+) -> Result<Option<String>, DashboardError> {
     let opened = match History::open(history) {
         Err(HistoryError::Missing { .. }) => return Ok(None),
         opened => opened?,
     };
-    if opened.is_synthetic()? {
-        return Ok(Some("it is made up, and nothing that was measured is put into it".to_owned()));
-    }
     let known = opened.run_ids()?;
     if !named || known.is_empty() {
         return Ok(None);
@@ -124,7 +126,7 @@ pub(crate) fn left_alone(
 ///
 /// # Errors
 /// What the history says, or that the records can't be listed.
-pub(crate) fn add(sources: &Sources) -> anyhow::Result<News> {
+pub fn add_records(sources: &Sources) -> Result<News, DashboardError> {
     let directories = run_directories(&sources.runs)?;
     let imported = History::create(&sources.history)?.import(&directories, How::default())?;
     for error in &imported.refused {
@@ -230,7 +232,7 @@ impl<'a> Cells<'a> {
 }
 
 fn kernel(release: Option<&str>, build: &Build) -> String {
-    report::kernel(release, &build.short()).unwrap_or_default()
+    kernel_name(release, &build.short()).unwrap_or_default()
 }
 
 fn environment(run: &RunRow, cells: &[CellEntry]) -> Vec<(String, String)> {
@@ -305,12 +307,7 @@ mod tests {
     fn only_histories_of_these_runs_take_them() {
         let place = tempfile::tempdir().unwrap();
         let (history, runs) = (place.path().join("history.sqlite"), place.path().join("runs"));
-        let why = |named| left_alone(&history, &runs, named).unwrap();
-        let put = |synthetic| {
-            let run = synthetic_year(1).next().unwrap();
-            let run = RunEntry { id: format!("run-{synthetic}"), synthetic, ..run };
-            History::create(&history).unwrap().put([&run]).unwrap();
-        };
+        let why = |named| why_not_added(&history, &runs, named).unwrap();
         let record = |run: &str| {
             std::fs::create_dir_all(runs.join(run)).unwrap();
             std::fs::write(runs.join(run).join("run.json"), "{}").unwrap();
@@ -319,15 +316,14 @@ mod tests {
         assert_eq!(why(true), None);
         History::create(&history).unwrap();
         assert_eq!(why(true), None);
-        put(false);
+        let run = synthetic_year(1).next().unwrap();
+        let run = RunEntry { id: "known".into(), ..run };
+        History::create(&history).unwrap().put([&run]).unwrap();
         record("another");
         assert!(why(true).unwrap().contains("none of the runs"));
         assert_eq!(why(false), None);
-        record("run-false");
+        record("known");
         assert_eq!(why(true), None);
-        // Whatever is in it besides.
-        put(true);
-        assert!(why(true).unwrap().contains("made up") && why(false).is_some());
     }
 
     #[test]

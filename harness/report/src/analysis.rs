@@ -18,7 +18,7 @@ const GROUPS: usize = 12;
 const TOLD: usize = 8;
 
 /// One boot.
-pub(crate) fn analysis(name: &str, found: &Analysis, width: usize, colour: bool) -> String {
+pub fn analysis(name: &str, found: &Analysis, width: usize, colour: bool) -> String {
     let mut page = Page { text: String::new(), width, colour };
     let (first, last) = found.lines;
     page.heading(&format!("{} (lines {first} to {last})", shown(name)));

@@ -8,7 +8,7 @@ use dmarig_records::{CellEnded, Compared, ComparedCell, Comparison};
 use dmarig_stats::paired::Judgement;
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
-use super::standing::standing_message;
+use crate::{number::ratio_as_change, standing::standing_message};
 
 /// The cells as a report: a suite a case.
 ///
@@ -53,7 +53,7 @@ fn comparison_suite(comparison: &Comparison) -> TestSuite {
             let Compared::Paired(found) = &metric.result else { continue };
             let Some(limit) = found.metric.limit else { continue };
             let worse = found.estimate.map_or_else(String::new, |estimate| {
-                format!("estimated {:+.1} %", (estimate.ratio - 1.0) * 100.0)
+                format!("estimated {}", ratio_as_change(estimate.ratio))
             });
             let said = |mut status: TestCaseStatus, what: &str| {
                 let pairs = metric.candidate.len();

@@ -6,10 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, anyhow};
-use dmarig_dashboard::{Dashboard, Written};
-
-use crate::exit::Failure;
+use crate::{Dashboard, DashboardError, Written};
 
 /// Lists what was written, so that the next site can take away what it does not have any more. It
 /// also marks the directory as one that may be written into.
@@ -19,40 +16,36 @@ const LIST: &str = ".dmarig-dashboard";
 ///
 /// # Errors
 /// A directory with something else in it is bad usage; else what the system says, with the path.
-pub(crate) fn write(dashboard: &Dashboard, directory: &Path) -> Result<Written, Failure> {
-    let told = |path: &Path| format!("can't write {}", path.display());
+pub fn write_site(dashboard: &Dashboard, directory: &Path) -> Result<Written, DashboardError> {
     let before = earlier(directory)?;
-    fs::create_dir_all(directory).with_context(|| told(directory))?;
+    fs::create_dir_all(directory).map_err(cannot_write(directory))?;
     let paths = dashboard.paths();
     // Before anything else: what a killed one leaves is then known for ours.
     let all: BTreeSet<&str> =
         paths.iter().map(String::as_str).chain(before.iter().map(String::as_str)).collect();
-    list(directory, &all).with_context(|| told(&directory.join(LIST)))?;
+    write_list(directory, &all)?;
     for path in &paths {
         if let Some(parent) = directory.join(path).parent() {
-            fs::create_dir_all(parent).with_context(|| told(parent))?;
+            fs::create_dir_all(parent).map_err(cannot_write(parent))?;
         }
     }
-    let written = dashboard
-        .write(|path, bytes| {
-            let path = directory.join(path);
-            replace(&path, bytes).map_err(|error| {
-                io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-            })
-        })
-        .with_context(|| told(directory))?;
+    let written = dashboard.write(|path, bytes| {
+        let path = directory.join(path);
+        replace(&path, bytes).map_err(cannot_write(&path))
+    })?;
     let now: BTreeSet<&str> = paths.iter().map(String::as_str).collect();
     for gone in before.iter().filter(|path| !now.contains(path.as_str())) {
         // Somebody may have removed it already.
         let _ = fs::remove_file(directory.join(gone));
     }
-    list(directory, &now).with_context(|| told(&directory.join(LIST)))?;
+    write_list(directory, &now)?;
     Ok(written)
 }
 
 /// Paths of the site that is there. A directory with other things in it is not written into.
-fn earlier(directory: &Path) -> Result<Vec<String>, Failure> {
-    match fs::read_to_string(directory.join(LIST)) {
+fn earlier(directory: &Path) -> Result<Vec<String>, DashboardError> {
+    let path = directory.join(LIST);
+    match fs::read_to_string(&path) {
         Ok(text) => {
             // Whatever somebody made of the list: nothing outside of the directory is removed.
             let plain =
@@ -61,26 +54,22 @@ fn earlier(directory: &Path) -> Result<Vec<String>, Failure> {
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             match fs::read_dir(directory).map(|mut entries| entries.next().is_some()) {
-                Ok(true) => Err(Failure::usage(anyhow!(
-                    "{} has something in it that is no dashboard: name an empty directory, or one that does not \
-                 exist",
-                    directory.display()
-                ))),
+                Ok(true) => Err(DashboardError::ForeignDirectory { path: directory.to_owned() }),
                 _ => Ok(Vec::new()),
             }
         }
-        Err(error) => {
-            let path: PathBuf = directory.join(LIST);
-            Err(Failure::from(
-                anyhow::Error::new(error).context(format!("can't read {}", path.display())),
-            ))
-        }
+        Err(source) => Err(DashboardError::File { action: "read", path, source }),
     }
 }
 
-fn list(directory: &Path, paths: &BTreeSet<&str>) -> io::Result<()> {
+fn write_list(directory: &Path, paths: &BTreeSet<&str>) -> Result<(), DashboardError> {
     let text: String = paths.iter().flat_map(|path| [path, "\n"]).collect();
-    replace(&directory.join(LIST), text.as_bytes())
+    let path = directory.join(LIST);
+    replace(&path, text.as_bytes()).map_err(cannot_write(&path))
+}
+
+fn cannot_write(path: &Path) -> impl FnOnce(io::Error) -> DashboardError {
+    |source| DashboardError::File { action: "write", path: path.to_owned(), source }
 }
 
 /// A reader never sees half a file: web servers may be serving the directory.
@@ -94,7 +83,7 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use dmarig_dashboard::{Run, RunDetails, Site};
+    use crate::{Run, RunDetails, Site};
 
     use super::*;
 
@@ -113,10 +102,10 @@ mod tests {
     fn a_site_replaces_its_older_self() {
         let place = tempfile::tempdir().unwrap();
         let out = place.path().join("site");
-        let many = write(&dashboard(&["a", "b", "c"]), &out).unwrap();
+        let many = write_site(&dashboard(&["a", "b", "c"]), &out).unwrap();
         assert_eq!(files(&out), many.files + 1);
         fs::write(out.join("mine.txt"), "kept").unwrap();
-        let few = write(&dashboard(&["b"]), &out).unwrap();
+        let few = write_site(&dashboard(&["b"]), &out).unwrap();
         assert_eq!((many.files - few.files, files(&out)), (4, few.files + 2));
         assert_eq!(fs::read_to_string(out.join("mine.txt")).unwrap(), "kept");
     }
@@ -125,8 +114,8 @@ mod tests {
     fn a_directory_of_something_else_is_left_alone() {
         let place = tempfile::tempdir().unwrap();
         fs::write(place.path().join("thesis.txt"), "").unwrap();
-        let error = write(&dashboard(&[]), place.path()).unwrap_err();
-        assert!(error.error.to_string().contains("no dashboard"), "{}", error.error);
+        let error = write_site(&dashboard(&[]), place.path()).unwrap_err();
+        assert!(matches!(error, DashboardError::ForeignDirectory { .. }), "{error}");
         assert_eq!(files(place.path()), 1);
     }
 
@@ -139,7 +128,7 @@ mod tests {
         fs::write(&outside, "").unwrap();
         let text = format!("../outside.txt\n{}\n", outside.display());
         fs::write(out.join(LIST), text).unwrap();
-        write(&dashboard(&[]), &out).unwrap();
+        write_site(&dashboard(&[]), &out).unwrap();
         assert!(outside.exists());
     }
 }

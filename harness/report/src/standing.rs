@@ -2,16 +2,14 @@
 
 use std::fmt::Write;
 
-use dmarig_dashboard::quantity;
 use dmarig_history::{Place, Standing, StandingMetric, Stood};
 use dmarig_model::text::shown;
 use dmarig_stats::{paired::Judgement, prediction::Prediction};
 
-use super::judged::{FIELDS, JudgedRow, VERDICT, judged_table};
-
-/// What stands in the fields of a number.
-pub(crate) const STANDING_HEADS: [&str; FIELDS] =
-    ["metric", "now", "level", "change", "usual", "limit", "verdict", "runs", "resolves"];
+use crate::{
+    judged::{JudgedMetric, Reference, judged_table},
+    number::{percent, ratio_as_change},
+};
 
 /// The standing for a terminal of this width; nothing where no case asks for it.
 pub(crate) fn standing_table(standing: &Standing, width: u16, colour: bool) -> String {
@@ -25,7 +23,8 @@ pub(crate) fn standing_table(standing: &Standing, width: u16, colour: bool) -> S
     for place in places {
         let _ = writeln!(text, "\n{}\n", shown(&place.to_string()));
         let metrics = standing.metrics.iter().filter(|metric| metric.place == *place);
-        text.push_str(&judged_table(STANDING_HEADS, metrics.map(standing_row), width, colour));
+        let metrics = metrics.map(JudgedMetric::from);
+        text.push_str(&judged_table(Reference::EarlierRuns, metrics, width, colour));
     }
     text.push('\n');
     for note in standing_notes(standing) {
@@ -34,40 +33,8 @@ pub(crate) fn standing_table(standing: &Standing, width: u16, colour: bool) -> S
     text
 }
 
-/// In percent.
-fn change(ratio: f64) -> String {
-    format!("{:+.1} %", (ratio - 1.0) * 100.0)
-}
-
-/// A number in fields.
-pub(crate) fn standing_row(metric: &StandingMetric) -> JudgedRow {
-    let none = || "-".to_owned();
-    let unit = metric.series.as_ref().map_or("1", |(_, key)| key.value_unit());
-    let number = |value: f64| quantity(value, unit);
-    let mut row = STANDING_HEADS.map(|_| none());
-    row[0] = shown(&metric.metric);
-    row[1] = metric.value.map_or_else(none, number);
-    row[5] = format!("{} % worse", metric.limit);
-    match &metric.result {
-        Stood::Judged { found, earlier, .. } => {
-            row[2] = number(found.level);
-            row[3] = change(found.ratio);
-            row[4] = format!("{} .. {}", number(found.low), number(found.high));
-            row[VERDICT] = found.judgement.name().to_owned();
-            row[7] = earlier.len().to_string();
-            row[8] = format!("{:.1} %", found.resolvable);
-        }
-        Stood::TooFew { runs, .. } => {
-            row[VERDICT] = "not compared".to_owned();
-            row[7] = runs.to_string();
-        }
-        Stood::NotCompared { .. } => row[VERDICT] = "not compared".to_owned(),
-    }
-    JudgedRow { fields: row, judgement: metric.judgement() }
-}
-
 /// What a reader must know.
-pub(crate) fn standing_notes(standing: &Standing) -> Vec<String> {
+pub fn standing_notes(standing: &Standing) -> Vec<String> {
     let mut notes = Vec::new();
     let mut judged = false;
     for metric in &standing.metrics {
@@ -101,8 +68,9 @@ pub(crate) fn standing_notes(standing: &Standing) -> Vec<String> {
 fn inconclusive(metric: &StandingMetric, found: &Prediction) -> Option<String> {
     (found.judgement == Judgement::Inconclusive).then(|| {
         format!(
-            "neither within {} % nor beyond it for sure; this history resolves {:.1} %; `--baseline` decides in pairs",
-            metric.limit, found.resolvable
+            "neither within {} % nor beyond it for sure; this history resolves {}; `--baseline` decides in pairs",
+            metric.limit,
+            percent(found.resolvable)
         )
     })
 }
@@ -111,12 +79,12 @@ fn inconclusive(metric: &StandingMetric, found: &Prediction) -> Option<String> {
 pub(crate) fn standing_message(metric: &StandingMetric) -> String {
     match (&metric.result, metric.not_compared()) {
         (Stood::Judged { found, earlier, .. }, _) => format!(
-            "{}: {} to the level of {} runs, limit {} % worse, resolved {:.1} %",
+            "{}: {} to the level of {} runs, limit {} % worse, resolved {}",
             found.judgement.name(),
-            change(found.ratio),
+            ratio_as_change(found.ratio),
             earlier.len(),
             metric.limit,
-            found.resolvable
+            percent(found.resolvable)
         ),
         (_, why) => format!("not compared: {}", why.unwrap_or_default()),
     }
