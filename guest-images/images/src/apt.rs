@@ -36,7 +36,14 @@ pub(crate) fn require() -> Result<()> {
     missing.map_or(Ok(()), |program| Err(Error::NoApt { program: program.to_owned() }))
 }
 
-/// An apt root for one suite of one mirror, and for the one that it is an addition to.
+/// A suite, and the mirror that has it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct AptSource<'a> {
+    pub(crate) mirror: String,
+    pub(crate) suite: &'a str,
+}
+
+/// An apt root for the suites that one recipe takes packages from.
 pub(crate) struct AptRoot<'a> {
     dir: PathBuf,
     suite: &'a str,
@@ -47,15 +54,20 @@ pub(crate) struct AptRoot<'a> {
 
 impl<'a> AptRoot<'a> {
     /// Prepares the root's configuration.
-    pub(crate) fn open(cache: &Cache, recipe: &'a Recipe, mirror: &str) -> Result<AptRoot<'a>> {
+    pub(crate) fn open(
+        cache: &Cache,
+        recipe: &'a Recipe,
+        sources: &[AptSource<'_>],
+    ) -> Result<AptRoot<'a>> {
         let keyring = &recipe.keyring;
         if !keyring.exists() {
             return Err(Error::NoKeyring { path: keyring.clone() });
         }
-        let suites = std::iter::once(&recipe.suite).chain(&recipe.base);
-        let lines: String = suites
-            .map(|suite| {
-                format!("deb [arch=amd64 signed-by={}] {mirror} {suite} main\n", keyring.display())
+        let signed_by = keyring.display();
+        let lines: String = sources
+            .iter()
+            .map(|AptSource { mirror, suite }| {
+                format!("deb [arch=amd64 signed-by={signed_by}] {mirror} {suite} main\n")
             })
             .collect();
         let key = &store::sha256(lines.as_bytes())[..12];

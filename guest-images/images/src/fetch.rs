@@ -4,14 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::apt::{self, AptRoot, Listed};
+use crate::apt::{self, AptRoot, AptSource, Listed};
 use crate::cache::{Known, Manifest};
 use crate::image::{Object, object_id};
 use crate::kernel::PackageId;
 use crate::progress::{Progress, step};
 use crate::recipe::Kind;
 use crate::store::{self, Lock};
-use crate::{Cache, Error, Mirrors, Recipe, Result, deb822, tree};
+use crate::{Cache, Error, Mirrors, Recipe, Result, UpdateSuite, deb822, tree};
 
 const ETC_APT: &str = "/etc/apt";
 
@@ -122,8 +122,8 @@ impl Cache {
         progress: &dyn Progress,
     ) -> Result<(AptRoot<'a>, Plan)> {
         apt::require()?;
-        let mirror = options.mirrors.url(recipe.archive, Path::new(ETC_APT))?;
-        let root = AptRoot::open(self, recipe, &mirror)?;
+        let sources = apt_sources(recipe, &options.mirrors, Path::new(ETC_APT), progress)?;
+        let root = AptRoot::open(self, recipe, &sources)?;
         root.update(refresh, progress)?;
         let plan = match recipe.kind {
             Kind::Kernel => kernel_plan(&root, recipe)?,
@@ -200,6 +200,32 @@ impl Cache {
         self.put_manifest(&manifest)?;
         Ok(manifest)
     }
+}
+
+/// The suites that a recipe takes packages from. An archive of updates for which no mirror is known
+/// is left out with a message, so that a host with a single mirror can fetch.
+fn apt_sources<'a>(
+    recipe: &'a Recipe,
+    mirrors: &Mirrors,
+    etc_apt: &Path,
+    progress: &dyn Progress,
+) -> Result<Vec<AptSource<'a>>> {
+    let mirror = mirrors.url(recipe.archive, etc_apt)?;
+    let suites = std::iter::once(&recipe.suite).chain(&recipe.base);
+    let mut sources: Vec<_> =
+        suites.map(|suite| AptSource { mirror: mirror.clone(), suite }).collect();
+    for UpdateSuite { suite, archive } in &recipe.updates {
+        match mirrors.url(*archive, etc_apt) {
+            Ok(mirror) => sources.push(AptSource { mirror, suite }),
+            Err(Error::NoMirror { .. }) => progress.message(&format!(
+                "no mirror of {} known, so updates from {suite} are left out; set {}",
+                archive.name(),
+                archive.setting()
+            )),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(sources)
 }
 
 fn fetched(manifest: Manifest, already_cached: bool, bytes: u64) -> Fetched {
@@ -317,6 +343,32 @@ fn find_download(files: &[PathBuf], package: &Listed) -> Result<(PathBuf, String
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::progress::Silent;
+    use crate::{Archive, Recipes};
+
+    #[test]
+    fn names_the_mirror_of_each_suite_and_leaves_out_updates_without_one() {
+        let etc_apt = tempfile::tempdir().unwrap();
+        let recipes = Recipes::builtin();
+        let (main, security) = ("http://m.test/debian", "http://s.test/debian-security");
+        let known = Mirrors { debian: Some(main.to_owned()), security: Some(security.to_owned()) };
+        let one_mirror = Mirrors { security: None, ..known.clone() };
+        let sources = |name: &str, mirrors: &Mirrors| {
+            let recipe = recipes.get(name).or(recipes.qemu(name)).unwrap();
+            let sources = apt_sources(recipe, mirrors, etc_apt.path(), &Silent)?;
+            Ok(sources.iter().map(|s| format!("{} {}", s.mirror, s.suite)).collect::<Vec<_>>())
+        };
+        let release = ["bookworm", "bookworm-updates"].map(|suite| format!("{main} {suite}"));
+        let mut all = release.to_vec();
+        all.push(format!("{security} bookworm-security"));
+        assert_eq!(sources("debian-6.1", &known).unwrap(), all);
+        assert_eq!(sources("debian-6.1", &one_mirror).unwrap(), release);
+        let backports = ["trixie-backports", "trixie"].map(|suite| format!("{main} {suite}"));
+        assert_eq!(sources("qemu-11.1", &one_mirror).unwrap(), backports);
+        let missing: Result<_> = sources("debian-5.10", &one_mirror);
+        let setting = Archive::DebianSecurity.setting();
+        assert!(matches!(missing, Err(Error::NoMirror { setting: named, .. }) if named == setting));
+    }
 
     #[test]
     fn a_changed_download_is_refused() {

@@ -50,7 +50,7 @@ pub use kernel::{Boot, ConfigValue, KernelConfig, KernelImage, PackageId};
 pub use mirror::Mirrors;
 pub use progress::{Progress, Silent};
 pub use qemu::{CachedQemu, QemuTree};
-pub use recipe::{Archive, Kind, Recipe, Recipes};
+pub use recipe::{Archive, Kind, Recipe, Recipes, UpdateSuite};
 pub use source::{CachedSource, SourceTree};
 
 /// What every function here returns.

@@ -26,6 +26,9 @@ pub struct Recipe {
     pub base: Option<String>,
     /// The archive that has the suite.
     pub archive: Archive,
+    /// Further suites whose packages replace older ones of `suite`, as `bookworm-security` has
+    /// newer kernels than `bookworm`.
+    pub updates: Vec<UpdateSuite>,
     /// The meta package whose dependencies lead to the newest image or source, or the package with
     /// the QEMU.
     pub package: String,
@@ -33,6 +36,16 @@ pub struct Recipe {
     pub default: bool,
     /// The keyring that the suite's signature must be from.
     pub keyring: PathBuf,
+}
+
+/// A suite with newer packages for another suite.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateSuite {
+    /// The suite of the archive, as in `bookworm-security`.
+    pub suite: String,
+    /// The archive that has the suite.
+    pub archive: Archive,
 }
 
 /// What a recipe gives.
@@ -82,6 +95,8 @@ struct RawKernel {
     name: String,
     suite: String,
     archive: Archive,
+    #[serde(default)]
+    updates: Vec<UpdateSuite>,
     package: String,
     #[serde(default)]
     default: bool,
@@ -97,6 +112,8 @@ struct RawQemu {
     #[serde(default)]
     base: Option<String>,
     archive: Archive,
+    #[serde(default)]
+    updates: Vec<UpdateSuite>,
     package: String,
     #[serde(default)]
     default: bool,
@@ -197,18 +214,18 @@ fn default_of(list: &[Recipe]) -> &Recipe {
 
 fn recipes_of(list: Vec<RawKernel>, kind: Kind) -> Vec<Recipe> {
     let recipe = |raw: RawKernel| {
-        let RawKernel { name, suite, archive, package, default, keyring } = raw;
+        let RawKernel { name, suite, archive, updates, package, default, keyring } = raw;
         let keyring = keyring.unwrap_or_else(|| KEYRING.into());
-        Recipe { name, kind, suite, base: None, archive, package, default, keyring }
+        Recipe { name, kind, suite, base: None, archive, updates, package, default, keyring }
     };
     list.into_iter().map(recipe).collect()
 }
 
 impl From<RawQemu> for Recipe {
     fn from(raw: RawQemu) -> Recipe {
-        let RawQemu { name, suite, base, archive, package, default, keyring } = raw;
+        let RawQemu { name, suite, base, archive, updates, package, default, keyring } = raw;
         let keyring = keyring.unwrap_or_else(|| KEYRING.into());
-        Recipe { name, kind: Kind::Qemu, suite, base, archive, package, default, keyring }
+        Recipe { name, kind: Kind::Qemu, suite, base, archive, updates, package, default, keyring }
     }
 }
 
@@ -264,7 +281,9 @@ fn bad_values(recipe: &Recipe) -> Vec<String> {
     // Names become file names, and all become arguments of apt or a line it reads.
     let words = [("name", &recipe.name), ("suite", &recipe.suite), ("package", &recipe.package)];
     let base = recipe.base.iter().map(|base| ("base", base));
-    for (key, value) in words.into_iter().chain(base).filter(|(_, value)| !is_word(value)) {
+    let updates = recipe.updates.iter().map(|update| ("updates: suite", &update.suite));
+    let words = words.into_iter().chain(base).chain(updates);
+    for (key, value) in words.filter(|(_, value)| !is_word(value)) {
         found.push(format!(
             "{key} `{}` of `{name}`: letters, digits and `.+-_` only, starting with a letter or digit",
             value.escape_default(),
@@ -311,6 +330,14 @@ mod tests {
         assert_eq!(names, ["debian-5.10", "debian-6.1", "debian-6.12", "debian-7.3"]);
         assert_eq!(recipes.default_recipe().name, "debian-6.1");
         assert_eq!(recipes.get("debian-5.10").unwrap().archive, Archive::DebianSecurity);
+        let all = recipes.iter().chain(recipes.sources()).chain(recipes.qemus());
+        for recipe in all.filter(|recipe| !recipe.suite.contains('-')) {
+            let security = UpdateSuite {
+                suite: format!("{}-security", recipe.suite),
+                archive: Archive::DebianSecurity,
+            };
+            assert!(recipe.updates.contains(&security), "{}", recipe.name);
+        }
         let names: Vec<_> = recipes.qemus().map(|r| r.name.as_str()).collect();
         assert_eq!(names, ["qemu-7.2", "qemu-10.0", "qemu-11.1"]);
         assert_eq!(recipes.qemu("qemu").unwrap().name, "qemu-11.1");
@@ -351,6 +378,13 @@ mod tests {
         check_refused(&twice, &["`a` is there twice"]);
         check_refused(&KERNELS.replace("package: p", "package: p, keyring: k.gpg"), &["absolute"]);
         check_refused(&KERNELS.replace("suite: s", "suite: s, base: t"), &["base"]);
+        let updates =
+            |value: &str| KERNELS.replace("suite: s", &format!("suite: s, updates: {value}"));
+        check_refused(
+            &updates("[{suite: '-u', archive: debian}]"),
+            &["updates: suite `-u` of `a`"],
+        );
+        check_refused(&updates("[{suite: u}]"), &["archive"]);
     }
 
     #[test]

@@ -133,7 +133,9 @@ impl Repository {
     /// To fetch from here, asking anew each time.
     pub(crate) fn options(&self) -> FetchOptions {
         let mut options = FetchOptions { refresh: true, ..FetchOptions::default() };
-        options.mirrors.debian = Some(format!("file://{}", self.path("debian").display()));
+        let mirror = format!("file://{}", self.path("debian").display());
+        options.mirrors.debian = Some(mirror.clone());
+        options.mirrors.security = Some(mirror);
         options
     }
 }
