@@ -3,8 +3,13 @@
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
-# A cargo-nextest that the workspace's rust-version builds: its newest ones ask for more.
+# Versions that the workspace's rust-version builds: the newest cargo-nextest asks for more.
 NEXTEST=0.9.114
+CARGO_DENY=0.20.2
+
+# The Rust whose rustfmt, Clippy and rustdoc decide. Each release adds lints, and a pinned one keeps them
+# from failing a change that did not cause them.
+LINT_TOOLCHAIN=1.95.0
 
 say() { printf '==> %s\n' "$*" >&2; }
 
@@ -39,11 +44,26 @@ set_up() {
     need_packages
 }
 
+# The oldest Rust that builds the workspace.
+minimum_rust() { sed -n 's/^rust-version = "\(.*\)"/\1/p' "$ROOT/Cargo.toml"; }
+
+# Whether rustup has a toolchain for version $1.
+has_toolchain() { have rustup && rustup run "$1" rustc --version >/dev/null 2>&1; }
+
+# Runs cargo of LINT_TOOLCHAIN where rustup has it.
+lint_cargo() {
+    if has_toolchain "$LINT_TOOLCHAIN"; then
+        rustup run "$LINT_TOOLCHAIN" cargo "$@"
+    else
+        cargo "$@"
+    fi
+}
+
 # The first cargo that is new enough, the one on the PATH before rustup's. A shell that was open
 # when rustup came does not have the latter on its PATH.
 need_cargo() {
     local wanted dir version found='' rustup=''
-    wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$ROOT/Cargo.toml")
+    wanted=$(minimum_rust)
     for dir in "$(dirname "$(command -v cargo || echo /none/cargo)")" "${CARGO_HOME:-${HOME:-/root}/.cargo}/bin"; do
         [ -x "$dir/cargo" ] || continue
         [ ! -x "$dir/rustup" ] || rustup=yes
@@ -168,19 +188,28 @@ as_root() {
     "${sudo[@]}" "$@" >&2
 }
 
-# Nextest is built once into ~/.cargo/bin where it is missing, without what only its self-update
-# needs, and hardly optimised: it only waits for tests.
-need_nextest() {
-    local wanted version
-    wanted=$(sed -n 's/^nextest-version = "\(.*\)"/\1/p' "$ROOT/.config/nextest.toml")
-    version=$(cd / && cargo nextest --version 2>/dev/null | sed -n '1s/^cargo-nextest \([0-9.]*\).*/\1/p') || true
-    if [ -n "$version" ] && at_least "$version" "$wanted"; then
+# Builds a cargo subcommand into ~/.cargo/bin where it is missing or older than $2. Hardly optimised: it is
+# built sooner than it would save. What follows are the version to build and options of `cargo install`.
+need_subcommand() {
+    local name=$1 oldest=$2 pinned=$3 version
+    shift 3
+    version=$(cd / && cargo "${name#cargo-}" --version 2>/dev/null | sed -n "1s/^$name \([0-9.]*\).*/\1/p") || true
+    if [ -n "$version" ] && at_least "$version" "$oldest"; then
         return
     fi
-    say "cargo-nextest is ${version:-missing}${version:+, too old}; building $NEXTEST (some minutes, once)"
+    say "$name is ${version:-missing}${version:+, too old}; building $pinned (some minutes, once)"
     (cd / && CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_DEBUG=false CARGO_PROFILE_RELEASE_LTO=off \
-        CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo install --locked --force --no-default-features "cargo-nextest@$NEXTEST") >&2
+        CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo install --locked --force "$@" "$name@$pinned") >&2
 }
+
+# Without what only nextest's self-update needs.
+need_nextest() {
+    local oldest
+    oldest=$(sed -n 's/^nextest-version = "\(.*\)"/\1/p' "$ROOT/.config/nextest.toml")
+    need_subcommand cargo-nextest "$oldest" "$NEXTEST" --no-default-features
+}
+
+need_cargo_deny() { need_subcommand cargo-deny "$CARGO_DENY" "$CARGO_DENY"; }
 
 # Where cargo puts what it builds.
 target_dir() {

@@ -20,7 +20,7 @@ use dmarig_wire::{BlockJob, Interface, Report};
 use self::{
     contents::{Contents, PAGE},
     order::Order,
-    worker::{Done, Worker},
+    worker::{Worker, WorkerResult},
 };
 use crate::{environment, sys::DirectQueue, tally::Tally};
 
@@ -30,7 +30,7 @@ const MAX_THREADS: u32 = 64;
 /// From the best to the last resort.
 const INTERFACES: [Interface; 3] = [Interface::IoUring, Interface::Aio, Interface::Sync];
 
-/// A disk and what the agent knows it to hold.
+/// A disk and its expected contents.
 #[derive(Debug)]
 pub(crate) struct Disk {
     name: String,
@@ -38,12 +38,12 @@ pub(crate) struct Disk {
     contents: Contents,
     /// The generation of the next write; one for each operation, so that none is used twice.
     generation: u64,
-    /// Whether a job broke off, so that nobody knows what the disk holds.
+    /// Whether a job was aborted, so that the contents are unknown.
     unknown: bool,
 }
 
 impl Disk {
-    /// A disk by its name in `/dev`, as it comes: all zeros.
+    /// A disk by its name in `/dev`, with all zeros.
     pub(crate) fn new(name: &str) -> Self {
         Self::at(name, &Path::new("/dev").join(name))
     }
@@ -54,12 +54,12 @@ impl Disk {
     }
 }
 
-/// Has a disk's driver map what it maps once and then keeps: lists of a request's pages, of each size
-/// that there is. A kernel that did not read more than a page so far, in search of partitions, would
-/// do so within the first window, and be blamed for a mapping that is never unmapped.
+/// Makes a disk's driver map what it maps once and then keeps: lists of a request's pages, of each
+/// size. A kernel that has read no more than a page so far, in search of partitions, would do so
+/// within the first window, and be blamed for a mapping that is never unmapped.
 ///
-/// What can't be read here can't be read by the workload either, which then tells.
-pub(crate) fn touch(name: &str) {
+/// If the disk can't be read, the workload reports it.
+pub(crate) fn warm_up(name: &str) {
     const PAGE_BYTES: usize = PAGE as usize;
     for length in [16 * PAGE_BYTES, MAX_BLOCK as usize] {
         let mut options = OpenOptions::new();
@@ -75,8 +75,8 @@ pub(crate) fn touch(name: &str) {
 /// Runs a job on a disk.
 ///
 /// # Errors
-/// Where the job is not possible or the kernel refuses the means; what goes wrong with single
-/// operations is in the report.
+/// Where the job is impossible or the kernel refuses a resource; failures of single operations are in
+/// the report.
 pub(crate) fn run(disk: &mut Disk, job: &BlockJob) -> Result<Report> {
     run_through(disk, job, &INTERFACES, libc::O_DIRECT)
 }
@@ -94,11 +94,11 @@ fn run_through(
         file.with_context(|| format!("can't open {}", disk.path.display()))
     };
     disk.contents.used = job.used;
-    settle(&disk.name);
+    make_counts_repeatable(&disk.name);
     let size = open()?.seek(SeekFrom::End(0)).context("can't learn the disk's size")?;
     let blocks = validate(job, size)?;
     let (depth, block_size) = (job.queue_depth as usize, job.block_size as usize);
-    // All that may fail comes before the contents are shared out.
+    // Everything that may fail comes before the contents are split.
     let queues = (0..job.threads)
         .map(|_| DirectQueue::open(open()?, depth, block_size, interfaces))
         .collect::<Result<Vec<_>>>()?;
@@ -108,13 +108,13 @@ fn run_through(
     let mut time = None::<Range<Instant>>;
     let results = run_all(workers);
     disk.unknown = results.iter().any(Result::is_err);
-    for done in results {
-        let done = done?;
-        disk.contents.put(done.contents);
-        tally.add(done.tally);
+    for result in results {
+        let result = result?;
+        disk.contents.append(result.contents);
+        tally.add(result.tally);
         time = Some(match time {
-            None => done.time,
-            Some(all) => all.start.min(done.time.start)..all.end.max(done.time.end),
+            None => result.time,
+            Some(all) => all.start.min(result.time.start)..all.end.max(result.time.end),
         });
     }
     thread::sleep(Duration::from_millis(job.linger_ms.into()));
@@ -122,9 +122,9 @@ fn run_through(
     Ok(tally.report(interface, u64::try_from(elapsed)?))
 }
 
-/// Asks the kernel for what makes a disk's DMA mappings repeat to the unit. It may not have it;
-/// then counts repeat less well, and nothing else is worse.
-fn settle(disk: &str) {
+/// Sets kernel options that make the counts of a disk's DMA mappings repeat exactly. Without them,
+/// counts only repeat less well.
+fn make_counts_repeatable(disk: &str) {
     // Neighbours are not merged to one request: whether two meet in the queue is chance, and each
     // that is merged is one mapping less.
     let _ = fs::write(format!("/sys/block/{disk}/queue/nomerges"), "2");
@@ -135,7 +135,7 @@ fn settle(disk: &str) {
     }
 }
 
-/// Shares a job and the disk's contents out, one part for each queue.
+/// Splits a job and the disk's contents, one part for each queue.
 fn workers<'a>(
     disk: &'a mut Disk,
     job: &'a BlockJob,
@@ -148,15 +148,15 @@ fn workers<'a>(
     disk.generation += job.ops;
     let mut workers = Vec::new();
     for (queue, thread) in queues.into_iter().zip(0..) {
-        let own = share(blocks, threads, thread);
+        let part = share(blocks, threads, thread);
         let ops = share(job.ops, threads, thread);
         let ops = ops.end - ops.start;
         workers.push(Worker {
             disk: &disk.name,
             job,
-            order: Order::new(job.seed, thread, own.end - own.start, job.read_percent),
-            contents: disk.contents.take(own.start * size..own.end * size),
-            blocks: own,
+            order: Order::new(job.seed, thread, part.end - part.start, job.read_percent),
+            contents: disk.contents.split_off(part.start * size..part.end * size),
+            blocks: part,
             ops,
             generation,
             queue,
@@ -166,7 +166,7 @@ fn workers<'a>(
     workers
 }
 
-fn run_all(workers: Vec<Worker<'_>>) -> Vec<Result<Done>> {
+fn run_all(workers: Vec<Worker<'_>>) -> Vec<Result<WorkerResult>> {
     let workers = match <[Worker<'_>; 1]>::try_from(workers) {
         Ok([only]) => return vec![only.run()],
         Err(workers) => workers,
@@ -179,13 +179,13 @@ fn run_all(workers: Vec<Worker<'_>>) -> Vec<Result<Done>> {
     })
 }
 
-/// The part of a whole that is one thread's; parts differ in size by one at most.
+/// One thread's part of a whole; parts differ in size by one at most.
 fn share(whole: u64, threads: u64, thread: u64) -> Range<u64> {
     let start = |thread: u64| whole / threads * thread + (whole % threads).min(thread);
     start(thread)..start(thread + 1)
 }
 
-/// Checks a job against a disk of so many bytes, and says on how many blocks it works.
+/// Checks a job against a disk of `size` bytes; returns the number of its blocks.
 fn validate(job: &BlockJob, size: u64) -> Result<u64> {
     let BlockJob { block_size, queue_depth, threads, .. } = *job;
     ensure!(

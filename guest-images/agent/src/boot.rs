@@ -95,7 +95,7 @@ pub(crate) fn hello(modules: Vec<(String, Option<String>)>) -> Reply {
 /// trusted, and a guest that hangs costs its rig a deadline.
 pub(crate) fn power_off_on_panic() {
     std::panic::set_hook(Box::new(|info| {
-        console::say(&format!("{info}"));
+        console::print_problem(&format!("{info}"));
         power_off();
     }));
 }
@@ -104,7 +104,7 @@ pub(crate) fn power_off_on_panic() {
 pub(crate) fn power_off() -> ! {
     rustix::fs::sync();
     let error = rustix::system::reboot(RebootCommand::PowerOff);
-    console::say(&format!("the kernel does not power off: {error:?}"));
+    console::print_problem(&format!("the kernel does not power off: {error:?}"));
     // Process 1 must not end, or the kernel panics over it and hides what was said before.
     loop {
         std::thread::park();
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_module_is_named_without_its_place_in_the_order() {
+    fn names_a_module_without_its_number() {
         for (path, name) in [
             ("/lib/dmarig/modules/06-nvme.ko", "nvme"),
             ("/lib/dmarig/modules/00-crct10dif-pclmul.ko", "crct10dif-pclmul"),

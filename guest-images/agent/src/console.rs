@@ -1,13 +1,13 @@
-//! The kernel's console, for what can't be told the rig and for runs without one.
+//! The kernel's console, for errors without a rig to report to, and for runs without a rig.
 
 use std::{fs::OpenOptions, io::Write};
 
-/// Writes a problem on the console, marked as the agent's.
-pub(crate) fn say(text: &str) {
+/// Writes a problem of the agent on the console.
+pub(crate) fn print_problem(text: &str) {
     print(&format!("dmarig-agent: {text}"));
 }
 
-/// Writes lines on the console. Where that fails there is nobody left to tell.
+/// Writes lines on the console. An error can't be reported anywhere.
 pub(crate) fn print(text: &str) {
     // One write for all, so that the kernel's own lines don't land in the middle.
     let lines = format!("{}\n", text.trim_end());

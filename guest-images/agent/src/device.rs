@@ -19,11 +19,11 @@ use rustix::{
     },
 };
 
-/// How long a guest gets to find its devices, by its own clock; even emulated, it takes seconds.
+/// Time that a guest gets to find its devices, by its own clock; even emulated, it takes seconds.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 const PCI: &str = "/sys/bus/pci/devices";
 
-/// A driver has its device and nothing comes of it.
+/// A driver has its device and did not make it usable in time.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}")]
 pub(crate) struct NotInTime {
@@ -33,22 +33,23 @@ pub(crate) struct NotInTime {
 /// Waits until every function of the device under test has its node.
 ///
 /// # Errors
-/// When the limit is over; the error says what is missing and what is there instead. It is a
-/// [`NotInTime`] where nothing is missing but the drivers' doing.
+/// After [`LIMIT`]; the error names what is missing and what was found instead. It is a
+/// [`NotInTime`] if all functions have drivers.
 pub(crate) fn wait_for(device: Device) -> Result<Vec<Target>> {
-    // Before the first look: what comes between the look and the wait is then not missed.
+    // Opened before the first check, so that no event between check and wait is missed.
     let events = uevents().context("can't listen to the kernel's device events")?;
     let deadline = Instant::now() + LIMIT;
     loop {
         let targets = targets(device);
-        let ready = targets.len() >= wanted(device) && targets.iter().all(|t| t.node.is_some());
+        let ready =
+            targets.len() >= required_functions(device) && targets.iter().all(|t| t.node.is_some());
         if ready {
             return Ok(targets);
         }
         if !wait_until(&events, deadline)? {
-            let what = missing(device, &targets);
+            let what = describe_missing(device, &targets);
             let driven = targets.iter().all(|target| target.driver.is_some());
-            if driven && targets.len() >= wanted(device) {
+            if driven && targets.len() >= required_functions(device) {
                 return Err(NotInTime { what }.into());
             }
             bail!(what);
@@ -57,15 +58,15 @@ pub(crate) fn wait_for(device: Device) -> Result<Vec<Target>> {
     }
 }
 
-/// How many functions a job on the device needs.
-fn wanted(device: Device) -> usize {
+/// Number of functions that a job on the device needs.
+fn required_functions(device: Device) -> usize {
     match device {
         Device::Nvme | Device::VirtioBlk => 1,
         Device::E1000e | Device::VirtioNet => 2,
     }
 }
 
-fn is_one(device: Device, function: &Function) -> bool {
+fn matches_device(device: Device, function: &Function) -> bool {
     let id = (function.vendor, function.device);
     match device {
         Device::Nvme => function.class == 0x01_08_02,
@@ -107,7 +108,7 @@ fn functions() -> BTreeMap<String, Function> {
 /// The functions of the device under test as they are now, in bus order.
 fn targets(device: Device) -> Vec<Target> {
     let functions = functions();
-    let own = functions.iter().filter(|(_, function)| is_one(device, function));
+    let own = functions.iter().filter(|(_, function)| matches_device(device, function));
     own.map(|(address, function)| Target {
         address: address.clone(),
         driver: function.driver(),
@@ -155,12 +156,15 @@ fn namespace(name: &str) -> Option<String> {
         None => rest,
     };
     let (number, rest) = digits(rest.strip_prefix('n')?)?;
-    rest.is_empty().then(|| format!("nvme{subsystem}n{number}"))
+    if !rest.is_empty() {
+        return None;
+    }
+    Some(format!("nvme{subsystem}n{number}"))
 }
 
 fn digits(text: &str) -> Option<(&str, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    (end > 0).then(|| text.split_at(end))
+    if end == 0 { None } else { Some(text.split_at(end)) }
 }
 
 /// The name of what a symbolic link of sysfs leads to.
@@ -181,12 +185,12 @@ fn subdirectories(path: &Path) -> Vec<PathBuf> {
     names_in(path).into_iter().map(|name| path.join(name)).filter(|path| path.is_dir()).collect()
 }
 
-fn missing(device: Device, targets: &[Target]) -> String {
+fn describe_missing(device: Device, targets: &[Target]) -> String {
     let mut text = format!(
         "no usable {device:?} device after {} s: {} of {} found",
         LIMIT.as_secs(),
         targets.len(),
-        wanted(device)
+        required_functions(device)
     );
     for target in targets.iter().filter(|target| target.node.is_none()) {
         let driver = target.driver.as_deref().unwrap_or("no driver");
@@ -212,7 +216,7 @@ fn uevents() -> rustix::io::Result<OwnedFd> {
 
 fn drain(socket: &OwnedFd) {
     let mut event = [0; 4096];
-    // What they say doesn't matter, nor whether some were dropped: sysfs is looked at anew.
+    // Their contents don't matter, nor whether some were dropped: sysfs is read again.
     while recv(socket, &mut event, RecvFlags::empty()).is_ok() {}
 }
 
@@ -222,10 +226,10 @@ fn drain(socket: &OwnedFd) {
 /// Where the kernel refuses to wait.
 pub(crate) fn wait_until(readable: &OwnedFd, deadline: Instant) -> Result<bool> {
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
+        let remaining = deadline.saturating_duration_since(Instant::now());
         let timeout = Timespec {
-            tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
-            tv_nsec: left.subsec_nanos().into(),
+            tv_sec: remaining.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: remaining.subsec_nanos().into(),
         };
         match poll(&mut [PollFd::new(readable, PollFlags::IN)], Some(&timeout)) {
             Err(rustix::io::Errno::INTR) => {}
@@ -239,7 +243,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn namespaces_are_told_from_what_else_a_controller_has() {
+    fn recognizes_namespaces_of_a_controller() {
         let check = |name: &str, node: Option<&str>| {
             assert_eq!(namespace(name).as_deref(), node, "{name}");
         };
@@ -251,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_ends_a_wait_for_events() {
+    fn stops_waiting_for_events_at_the_deadline() {
         let Ok(socket) = uevents() else { return };
         let deadline = Instant::now() + Duration::from_millis(5);
         drain(&socket);

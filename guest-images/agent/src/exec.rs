@@ -1,4 +1,4 @@
-//! Runs a program of the user's and keeps what it says.
+//! Runs a program of the user and keeps the end of its output.
 
 mod metrics;
 
@@ -23,10 +23,10 @@ use rustix::{
 use self::metrics::Metrics;
 use crate::{console, tally::Tally};
 
-/// How much of the end of the output is kept, in bytes.
+/// Bytes of the end of the output that are kept.
 const KEPT: usize = 64 << 10;
 
-/// Runs the program to its end; what it leaves running in its process group is killed.
+/// Runs the program to its end, and kills what it leaves running in its process group.
 ///
 /// # Errors
 /// Where it can't be started.
@@ -49,25 +49,25 @@ pub(crate) fn run(job: &ExecJob, nodes: &[String]) -> Result<Report> {
         .spawn()
         .with_context(|| format!("can't start {program}"))?;
     let mut output = Output { echo: job.echo, ..Output::default() };
-    let ended = follow(&child, &mut pipe, &mut output);
+    let followed = read_output(&child, &mut pipe, &mut output);
     let group = Pid::from_child(&child);
-    if ended.is_err() {
+    if followed.is_err() {
         let _ = child.kill();
     }
     let status = child.wait();
     let elapsed = begin.elapsed();
     // The group is gone already where the program left nothing behind.
     let _ = kill_process_group(group, Signal::KILL);
-    ended?;
+    followed?;
     let interface = Interface::Process;
     let mut report = Tally::default().report(interface, u64::try_from(elapsed.as_nanos())?);
-    report.exit = Some(status.map_or(Exit::Unknown, exit));
+    report.exit = Some(status.map_or(Exit::Unknown, exit_of));
     report.output = Some(String::from_utf8_lossy(output.tail()).into_owned());
     report.metrics = output.metrics.finish();
     Ok(report)
 }
 
-fn exit(status: ExitStatus) -> Exit {
+fn exit_of(status: ExitStatus) -> Exit {
     match (status.code(), status.signal()) {
         (Some(code), _) => Exit::Code(code),
         (None, Some(signal)) => Exit::Signal(signal),
@@ -75,14 +75,14 @@ fn exit(status: ExitStatus) -> Exit {
     }
 }
 
-/// Reads until the program itself ends: what it started may hold the pipe open for good.
-fn follow(child: &Child, pipe: &mut PipeReader, output: &mut Output) -> Result<()> {
+/// Reads until the program itself exits: its children may hold the pipe open for ever.
+fn read_output(child: &Child, pipe: &mut PipeReader, output: &mut Output) -> Result<()> {
     let process: OwnedFd = pidfd_open(Pid::from_child(child), PidfdFlags::empty())
         .context("can't watch the program")?;
     let mut open = true;
     loop {
         let mut fds = [PollFd::new(&process, PollFlags::IN), PollFd::new(&*pipe, PollFlags::IN)];
-        // Without the pipe where it is at its end: it would be readable for ever.
+        // A pipe at its end would be readable for ever, so it is left out.
         let fds = if open { &mut fds[..] } else { &mut fds[..1] };
         match poll(fds, None) {
             Err(rustix::io::Errno::INTR) => continue,
@@ -96,7 +96,7 @@ fn follow(child: &Child, pipe: &mut PipeReader, output: &mut Output) -> Result<(
     }
 }
 
-/// Reads what is there; `false` at the end.
+/// Reads what is available; `false` at the end.
 fn drain(pipe: &mut PipeReader, output: &mut Output) -> std::io::Result<bool> {
     let mut bytes = [0; 16 << 10];
     loop {
@@ -113,7 +113,7 @@ fn drain(pipe: &mut PipeReader, output: &mut Output) -> std::io::Result<bool> {
 /// Bytes of one line that are shown on the console.
 const ECHOED: usize = 400;
 
-/// The end of a stream, and the metrics of all of it.
+/// The end of the output, and the metrics in all of it.
 #[derive(Debug, Default)]
 struct Output {
     kept: Vec<u8>,
@@ -126,7 +126,9 @@ impl Output {
     fn push(&mut self, bytes: &[u8]) {
         self.metrics.push(bytes);
         if self.echo {
-            self.lines(bytes).into_iter().for_each(|line| console::print(&format!("{ECHO}{line}")));
+            self.complete_lines(bytes)
+                .into_iter()
+                .for_each(|line| console::print(&format!("{ECHO}{line}")));
         }
         self.kept.extend_from_slice(bytes);
         // Rarely, so that bytes are moved once on average.
@@ -135,8 +137,8 @@ impl Output {
         }
     }
 
-    /// The lines that end in these bytes.
-    fn lines(&mut self, bytes: &[u8]) -> Vec<String> {
+    /// The lines that these bytes complete.
+    fn complete_lines(&mut self, bytes: &[u8]) -> Vec<String> {
         let mut ended = Vec::new();
         for byte in bytes {
             match byte {
@@ -166,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn output_metrics_and_exit_are_kept() {
+    fn keeps_output_metrics_and_exit_code() {
         let report = shell("echo iops 12.5 1/s; echo $DMARIG_NODES $PATH >&2; exit 3");
         assert_eq!(report.exit, Some(Exit::Code(3)));
         assert_eq!(report.output.unwrap(), "iops 12.5 1/s\nnvme0n1 nvme1n1 /add:/bin\n");
@@ -175,21 +177,21 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_shown_whole_short_and_harmless() {
+    fn echoes_complete_short_and_escaped_lines() {
         let mut output = Output::default();
-        assert!(output.lines(b"boot").is_empty());
-        assert_eq!(output.lines(b"ing\n\x1b[2J\nhal"), ["booting", "\\u{1b}[2J"]);
-        assert_eq!(output.lines(&[b'x'; 1000]), Vec::<String>::new());
-        assert_eq!(output.lines(b"\n"), [format!("hal{}", "x".repeat(ECHOED - 3))]);
+        assert!(output.complete_lines(b"boot").is_empty());
+        assert_eq!(output.complete_lines(b"ing\n\x1b[2J\nhal"), ["booting", "\\u{1b}[2J"]);
+        assert_eq!(output.complete_lines(&[b'x'; 1000]), Vec::<String>::new());
+        assert_eq!(output.complete_lines(b"\n"), [format!("hal{}", "x".repeat(ECHOED - 3))]);
     }
 
     #[test]
-    fn a_signal_is_not_a_code() {
+    fn distinguishes_signals_from_exit_codes() {
         assert_eq!(shell("kill -9 $$").exit, Some(Exit::Signal(9)));
     }
 
     #[test]
-    fn only_the_end_of_much_output_is_kept() {
+    fn keeps_the_end_of_long_output() {
         let script = "i=0; while [ $i -lt 20000 ]; do echo line $i .....; i=$((i+1)); done";
         let output = shell(script).output.unwrap();
         assert_eq!(output.len(), KEPT);
@@ -197,19 +199,19 @@ mod tests {
     }
 
     #[test]
-    fn what_a_program_leaves_running_does_not_hold_it_up() {
+    fn does_not_wait_for_background_processes() {
         let begin = Instant::now();
         assert_eq!(shell("sleep 30 & echo started").output.unwrap(), "started\n");
         assert!(begin.elapsed().as_secs() < 20);
     }
 
     #[test]
-    fn a_program_that_closes_its_output_is_waited_for() {
+    fn waits_for_a_program_that_closed_its_output() {
         assert_eq!(shell("exec >&- 2>&-; sleep 0.1; exit 4").exit, Some(Exit::Code(4)));
     }
 
     #[test]
-    fn a_program_that_is_not_there_is_named() {
+    fn reports_a_missing_program() {
         let argv = vec!["/nowhere/at-all".to_owned()];
         let error = run(&ExecJob { argv, echo: false }, &[]).unwrap_err();
         assert!(format!("{error:#}").contains("can't start /nowhere/at-all: No such file"));

@@ -1,4 +1,4 @@
-//! Files that a program left in the guest.
+//! Lists and reads files of the guest.
 
 use std::{
     fs::{self, File},
@@ -9,7 +9,8 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use dmarig_wire::MAX_PIECE;
 
-/// The plain files below a directory, as paths below it, in order. Links are not followed.
+/// Lists the regular files below a directory, as paths relative to it, in order. Links are not
+/// followed.
 ///
 /// # Errors
 /// Where it can't be read, or a name is no text.
@@ -39,20 +40,20 @@ pub(crate) fn list(directory: &Path) -> Result<Vec<String>> {
 /// Longest file that is read, in bytes.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// The file that is being read, as it was when its first piece was: the kernel makes some files up
-/// anew, and at some cost, each time that they are opened.
+/// A copy of the file that is being read, made with its first piece: the kernel generates some files
+/// anew, at some cost, each time they are opened.
 #[derive(Debug, Default)]
-pub(crate) struct Reading {
+pub(crate) struct FileReader {
     path: PathBuf,
     bytes: Vec<u8>,
 }
 
-impl Reading {
-    /// A piece of a file; empty at its end.
+impl FileReader {
+    /// Reads a piece of a file; empty at its end.
     ///
     /// # Errors
     /// Where it can't be read, or is too long.
-    pub(crate) fn piece(&mut self, path: &Path, offset: u64) -> Result<Vec<u8>> {
+    pub(crate) fn read_piece(&mut self, path: &Path, offset: u64) -> Result<Vec<u8>> {
         if offset == 0 || self.path != path {
             self.bytes.clear();
             let shown = path.display();
@@ -78,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_are_listed_and_read_in_pieces() {
+    fn lists_files_and_reads_them_in_pieces() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("run/cells")).unwrap();
         let long = vec![7; MAX_PIECE + 3];
@@ -87,8 +88,8 @@ mod tests {
         std::os::unix::fs::symlink("/etc/passwd", dir.path().join("link")).unwrap();
         assert_eq!(list(dir.path()).unwrap(), ["run.json", "run/cells/console.log"]);
         let path = dir.path().join("run/cells/console.log");
-        let mut reading = Reading::default();
-        let mut piece = |offset| reading.piece(&path, offset).unwrap();
+        let mut reading = FileReader::default();
+        let mut piece = |offset| reading.read_piece(&path, offset).unwrap();
         assert_eq!(piece(0).len(), MAX_PIECE);
         // What is read is what was there when it began.
         fs::write(&path, "x").unwrap();
@@ -99,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_named() {
+    fn reports_a_missing_directory() {
         let error = format!("{:#}", list(Path::new("/nowhere/at-all")).unwrap_err());
         assert!(error.contains("can't read /nowhere/at-all: No such file"), "{error}");
     }

@@ -5,12 +5,12 @@ use std::{fs, path::Path};
 use anyhow::{Context, Result, ensure};
 use dmarig_wire::Target;
 
-/// Gives the group of each target the type `kind`; tells whether a driver had to be unbound for it,
-/// as the kernel wants for all changes but the one from `DMA` to `DMA-FQ`.
+/// Changes the type of each target's group to `kind`; returns whether a driver had to be unbound for
+/// it, as the kernel requires for all changes but the one from `DMA` to `DMA-FQ`.
 ///
 /// # Errors
 /// Where a target has no group, or the kernel refuses; the driver is bound again first.
-pub(crate) fn switch(sys: &Path, targets: &[Target], kind: &str) -> Result<bool> {
+pub(crate) fn change_type(sys: &Path, targets: &[Target], kind: &str) -> Result<bool> {
     let mut rebound = false;
     for target in targets {
         let group = target.group.context("the device is in no IOMMU group")?;
@@ -24,7 +24,7 @@ pub(crate) fn switch(sys: &Path, targets: &[Target], kind: &str) -> Result<bool>
             continue;
         }
         if fs::write(&path, kind).is_err() {
-            rebound |= unbound(sys, target, || {
+            rebound |= while_unbound(sys, target, || {
                 fs::write(&path, kind)
                     .with_context(|| format!("can't write {kind} to {}", path.display()))
             })?;
@@ -35,18 +35,18 @@ pub(crate) fn switch(sys: &Path, targets: &[Target], kind: &str) -> Result<bool>
     Ok(rebound)
 }
 
-/// Does something while the target has no driver.
-fn unbound(sys: &Path, target: &Target, change: impl FnOnce() -> Result<()>) -> Result<bool> {
+/// Unbinds the target's driver, calls `change`, and binds the driver again.
+fn while_unbound(sys: &Path, target: &Target, change: impl FnOnce() -> Result<()>) -> Result<bool> {
     let driver = target.driver.as_ref().context("the device has no driver to be unbound")?;
     let file = |name: &str| sys.join("bus/pci/drivers").join(driver).join(name);
-    let tell = |name: &str| {
+    let order = |name: &str| {
         fs::write(file(name), &target.address)
             .with_context(|| format!("can't {name} {} of {}", driver, target.address))
     };
-    tell("unbind")?;
-    let changed = change();
-    tell("bind")?;
-    changed.map(|()| true)
+    order("unbind")?;
+    let result = change();
+    order("bind")?;
+    result.map(|()| true)
 }
 
 #[cfg(test)]
@@ -74,25 +74,25 @@ mod tests {
     }
 
     #[test]
-    fn a_type_that_the_kernel_takes_needs_no_rebinding() {
+    fn changes_a_type_without_unbinding_if_the_kernel_allows() {
         let root = tree("DMA");
-        assert!(!switch(root.path(), &[target()], "DMA-FQ").unwrap());
+        assert!(!change_type(root.path(), &[target()], "DMA-FQ").unwrap());
         let kind = root.path().join("kernel/iommu_groups/7/type");
         assert_eq!(fs::read_to_string(kind).unwrap(), "DMA-FQ");
         assert!(!root.path().join("bus/pci/drivers/nvme/unbind").exists());
     }
 
     #[test]
-    fn a_driver_is_bound_again_also_where_the_kernel_refuses() {
+    fn binds_the_driver_again_if_the_kernel_refuses() {
         let root = tree("DMA");
         let kind = root.path().join("kernel/iommu_groups/7/type");
         fs::remove_file(&kind).unwrap();
         // A type that can be read and not written, whoever asks: a directory's entry that is none.
         fs::create_dir(&kind).unwrap();
-        let error = switch(root.path(), &[target()], "DMA-FQ").unwrap_err();
+        let error = change_type(root.path(), &[target()], "DMA-FQ").unwrap_err();
         assert!(format!("{error:#}").contains("can't read"), "{error:#}");
         let refused = || anyhow::bail!("the kernel says no");
-        assert!(unbound(root.path(), &target(), refused).is_err());
+        assert!(while_unbound(root.path(), &target(), refused).is_err());
         let bound = fs::read_to_string(root.path().join("bus/pci/drivers/nvme/bind")).unwrap();
         assert_eq!(bound, "0000:00:03.0");
     }

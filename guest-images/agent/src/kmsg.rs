@@ -46,7 +46,7 @@ impl<R: Read> Kmsg<R> {
     /// The next piece of the log, bounded.
     ///
     /// # Errors
-    /// Where the kernel doesn't give it.
+    /// Where it can't be read.
     pub(crate) fn read(&mut self) -> Result<Log> {
         let mut log = Log { records: Vec::new(), lost: 0, more: false };
         let mut buffer = vec![0; RECORD];
@@ -72,7 +72,7 @@ impl<R: Read> Kmsg<R> {
     }
 }
 
-/// Parses one record; `None` for what isn't one.
+/// Parses one record; `None` if it is not valid.
 fn parse(record: &[u8]) -> Option<LogRecord> {
     let end = record.iter().position(|&byte| byte == b';')?;
     let header = std::str::from_utf8(&record[..end]).ok()?;
@@ -81,7 +81,7 @@ fn parse(record: &[u8]) -> Option<LogRecord> {
     let seq = fields.next()?.parse().ok()?;
     let time_us = fields.next()?.parse().ok()?;
     let text = record[end + 1..].split(|&byte| byte == b'\n').next().unwrap_or_default();
-    // The rest of the priority is the facility: whose record it is matters to nobody here.
+    // The rest of the priority is the facility, which is not needed.
     Some(LogRecord { level: (priority & 7) as u8, seq, time_us, text: unescape(text) })
 }
 
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_parsed_without_its_properties() {
+    fn parses_a_record_without_its_properties() {
         let text = "30,7,1234567,-,caller=T1;pci 0000:00:03.0: Adding to iommu group 2\n SUBSYSTEM=pci\n DEVICE=+pci:0000:00:03.0\n";
         let record = parse(text.as_bytes()).unwrap();
         assert_eq!((record.level, record.seq, record.time_us), (6, 7, 1_234_567));
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn escapes_are_undone_and_what_only_looks_like_one_is_kept() {
+    fn unescapes_only_complete_escapes() {
         assert_eq!(
             unescape(br"a\x09b\x5cx41 \xc3\xa9 \xff \x4 \y"),
             "a\tb\\x41 \u{e9} \u{fffd} \\x4 \\y"
@@ -152,14 +152,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_record_is_passed_over() {
+    fn skips_invalid_records() {
         for hostile in ["", ";", "6;x", "6,1;x", "6,1,z,-;x", "a,1,2,-;x", "6,1,2,-"] {
             assert_eq!(parse(hostile.as_bytes()), None, "{hostile}");
         }
     }
 
     #[test]
-    fn overwritten_records_are_counted_at_the_start_and_in_between() {
+    fn counts_overwritten_records() {
         let mut kmsg = kmsg([
             Ok("6,3,1,-;first\n"),
             Ok("6,4,1,-;second\n"),
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_log_comes_in_pieces() {
+    fn returns_a_long_log_in_pieces() {
         let records = (0..MAX_RECORDS + 5).map(|seq| Ok(format!("6,{seq},1,-;x\n").into_bytes()));
         let mut kmsg = Kmsg::new(Fake(records.collect()));
         let piece = kmsg.read().unwrap();

@@ -64,11 +64,11 @@ impl Link {
         tcdrain(&self.tty).context("can't empty the control channel")
     }
 
-    /// Waits for the next request. After an error the stream starts anew, so that the rig may
-    /// be told and ask again.
+    /// Waits for the next request. After an error decoding starts anew, so that the rig can be told
+    /// and send another request.
     ///
     /// # Errors
-    /// Where what comes is not a request.
+    /// Where the bytes are not a request.
     pub(crate) fn receive(&mut self) -> Result<Request> {
         let mut bytes = [0; 4096];
         loop {

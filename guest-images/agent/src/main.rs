@@ -33,7 +33,7 @@ fn main() {
     }
     boot::power_off_on_panic();
     if let Err(error) = run() {
-        console::say(&format!("{error:#}"));
+        console::print_problem(&format!("{error:#}"));
     }
     boot::power_off();
 }
@@ -50,7 +50,7 @@ fn run() -> Result<()> {
         boot::mount_rest();
         for (name, error) in &modules {
             if let Some(error) = error {
-                console::say(&format!("{name}: {error}"));
+                console::print_problem(&format!("{name}: {error}"));
             }
         }
         return standalone::run(job);

@@ -28,11 +28,11 @@ use crate::{sys, tally::Tally};
 
 const FRAME_SIZES: std::ops::RangeInclusive<u32> = 64..=1514;
 const MAX_WINDOW: u32 = 4096;
-/// What a frame may take of a socket's buffer, in bytes: a page and the kernel's own.
+/// Bytes of a socket's buffer that a frame may take: a page and the kernel's own data.
 const TRUESIZE: usize = 8192;
-/// What is under way when nothing arrives for so long is lost.
+/// If nothing arrives for this long, the frames in flight are lost.
 const SILENCE: Duration = Duration::from_secs(5);
-/// After so many silences in a row the link is dead.
+/// After this many silences in a row the link is dead.
 const MAX_SILENCES: u32 = 3;
 
 /// Sends frames both ways between two interfaces.
@@ -99,20 +99,21 @@ impl Exchange<'_> {
             }
             silences += 1;
             if let Some((count, first)) = self.window.give_up() {
-                self.tally.problem(false, || {
+                self.tally.add_problem(false, || {
                     format!("{count} frames did not arrive, the first is number {first}")
                 });
             }
             if silences == MAX_SILENCES {
                 let unsent = self.job.frames - self.tally.writes;
-                self.tally.error(|| format!("the link is dead; {unsent} frames were not sent"));
+                self.tally
+                    .count_error(|| format!("the link is dead; {unsent} frames were not sent"));
                 break;
             }
         }
         Ok(last - begin)
     }
 
-    /// Sends what the window has room for; says whose socket is full, if one is.
+    /// Sends what the window has room for; returns the interface whose socket is full, if one is.
     fn send(&mut self) -> Result<Option<usize>> {
         while self.tally.writes < self.job.frames
             && let Some(sequence) = self.window.next()
@@ -137,7 +138,7 @@ impl Exchange<'_> {
         Ok(None)
     }
 
-    /// Takes all that has arrived; `false` where that is nothing.
+    /// Receives and checks all frames that have arrived; `false` if there are none.
     fn receive(&mut self, buffer: &mut [u8]) -> Result<bool> {
         let mut any = false;
         for receiver in 0..2 {
@@ -154,30 +155,31 @@ impl Exchange<'_> {
                     }
                 };
                 any = true;
-                self.take(receiver, &buffer[..count.min(buffer.len())]);
+                self.check(receiver, &buffer[..count.min(buffer.len())]);
             }
         }
         Ok(any)
     }
 
-    fn take(&mut self, receiver: usize, frame: &[u8]) {
+    fn check(&mut self, receiver: usize, frame: &[u8]) {
         let name = self.names[receiver];
         let tally = &mut self.tally;
         let sequence = match self.frames.check(frame) {
             Ok(sequence) => sequence,
-            Err(what) => return tally.corrupt(|| format!("{name}: {what}")),
+            Err(error) => return tally.count_corrupt(|| format!("{name}: {error}")),
         };
         if Frames::sender(sequence) == receiver {
-            return tally.corrupt(|| format!("{name}: frame {sequence} came back to its sender"));
+            return tally
+                .count_corrupt(|| format!("{name}: frame {sequence} came back to its sender"));
         }
         match self.window.arrived(sequence) {
-            Arrival::Expected(sent) => tally.latency(sent.elapsed().as_nanos()),
+            Arrival::Expected(sent) => tally.record_latency(sent.elapsed().as_nanos()),
             Arrival::Late => {}
             Arrival::Duplicate => {
-                return tally.corrupt(|| format!("{name}: frame {sequence} arrived twice"));
+                return tally.count_corrupt(|| format!("{name}: frame {sequence} arrived twice"));
             }
             Arrival::Unsent => {
-                return tally.corrupt(|| format!("{name}: frame {sequence} was never sent"));
+                return tally.count_corrupt(|| format!("{name}: frame {sequence} was never sent"));
             }
         }
         tally.reads += 1;
@@ -190,9 +192,12 @@ impl Exchange<'_> {
             let out = if full == Some(side) { PollFlags::OUT } else { PollFlags::empty() };
             PollFd::new(&self.sockets[side], PollFlags::IN | out)
         });
-        let left = deadline.saturating_duration_since(Instant::now());
-        let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
-        match poll(&mut fds, Some(&left)) {
+        let remaining = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec {
+            tv_sec: remaining.as_secs() as i64,
+            tv_nsec: remaining.subsec_nanos().into(),
+        };
+        match poll(&mut fds, Some(&timeout)) {
             Err(Errno::INTR) => Ok(true),
             other => Ok(other.context("can't wait for frames")? > 0),
         }

@@ -16,14 +16,14 @@ use crate::{
     tally::Tally,
 };
 
-/// What the agent remembers from one request to the next.
+/// State that the agent keeps between requests.
 #[derive(Debug, Default)]
 pub(crate) struct Agent {
     kmsg: Option<Kmsg<File>>,
     disks: BTreeMap<String, Disk>,
     nodes: Vec<String>,
     counters: Option<Counters>,
-    reading: files::Reading,
+    reader: files::FileReader,
 }
 
 /// Answers requests until the rig asks for power-off.
@@ -60,7 +60,7 @@ impl Agent {
             Request::Describe(device) => {
                 let targets = self.targets(device)?;
                 if let Device::Nvme | Device::VirtioBlk = device {
-                    self.nodes.iter().for_each(|node| block::touch(node));
+                    self.nodes.iter().for_each(|node| block::warm_up(node));
                 }
                 Reply::Environment(Box::new(environment::describe(targets)?))
             }
@@ -86,7 +86,7 @@ impl Agent {
             }
             Request::SetGroupType { device, kind } => {
                 let targets = self.targets(device)?;
-                let rebound = group::switch(Path::new("/sys"), &targets, &kind)?;
+                let rebound = group::change_type(Path::new("/sys"), &targets, &kind)?;
                 // The driver may have to find its device again.
                 let found = self.targets(device)?;
                 let nodes = |targets: &[Target]| -> Vec<Option<String>> {
@@ -97,13 +97,13 @@ impl Agent {
             }
             Request::ListFiles(directory) => Reply::Files(files::list(Path::new(&directory))?),
             Request::ReadFile { path, offset } => {
-                Reply::Piece(self.reading.piece(Path::new(&path), offset)?)
+                Reply::Piece(self.reader.read_piece(Path::new(&path), offset)?)
             }
             Request::PowerOff => Reply::Bye,
         })
     }
 
-    /// The functions under test, once they are usable; programs are told of their nodes.
+    /// Waits for the functions under test, and keeps their nodes for programs.
     ///
     /// # Errors
     /// Where they don't come in time.
@@ -116,7 +116,7 @@ impl Agent {
     /// Runs one job to its end.
     ///
     /// # Errors
-    /// Where it can't be done at all; what goes wrong within it is in the report.
+    /// Where it can't start; failures of its operations are in the report.
     pub(crate) fn run(&mut self, job: &Job) -> Result<Report> {
         match job {
             Job::Idle => Ok(Tally::default().report(Interface::None, 0)),

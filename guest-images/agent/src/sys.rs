@@ -431,13 +431,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kernel_structures_have_their_sizes() {
+    fn kernel_structures_have_the_kernels_sizes() {
         assert_eq!((size_of::<Iocb>(), size_of::<IoEvent>()), (64, 32));
     }
 
     #[test]
     #[should_panic(expected = "slot 1 is in flight")]
-    fn a_buffer_in_flight_is_not_lent() {
+    fn does_not_lend_a_buffer_in_flight() {
         let file = File::open("/dev/zero").unwrap();
         let mut queue = DirectQueue::open(file, 2, 4096, &[Interface::Sync]).unwrap();
         queue.start(1, false, 0);

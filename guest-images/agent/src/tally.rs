@@ -1,12 +1,12 @@
-//! Adds up what a job does, to a report.
+//! Counts the operations of a job, for its report.
 
 use dmarig_wire::{Interface, Latency, Problem, Report};
 use hdrhistogram::Histogram;
 
-/// How many problems a report names; the rest are only counted.
+/// Most problems that a report names; the rest are only counted.
 const MAX_PROBLEMS: usize = 16;
 
-/// What a job, or one thread of it, did so far.
+/// Counts of a job, or of one thread of it.
 #[derive(Debug)]
 pub(crate) struct Tally {
     /// Reads, or frames received, that were done whole.
@@ -36,31 +36,31 @@ impl Default for Tally {
 
 impl Tally {
     /// Adds the latency of one operation, in nanoseconds.
-    pub(crate) fn latency(&mut self, nanoseconds: u128) {
+    pub(crate) fn record_latency(&mut self, nanoseconds: u128) {
         // The only error is a value over the range of a histogram that may grow: there is none.
         let _ = self.latency.record(u64::try_from(nanoseconds).unwrap_or(u64::MAX).max(1));
     }
 
     /// Counts an operation that failed.
-    pub(crate) fn error(&mut self, what: impl FnOnce() -> String) {
+    pub(crate) fn count_error(&mut self, what: impl FnOnce() -> String) {
         self.errors += 1;
-        self.problem(false, what);
+        self.add_problem(false, what);
     }
 
     /// Counts data that was wrong.
-    pub(crate) fn corrupt(&mut self, what: impl FnOnce() -> String) {
+    pub(crate) fn count_corrupt(&mut self, what: impl FnOnce() -> String) {
         self.corrupt += 1;
-        self.problem(true, what);
+        self.add_problem(true, what);
     }
 
     /// Names a problem that is counted elsewhere.
-    pub(crate) fn problem(&mut self, corrupt: bool, what: impl FnOnce() -> String) {
+    pub(crate) fn add_problem(&mut self, corrupt: bool, what: impl FnOnce() -> String) {
         if self.problems.len() < MAX_PROBLEMS {
             self.problems.push(Problem { corrupt, what: what() });
         }
     }
 
-    /// Adds what another thread did.
+    /// Adds the counts of another thread.
     pub(crate) fn add(&mut self, other: Self) {
         self.reads += other.reads;
         self.writes += other.writes;
@@ -73,7 +73,7 @@ impl Tally {
         let _ = self.latency.add(other.latency);
     }
 
-    /// The report of it all.
+    /// Makes the report.
     pub(crate) fn report(self, interface: Interface, elapsed_ns: u64) -> Report {
         Report {
             interface,
@@ -84,7 +84,7 @@ impl Tally {
             errors: self.errors,
             lost: self.lost,
             elapsed_ns,
-            latency: (!self.latency.is_empty()).then(|| latency(&self.latency)),
+            latency: percentiles(&self.latency),
             problems: self.problems,
             corrupt: self.corrupt,
             metrics: Vec::new(),
@@ -94,8 +94,11 @@ impl Tally {
     }
 }
 
-fn latency(histogram: &Histogram<u64>) -> Latency {
-    Latency {
+fn percentiles(histogram: &Histogram<u64>) -> Option<Latency> {
+    if histogram.is_empty() {
+        return None;
+    }
+    Some(Latency {
         count: histogram.len(),
         min_ns: histogram.min(),
         max_ns: histogram.max(),
@@ -104,5 +107,5 @@ fn latency(histogram: &Histogram<u64>) -> Latency {
         p90_ns: histogram.value_at_quantile(0.9),
         p99_ns: histogram.value_at_quantile(0.99),
         p999_ns: histogram.value_at_quantile(0.999),
-    }
+    })
 }

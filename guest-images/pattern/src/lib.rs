@@ -7,4 +7,4 @@ mod mix;
 mod stamp;
 
 pub use mix::{Words, mix, mix_all};
-pub use stamp::{MAGIC, SECTOR, SECTOR_WORDS, Stamp, Wrong, check_stamped, explain, is_zero};
+pub use stamp::{MAGIC, Mismatch, SECTOR, SECTOR_WORDS, Stamp, check_stamped, explain, is_zero};

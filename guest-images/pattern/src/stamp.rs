@@ -1,4 +1,4 @@
-//! What a block holds: each 512-byte sector says where it belongs and by which write.
+//! Contents of blocks: each 512-byte sector names its address and the write that it comes from.
 
 use crate::mix::{Words, mix_all};
 
@@ -6,8 +6,7 @@ use crate::mix::{Words, mix_all};
 pub const SECTOR_WORDS: usize = SECTOR as usize / 8;
 /// Bytes of one sector.
 pub const SECTOR: u64 = 512;
-/// `DMARIGSC` in the order of bytes on the disk.
-/// What each sector of a workload begins with.
+/// First bytes of each sector of a workload.
 pub const MAGIC: &[u8; 8] = b"DMARIGSC";
 const MAGIC_WORD: u64 = u64::from_le_bytes(*MAGIC);
 
@@ -49,27 +48,26 @@ impl Stamp {
     }
 }
 
-/// Whether sectors are as a disk has them that was never written to.
+/// Whether sectors are all zeros, as on a disk that was never written.
 pub fn is_zero(sectors: &[u64]) -> bool {
     sectors.iter().fold(0, |all, word| all | word) == 0
 }
 
 /// Checks sectors of unknown origin, the first of which is at a byte address: each that has the
-/// header of a write must be whole and belong where it is. Those without a header are somebody
-/// else's, and nothing can be said of them.
+/// header of a write must be complete and at its address. Sectors without a header are not checked.
 ///
 /// # Errors
-/// The first sector that is wrong, with its offset in `at`.
-pub fn check_stamped(sectors: &[u64], address: u64) -> Result<(), Wrong> {
+/// The first difference, with its offset from the first sector in `at`.
+pub fn check_stamped(sectors: &[u64], address: u64) -> Result<(), Mismatch> {
     for (sector, at) in sectors.chunks_exact(SECTOR_WORDS).zip(addresses(address)) {
         if sector[0] != MAGIC_WORD {
             continue;
         }
         let stamp = Stamp { generation: sector[2], seed: sector[3] };
         if !stamp.holds(sector, at)
-            && let Some(wrong) = explain(sector, at, Some(stamp))
+            && let Some(mismatch) = explain(sector, at, Some(stamp))
         {
-            return Err(Wrong { at: wrong.at + (at - address) as usize, ..wrong });
+            return Err(Mismatch { at: mismatch.at + (at - address) as usize, ..mismatch });
         }
     }
     Ok(())
@@ -79,10 +77,10 @@ fn addresses(first: u64) -> impl Iterator<Item = u64> {
     (0..).map(move |index| first + index * SECTOR)
 }
 
-/// Where data differs from what it should be, and what it is instead, for a person.
+/// Finds the first difference between data and what was written there, and explains it.
 ///
-/// `expected` is `None` where zeros should be; `None` is answered where nothing differs.
-pub fn explain(found: &[u64], address: u64, expected: Option<Stamp>) -> Option<Wrong> {
+/// `expected` is `None` if there should be zeros; the result is `None` if nothing differs.
+pub fn explain(found: &[u64], address: u64, expected: Option<Stamp>) -> Option<Mismatch> {
     let mut right = vec![0; found.len()];
     if let Some(stamp) = expected {
         stamp.fill(&mut right, address);
@@ -93,7 +91,7 @@ pub fn explain(found: &[u64], address: u64, expected: Option<Stamp>) -> Option<W
     let at = differing.next()?;
     let sector = at / SECTOR as usize;
     let words = &found[sector * SECTOR_WORDS..][..SECTOR_WORDS];
-    Some(Wrong {
+    Some(Mismatch {
         at,
         bytes: 1 + differing.count(),
         expected: should[at],
@@ -102,18 +100,18 @@ pub fn explain(found: &[u64], address: u64, expected: Option<Stamp>) -> Option<W
     })
 }
 
-/// The first difference between what data should be and what it is.
+/// The first difference between data and its expected contents.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Wrong {
+pub struct Mismatch {
     /// Offset of the first wrong byte.
     pub at: usize,
     /// How many bytes are wrong.
     pub bytes: usize,
-    /// What the first one should be.
+    /// Expected value of the first wrong byte.
     pub expected: u8,
-    /// What it is.
+    /// Found value of the first wrong byte.
     pub found: u8,
-    /// What its sector looks like.
+    /// Explanation of what its sector looks like.
     pub clue: String,
 }
 
@@ -164,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_write_gives_the_same_bytes_and_no_other_does() {
+    fn gives_each_write_its_own_bytes() {
         let words = filled(STAMP, ADDRESS);
         assert_eq!(words, filled(STAMP, ADDRESS));
         assert!(STAMP.holds(&words, ADDRESS));
@@ -180,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn every_flipped_bit_is_found_where_it_is() {
+    fn finds_every_flipped_bit() {
         for byte in (0..4096).step_by(37) {
             let mut words = filled(STAMP, ADDRESS);
             words[byte / 8] ^= 1 << (byte % 8 * 8 + byte % 7);
@@ -192,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_found_instead_is_recognised() {
+    fn recognizes_what_was_found_instead() {
         let check = |found: &[u64], expected: Option<Stamp>, clue: &str| {
             let wrong = explain(found, ADDRESS, expected).unwrap();
             assert!(wrong.clue.contains(clue), "{}", wrong.clue);
@@ -212,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn sectors_of_unknown_origin_are_judged_by_their_own_headers() {
+    fn checks_sectors_of_unknown_origin_by_their_headers() {
         let mut words = filled(STAMP, ADDRESS);
         assert_eq!(check_stamped(&words, ADDRESS), Ok(()));
         // Another's sector is no mistake, nor are zeros.

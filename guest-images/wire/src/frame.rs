@@ -18,16 +18,16 @@ const COMPRESS_FROM: usize = 512;
 pub const MAX_PAYLOAD: usize = 4 << 20;
 /// Largest message after inflation, in bytes.
 pub const MAX_MESSAGE: usize = 32 << 20;
-/// How many bytes that belong to no frame a [`Decoder`] passes over before it gives up.
+/// Bytes outside of frames that a [`Decoder`] skips before it gives up.
 pub const MAX_SKIPPED: usize = 64 << 10;
 
 /// Why a byte stream stopped being a stream of messages.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
-    /// More than [`MAX_SKIPPED`] bytes were no frame.
+    /// More than [`MAX_SKIPPED`] bytes were outside of frames.
     #[error("{skipped} bytes on the agent's channel belong to no frame")]
     Garbage {
-        /// Bytes passed over so far.
+        /// Bytes skipped so far.
         skipped: usize,
     },
     /// The other end speaks another version of this protocol.
@@ -43,7 +43,7 @@ pub enum FrameError {
         /// Claimed message length, in bytes.
         message: usize,
     },
-    /// The checksum does not hold.
+    /// The checksum is wrong.
     #[error("a frame's checksum is {found:#010x}, its header says {expected:#010x}")]
     Checksum {
         /// From the header.
@@ -67,11 +67,7 @@ pub enum FrameError {
 pub fn encode<M: Serialize>(message: &M) -> Result<Vec<u8>, FrameError> {
     let plain = serde_json::to_vec(message)?;
     let message_len = plain.len();
-    let deflated = (message_len >= COMPRESS_FROM).then(|| deflate(&plain));
-    let (flags, payload) = match deflated {
-        Some(small) if small.len() < message_len => (DEFLATED, small),
-        _ => (0, plain),
-    };
+    let (flags, payload) = compress(plain);
     if payload.len() > MAX_PAYLOAD || message_len > MAX_MESSAGE {
         return Err(FrameError::TooLarge { payload: payload.len(), message: message_len });
     }
@@ -87,6 +83,15 @@ pub fn encode<M: Serialize>(message: &M) -> Result<Vec<u8>, FrameError> {
     Ok(frame)
 }
 
+/// Flags and payload of a message: deflated where that makes it smaller.
+fn compress(plain: Vec<u8>) -> (u8, Vec<u8>) {
+    if plain.len() < COMPRESS_FROM {
+        return (0, plain);
+    }
+    let deflated = deflate(&plain);
+    if deflated.len() < plain.len() { (DEFLATED, deflated) } else { (0, plain) }
+}
+
 fn deflate(plain: &[u8]) -> Vec<u8> {
     let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(plain).and_then(|()| encoder.finish()).unwrap_or_default()
@@ -99,10 +104,10 @@ fn checksum(header: &[u8], payload: &[u8]) -> u32 {
     crc.finalize()
 }
 
-/// Takes bytes as they come and gives the messages in them.
+/// Decodes messages from bytes as they arrive.
 ///
-/// Bytes between frames are passed over, for a UART may carry a few at reset; a frame that is
-/// damaged is an error for good, since nothing behind it can be trusted.
+/// Bytes between frames are skipped, since a UART may carry a few at reset. After a damaged frame
+/// nothing can be trusted, so its error is final.
 #[derive(Debug, Default)]
 pub struct Decoder {
     buffer: Vec<u8>,
@@ -137,8 +142,8 @@ impl Decoder {
         let deflated = self.buffer[5] & DEFLATED != 0;
         let payload_len = self.word(8) as usize;
         let message_len = self.word(12) as usize;
-        let honest = deflated || payload_len == message_len;
-        if payload_len > MAX_PAYLOAD || message_len > MAX_MESSAGE || !honest {
+        let consistent = deflated || payload_len == message_len;
+        if payload_len > MAX_PAYLOAD || message_len > MAX_MESSAGE || !consistent {
             return Err(FrameError::TooLarge { payload: payload_len, message: message_len });
         }
         if self.buffer.len() < HEADER + payload_len {
@@ -216,20 +221,20 @@ mod tests {
 
     proptest! {
         #[test]
-        fn messages_survive_any_split(texts in prop::collection::vec(".{0,2000}", 1..6), step in 1usize..700) {
+        fn decodes_messages_however_they_are_split(texts in prop::collection::vec(".{0,2000}", 1..6), step in 1usize..700) {
             let bytes: Vec<u8> = texts.iter().flat_map(|text| encode(text).unwrap()).collect();
             prop_assert_eq!(decode_all(&bytes, step).unwrap(), texts);
         }
 
         #[test]
-        fn hostile_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..4096), step in 1usize..600) {
+        fn never_panics_on_hostile_bytes(bytes in prop::collection::vec(any::<u8>(), 0..4096), step in 1usize..600) {
             let mut framed = encode(&"x".repeat(600)).unwrap();
             framed.extend(bytes);
             let _ = decode_all(&framed, step);
         }
 
         #[test]
-        fn one_flipped_bit_is_never_a_message(at in 0usize..100, bit in 0u8..8) {
+        fn refuses_a_frame_with_a_flipped_bit(at in 0usize..100, bit in 0u8..8) {
             let mut bytes = encode(&"abc".repeat(400)).unwrap();
             let at = at % bytes.len();
             bytes[at] ^= 1 << bit;
@@ -238,27 +243,27 @@ mod tests {
     }
 
     #[test]
-    fn a_little_noise_before_a_frame_is_passed_over() {
+    fn skips_a_little_noise_before_a_frame() {
         let mut bytes = b"\r\nnoise\x02DM ".to_vec();
         bytes.extend(encode(&"hello").unwrap());
         assert_eq!(decode_all(&bytes, 3).unwrap(), ["hello"]);
     }
 
     #[test]
-    fn endless_noise_is_given_up_on() {
+    fn gives_up_on_endless_noise() {
         let error = decode_all(&vec![b'A'; MAX_SKIPPED + 2], 4096).unwrap_err();
         assert!(matches!(error, FrameError::Garbage { .. }), "{error}");
     }
 
     #[test]
-    fn a_size_over_the_limit_is_refused_before_it_is_awaited() {
+    fn refuses_a_size_over_the_limit_at_once() {
         let mut bytes = encode(&"hello").unwrap();
         bytes[8..12].copy_from_slice(&u32::MAX.to_le_bytes());
         assert!(matches!(decode_all(&bytes, 64), Err(FrameError::TooLarge { .. })));
     }
 
     #[test]
-    fn a_deflate_bomb_stops_at_its_promised_length() {
+    fn stops_a_deflate_bomb_at_its_promised_length() {
         let bomb = deflate(&vec![0; 1 << 20]);
         let mut frame = MAGIC.to_vec();
         frame.extend_from_slice(&[VERSION, DEFLATED, 0, 0]);

@@ -89,7 +89,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_argument_survives_and_needs_no_white_space(
+        fn keeps_every_argument_without_white_space(
             argv in prop::collection::vec("\\PC{0,40}|[ \t\n\"'\\\\,]{0,9}", 0..5),
         ) {
             let job = exec(argv);

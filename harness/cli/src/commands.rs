@@ -21,13 +21,7 @@ mod schema;
 
 use clap::Subcommand;
 
-pub(crate) use self::kernel::Bar;
-pub(crate) use self::run::meta as run_meta;
-
-use crate::{
-    exit::{Exit, Failure},
-    options::Places,
-};
+use crate::exit::{Exit, Failure};
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -98,13 +92,4 @@ pub(crate) fn dispatch(command: Command, words: Vec<String>) -> Result<Exit, Fai
 /// A runtime on this thread alone: QEMU is tied to the life of the thread that starts it.
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
-}
-
-/// Where runs are recorded.
-fn runs(places: &Places) -> Result<std::path::PathBuf, Failure> {
-    places.runs.clone().or_else(dmarig_history::runs_directory).ok_or_else(|| {
-        Failure::usage(anyhow::anyhow!(
-            "there is no place for records: neither HOME nor XDG_STATE_HOME is set; give --runs DIR"
-        ))
-    })
 }

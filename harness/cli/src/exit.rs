@@ -1,6 +1,7 @@
 //! Exit codes.
 
 use dmarig_model::observation::Outcome;
+use dmarig_runner::{ErrorClass, RequestError, bisect::kernel_error_class};
 
 /// The list of exit codes, as `--help` shows it.
 pub(crate) const HELP: &str = "\
@@ -108,12 +109,31 @@ impl Failure {
     pub(crate) fn usage(error: impl Into<anyhow::Error>) -> Self {
         Self { exit: Exit::Usage, error: error.into() }
     }
+
+    /// No directory for records is known.
+    pub(crate) fn no_place() -> Self {
+        Self::usage(anyhow::anyhow!(
+            "there is no place for records: neither HOME nor XDG_STATE_HOME is set; give --runs DIR"
+        ))
+    }
 }
 
-/// Unless it is said otherwise, what fails is the rig or its host.
+/// The exit code follows from the error: a runner's error and a kernel's say whose fault they are. All
+/// others are the rig's or its host's.
 impl<E: Into<anyhow::Error>> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self { exit: Exit::Errored, error: error.into() }
+        let error: anyhow::Error = error.into();
+        let runner = error.downcast_ref::<dmarig_runner::Error>().map(dmarig_runner::Error::class);
+        let request = error.downcast_ref::<RequestError>().map(|_| ErrorClass::Request);
+        let kernels = || error.downcast_ref::<dmarig_kernels::Error>().map(kernel_error_class);
+        let class = runner.or(request).or_else(kernels).unwrap_or(ErrorClass::Host);
+        let exit = match class {
+            ErrorClass::Request => Exit::Usage,
+            ErrorClass::Host => Exit::Errored,
+            ErrorClass::Source => Exit::Failed,
+            ErrorClass::Interrupted => Exit::Interrupted,
+        };
+        Self { exit, error }
     }
 }
 

@@ -4,21 +4,11 @@
 #[macro_use]
 mod output;
 
-mod bisect;
-mod cases;
 mod commands;
 mod dashboard;
 mod exit;
-mod hearing;
-mod host;
-mod host_device;
-mod interleave;
-mod nested;
 mod options;
-mod prepare;
 mod report;
-mod scheduler;
-mod work;
 
 use std::ffi::OsString;
 

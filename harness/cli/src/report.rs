@@ -13,9 +13,9 @@ mod table;
 
 use std::collections::BTreeMap;
 
-use dmarig_history::{Alert, CellRecord, Environment};
+use dmarig_history::Alert;
 use dmarig_model::{matrix::Cell, text::shown};
-use dmarig_rig::launch::Stage;
+use dmarig_records::Environment;
 
 pub(crate) use dmarig_dashboard::quantity;
 
@@ -28,23 +28,11 @@ pub(crate) use self::{
     folded::folded,
     judged::{FIELDS, JudgedRow, VERDICT},
     junit::junit,
-    live::{Lines, Live},
+    live::{BisectionCells, Lines, Live, Notes, on_interrupt},
     standing::{STANDING_HEADS, standing_notes, standing_row, standing_table},
     sweep::{sweep_lines, sweep_picture},
     table::{Footing, table},
 };
-
-/// What happens while a run goes on.
-pub(crate) trait Events {
-    /// A cell's guest is about to be launched.
-    fn started(&self, cell: &Cell);
-    /// Its guest came to a stage.
-    fn stage(&self, cell: &Cell, stage: Stage);
-    /// It ended and was judged and recorded.
-    fn ended(&self, cell: &Cell, record: &CellRecord);
-    /// Something worth a line.
-    fn say(&self, text: &str);
-}
 
 /// Tells of an error that ended a command: each cause on a line of its own.
 pub(crate) fn diagnose(error: &anyhow::Error) {

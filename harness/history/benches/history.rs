@@ -13,10 +13,11 @@ use std::{
 mod recorded;
 
 use dmarig_history::{
-    Build, CellEntry, DERIVATION, Environment, History, HostFacts, How, Place, PointEntry,
-    RunEntry, Sample, SeriesFilter, SeriesKey, synthetic_year,
+    CellEntry, DERIVATION, History, How, Place, PointEntry, RunEntry, Sample, SeriesFilter,
+    SeriesKey, synthetic_year,
 };
 use dmarig_model::observation::Outcome;
+use dmarig_records::{Build, Environment, HostFacts};
 
 const SERIES: u32 = 300;
 const CELLS: u32 = 24;

@@ -1,5 +1,6 @@
 //! Alerts: what changed for the worse, or fails. Which there are is derived; what people said of them is not.
 
+use dmarig_records::hash;
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::{SystemTime, UNIX_EPOCH},
@@ -11,7 +12,6 @@ use serde::Serialize;
 use crate::{
     changes::ChangeRow,
     entry::{Place, SeriesKey},
-    environment::hash,
     events::{AlertEvent, AlertState, EVENT_SCHEMA, uuid},
     failures::{failure_subject, of_place},
     store::{History, HistoryError, Point, SeriesFilter},

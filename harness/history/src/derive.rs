@@ -1,25 +1,20 @@
 //! From a record to what the history keeps of it.
 
+use dmarig_records::{Build, Environment, PairedBoot, StoredRun};
 use std::collections::BTreeMap;
 
 use dmarig_model::{
     axes::Axis,
-    case::Case,
     document::{CONTROL_PREFIX, CellResult},
     expect::{metric_names, unit_of},
     measure::{Measured, metric, times},
-    observation::{End, KernelLog, Observation, Outcome, Verdict, WindowKind},
+    observation::{End, Observation, Outcome, Verdict, WindowKind},
     text::shown,
     windows::Side,
 };
 
-use crate::{
-    entry::{
-        CellEntry, DERIVATION, Judged, Place, PointEntry, RunEntry, Sample, SeriesKey, variant,
-    },
-    environment::{Build, Environment},
-    ratio::judge_ratios,
-    record::StoredRun,
+use crate::entry::{
+    CellEntry, DERIVATION, Judged, Place, PointEntry, RunEntry, Sample, SeriesKey, variant,
 };
 
 /// Metrics of one cell that are kept: a program in the guest may print any number of them.
@@ -33,22 +28,14 @@ impl RunEntry {
     #[must_use]
     pub fn new(run: StoredRun, reference: Option<&str>) -> Self {
         let StoredRun { meta, cells, bytes, .. } = run;
-        let cases: Vec<Case> =
-            meta.cases.iter().filter_map(|case| Case::parse(&case.file, &case.text).ok()).collect();
-        let mut seen = Vec::with_capacity(cells.len());
         let mut entries = Vec::with_capacity(cells.len());
         let mut points = BTreeMap::new();
         for (number, record) in (0u32..).zip(cells) {
-            let mut observation = record.observation;
-            let environment = Environment::of(&meta.host, &observation);
-            let (boot, entry) = cell(number, &observation, &record.verdict, environment);
-            measure(&mut points, &observation, &boot, &entry);
-            // What compares cells of a run is judged when all of them are there.
-            observation.log = KernelLog::default();
+            let environment = Environment::of(&meta.host, &record.observation);
+            let entry = cell(number, &record.observation, &record.verdict, environment);
+            measure(&mut points, &record.observation, record.boot.as_ref(), &entry);
             entries.push(entry);
-            seen.push((observation, record.verdict));
         }
-        compare(&cases, seen, &mut entries);
         let reference = meta.reference.or_else(|| reference.map(str::to_owned));
         let mut points: Vec<PointEntry> = points.into_iter().map(finish).collect();
         if let Some(reference) = &reference {
@@ -73,60 +60,14 @@ impl RunEntry {
     }
 }
 
-impl StoredRun {
-    /// Whether its cells are the boots of a comparison.
-    #[must_use]
-    pub fn compares(&self) -> bool {
-        self.cells.iter().any(|record| Boot::of(&record.observation.cell).arm.is_some())
-    }
-}
-
-/// Which boot of a comparison a cell was, as `dmarig compare` writes it behind the cell's id.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Boot {
-    /// `candidate` or `baseline`; none in a run that compares nothing.
-    arm: Option<String>,
-    /// Number of the first pair, where it is part of any.
-    pair: Option<u32>,
-    /// Whether it was for nothing.
-    warm_up: bool,
-}
-
-impl Boot {
-    /// Of ids such as `timing/policy=strict.003-pair2-candidate`.
-    fn of(id: &str) -> Self {
-        Self::parse(id).unwrap_or_default()
-    }
-
-    fn parse(id: &str) -> Option<Self> {
-        let (_, last) = id.rsplit_once('.')?;
-        let (number, rest) = last.split_once('-')?;
-        let (name, arm) = rest.rsplit_once('-')?;
-        let counted = number.len() >= 3 && number.bytes().all(|byte| byte.is_ascii_digit());
-        if !counted || !matches!(arm, "candidate" | "baseline") {
-            return None;
-        }
-        let pairs = name.strip_prefix("pairs").and_then(|range| range.split_once('-'));
-        let pair = pairs.map(|(first, _)| first).or_else(|| name.strip_prefix("pair"));
-        let pair = pair.and_then(|pair| pair.parse().ok());
-        let warm_up = name == "warm-up";
-        (warm_up || pair.is_some()).then(|| Self { arm: Some(arm.to_owned()), pair, warm_up })
-    }
-}
-
-fn cell(
-    number: u32,
-    seen: &Observation,
-    verdict: &Verdict,
-    environment: Environment,
-) -> (Boot, CellEntry) {
+fn cell(number: u32, seen: &Observation, verdict: &Verdict, environment: Environment) -> CellEntry {
     let result = CellResult::new(seen, verdict);
     let place = Place {
         case: shown(&seen.case),
         variant: variant(&seen.axes),
         kernel: shown(&Axis::Kernel.value(&seen.axes)),
     };
-    let entry = CellEntry {
+    CellEntry {
         number,
         id: shown(&result.id),
         place,
@@ -140,8 +81,7 @@ fn cell(
         duration_us: result.duration_us,
         environment,
         build: Build::of(seen),
-    };
-    (Boot::of(&seen.cell), entry)
+    }
 }
 
 fn not_held(verdict: &Verdict) -> Vec<String> {
@@ -160,31 +100,16 @@ fn judged(verdict: &Verdict) -> Judged {
     judged
 }
 
-/// Adds what compares cells of the run with each other.
-fn compare(cases: &[Case], seen: Vec<(Observation, Verdict)>, entries: &mut [CellEntry]) {
-    let (observations, mut verdicts): (Vec<_>, Vec<_>) = seen.into_iter().unzip();
-    for case in cases {
-        let of_case = observations.iter().filter(|seen| seen.case == case.name);
-        let of_case: Vec<Observation> = of_case.cloned().collect();
-        for (id, check) in judge_ratios(case, &of_case) {
-            let Some(at) = observations.iter().position(|seen| seen.cell == id) else { continue };
-            verdicts[at].add(check);
-            entries[at].outcome = verdicts[at].outcome;
-            entries[at].reasons = verdicts[at].reasons.iter().map(|reason| shown(reason)).collect();
-            entries[at].checks = not_held(&verdicts[at]);
-            entries[at].judged = Some(judged(&verdicts[at]));
-        }
-    }
-}
-
 /// Samples by series, while the run is gone through.
 type Points = BTreeMap<SeriesKey, Vec<Sample>>;
 
 /// Adds what was measured in a cell. One that came to no end, or of which the rig saw too little, has
 /// no numbers.
-fn measure(points: &mut Points, seen: &Observation, boot: &Boot, cell: &CellEntry) {
+fn measure(points: &mut Points, seen: &Observation, boot: Option<&PairedBoot>, cell: &CellEntry) {
+    let warm_up = boot.is_some_and(|boot| boot.warm_up);
+    let first_pair = boot.and_then(|boot| boot.pair);
     let judged = matches!(cell.outcome, Outcome::Passed | Outcome::Failed);
-    if seen.end != End::Completed || !judged || boot.warm_up {
+    if seen.end != End::Completed || !judged || warm_up {
         return;
     }
     let twins = seen.windows.iter().any(|window| window.side() == Side::Control);
@@ -205,8 +130,8 @@ fn measure(points: &mut Points, seen: &Observation, boot: &Boot, cell: &CellEntr
                 reference: None,
                 environment: environment.clone(),
             };
-            let paired = kind == WindowKind::Timing && (twins || boot.pair.is_some());
-            let first = boot.pair.unwrap_or(0);
+            let paired = kind == WindowKind::Timing && (twins || first_pair.is_some());
+            let first = first_pair.unwrap_or(0);
             // Windows of a pair's boot belong to it alone, unless both of a pair share the boot.
             let pair = |at: u32| paired.then_some(if twins { first + at } else { first });
             let samples = (0u32..).zip(samples).zip(windows).map(|((at, value), window)| Sample {
@@ -301,24 +226,6 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn boot(id: &str) -> (Option<String>, Option<u32>, bool) {
-        let Boot { arm, pair, warm_up } = Boot::of(id);
-        (arm, pair, warm_up)
-    }
-
-    #[test]
-    fn boots_of_a_comparison_are_told_by_their_ids() {
-        let arm = |name: &str| Some(name.to_owned());
-        let id = "timing/policy=strict,kernel=debian-6.12.003-pair2-candidate";
-        assert_eq!(boot(id), (arm("candidate"), Some(2), false));
-        assert_eq!(boot("t/kernel=a.001-warm-up-baseline"), (arm("baseline"), None, true));
-        assert_eq!(boot("t/kernel=a.001-pairs9-12-candidate"), (arm("candidate"), Some(9), false));
-        for plain in ["smoke/kernel=debian-6.1", "t/kernel=v6.1-rc2-candidate", "t/kernel=a.01-x-y"]
-        {
-            assert_eq!(boot(plain), (None, None, false), "{plain}");
-        }
-    }
 
     #[test]
     fn of_pairs_each_is_divided_by_its_like() {

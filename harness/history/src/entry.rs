@@ -1,5 +1,6 @@
 //! A run as the history keeps it: what is derived from its record, without the guests' logs.
 
+use dmarig_records::{Build, Environment, HostFacts, hash};
 use std::{collections::BTreeMap, fmt};
 
 use dmarig_model::limit::Better;
@@ -8,11 +9,6 @@ use dmarig_model::{
     observation::Outcome,
 };
 use serde::{Deserialize, Serialize};
-
-use crate::{
-    environment::{Build, Environment, hash},
-    record::HostFacts,
-};
 
 /// Version of what is derived from a record. An entry of a higher one replaces that of a lower one.
 pub const DERIVATION: u32 = 4;

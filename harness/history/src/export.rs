@@ -5,12 +5,10 @@ mod csv;
 mod influx;
 mod openmetrics;
 
+use dmarig_records::began_us;
 use std::io::{self, Write};
 
-use crate::{
-    record::began_us,
-    store::{History, HistoryError, Point, SeriesFilter, SeriesRow},
-};
+use crate::store::{History, HistoryError, Point, SeriesFilter, SeriesRow};
 
 /// A format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

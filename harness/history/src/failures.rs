@@ -1,6 +1,7 @@
 //! Cells that fail, as alerts: each row of failures in one environment, and how those of a machine's
 //! environments belong together, of which one follows the other where a host is kept up to date.
 
+use dmarig_records::{Environment, hash};
 use std::collections::{BTreeMap, BTreeSet};
 
 use dmarig_model::observation::Outcome;
@@ -8,7 +9,6 @@ use dmarig_model::observation::Outcome;
 use crate::{
     alerts::{Alert, ID, Mark, What, state},
     entry::Place,
-    environment::{Environment, hash},
     events::{AlertEvent, AlertState},
     store::Visit,
 };

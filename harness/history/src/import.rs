@@ -1,5 +1,6 @@
 //! Records of runs into the history, and out of the way when they are in it.
 
+use dmarig_records::{LoadError, RunLock, StoredRun};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -10,7 +11,6 @@ use serde::Serialize;
 
 use crate::{
     entry::{DERIVATION, RunEntry},
-    record::{Ended, LoadError, StoredRun},
     store::{History, HistoryError, Known, Put},
 };
 
@@ -87,7 +87,7 @@ impl History {
     }
 
     fn entry(&self, directory: &Path, how: How<'_>) -> Result<Found, Trouble> {
-        let Some(held) = Ended::hold(directory).map_err(Trouble::Record)? else {
+        let Some(held) = RunLock::hold(directory).map_err(Trouble::Record)? else {
             return Ok(Found::GoingOn);
         };
         // A directory has its run's id for a name. One that was renamed is read, and known by its id.
@@ -199,7 +199,7 @@ impl History {
     }
 
     fn remove(&mut self, directory: &Path, dry_run: bool) -> Result<Fate, HistoryError> {
-        let _held = match Ended::hold(directory) {
+        let _held = match RunLock::hold(directory) {
             Ok(Some(held)) => held,
             Ok(None) => return Ok(Fate::GoingOn),
             Err(error) => return Ok(Fate::Stuck { why: error.to_string() }),

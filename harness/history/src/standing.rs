@@ -1,6 +1,7 @@
 //! A run's numbers beside those of earlier runs: which numbers of the history stand beside which of the run,
 //! and what comes of it. How they are judged is [`dmarig_stats::prediction`]'s.
 
+use dmarig_records::{LoadError, RecordFile};
 use std::{collections::BTreeSet, io, path::Path};
 
 use dmarig_model::{
@@ -16,9 +17,7 @@ use dmarig_stats::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    beside::Beside,
     entry::{Place, PointEntry, RunEntry, SeriesKey},
-    record::LoadError,
     store::{History, HistoryError},
 };
 
@@ -166,7 +165,7 @@ impl Standing {
     }
 }
 
-impl Beside for Standing {
+impl RecordFile for Standing {
     const FILE: &str = "history.json";
     const WHAT: &str = "standing";
     const SCHEMA: u32 = STANDING_SCHEMA;

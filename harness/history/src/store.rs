@@ -5,6 +5,7 @@ mod read;
 mod rows;
 mod write;
 
+use dmarig_records::state_directory;
 use std::{
     io,
     path::{Path, PathBuf},
@@ -19,7 +20,6 @@ pub use self::{
     rows::{Info, Outcomes, Point, RunRow, SeriesFilter, SeriesRow, Visit},
     write::Put,
 };
-use crate::record::state_directory;
 
 /// Version of the file's layout; each migration below makes one of it.
 pub const HISTORY_SCHEMA: u32 = MIGRATIONS.len() as u32;

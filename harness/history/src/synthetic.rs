@@ -8,6 +8,7 @@ use dmarig_model::{
     kernel::KernelBuild,
     observation::Outcome,
 };
+use dmarig_records::{Build, Environment, HostFacts, hash};
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg64;
 use serde::Serialize;
@@ -17,8 +18,6 @@ use crate::{
     entry::{
         CellEntry, DERIVATION, Judged, Place, PointEntry, RunEntry, Sample, SeriesKey, variant,
     },
-    environment::{Build, Environment, hash},
-    record::HostFacts,
 };
 
 /// Nights of a made-up year.

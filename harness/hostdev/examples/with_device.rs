@@ -30,7 +30,7 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
     let program = words.get(variables.len()).ok_or("give a command too")?;
     let host = Host::real();
     let state = Path::new("/run/dmarig");
-    for mended in host.mend(state)? {
+    for mended in host.recover(state)? {
         println!("{mended}");
     }
     let device = host.inspect(address)?;

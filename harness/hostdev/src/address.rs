@@ -18,13 +18,13 @@ pub struct Address {
     "`{0}` is no PCI address: give domain, bus, device and function in hexadecimal, such as \
      0000:03:00.0 (the domain may be left away: 03:00.0)"
 )]
-pub struct NoAddress(pub String);
+pub struct InvalidAddress(pub String);
 
 impl FromStr for Address {
-    type Err = NoAddress;
+    type Err = InvalidAddress;
 
-    fn from_str(text: &str) -> Result<Self, NoAddress> {
-        parse(text).ok_or_else(|| NoAddress(text.to_owned()))
+    fn from_str(text: &str) -> Result<Self, InvalidAddress> {
+        parse(text).ok_or_else(|| InvalidAddress(text.to_owned()))
     }
 }
 
@@ -43,8 +43,11 @@ fn parse(text: &str) -> Option<Address> {
 
 fn number(text: &str, digits: std::ops::RangeInclusive<usize>) -> Option<u32> {
     // Without this a sign would be taken for part of a number.
-    let plain = text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    (plain && digits.contains(&text.len())).then(|| u32::from_str_radix(text, 16).ok())?
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !is_plain || !digits.contains(&text.len()) {
+        return None;
+    }
+    u32::from_str_radix(text, 16).ok()
 }
 
 impl fmt::Display for Address {
@@ -65,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_read_and_written_as_the_kernel_does() {
+    fn reads_and_writes_addresses_as_the_kernel_does() {
         check("0000:03:00.0", Some("0000:03:00.0"));
         check("03:00.0", Some("0000:03:00.0"));
         check("3:0.7", Some("0000:03:00.7"));
@@ -73,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_is_refused_with_the_form() {
+    fn refuses_invalid_addresses() {
         for text in [
             "",
             "nvme0",

@@ -1,6 +1,6 @@
-use crate::Bound;
+use crate::Binding;
 
-/// A way by which QEMU gets a device.
+/// An interface by which QEMU gets a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interface {
     /// `/dev/vfio/GROUP` in a container (`/dev/vfio/vfio`).
@@ -20,14 +20,19 @@ impl Interface {
     }
 }
 
-impl std::str::FromStr for Interface {
-    type Err = String;
+/// A text that is not the name of an [`Interface`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no interface of VFIO: legacy or iommufd")]
+pub struct UnknownInterface(pub String);
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl std::str::FromStr for Interface {
+    type Err = UnknownInterface;
+
+    fn from_str(text: &str) -> Result<Self, UnknownInterface> {
         match text {
             "legacy" => Ok(Self::Legacy),
             "iommufd" => Ok(Self::Iommufd),
-            _ => Err(format!("`{text}` is no interface of VFIO: legacy or iommufd")),
+            _ => Err(UnknownInterface(text.to_owned())),
         }
     }
 }
@@ -44,7 +49,7 @@ pub struct Choice {
 /// The arguments by which QEMU gets the device, with these more properties of the device, each
 /// `name=value` (`bus=port0`, say). They stand behind those that make the virtual IOMMU.
 #[must_use]
-pub fn qemu_arguments(bound: &Bound, interface: Interface, properties: &[&str]) -> Vec<String> {
+pub fn qemu_arguments(bound: &Binding, interface: Interface, properties: &[&str]) -> Vec<String> {
     const OBJECT: &str = "iommufd0";
     let mut device = format!("vfio-pci,host={}", bound.address());
     let mut arguments = Vec::new();

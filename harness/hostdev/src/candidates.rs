@@ -1,4 +1,4 @@
-use crate::{Device, Host, Obstacle, Wishes, tree::names};
+use crate::{Device, Host, Obstacle, Wishes, kernel_files::names};
 
 /// A device that could be handed over.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +24,7 @@ impl std::fmt::Display for Candidate {
 }
 
 pub(crate) fn list(host: &Host) -> Vec<Candidate> {
-    let addresses = names(&host.tree.path("sys/bus/pci/devices"));
+    let addresses = names(&host.files.path("sys/bus/pci/devices"));
     let mut addresses: Vec<_> = addresses.iter().filter_map(|name| name.parse().ok()).collect();
     addresses.sort_unstable();
     // One that goes away meanwhile is none any more.

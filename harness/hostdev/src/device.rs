@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use crate::{
     Address, Error,
+    kernel_files::{KernelFiles, Opener, hexadecimal, link_name, names, text},
     network::{self, Network},
     process::Process,
     storage::{self, Storage},
-    tree::{Opener, Tree, hexadecimal, link_name, names, text},
 };
 
 /// The driver that hands devices over.
@@ -118,10 +118,10 @@ pub(crate) enum IommuHint {
     NoneInFirmware,
 }
 
-pub(crate) fn inspect(tree: &Tree, address: Address) -> Result<Device, Error> {
-    let path = tree.path(&format!("sys/bus/pci/devices/{address}"));
+pub(crate) fn inspect(files: &KernelFiles, address: Address) -> Result<Device, Error> {
+    let path = files.path(&format!("sys/bus/pci/devices/{address}"));
     let Ok(real) = path.canonicalize() else {
-        return Err(Error::NoDevice { address, path: tree.shown(&path) });
+        return Err(Error::NoDevice { address, path: files.shown(&path) });
     };
     let number = |name: &str| text(&real.join(name)).and_then(|text| hexadecimal(&text));
     let group = link_name(&path.join("iommu_group")).and_then(|name| name.parse().ok());
@@ -132,22 +132,22 @@ pub(crate) fn inspect(tree: &Tree, address: Address) -> Result<Device, Error> {
         class: number("class").unwrap_or(0) as u32,
         driver: link_name(&real.join("driver")),
         group,
-        members: group.map(|group| members(tree, group)).unwrap_or_default(),
+        members: group.map(|group| members(files, group)).unwrap_or_default(),
         iommu: iommu(&real),
         resets: resets(&real),
         numa_node: text(&real.join("numa_node")).and_then(|text| text.parse().ok()),
         bars: bars(&text(&real.join("resource")).unwrap_or_default()),
-        vfio: vfio(tree),
+        vfio: vfio(files),
         virtual_functions: text(&real.join("sriov_numvfs"))
             .and_then(|text| text.parse().ok())
             .unwrap_or(0),
         console: text(&real.join("boot_vga")).as_deref() == Some("1"),
-        storage: storage::below(tree, &real),
-        network: network::below(tree, &real),
-        openers: openers(tree, &real),
-        process: Process::of_this(tree),
-        hint: iommu_hint(tree),
-        locked: locked(tree, &real, group),
+        storage: storage::below(files, &real),
+        network: network::below(files, &real),
+        openers: openers(files, &real),
+        process: Process::of_this(files),
+        hint: iommu_hint(files),
+        locked: locked(files, &real, group),
     })
 }
 
@@ -191,8 +191,8 @@ pub(crate) fn is_vfio(driver: Option<&str>) -> bool {
     driver.is_some_and(|driver| driver.replace('_', "-").ends_with(VFIO_PCI))
 }
 
-fn members(tree: &Tree, group: u32) -> Vec<Member> {
-    let directory = tree.path(&format!("sys/kernel/iommu_groups/{group}/devices"));
+fn members(files: &KernelFiles, group: u32) -> Vec<Member> {
+    let directory = files.path(&format!("sys/kernel/iommu_groups/{group}/devices"));
     let member = |name: String| {
         let path = directory.join(&name);
         let class = text(&path.join("class")).and_then(|text| hexadecimal(&text));
@@ -231,11 +231,11 @@ fn bars(resource: &str) -> Vec<Bar> {
     resource.lines().take(6).enumerate().filter_map(bar).collect()
 }
 
-fn vfio(tree: &Tree) -> Vfio {
-    let exists = |path: &str| tree.path(path).exists();
+fn vfio(files: &KernelFiles) -> Vfio {
+    let exists = |path: &str| files.path(path).exists();
     Vfio {
         driver: exists("sys/bus/pci/drivers/vfio-pci"),
-        loadable: loadable(tree),
+        loadable: loadable(files),
         type1: exists("sys/module/vfio_iommu_type1") || exists("sys/module/iommufd"),
         container: exists("dev/vfio/vfio"),
         iommufd: exists("dev/iommu"),
@@ -243,9 +243,9 @@ fn vfio(tree: &Tree) -> Vfio {
 }
 
 /// Whether the running kernel has vfio-pci as a module.
-fn loadable(tree: &Tree) -> bool {
-    let release = tree.text("proc/sys/kernel/osrelease").unwrap_or_default();
-    let listed = tree.text(&format!("lib/modules/{release}/modules.dep")).unwrap_or_default();
+fn loadable(files: &KernelFiles) -> bool {
+    let release = files.text("proc/sys/kernel/osrelease").unwrap_or_default();
+    let listed = files.text(&format!("lib/modules/{release}/modules.dep")).unwrap_or_default();
     listed.lines().any(|line| {
         let file = line.split(':').next().unwrap_or_default();
         file.rsplit('/').next().is_some_and(|name| name.starts_with("vfio-pci.ko"))
@@ -256,12 +256,12 @@ fn loadable(tree: &Tree) -> bool {
 ///
 /// That there is such a node decides, not that a driver of VFIO has the device: the kernel takes that
 /// link away while it still waits for those who have it open.
-pub(crate) fn openers(tree: &Tree, device: &Path) -> Vec<Opener> {
+pub(crate) fn openers(files: &KernelFiles, device: &Path) -> Vec<Opener> {
     let group = link_name(&device.join("iommu_group")).map(|group| format!("vfio/{group}"));
     let own = own_node(device).map(|name| format!("vfio/devices/{name}"));
     let nodes = group.into_iter().chain(own);
-    let nodes = nodes.filter(|node| tree.path("dev").join(node).exists());
-    tree.openers(&nodes.map(|node| Path::new("/dev").join(node)).collect())
+    let nodes = nodes.filter(|node| files.path("dev").join(node).exists());
+    files.openers(&nodes.map(|node| Path::new("/dev").join(node)).collect())
 }
 
 /// The name of the device's own node, which there is while a driver of VFIO has the device, where
@@ -271,11 +271,11 @@ pub(crate) fn own_node(device: &Path) -> Option<String> {
     names(&directory).into_iter().find(|name| directory.join(name).join("dev").exists())
 }
 
-fn locked(tree: &Tree, device: &Path, group: Option<u32>) -> Locked {
+fn locked(files: &KernelFiles, device: &Path, group: Option<u32>) -> Locked {
     let locked = |nodes: [Option<String>; 2]| {
-        let paths = nodes.into_iter().flatten().map(|node| tree.path("dev").join(node));
+        let paths = nodes.into_iter().flatten().map(|node| files.path("dev").join(node));
         let locked = paths.filter(|path| path.exists() && !may_use(path));
-        locked.map(|path| tree.shown(&path)).collect()
+        locked.map(|path| files.shown(&path)).collect()
     };
     let own = own_node(device).map(|name| format!("vfio/devices/{name}"));
     Locked {
@@ -290,14 +290,14 @@ pub(crate) fn may_use(path: &Path) -> bool {
     accessat(CWD, path, Access::READ_OK | Access::WRITE_OK, AtFlags::EACCESS).is_ok()
 }
 
-fn iommu_hint(tree: &Tree) -> IommuHint {
-    let cmdline = tree.text("proc/cmdline").unwrap_or_default();
+fn iommu_hint(files: &KernelFiles) -> IommuHint {
+    let cmdline = files.text("proc/cmdline").unwrap_or_default();
     let off = ["intel_iommu=off", "iommu=off", "amd_iommu=off"];
     if cmdline.split_whitespace().any(|word| off.contains(&word)) {
         IommuHint::SwitchedOff
     } else if ["DMAR", "IVRS", "IORT"]
         .iter()
-        .any(|table| tree.path(&format!("sys/firmware/acpi/tables/{table}")).exists())
+        .any(|table| files.path(&format!("sys/firmware/acpi/tables/{table}")).exists())
     {
         IommuHint::NotSwitchedOn
     } else {
@@ -310,7 +310,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bars_are_read_from_the_kernels_list() {
+    fn reads_bars_from_the_kernels_list() {
         let resource = "0x00000000febd4000 0x00000000febd7fff 0x0000000000140204\n\
              0x0000000000000000 0x0000000000000000 0x0000000000000000\n\
              0x000000000000c000 0x000000000000c01f 0x0000000000040101\n\
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn drivers_of_vfio_are_known_by_their_names() {
+    fn recognizes_vfio_drivers_by_name() {
         for driver in ["vfio-pci", "mlx5_vfio_pci", "nvgrace-gpu-vfio-pci"] {
             assert!(is_vfio(Some(driver)), "{driver}");
         }

@@ -1,8 +1,8 @@
-//! The kernel's levers by which a PCI device changes hands.
+//! Binds a PCI device to drivers and unbinds it.
 //!
-//! Each is a file that is written to, and the kernel carries the order out before the write returns;
-//! a driver that takes part may finish later. What became of it is seen in the device's `driver` link.
-//! sysfs tells nobody of a change, so the link is looked at again and again.
+//! Each order is a write to a file of the kernel, which carries it out before the write returns; a
+//! driver that takes part may finish later. The device's `driver` link shows the result. sysfs
+//! notifies nobody of a change, so the link is polled.
 
 use std::{
     io,
@@ -14,46 +14,47 @@ use std::{
 
 use crate::{
     Address, Error, Host, device,
-    tree::{link_name, text, write},
+    kernel_files::{link_name, text, write},
 };
 
-/// Between two looks at a link: short against what drivers take, and longer the longer they take.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
-const LOOK_AGAIN_AT_LAST: Duration = Duration::from_millis(100);
+/// Interval at which a link is polled: short compared with what drivers take, and longer the longer
+/// they take.
+const FIRST_POLL_INTERVAL: Duration = Duration::from_millis(5);
+const LAST_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 const SEE_LOG: &str = "the kernel's log may tell why (dmesg)";
 
-/// The levers of one device.
+/// Changes the driver of one device.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Levers<'a> {
+pub(crate) struct DriverControl<'a> {
     host: &'a Host,
     address: Address,
 }
 
-impl<'a> Levers<'a> {
+impl<'a> DriverControl<'a> {
     pub(crate) fn new(host: &'a Host, address: Address) -> Self {
         Self { host, address }
     }
 
-    /// Whether the device is there at all.
-    pub(crate) fn exist(self) -> bool {
+    /// Whether the device exists.
+    pub(crate) fn device_exists(self) -> bool {
         self.host.device_directory(self.address).exists()
     }
 
-    /// The driver that has the device.
+    /// The device's driver.
     pub(crate) fn driver(self) -> Option<String> {
         link_name(&self.file("driver"))
     }
 
-    /// The driver that alone may take the device, where one is named.
-    pub(crate) fn preferred(self) -> Option<String> {
+    /// The only driver that may take the device (`driver_override`), if one is set.
+    pub(crate) fn driver_override(self) -> Option<String> {
         let name = text(&self.file("driver_override"))?;
-        (!name.is_empty() && name != "(null)").then_some(name)
+        if name.is_empty() || name == "(null)" { None } else { Some(name) }
     }
 
-    /// Names the driver that alone may take the device; `None` lets any that fits.
-    pub(crate) fn prefer(self, driver: Option<&str>) -> Result<(), Error> {
-        if self.preferred().as_deref() == driver {
+    /// Sets the only driver that may take the device; `None` allows any that fits.
+    pub(crate) fn set_driver_override(self, driver: Option<&str>) -> Result<(), Error> {
+        if self.driver_override().as_deref() == driver {
             return Ok(());
         }
         self.order(&self.file("driver_override"), driver.unwrap_or(""))
@@ -61,10 +62,11 @@ impl<'a> Levers<'a> {
 
     /// Waits until no program has the device open by VFIO any more.
     ///
-    /// Without that the order to let go would wait for them in the kernel, where nothing can end it
-    /// (and would have QEMU, if it is one, take the device out of its guest).
-    pub(crate) fn closed(self) -> Result<(), Error> {
-        let opener = || device::openers(&self.host.tree, &self.host.device_directory(self.address));
+    /// Otherwise the order to unbind would wait for them in the kernel, where nothing can end it (and
+    /// QEMU would take the device out of its guest).
+    pub(crate) fn wait_until_closed(self) -> Result<(), Error> {
+        let opener =
+            || device::openers(&self.host.files, &self.host.device_directory(self.address));
         let hint = "end that, and the next run of dmarig gives the device back";
         self.wait(
             |_| opener().is_empty(),
@@ -75,19 +77,19 @@ impl<'a> Levers<'a> {
         )
     }
 
-    /// Has the device's driver let go of it.
-    pub(crate) fn release(self) -> Result<(), Error> {
+    /// Unbinds the device from its driver.
+    pub(crate) fn unbind(self) -> Result<(), Error> {
         if self.driver().is_none() {
             return Ok(());
         }
-        // The link is gone before the driver has let go; only the answer tells that it has.
+        // The link is gone before the driver has finished; only the end of the write shows that it has.
         match self.order(&self.file("driver/unbind"), &self.address.to_string()) {
-            // It has let go by itself between the look and the order.
+            // It was unbound between the check and the order.
             Err(Error::Write { .. }) if self.driver().is_none() => Ok(()),
             other => other,
         }?;
         self.wait(
-            |levers| levers.driver().is_none(),
+            |control| control.driver().is_none(),
             || {
                 let driver = self.driver().unwrap_or_default();
                 (format!("the driver {driver} still has it"), SEE_LOG.to_owned())
@@ -95,35 +97,35 @@ impl<'a> Levers<'a> {
         )
     }
 
-    /// Has the kernel look for a driver, which is to be this one.
+    /// Makes the kernel look for a driver, and waits until it is this one.
     pub(crate) fn probe(self, driver: &str) -> Result<(), Error> {
-        self.order(&self.host.tree.path("sys/bus/pci/drivers_probe"), &self.address.to_string())?;
-        self.expect(driver)
+        self.order(&self.host.files.path("sys/bus/pci/drivers_probe"), &self.address.to_string())?;
+        self.wait_for_driver(driver)
     }
 
-    /// Gives the device to this driver and no other.
-    pub(crate) fn give_to(self, driver: &str) -> Result<(), Error> {
-        let directory = self.host.tree.path(&format!("sys/bus/pci/drivers/{driver}"));
+    /// Binds the device to this driver and no other.
+    pub(crate) fn bind(self, driver: &str) -> Result<(), Error> {
+        let directory = self.host.files.path(&format!("sys/bus/pci/drivers/{driver}"));
         if !directory.exists() {
             let (address, driver) = (self.address, driver.to_owned());
             return Err(Error::NoDriver { address, driver });
         }
         let bind = directory.join("bind");
         match self.order(&bind, &self.address.to_string()) {
-            // The driver had it by a number that was added at run time and is gone; or the kernel
-            // was faster.
+            // The driver had taken the device by an id that was added at run time and is gone; or the
+            // kernel was faster.
             Err(Error::Write { .. }) if self.driver().as_deref() != Some(driver) => {
                 self.probe(driver)
             }
             Err(Error::Write { .. }) => Ok(()),
             Err(other) => Err(other),
-            Ok(()) => self.expect(driver),
+            Ok(()) => self.wait_for_driver(driver),
         }
     }
 
-    fn expect(self, driver: &str) -> Result<(), Error> {
+    fn wait_for_driver(self, driver: &str) -> Result<(), Error> {
         self.wait(
-            |levers| levers.driver().as_deref() == Some(driver),
+            |control| control.driver().as_deref() == Some(driver),
             || {
                 let has = self.driver().map_or("none".to_owned(), |driver| format!("`{driver}`"));
                 (
@@ -134,38 +136,38 @@ impl<'a> Levers<'a> {
         )
     }
 
-    /// Waits until something is so; `otherwise` tells what isn't and where to look.
+    /// Waits until `condition` holds; `describe` returns what is missing and where to look.
     pub(crate) fn wait(
         self,
-        is_so: impl Fn(Self) -> bool,
-        otherwise: impl Fn() -> (String, String),
+        condition: impl Fn(Self) -> bool,
+        describe: impl Fn() -> (String, String),
     ) -> Result<(), Error> {
         let start = Instant::now();
-        let mut pause = LOOK_AGAIN;
-        while !is_so(self) {
+        let mut pause = FIRST_POLL_INTERVAL;
+        while !condition(self) {
             if start.elapsed() >= self.host.patience {
-                let (what, hint) = otherwise();
+                let (what, hint) = describe();
                 let (address, after) = (self.address, start.elapsed());
                 return Err(Error::Stuck { address, what, after, hint });
             }
             thread::sleep(pause);
-            pause = (pause * 2).min(LOOK_AGAIN_AT_LAST);
+            pause = (pause * 2).min(LAST_POLL_INTERVAL);
         }
         Ok(())
     }
 
-    /// Writes to a lever on a thread of its own: the kernel may not come back from it, and nothing
-    /// ends a write that a driver hangs in.
+    /// Writes to a file of the kernel on a thread of its own: the write may never return, and nothing
+    /// ends a write in which a driver hangs.
     fn order(self, path: &Path, order: &str) -> Result<(), Error> {
         let start = Instant::now();
         let (sender, answer) = mpsc::channel();
         let (file, words) = (path.to_owned(), order.to_owned());
         let spawned = thread::Builder::new().name("hostdev".into()).spawn(move || {
-            // Nobody may be listening any more.
+            // The receiver may have given up.
             let _ = sender.send(write(&file, &words));
         });
         let refused = |source: io::Error| Error::Write {
-            path: self.host.tree.shown(path),
+            path: self.host.files.shown(path),
             text: order.to_owned(),
             source,
         };
@@ -176,7 +178,7 @@ impl<'a> Levers<'a> {
                 address: self.address,
                 what: format!(
                     "the kernel has not come back from `{order}` to {}",
-                    self.host.tree.shown(path).display()
+                    self.host.files.shown(path).display()
                 ),
                 after: start.elapsed(),
                 hint: SEE_LOG.to_owned(),

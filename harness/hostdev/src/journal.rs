@@ -1,10 +1,9 @@
-//! What was changed on the host, on disk before it is changed, so that a run that is killed is mended
-//! by the next.
+//! The state of devices before they were changed, on disk before the change, so that the next run can
+//! recover the devices of a killed one.
 //!
-//! An entry is a file for each device, locked as long as its run lives. So the kernel itself tells
-//! whether that run is alive, in whichever PID namespace, and no number that another process has got
-//! since is taken for it. An entry without the newline at its end was never synced, so nothing was
-//! changed on its account.
+//! Each device has an entry: a file that is locked as long as its run lives. So the kernel itself shows
+//! whether that run is alive, in whichever PID namespace, and a process id that was used again is no
+//! problem. An entry without a newline at its end was never synced, so nothing was changed for it.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -21,54 +20,55 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Address, Error, Host,
     device::{VFIO_PCI, is_vfio},
-    driver::Levers,
+    driver::DriverControl,
 };
 
-/// The form of entries.
+/// Version of the entries' form.
 const VERSION: u32 = 1;
 
-/// How a device was before it was taken.
+/// The state of a device before it was bound.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Before {
+pub(crate) struct PriorState {
     version: u32,
-    /// The device, as the kernel writes it.
+    /// Address of the device, as the kernel writes it.
     address: String,
-    /// The driver that had it.
+    /// Its driver.
     driver: Option<String>,
     /// Its `driver_override`.
-    preferred: Option<String>,
-    /// The boot of the host at which it was so: the next starts afresh.
+    #[serde(rename = "preferred")]
+    driver_override: Option<String>,
+    /// Boot id of the host: after another boot there is nothing to recover.
     boot: String,
-    /// The run that took it, to be named to people.
+    /// Process of the run that bound it, for messages.
     process: u32,
     /// Its start, in the kernel's ticks since boot.
     started: u64,
 }
 
-/// What a run had left, and what became of it.
+/// A device that an earlier run had not given back, and its recovery.
 #[derive(Debug)]
-pub struct Mended {
+pub struct Recovery {
     /// The device.
     pub address: Address,
-    /// What became of it.
+    /// The result.
     pub outcome: Outcome,
 }
 
-/// What became of a device that a run had left.
+/// The result of a recovery.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// It is as it was before that run: with this driver, or none.
+    /// The device was given back to this driver, or to none.
     GivenBack(Option<String>),
-    /// Its run is alive and is let alone.
+    /// Its run is alive, so nothing was changed.
     Alive(Option<u32>),
-    /// There was nothing to do: why.
+    /// There was nothing to do, for this reason.
     Nothing(&'static str),
     /// It could not be given back; the next run tries again.
     Failed(Error),
 }
 
-impl std::fmt::Display for Mended {
+impl std::fmt::Display for Recovery {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let address = self.address;
         match &self.outcome {
@@ -88,7 +88,7 @@ impl std::fmt::Display for Mended {
     }
 }
 
-/// A device's entry, which is this run's alone until it is dropped.
+/// A device's entry, locked by this run until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Entry {
     address: Address,
@@ -96,7 +96,7 @@ pub(crate) struct Entry {
     file: File,
 }
 
-/// An attempt to have an entry.
+/// The result of an attempt to lock an entry.
 enum Claim {
     Ours(Entry),
     Theirs(Option<u32>),
@@ -104,7 +104,7 @@ enum Claim {
 }
 
 impl Entry {
-    /// Claims a device for this run, and mends it first where a killed one has left it.
+    /// Claims a device for this run, and recovers it first if a killed run has left it.
     pub(crate) fn claim(host: &Host, state: &Path, address: Address) -> Result<Self, Error> {
         let failed = |source| Error::Journal { action: "make", path: state.to_owned(), source };
         fs::create_dir_all(state).map_err(failed)?;
@@ -112,7 +112,7 @@ impl Entry {
         loop {
             match claim(address, &path, true)? {
                 Claim::Ours(mut entry) => {
-                    if let Outcome::Failed(error) = entry.mend(host)? {
+                    if let Outcome::Failed(error) = entry.recover(host)? {
                         return Err(error);
                     }
                     return Ok(entry);
@@ -124,24 +124,24 @@ impl Entry {
         }
     }
 
-    /// Writes down how the device is now, and returns when that is on the disk.
-    pub(crate) fn note(&mut self, host: &Host) -> Result<Before, Error> {
-        let levers = Levers::new(host, self.address);
-        let before = Before {
+    /// Records the device's state, and returns when that is on the disk.
+    pub(crate) fn record(&mut self, host: &Host) -> Result<PriorState, Error> {
+        let control = DriverControl::new(host, self.address);
+        let state = PriorState {
             version: VERSION,
             address: self.address.to_string(),
-            driver: levers.driver(),
-            preferred: levers.preferred(),
+            driver: control.driver(),
+            driver_override: control.driver_override(),
             boot: boot(host),
             process: std::process::id(),
             started: started(host),
         };
-        self.write(&before).map_err(|source| self.failed("write", source))?;
-        Ok(before)
+        self.write(&state).map_err(|source| self.failed("write", source))?;
+        Ok(state)
     }
 
-    fn write(&mut self, before: &Before) -> io::Result<()> {
-        let mut line = serde_json::to_vec(before)?;
+    fn write(&mut self, state: &PriorState) -> io::Result<()> {
+        let mut line = serde_json::to_vec(state)?;
         line.push(b'\n');
         self.file.set_len(0)?;
         self.file.rewind()?;
@@ -152,20 +152,20 @@ impl Entry {
         File::open(directory)?.sync_all()
     }
 
-    /// Removes the entry: the device is as it was.
+    /// Removes the entry, after the device was given back.
     pub(crate) fn close(self) -> Result<(), Error> {
         fs::remove_file(&self.path).map_err(|source| self.failed("remove", source))
     }
 
-    /// Gives the device back if a run has left it, and forgets what that run has noted.
-    fn mend(&mut self, host: &Host) -> Result<Outcome, Error> {
+    /// Gives the device back if a run has left it, and clears the entry.
+    fn recover(&mut self, host: &Host) -> Result<Outcome, Error> {
         let outcome = match self.read()? {
             None => Outcome::Nothing("that run had changed nothing yet"),
-            Some(before) if before.boot != boot(host) => {
+            Some(prior) if prior.boot != boot(host) => {
                 Outcome::Nothing("the host was booted since")
             }
-            Some(before) => match give_back(host, self.address, &before) {
-                Ok(()) => Outcome::GivenBack(before.driver),
+            Some(prior) => match restore(host, self.address, &prior) {
+                Ok(()) => Outcome::GivenBack(prior.driver),
                 Err(error) => return Ok(Outcome::Failed(error)),
             },
         };
@@ -173,8 +173,8 @@ impl Entry {
         Ok(outcome)
     }
 
-    /// What is written in it; nothing where its run never came to have it on the disk.
-    fn read(&mut self) -> Result<Option<Before>, Error> {
+    /// Reads the entry; `None` if its run never had it on the disk.
+    fn read(&mut self) -> Result<Option<PriorState>, Error> {
         /// Far more than an entry has.
         const LIMIT: u64 = 64 << 10;
         let mut text = String::new();
@@ -184,8 +184,8 @@ impl Entry {
         if !text.ends_with('\n') {
             return Ok(None);
         }
-        match serde_json::from_str::<Before>(&text) {
-            Ok(before) if before.version == VERSION => Ok(Some(before)),
+        match serde_json::from_str::<PriorState>(&text) {
+            Ok(state) if state.version == VERSION => Ok(Some(state)),
             _ => Err(Error::OtherVersion { path: self.path.clone() }),
         }
     }
@@ -195,41 +195,41 @@ impl Entry {
     }
 }
 
-/// Brings a device back to how it was. May be done again, and after any part of it.
-pub(crate) fn give_back(host: &Host, address: Address, before: &Before) -> Result<(), Error> {
-    let levers = Levers::new(host, address);
-    if !levers.exist() {
+/// Restores a device's prior state. May be repeated, and resumed after any step.
+pub(crate) fn restore(host: &Host, address: Address, prior: &PriorState) -> Result<(), Error> {
+    let control = DriverControl::new(host, address);
+    if !control.device_exists() {
         // Pulled out, or gone with the controller that it hung on: whatever comes there is new.
         return Ok(());
     }
-    levers.prefer(before.preferred.as_deref())?;
-    let now = levers.driver();
-    if now == before.driver {
+    control.set_driver_override(prior.driver_override.as_deref())?;
+    let now = control.driver();
+    if now == prior.driver {
         return Ok(());
     }
-    // While the kernel still waits for those who have it open it shows no driver.
-    levers.closed()?;
+    // The kernel shows no driver while it waits for programs that have the device open.
+    control.wait_until_closed()?;
     match now.as_deref() {
-        // Not what was bound here: somebody else has given it to another driver since.
+        // Somebody else has bound it to another driver since.
         Some(driver) if driver != VFIO_PCI => return Ok(()),
-        Some(_) => levers.release()?,
+        Some(_) => control.unbind()?,
         None => {}
     }
-    match before.driver.as_deref() {
-        Some(driver) => levers.give_to(driver),
+    match prior.driver.as_deref() {
+        Some(driver) => control.bind(driver),
         None => Ok(()),
     }
 }
 
-impl Before {
-    /// Whether anything has to be changed for VFIO to have the device.
-    pub(crate) fn was_handed_over(&self) -> bool {
+impl PriorState {
+    /// Whether VFIO already had the device.
+    pub(crate) fn was_bound_to_vfio(&self) -> bool {
         is_vfio(self.driver.as_deref())
     }
 }
 
-/// Mends every device that the journal names.
-pub(crate) fn mend(host: &Host, state: &Path) -> Result<Vec<Mended>, Error> {
+/// Recovers every device in the journal.
+pub(crate) fn recover(host: &Host, state: &Path) -> Result<Vec<Recovery>, Error> {
     let failed = |source| Error::Journal { action: "read", path: state.to_owned(), source };
     let entries = match fs::read_dir(state) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -241,22 +241,22 @@ pub(crate) fn mend(host: &Host, state: &Path) -> Result<Vec<Mended>, Error> {
         addresses.extend(name.to_str().and_then(address_of));
     }
     addresses.sort_unstable();
-    let mut mended = Vec::new();
+    let mut recoveries = Vec::new();
     for address in addresses {
         let outcome = match claim(address, &path_of(state, address), false)? {
             Claim::Gone => continue,
             Claim::Theirs(process) => Outcome::Alive(process),
-            Claim::Ours(mut entry) => match entry.mend(host) {
+            Claim::Ours(mut entry) => match entry.recover(host) {
                 Ok(Outcome::Failed(error)) | Err(error) => Outcome::Failed(error),
-                Ok(done) => {
+                Ok(outcome) => {
                     entry.close()?;
-                    done
+                    outcome
                 }
             },
         };
-        mended.push(Mended { address, outcome });
+        recoveries.push(Recovery { address, outcome });
     }
-    Ok(mended)
+    Ok(recoveries)
 }
 
 fn path_of(state: &Path, address: Address) -> PathBuf {
@@ -291,13 +291,13 @@ fn claim(address: Address, path: &Path, create: bool) -> Result<Claim, Error> {
 
 /// A name of this boot of the host.
 fn boot(host: &Host) -> String {
-    host.tree.text("proc/sys/kernel/random/boot_id").unwrap_or_default()
+    host.files.text("proc/sys/kernel/random/boot_id").unwrap_or_default()
 }
 
 /// When this process was started, in the kernel's ticks since boot (field 22 of proc(5)'s `stat`; the
 /// second may hold spaces and parentheses itself).
 fn started(host: &Host) -> u64 {
-    let stat = host.tree.text("proc/self/stat").unwrap_or_default();
+    let stat = host.files.text("proc/self/stat").unwrap_or_default();
     let fields = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
     fields.split_whitespace().nth(19).and_then(|field| field.parse().ok()).unwrap_or(0)
 }

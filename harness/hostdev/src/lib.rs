@@ -1,8 +1,8 @@
 //! Hands a PCI device of the host to a guest by the kernel's VFIO, and brings it back.
 //!
-//! The way is [`Host::inspect`], [`Device::obstacles`], [`Host::bind`], [`Bound::interface`],
-//! [`qemu_arguments`], the guest, [`Bound::restore`]; and before all of it, once for a run,
-//! [`Host::mend`], which brings back what a killed run has left.
+//! The order of calls is [`Host::inspect`], [`Device::obstacles`], [`Host::bind`],
+//! [`Binding::interface`], [`qemu_arguments`], the guest, [`Binding::restore`]. Once in each run,
+//! before all of these, [`Host::recover`] gives back what a killed run has left.
 //!
 //! Everything is read from the kernel's own files: no udev, no systemd, no shell and no other program
 //! is needed, so that this also runs as the only program of a guest. All paths are below a root,
@@ -19,33 +19,33 @@ mod device;
 mod driver;
 mod error;
 mod journal;
+mod kernel_files;
 mod network;
 mod obstacles;
 mod process;
 mod storage;
-mod tree;
 
 use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use crate::tree::Tree;
+use crate::kernel_files::KernelFiles;
 pub use crate::{
-    address::{Address, NoAddress},
-    arguments::{Choice, Interface, qemu_arguments},
-    bind::Bound,
+    address::{Address, InvalidAddress},
+    arguments::{Choice, Interface, UnknownInterface, qemu_arguments},
+    bind::Binding,
     candidates::Candidate,
     device::{Bar, Device, Iommu, Member, Vfio},
     error::Error,
-    journal::{Mended, Outcome},
+    journal::{Outcome, Recovery},
     obstacles::{Obstacle, Wishes},
 };
 
-/// A host: the tree of files in which its kernel shows itself.
+/// A host, as its kernel's files show it.
 #[derive(Debug, Clone)]
 pub struct Host {
-    tree: Tree,
+    files: KernelFiles,
     patience: Duration,
 }
 
@@ -64,7 +64,7 @@ impl Host {
     /// The host whose `/sys`, `/proc`, `/dev` and `/lib` are below `root`.
     #[must_use]
     pub fn at(root: &Path) -> Self {
-        Self { tree: Tree::new(root), patience: Self::PATIENCE }
+        Self { files: KernelFiles::new(root), patience: Self::PATIENCE }
     }
 
     /// The same with another patience than [`Host::PATIENCE`].
@@ -84,7 +84,7 @@ impl Host {
     /// # Errors
     /// [`Error::NoDevice`] where there is none at that address.
     pub fn inspect(&self, address: Address) -> Result<Device, Error> {
-        device::inspect(&self.tree, address)
+        device::inspect(&self.files, address)
     }
 
     /// The devices that could be handed over, in the order of their addresses, each with what stands
@@ -107,22 +107,22 @@ impl Host {
         device: &Device,
         companions: &[Device],
         state: &Path,
-    ) -> Result<Bound, Error> {
+    ) -> Result<Binding, Error> {
         bind::bind(self, device, companions, state)
     }
 
-    /// Brings back what runs have left that were killed between bind and restore. What a live run
-    /// holds is left alone; what was left before the last boot needs nothing. May be called at any
-    /// time and any number of times.
+    /// Gives back the devices of runs that were killed between bind and restore. Devices of live runs
+    /// are left alone; devices from before the last boot need nothing. May be called at any time and
+    /// any number of times.
     ///
     /// # Errors
-    /// Where the journal itself can't be read. What happened to each device is in the result.
-    pub fn mend(&self, state: &Path) -> Result<Vec<Mended>, Error> {
-        journal::mend(self, state)
+    /// Where the journal itself can't be read. The result has the outcome for each device.
+    pub fn recover(&self, state: &Path) -> Result<Vec<Recovery>, Error> {
+        journal::recover(self, state)
     }
 
     /// Where the kernel shows the device.
     fn device_directory(&self, address: Address) -> PathBuf {
-        self.tree.path(&format!("sys/bus/pci/devices/{address}"))
+        self.files.path(&format!("sys/bus/pci/devices/{address}"))
     }
 }

@@ -7,8 +7,8 @@ use std::{
 };
 
 use crate::{
+    kernel_files::{KernelFiles, names},
     process,
-    tree::{Tree, names},
 };
 
 /// The network interfaces below a PCI device, and what needs them.
@@ -22,31 +22,31 @@ pub(crate) struct Network {
     pub(crate) session: Option<String>,
 }
 
-pub(crate) fn below(tree: &Tree, device: &Path) -> Network {
-    let interfaces = inside(tree, device);
+pub(crate) fn below(files: &KernelFiles, device: &Path) -> Network {
+    let interfaces = inside(files, device);
     if interfaces.is_empty() {
         return Network::default();
     }
-    let stack = with_uppers(tree, &interfaces);
-    let routes = routes(tree);
+    let stack = with_uppers(files, &interfaces);
+    let routes = routes(files);
     let default = routes.iter().find(|route| route.bits == 0 && stack.contains(&route.interface));
     Network {
         default_route: default.map(|route| route.interface.clone()),
-        session: session(tree, &routes).into_iter().find(|name| stack.contains(name)),
+        session: session(files, &routes).into_iter().find(|name| stack.contains(name)),
         interfaces,
     }
 }
 
-fn inside(tree: &Tree, device: &Path) -> BTreeSet<String> {
-    let class = tree.path("sys/class/net");
+fn inside(files: &KernelFiles, device: &Path) -> BTreeSet<String> {
+    let class = files.path("sys/class/net");
     let below =
         |name: &String| class.join(name).canonicalize().is_ok_and(|p| p.starts_with(device));
     names(&class).into_iter().filter(below).collect()
 }
 
 /// The interfaces, and the bonds, bridges, VLANs and so on above them.
-fn with_uppers(tree: &Tree, interfaces: &BTreeSet<String>) -> BTreeSet<String> {
-    let class = tree.path("sys/class/net");
+fn with_uppers(files: &KernelFiles, interfaces: &BTreeSet<String>) -> BTreeSet<String> {
+    let class = files.path("sys/class/net");
     let mut stack = interfaces.clone();
     let mut open: Vec<_> = interfaces.iter().cloned().collect();
     while let Some(name) = open.pop() {
@@ -54,7 +54,7 @@ fn with_uppers(tree: &Tree, interfaces: &BTreeSet<String>) -> BTreeSet<String> {
         let uppers = names(&directory)
             .into_iter()
             .filter_map(|entry| entry.strip_prefix("upper_").map(str::to_owned));
-        let master = crate::tree::link_name(&directory.join("master"));
+        let master = crate::kernel_files::link_name(&directory.join("master"));
         for upper in uppers.chain(master) {
             if stack.insert(upper.clone()) {
                 open.push(upper);
@@ -66,10 +66,10 @@ fn with_uppers(tree: &Tree, interfaces: &BTreeSet<String>) -> BTreeSet<String> {
 
 /// The interfaces that this process' SSH connection goes over: the one with the host's address of it,
 /// and the one over which answers go.
-fn session(tree: &Tree, routes: &[Route]) -> Vec<String> {
-    let Some((client, host)) = process::ssh_connection(tree) else { return Vec::new() };
+fn session(files: &KernelFiles, routes: &[Route]) -> Vec<String> {
+    let Some((client, host)) = process::ssh_connection(files) else { return Vec::new() };
     let own = match host {
-        IpAddr::V6(address) => owner_v6(tree, address),
+        IpAddr::V6(address) => owner_v6(files, address),
         // The kernel's files don't say whose an IPv4 address is; but where an interface has one,
         // there is a route to the network that it is in.
         IpAddr::V4(_) => best(routes.iter().filter(|route| !route.gateway), host),
@@ -78,11 +78,14 @@ fn session(tree: &Tree, routes: &[Route]) -> Vec<String> {
 }
 
 /// A line of `if_inet6`: address, index, length of the prefix, scope, flags, interface.
-fn owner_v6(tree: &Tree, address: Ipv6Addr) -> Option<String> {
-    let table = tree.text("proc/net/if_inet6").unwrap_or_default();
+fn owner_v6(files: &KernelFiles, address: Ipv6Addr) -> Option<String> {
+    let table = files.text("proc/net/if_inet6").unwrap_or_default();
     table.lines().find_map(|line| {
         let mut fields = line.split_whitespace();
-        (v6(fields.next()?)? == address).then(|| fields.nth(4).map(str::to_owned))?
+        if v6(fields.next()?)? != address {
+            return None;
+        }
+        fields.nth(4).map(str::to_owned)
     })
 }
 
@@ -101,9 +104,9 @@ const UP: u64 = 0x1;
 const GATEWAY: u64 = 0x2;
 const REJECT: u64 = 0x200;
 
-fn routes(tree: &Tree) -> Vec<Route> {
-    let v4 = tree.text("proc/net/route").unwrap_or_default();
-    let v6 = tree.text("proc/net/ipv6_route").unwrap_or_default();
+fn routes(files: &KernelFiles) -> Vec<Route> {
+    let v4 = files.text("proc/net/route").unwrap_or_default();
+    let v6 = files.text("proc/net/ipv6_route").unwrap_or_default();
     v4.lines().skip(1).filter_map(route_v4).chain(v6.lines().filter_map(route_v6)).collect()
 }
 
@@ -113,8 +116,9 @@ fn route_v4(line: &str) -> Option<Route> {
     let fields: Vec<_> = line.split_whitespace().collect();
     let number = |at: usize| u32::from_str_radix(fields.get(at)?, 16).ok();
     let flags = u64::from(number(3)?);
-    let usable = flags & UP != 0 && flags & REJECT == 0;
-    usable.then_some(())?;
+    if flags & UP == 0 || flags & REJECT != 0 {
+        return None;
+    }
     Some(Route {
         interface: (*fields.first()?).to_owned(),
         to: IpAddr::V4(Ipv4Addr::from(number(1)?.to_ne_bytes())),
@@ -129,7 +133,9 @@ fn route_v6(line: &str) -> Option<Route> {
     let flags = u64::from_str_radix(fields.get(8)?, 16).ok()?;
     let interface = *fields.get(9)?;
     // Without any other route the kernel has one to nowhere over the loopback interface.
-    (flags & UP != 0 && flags & REJECT == 0 && interface != "lo").then_some(())?;
+    if flags & UP == 0 || flags & REJECT != 0 || interface == "lo" {
+        return None;
+    }
     Some(Route {
         interface: interface.to_owned(),
         to: IpAddr::V6(v6(fields.first()?)?),
@@ -169,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_most_special_route_is_taken() {
+    fn chooses_the_most_specific_route() {
         let lines = [
             "eth0 00000000 010200C0 0003 0 0 100 00000000 0 0 0",
             "eth1 000200C0 00000000 0001 0 0 100 00FFFFFF 0 0 0",
@@ -189,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn routes_of_version_6() {
+    fn parses_ipv6_routes() {
         let line = "20010db8000000000000000000000000 20 00000000000000000000000000000000 00 \
                     00000000000000000000000000000000 00000100 00000001 00000000 00000001 eth0";
         let route = route_v6(line).unwrap();

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::tree::Tree;
+use crate::kernel_files::KernelFiles;
 
 /// Bits of `CapEff` (linux/capability.h).
 const CAP_DAC_OVERRIDE: u32 = 1;
@@ -19,15 +19,15 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(crate) fn of_this(tree: &Tree) -> Self {
-        let limits = tree.text("proc/self/limits").unwrap_or_default();
+    pub(crate) fn of_this(files: &KernelFiles) -> Self {
+        let limits = files.text("proc/self/limits").unwrap_or_default();
         let limit = limits.lines().find_map(|line| {
             line.strip_prefix("Max locked memory")?.split_whitespace().next()?.parse().ok()
         });
-        let status = tree.text("proc/self/status").unwrap_or_default();
+        let status = files.text("proc/self/status").unwrap_or_default();
         let capabilities = status
             .lines()
-            .find_map(|line| crate::tree::hexadecimal(line.strip_prefix("CapEff:")?))
+            .find_map(|line| crate::kernel_files::hexadecimal(line.strip_prefix("CapEff:")?))
             .unwrap_or(0);
         Self {
             memory_lock: limit,
@@ -41,16 +41,16 @@ impl Process {
 ///
 /// A program that runs as another user often has its environment cleared, so its ancestors are asked
 /// too, as far as they can be read.
-pub(crate) fn ssh_connection(tree: &Tree) -> Option<(IpAddr, IpAddr)> {
+pub(crate) fn ssh_connection(files: &KernelFiles) -> Option<(IpAddr, IpAddr)> {
     /// Deeper than sudo in a shell in a multiplexer in a shell, and never endless.
     const GENERATIONS: usize = 64;
     let mut process = "self".to_owned();
     for _ in 0..GENERATIONS {
-        let environment = tree.text(&format!("proc/{process}/environ")).unwrap_or_default();
+        let environment = files.text(&format!("proc/{process}/environ")).unwrap_or_default();
         if let Some(ends) = environment.split('\0').find_map(ends) {
             return Some(ends);
         }
-        let status = tree.text(&format!("proc/{process}/status"))?;
+        let status = files.text(&format!("proc/{process}/status"))?;
         process = status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().to_owned();
         if process == "0" {
             return None;

@@ -10,7 +10,7 @@ use rustix::{
     io::Errno,
 };
 
-use crate::tree::{Opener, Tree, names};
+use crate::kernel_files::{KernelFiles, Opener, names};
 
 /// The block devices below a PCI device, and what is on top of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,26 +39,26 @@ pub(crate) enum Use {
     Data { node: String },
 }
 
-pub(crate) fn below(tree: &Tree, device: &Path) -> Storage {
-    let blocks = Blocks::read(tree);
+pub(crate) fn below(files: &KernelFiles, device: &Path) -> Storage {
+    let blocks = Blocks::read(files);
     let disks = blocks.below(device);
     if disks.is_empty() {
         return Storage::default();
     }
-    let (stack, mut uses) = blocks.stack(tree, &disks);
-    uses.extend(mounts(tree, &blocks, &stack));
-    uses.extend(swaps(tree, &stack));
+    let (stack, mut uses) = blocks.stack(files, &disks);
+    uses.extend(mounts(files, &blocks, &stack));
+    uses.extend(swaps(files, &stack));
     let nodes = stack.iter().map(|name| Path::new("/dev").join(name)).collect();
-    let opened = tree.openers(&nodes).into_iter().filter(|o| o.process != std::process::id());
+    let opened = files.openers(&nodes).into_iter().filter(|o| o.process != std::process::id());
     uses.extend(opened.map(Use::Opened));
     if uses.is_empty() {
         // Who has claimed a partition has claimed the disk, so this is the last net under all that
         // is above.
-        let claimed = disks.iter().filter(|name| is_claimed(&tree.path("dev").join(name)));
+        let claimed = disks.iter().filter(|name| is_claimed(&files.path("dev").join(name)));
         uses.extend(claimed.map(|node| Use::Claimed { node: node.clone() }));
     }
     if uses.is_empty() {
-        let filled = disks.iter().filter(|name| holds_data(&tree.path("dev").join(name)));
+        let filled = disks.iter().filter(|name| holds_data(&files.path("dev").join(name)));
         uses.extend(filled.map(|node| Use::Data { node: node.clone() }));
     }
     Storage { disks, uses }
@@ -88,12 +88,12 @@ struct Blocks {
 }
 
 impl Blocks {
-    fn read(tree: &Tree) -> Self {
-        let class = tree.path("sys/class/block");
+    fn read(files: &KernelFiles) -> Self {
+        let class = files.path("sys/class/block");
         let mut blocks = Self { paths: BTreeMap::new(), numbers: BTreeMap::new() };
         for name in names(&class) {
             let Ok(path) = class.join(&name).canonicalize() else { continue };
-            if let Some(number) = crate::tree::text(&path.join("dev")) {
+            if let Some(number) = crate::kernel_files::text(&path.join("dev")) {
                 blocks.numbers.insert(number, name.clone());
             }
             blocks.paths.insert(name, path);
@@ -124,8 +124,8 @@ impl Blocks {
     }
 
     /// The disks with all that stands on them, and how it does.
-    fn stack(&self, tree: &Tree, disks: &BTreeSet<String>) -> (BTreeSet<String>, Vec<Use>) {
-        let loops = loops(tree);
+    fn stack(&self, files: &KernelFiles, disks: &BTreeSet<String>) -> (BTreeSet<String>, Vec<Use>) {
+        let loops = loops(files);
         let (mut stack, mut uses) = (disks.clone(), Vec::new());
         let mut open: VecDeque<String> = disks.iter().cloned().collect();
         while let Some(node) = open.pop_front() {
@@ -153,13 +153,15 @@ fn head_of(name: &str) -> Option<String> {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let (subsystem, rest) = name.strip_prefix("nvme")?.split_once('c')?;
     let (controller, namespace) = rest.split_once('n')?;
-    (digits(subsystem) && digits(controller) && digits(namespace))
-        .then(|| format!("nvme{subsystem}n{namespace}"))
+    if !digits(subsystem) || !digits(controller) || !digits(namespace) {
+        return None;
+    }
+    Some(format!("nvme{subsystem}n{namespace}"))
 }
 
 /// What a stacked device calls itself: `vg-root (LVM-...)` for a device mapper's.
 fn describe(path: &Path) -> String {
-    let read = |name| crate::tree::text(&path.join(name)).filter(|text| !text.is_empty());
+    let read = |name| crate::kernel_files::text(&path.join(name)).filter(|text| !text.is_empty());
     match (read("dm/name"), read("md/level")) {
         (Some(name), _) => format!("device mapper's {name}"),
         (None, Some(level)) => level,
@@ -168,33 +170,33 @@ fn describe(path: &Path) -> String {
 }
 
 /// Loop devices on block devices, with those.
-fn loops(tree: &Tree) -> BTreeMap<String, String> {
+fn loops(files: &KernelFiles) -> BTreeMap<String, String> {
     let backing = |name: String| {
-        let file = tree.text(&format!("sys/class/block/{name}/loop/backing_file"))?;
-        Some((name, node_name(tree, &file)?))
+        let file = files.text(&format!("sys/class/block/{name}/loop/backing_file"))?;
+        Some((name, node_name(files, &file)?))
     };
-    let all = names(&tree.path("sys/class/block")).into_iter();
+    let all = names(&files.path("sys/class/block")).into_iter();
     all.filter(|name| name.starts_with("loop")).filter_map(backing).collect()
 }
 
 /// The name of the block device that a path below `/dev` leads to.
-fn node_name(tree: &Tree, path: &str) -> Option<String> {
+fn node_name(files: &KernelFiles, path: &str) -> Option<String> {
     if !path.starts_with("/dev/") {
         return None;
     }
-    let resolved = tree.resolved(path).unwrap_or_else(|| PathBuf::from(path));
+    let resolved = files.resolved(path).unwrap_or_else(|| PathBuf::from(path));
     Some(resolved.file_name()?.to_string_lossy().into_owned())
 }
 
-fn mounts(tree: &Tree, blocks: &Blocks, stack: &BTreeSet<String>) -> Vec<Use> {
+fn mounts(files: &KernelFiles, blocks: &Blocks, stack: &BTreeSet<String>) -> Vec<Use> {
     let mut uses = Vec::new();
     // The host's own beside those of the namespace that this runs in.
     for process in ["self", "1"] {
-        let table = tree.text(&format!("proc/{process}/mountinfo")).unwrap_or_default();
+        let table = files.text(&format!("proc/{process}/mountinfo")).unwrap_or_default();
         for mount in table.lines().filter_map(Mount::parse) {
             let by_number = blocks.numbers.get(mount.number).cloned();
             // A file system over several devices has a number of its own, but names one of them.
-            let by_name = mount.source.split(':').filter_map(|source| node_name(tree, source));
+            let by_name = mount.source.split(':').filter_map(|source| node_name(files, source));
             let mut nodes = by_number.into_iter().chain(by_name);
             let Some(node) = nodes.find(|node| stack.contains(node)) else { continue };
             let used = Use::Mounted { node, at: unescape(mount.point) };
@@ -208,7 +210,7 @@ fn mounts(tree: &Tree, blocks: &Blocks, stack: &BTreeSet<String>) -> Vec<Use> {
     };
     // The other devices of such file systems.
     let others = [("btrfs", "devices"), ("bcachefs", "")].into_iter().flat_map(|(kind, below)| {
-        let directory = tree.path(&format!("sys/fs/{kind}"));
+        let directory = files.path(&format!("sys/fs/{kind}"));
         names(&directory)
             .into_iter()
             .flat_map(move |id| members(&directory.join(id).join(below), kind))
@@ -225,7 +227,7 @@ fn mounts(tree: &Tree, blocks: &Blocks, stack: &BTreeSet<String>) -> Vec<Use> {
 /// The block devices of one file system over several devices.
 fn members(directory: &Path, kind: &'static str) -> Vec<(String, &'static str)> {
     let name = |name: String| match kind {
-        "bcachefs" => crate::tree::link_name(&directory.join(name).join("block")),
+        "bcachefs" => crate::kernel_files::link_name(&directory.join(name).join("block")),
         _ => Some(name),
     };
     names(directory).into_iter().filter_map(name).map(|name| (name, kind)).collect()
@@ -249,10 +251,10 @@ impl<'a> Mount<'a> {
     }
 }
 
-fn swaps(tree: &Tree, stack: &BTreeSet<String>) -> Vec<Use> {
-    let table = tree.text("proc/swaps").unwrap_or_default();
+fn swaps(files: &KernelFiles, stack: &BTreeSet<String>) -> Vec<Use> {
+    let table = files.text("proc/swaps").unwrap_or_default();
     let nodes = table.lines().skip(1).filter_map(|line| line.split_whitespace().next());
-    let ours = |path: &String| node_name(tree, path).is_some_and(|name| stack.contains(&name));
+    let ours = |path: &String| node_name(files, path).is_some_and(|name| stack.contains(&name));
     nodes.map(unescape).filter(ours).map(|node| Use::Swap { node }).collect()
 }
 
@@ -283,7 +285,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_disk_that_a_hidden_path_belongs_to() {
+    fn finds_the_disk_of_a_hidden_path() {
         assert_eq!(head_of("nvme0c1n2").as_deref(), Some("nvme0n2"));
         for other in ["nvme0n1", "nvme0", "nvme0cn1", "nvme0c1", "ng0n1", "nvme0c1n1p1"] {
             assert_eq!(head_of(other), None, "{other}");
@@ -291,14 +293,14 @@ mod tests {
     }
 
     #[test]
-    fn escapes_of_the_kernels_tables() {
+    fn unescapes_the_kernels_tables() {
         assert_eq!(unescape(r"/mnt/a\040b\134c"), r"/mnt/a b\c");
         assert_eq!(unescape(r"/mnt/\04"), r"/mnt/\04");
         assert_eq!(unescape(r"/mnt/\999"), r"/mnt/\999");
     }
 
     #[test]
-    fn lines_of_mountinfo() {
+    fn parses_lines_of_mountinfo() {
         let line = "36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue";
         let mount = Mount::parse(line).unwrap();
         assert_eq!((mount.number, mount.point, mount.source), ("98:0", "/mnt2", "/dev/root"));

@@ -207,6 +207,13 @@ impl Document {
 }
 
 impl CellResult {
+    /// Takes over a verdict that changed.
+    pub fn amend(&mut self, verdict: &Verdict) {
+        self.outcome = verdict.outcome;
+        self.reasons.clone_from(&verdict.reasons);
+        self.checks = verdict.checks.iter().map(ShownCheck::from).collect();
+    }
+
     /// The result of one cell.
     #[must_use]
     pub fn new(observation: &Observation, verdict: &Verdict) -> Self {

@@ -258,12 +258,13 @@ pub enum WindowKind {
     WarmUp,
 }
 
-/// A window that is to be.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A window that is planned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedWindow {
     /// What it is for.
     pub kind: WindowKind,
     /// The type that the groups of the device are given first; `None` for what they booted with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group_type: Option<String>,
 }
 

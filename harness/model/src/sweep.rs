@@ -119,11 +119,11 @@ impl Sweep {
 
 /// The sweeps of a case among the observations of a run.
 #[must_use]
-pub fn sweeps(case: &Case, observations: &[Observation]) -> Vec<Sweep> {
+pub fn sweeps(case: &Case, observations: &[&Observation]) -> Vec<Sweep> {
     let done = |seen: &&Observation| seen.case == case.name && seen.end == End::Completed;
     let rest = |axes: &Axes| Axes { live_mappings: 0, ..axes.clone() };
     let mut found: Vec<(Axes, Sweep)> = Vec::new();
-    for seen in observations.iter().filter(done) {
+    for seen in observations.iter().copied().filter(done) {
         let rest = rest(&seen.axes);
         let point = point(seen);
         match found.iter_mut().find(|(axes, _)| *axes == rest) {

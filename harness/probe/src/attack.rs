@@ -1,7 +1,6 @@
-//! DMA that must fault: tried through our own mappings, and through the client's IOMMU.
+//! DMA that must fault, through the probe's own mappings and through the client's IOMMU.
 //!
-//! The controller's thread does it, so that no command is completed meanwhile and what is mapped
-//! for a command stays as it is.
+//! It runs on the controller's thread, so that no command is completed and unmapped meanwhile.
 
 use std::{
     sync::{Arc, mpsc::SyncSender},
@@ -11,31 +10,33 @@ use std::{
 use dmarig_model::probe::{Attack, AttackOutcome};
 
 use crate::{
-    memory::{Memory, Range},
+    memory::Memory,
+    nvme::NotEnabled,
+    range::Range,
     server::{Client, DmaError},
     shadow::{Mapping, Shadow},
 };
 
-/// How long an attack waits for a mapping of the kind that it needs.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// How often a mapping of that kind is looked for meanwhile: a guest's requests take longer.
-const LOOK: Duration = Duration::from_micros(200);
-/// Bytes that an attack tries for.
+/// Time that an attack waits for a mapping of the kind that it needs.
+const MAPPING_TIMEOUT: Duration = Duration::from_secs(2);
+/// Interval at which it looks for such a mapping: a guest's requests take longer.
+const RETRY_INTERVAL: Duration = Duration::from_micros(200);
+/// Bytes of an attack's access.
 const BYTES: u64 = 8;
-/// Where addresses are looked for that were never mapped: high within 39 bits, the least that a
-/// virtual IOMMU has. Kernels hand out I/O virtual addresses from the top of a range downwards.
+/// Where the search for an unmapped address starts: high within 39 bits, the least that a virtual
+/// IOMMU has. Kernels hand out I/O virtual addresses from the top of a range downwards.
 const NEVER: u64 = 0x2a_0000_0000;
-/// Times that it is tried again where the guest changed a mapping at the very moment.
+/// Attempts in case the guest changes a mapping at the same moment.
 const ATTEMPTS: usize = 4;
 
-type Done = SyncSender<Result<AttackOutcome, String>>;
+type OutcomeSender = SyncSender<Result<AttackOutcome, NotEnabled>>;
 
-/// Attacks that wait for their moment.
+/// Attacks that wait for a mapping.
 #[derive(Debug)]
 pub(crate) struct Attacks {
     memory: Arc<Memory>,
     client: Arc<Client>,
-    waiting: Vec<(Attack, Done, Instant)>,
+    waiting: Vec<(Attack, OutcomeSender, Instant)>,
 }
 
 impl Attacks {
@@ -43,17 +44,17 @@ impl Attacks {
         Self { memory, client, waiting: Vec::new() }
     }
 
-    pub(crate) fn begin(&mut self, kind: Attack, done: Done) {
-        self.waiting.push((kind, done, Instant::now() + PATIENCE));
+    pub(crate) fn begin(&mut self, kind: Attack, done: OutcomeSender) {
+        self.waiting.push((kind, done, Instant::now() + MAPPING_TIMEOUT));
         self.try_now();
     }
 
-    /// When to try again.
+    /// When to try again; `None` if no attack waits.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        (!self.waiting.is_empty()).then(|| Instant::now() + LOOK)
+        if self.waiting.is_empty() { None } else { Some(Instant::now() + RETRY_INTERVAL) }
     }
 
-    /// Does those for which there is a mapping now, and gives up those that waited long enough.
+    /// Runs the attacks for which there is a mapping, and gives up those that waited long enough.
     pub(crate) fn try_now(&mut self) {
         if self.waiting.is_empty() {
             return;
@@ -61,7 +62,7 @@ impl Attacks {
         for (kind, done, deadline) in std::mem::take(&mut self.waiting) {
             match self.attack(kind) {
                 Some(outcome) => {
-                    // Who asked may be gone.
+                    // The receiver may have given up.
                     let _ = done.send(Ok(outcome));
                 }
                 None if Instant::now() >= deadline => {
@@ -84,12 +85,12 @@ impl Attacks {
             let iova = self.target(kind)?;
             let write = kind == Attack::ReadOnly;
             let shadow_let_through = self.through_shadow(iova, write);
-            let asked = if write {
+            let result = if write {
                 self.client.dma_write(iova, &[0; BYTES as usize])
             } else {
                 self.client.dma_read(iova, BYTES as u32)
             };
-            let hypervisor_let_through = match asked {
+            let hypervisor_let_through = match result {
                 Ok(()) => Some(true),
                 Err(DmaError::Refused(error)) => {
                     tracing::info!(?kind, iova, %error, "refused");
@@ -104,8 +105,8 @@ impl Attacks {
                 shadow_let_through,
                 hypervisor_let_through,
             });
-            // Let through by the one and not by the other: the guest may have mapped something
-            // there between the two.
+            // If only the hypervisor let it through, the guest may have mapped something there between
+            // the two accesses.
             if shadow_let_through
                 || hypervisor_let_through != Some(true)
                 || !self.is_mapped(iova, write)
@@ -127,16 +128,16 @@ impl Attacks {
             }),
             Attack::PastTheEnd => self.memory.with_shadow(past_the_end),
             Attack::AfterUnmap => {
-                let lately = self.memory.lately_unmapped();
+                let ranges = self.memory.recently_unmapped();
                 self.memory.with_shadow(|shadow| {
-                    let gone = |range: &&Range| shadow.at(range.iova).is_none();
-                    lately.iter().find(gone).map(|range| range.iova)
+                    let is_unmapped = |range: &&Range| shadow.at(range.iova).is_none();
+                    ranges.iter().find(is_unmapped).map(|range| range.iova)
                 })
             }
         }
     }
 
-    /// Whether our own mappings let it through. What is written is what was there.
+    /// Whether the probe's own mappings let it through. A write doesn't change the memory.
     fn through_shadow(&self, iova: u64, write: bool) -> bool {
         let mut bytes = [0; BYTES as usize];
         let read = self.memory.read(iova, &mut bytes).is_ok();
@@ -164,9 +165,7 @@ fn never_mapped(shadow: &Shadow) -> Option<u64> {
 /// Four bytes before the end of a mapping that has no neighbour there.
 fn past_the_end(shadow: &Shadow) -> Option<u64> {
     let ends = shadow.iter().filter(|mapping| mapping.access.read && mapping.size >= BYTES);
-    ends.filter_map(|mapping| {
-        let end = mapping.last().checked_add(1)?;
-        shadow.at(end).is_none().then_some(end - BYTES / 2)
-    })
-    .next()
+    let mut ends = ends.filter_map(|mapping| mapping.last().checked_add(1));
+    let end = ends.find(|end| shadow.at(*end).is_none())?;
+    Some(end - BYTES / 2)
 }

@@ -17,11 +17,11 @@ pub const BAR0: u32 = 0;
 pub const CONFIG: u32 = 7;
 /// How many regions there are: six BARs, ROM, configuration space, VGA.
 const REGIONS: u32 = 9;
-/// It can be reset; it is a PCI device.
+/// Can be reset; is a PCI device.
 const DEVICE_FLAGS: u32 = 1 | 1 << 1;
-/// It can be read and written.
+/// Can be read and written.
 const REGION_FLAGS: u32 = 1 | 1 << 1;
-/// It is bound to eventfds; it can be masked.
+/// Can be bound to eventfds; can be masked.
 const IRQ_FLAGS: u32 = 1 | 1 << 1;
 
 /// The device.
@@ -86,9 +86,9 @@ impl Device {
     /// Reads from a region.
     ///
     /// # Errors
-    /// `EINVAL` for what is outside of it.
+    /// `EINVAL` outside of the region.
     pub fn read(&self, region: u32, offset: u64, count: u32) -> Result<Vec<u8>, Errno> {
-        self.within(region, offset, count as usize)?;
+        self.check_range(region, offset, count as usize)?;
         let mut data = vec![0; count as usize];
         match region {
             CONFIG => self.config.read(offset, &mut data),
@@ -104,9 +104,9 @@ impl Device {
     /// Writes to a region.
     ///
     /// # Errors
-    /// `EINVAL` for what is outside of it.
+    /// `EINVAL` outside of the region.
     pub fn write(&mut self, region: u32, offset: u64, data: &[u8]) -> Result<(), Errno> {
-        self.within(region, offset, data.len())?;
+        self.check_range(region, offset, data.len())?;
         match region {
             CONFIG => {
                 if self.config.write(offset, data) {
@@ -124,21 +124,21 @@ impl Device {
         Ok(())
     }
 
-    /// Starts anew, as at power-on; mappings stay, since they are the client's.
+    /// Resets the device, as at power-on; mappings stay, since they are the client's.
     pub fn reset(&mut self) {
         self.registers.reset();
         self.config = Config::new(self.vectors);
         self.table.fill(0);
     }
 
-    /// Forgets a client that is gone.
-    pub fn abandon(&mut self) {
+    /// Discards the state of a client that disconnected.
+    pub fn disconnect(&mut self) {
         self.reset();
         self.interrupts.reset();
-        self.memory.forget();
+        self.memory.clear();
     }
 
-    fn within(&self, region: u32, offset: u64, count: usize) -> Result<(), Errno> {
+    fn check_range(&self, region: u32, offset: u64, count: usize) -> Result<(), Errno> {
         let (_, size) = self.region(region)?;
         let end = offset.checked_add(count as u64).ok_or(Errno::INVAL)?;
         if end > size { Err(Errno::INVAL) } else { Ok(()) }

@@ -9,12 +9,12 @@ use rustix::io::Errno;
 
 use crate::protocol::{IrqAction, IrqData, SetIrqs};
 
-/// Number of the kind of interrupts that is MSI-X (`VFIO_PCI_MSIX_IRQ_INDEX`).
+/// Index of MSI-X (`VFIO_PCI_MSIX_IRQ_INDEX`).
 pub const MSIX_INDEX: u32 = 2;
-/// Number of the kind that is errors (`VFIO_PCI_ERR_IRQ_INDEX`). There never are any, but QEMU warns
-/// of a device that couldn't tell.
+/// Index of error interrupts (`VFIO_PCI_ERR_IRQ_INDEX`). There never are any, but QEMU warns of a
+/// device without them.
 pub const ERROR_INDEX: u32 = 3;
-/// How many kinds there are: INTx, MSI, MSI-X, error, request.
+/// Number of indices: INTx, MSI, MSI-X, error, request.
 pub const INDICES: u32 = 5;
 
 /// All vectors.
@@ -29,35 +29,35 @@ struct Vector {
 }
 
 impl Interrupts {
-    /// So many vectors, none of them bound.
+    /// Creates vectors, none of them bound.
     #[must_use]
     pub fn new(vectors: u16) -> Self {
         Self(Mutex::new((0..vectors).map(|_| Vector::default()).collect()))
     }
 
-    /// How many there are of a kind.
+    /// Number of interrupts of an index.
     #[must_use]
     pub fn count(&self, index: u32) -> u32 {
         match index {
-            MSIX_INDEX => self.with(|vectors| vectors.len() as u32),
+            MSIX_INDEX => self.with_vectors(|vectors| vectors.len() as u32),
             ERROR_INDEX => 1,
             _ => 0,
         }
     }
 
-    /// Raises one.
+    /// Raises a vector.
     pub fn raise(&self, vector: u16) {
-        self.with(|vectors| {
+        self.with_vectors(|vectors| {
             if let Some(vector) = vectors.get_mut(usize::from(vector)) {
                 vector.raise();
             }
         });
     }
 
-    /// Which ones wait to be let go, a bit each.
+    /// The pending bits of all vectors.
     #[must_use]
     pub fn pending(&self) -> Vec<u8> {
-        self.with(|vectors| {
+        self.with_vectors(|vectors| {
             let mut bits = vec![0; vectors.len().div_ceil(8)];
             for (at, vector) in vectors.iter().enumerate() {
                 bits[at / 8] |= u8::from(vector.pending) << (at % 8);
@@ -66,18 +66,20 @@ impl Interrupts {
         })
     }
 
-    /// Unbinds and forgets all.
+    /// Unbinds and resets all vectors.
     pub fn reset(&self) {
-        self.with(|vectors| vectors.iter_mut().for_each(|vector| *vector = Vector::default()));
+        self.with_vectors(|vectors| {
+            vectors.iter_mut().for_each(|vector| *vector = Vector::default())
+        });
     }
 
-    /// Does what the client asks.
+    /// Carries out a request of the client.
     ///
     /// # Errors
     /// The errno to answer with.
     pub fn set(&self, set: &SetIrqs<'_>, fds: Vec<OwnedFd>) -> Result<(), Errno> {
-        self.with(|vectors| {
-            // Of a kind of which there are none, none can be bound; to unbind all is no mistake.
+        self.with_vectors(|vectors| {
+            // If an index has no vectors, none can be bound, but to unbind all is no error.
             let mut error = [Vector::default()];
             let all = match set.index {
                 MSIX_INDEX => &mut vectors[..],
@@ -110,12 +112,12 @@ impl Interrupts {
         })
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut Vec<Vector>) -> T) -> T {
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with_vectors<T>(&self, change: impl FnOnce(&mut Vec<Vector>) -> T) -> T {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// Binds each of a range to a descriptor of its own, or unbinds all where none came.
+/// Binds each vector of a range to its descriptor, or unbinds all if there are none.
 fn bind(range: &mut [Vector], action: IrqAction, fds: Vec<OwnedFd>) -> Result<(), Errno> {
     // Masking by eventfd is for level-triggered interrupts, of which there are none.
     if action != IrqAction::Trigger || (!fds.is_empty() && fds.len() != range.len()) {
@@ -151,8 +153,8 @@ impl Vector {
             return;
         }
         if let Some(eventfd) = &self.eventfd {
-            // A full counter has been raised already, and a descriptor that can't be written is
-            // the client's own affair.
+            // A full counter has been raised already, and a descriptor that can't be written is the
+            // client's problem.
             let _ = rustix::io::write(eventfd, &1u64.to_ne_bytes());
         }
     }

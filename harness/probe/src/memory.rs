@@ -1,71 +1,42 @@
-//! Memory of the guest, as the device may have it: through its mappings and in no other way.
+//! Memory of the guest, which the device accesses through its mappings alone.
 //!
-//! One lock holds mappings, files and what is known of buffers, so an unmapping that was answered
-//! is one after which no access is under way, as with a physical IOMMU.
+//! One lock guards mappings, files and tracked requests. So after the reply to an unmapping no access
+//! through it is in progress, as with a physical IOMMU.
 
 use std::{
     fs::File,
     os::{fd::OwnedFd, unix::fs::FileExt},
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::Instant,
 };
 
 use dmarig_model::{
     coherence::{Coherence, TablesSource, ram_offset},
-    probe::{Mapping as Told, PAGE_BYTES, ProbeCounts, Tables as Kind},
+    probe::{self, PAGE_BYTES, ProbeCounts, Tables},
 };
 use rustix::{fs::FileType, io::Errno};
+use zerocopy::{IntoBytes, little_endian::U64};
 
 use crate::{
-    follow::{Follow, Request},
+    counting::{MAX_LINES, Profile},
     protocol::DmaMap,
+    range::Range,
     shadow::{Access, FileId, MapError, MapId, Mapping, Piece, Refusal, Shadow},
+    stale::{StaleTracker, TrackedRequest},
     tables,
 };
-
-/// Lines of a kind that a report has at most.
-pub(crate) const MAX_LINES: usize = 8;
 
 /// The guest's memory behind its mappings.
 #[derive(Debug)]
 pub struct Memory {
     inner: Mutex<Inner>,
     start: Instant,
-    spent: Spent,
+    profile: Profile,
 }
 
-/// What is spent on serving the device, beside the shadow.
-#[derive(Debug, Default)]
-pub(crate) struct Spent {
-    pub(crate) messages: AtomicU64,
-    /// On messages, the shadow included.
-    pub(crate) socket_ns: AtomicU64,
-    pub(crate) command_ns: AtomicU64,
-    pub(crate) sleeps: AtomicU64,
-}
-
-impl Spent {
-    /// Adds to one of them.
-    pub(crate) fn add(counter: &AtomicU64, more: u64) {
-        counter.fetch_add(more, Ordering::Relaxed);
-    }
-
-    /// Adds the time since `began`.
-    pub(crate) fn add_time(counter: &AtomicU64, began: Instant) {
-        Self::add(counter, u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
-    }
-
-    fn all(&self) -> [&AtomicU64; 4] {
-        [&self.messages, &self.socket_ns, &self.command_ns, &self.sleeps]
-    }
-}
-
-/// An access that wasn't possible.
+/// An access that failed.
 #[derive(Debug, thiserror::Error)]
-#[error("{} of {size:#x} bytes at {iova:#x}: {why}", if *.write { "write" } else { "read" })]
+#[error("{} of {size:#x} bytes at {iova:#x}: {reason}", if *.write { "write" } else { "read" })]
 pub struct Fault {
     /// First address.
     pub iova: u64,
@@ -73,36 +44,27 @@ pub struct Fault {
     pub size: u64,
     /// Whether it was a write.
     pub write: bool,
-    /// Why.
-    pub why: FaultKind,
+    /// The reason.
+    pub reason: FaultKind,
 }
 
-/// Why an access wasn't possible.
+/// Why an access failed.
 #[derive(Debug, thiserror::Error)]
 pub enum FaultKind {
-    /// The mappings don't have it.
+    /// The mappings don't allow it.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The guest's RAM file doesn't.
+    /// The file of the guest's memory could not be read or written.
     #[error(transparent)]
     File(#[from] std::io::Error),
-}
-
-/// A range of I/O virtual addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Range {
-    /// The first.
-    pub iova: u64,
-    /// Bytes.
-    pub size: u64,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     shadow: Shadow,
     files: Vec<MemoryFile>,
-    follow: Follow,
-    counts: Window,
+    stale: StaleTracker,
+    window: Window,
     pieces: Vec<Piece>,
 }
 
@@ -114,7 +76,7 @@ struct MemoryFile {
     file: File,
 }
 
-/// What is counted of mappings and accesses.
+/// Counts of mappings and accesses in one window.
 #[derive(Debug, Default)]
 struct Window {
     counts: ProbeCounts,
@@ -134,14 +96,14 @@ impl Window {
 impl Memory {
     /// Memory with nothing mapped.
     #[must_use]
-    pub fn new(follow: bool) -> Self {
-        let inner = Inner { follow: Follow::new(follow), ..Inner::default() };
-        Self { inner: Mutex::new(inner), start: Instant::now(), spent: Spent::default() }
+    pub fn new(track_requests: bool) -> Self {
+        let inner = Inner { stale: StaleTracker::new(track_requests), ..Inner::default() };
+        Self { inner: Mutex::new(inner), start: Instant::now(), profile: Profile::default() }
     }
 
-    /// What is spent beside the shadow, for those who spend it.
-    pub(crate) fn spent(&self) -> &Spent {
-        &self.spent
+    /// The counters of the probe's own work.
+    pub(crate) fn profile(&self) -> &Profile {
+        &self.profile
     }
 
     /// Nanoseconds since this memory was made: the clock of its mappings.
@@ -150,7 +112,7 @@ impl Memory {
         u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// Makes a mapping to memory in a file; without a file, one that can't be used from here.
+    /// Makes a mapping to memory in a file; without a file, the device can't access it.
     ///
     /// # Errors
     /// The errno to answer with.
@@ -167,7 +129,7 @@ impl Memory {
         let made = inner.shadow.map(map.iova, map.size, (file, map.offset), access, began);
         made.map_err(|error| refuse(&error))?;
         let peak = live as u64 + 1;
-        let window = &mut inner.counts;
+        let window = &mut inner.window;
         window.live_changes(live, began);
         window.counts.maps += 1;
         window.counts.mapped_bytes += map.size;
@@ -176,33 +138,34 @@ impl Memory {
         Ok(())
     }
 
-    /// Takes all mappings in a range away. Nothing may be there: QEMU takes down whole address
-    /// spaces by powers of two.
+    /// Removes all mappings in a range, which may have none: QEMU removes whole address spaces by
+    /// powers of two.
     ///
     /// # Errors
     /// The errno to answer with.
     pub fn unmap(&self, iova: u64, size: u64) -> Result<(), Errno> {
-        self.take(|shadow, gone| shadow.unmap(iova, size, gone)).map_err(|error| refuse(&error))
+        let removed = self.remove_mappings(|shadow, removed| shadow.unmap(iova, size, removed));
+        removed.map_err(|error| refuse(&error))
     }
 
-    /// Takes all mappings away.
+    /// Removes all mappings.
     pub fn unmap_all(&self) {
         // It can't fail: there is no range to be wrong.
-        let _ = self.take(|shadow, gone| Ok(shadow.clear(gone)));
+        let _ = self.remove_mappings(|shadow, removed| Ok(shadow.clear(removed)));
     }
 
-    fn take(
+    fn remove_mappings(
         &self,
-        how: impl FnOnce(&mut Shadow, &mut dyn FnMut(&Mapping)) -> Result<u64, MapError>,
+        remove: impl FnOnce(&mut Shadow, &mut dyn FnMut(&Mapping)) -> Result<u64, MapError>,
     ) -> Result<(), MapError> {
         let began = self.now_ns();
         let mut inner = self.lock();
-        let Inner { shadow, follow, counts: window, .. } = &mut *inner;
+        let Inner { shadow, stale, window, .. } = &mut *inner;
         let live = shadow.len();
         let mut bytes = 0;
-        let count = how(shadow, &mut |mapping| {
+        let count = remove(shadow, &mut |mapping| {
             bytes += mapping.size;
-            follow.gone(mapping, began);
+            stale.mapping_removed(mapping, began);
         })?;
         window.live_changes(live, began);
         window.counts.unmaps += count;
@@ -212,20 +175,20 @@ impl Memory {
         Ok(())
     }
 
-    /// Forgets everything of a client that is gone; nothing is counted.
-    pub fn forget(&self) {
+    /// Discards everything of a client that disconnected; nothing is counted.
+    pub fn clear(&self) {
         let mut inner = self.lock();
         let live = inner.shadow.len();
-        inner.counts.live_changes(live, self.now_ns());
+        inner.window.live_changes(live, self.now_ns());
         inner.shadow.clear(|_| ());
         inner.files.clear();
-        inner.follow.forget();
+        inner.stale.clear();
     }
 
     /// Reads memory.
     ///
     /// # Errors
-    /// Where the device may not, or can't.
+    /// [`Fault`]
     pub fn read(&self, iova: u64, buffer: &mut [u8]) -> Result<(), Fault> {
         self.lock().read(iova, buffer, |_| ())
     }
@@ -233,20 +196,20 @@ impl Memory {
     /// Writes memory.
     ///
     /// # Errors
-    /// Where the device may not, or can't.
+    /// [`Fault`]
     pub fn write(&self, iova: u64, data: &[u8]) -> Result<(), Fault> {
         self.lock().write(iova, data, |_| ())
     }
 
-    /// Reads the data of a request, whose buffers are noted in it.
+    /// Reads the data of a request and records its mappings in `request`.
     ///
     /// # Errors
-    /// Where the device may not, or can't; what was read until then is in `buffer`.
+    /// [`Fault`]; the data before it is in `buffer`.
     pub fn gather(
         &self,
         ranges: &[Range],
         buffer: &mut [u8],
-        request: &mut Request,
+        request: &mut TrackedRequest,
     ) -> Result<(), Fault> {
         let mut rest = buffer;
         let mut exposed = None;
@@ -256,12 +219,12 @@ impl Memory {
                 if piece.writable && request.owns(piece) {
                     exposed = Some(piece.iova);
                 }
-                request.uses(piece);
+                request.add_mapping(piece);
             })?;
             rest = behind;
         }
         if let Some(iova) = exposed {
-            let counts = &mut self.lock().counts.counts;
+            let counts = &mut self.lock().window.counts;
             counts.exposed += 1;
             if counts.exposed_lines.len() < MAX_LINES {
                 counts
@@ -272,20 +235,20 @@ impl Memory {
         Ok(())
     }
 
-    /// Writes the data of a request, whose buffers are noted in it.
+    /// Writes the data of a request and records its mappings in `request`.
     ///
     /// # Errors
-    /// Where the device may not, or can't; what came before is written.
+    /// [`Fault`]; the data before it is written.
     pub fn scatter(
         &self,
         ranges: &[Range],
         data: &[u8],
-        request: &mut Request,
+        request: &mut TrackedRequest,
     ) -> Result<(), Fault> {
         let mut rest = data;
         for range in ranges {
             let (part, behind) = rest.split_at(range.size as usize);
-            self.lock().write(range.iova, part, |piece| request.uses(piece))?;
+            self.lock().write(range.iova, part, |piece| request.add_mapping(piece))?;
             rest = behind;
         }
         Ok(())
@@ -293,65 +256,65 @@ impl Memory {
 
     /// Counts an access for a command that a mapping did not allow.
     pub fn count_fault(&self, who: &str, fault: &Fault) {
-        let counts = &mut self.lock().counts.counts;
+        let counts = &mut self.lock().window.counts;
         counts.faults += 1;
         if counts.fault_lines.len() < MAX_LINES {
             counts.fault_lines.push(format!("{who}: {fault}"));
         }
     }
 
-    /// Notes that a queue is new: what is mapped now is not its requests' own.
+    /// Records a new queue: its requests don't own what is mapped now.
     pub fn queue_created(&self, queue: u16) {
         let mut inner = self.lock();
         let newest = inner.shadow.newest();
-        inner.follow.queue_created(queue, newest);
+        inner.stale.queue_created(queue, newest);
     }
 
-    /// Notes that a request has arrived on an I/O queue.
-    pub fn submitted(&self, queue: u16, identifier: u16) -> Request {
+    /// Starts to track a request that arrived on an I/O queue.
+    pub fn request_submitted(&self, queue: u16, identifier: u16) -> TrackedRequest {
         let mut inner = self.lock();
-        let Inner { shadow, files, follow, pieces, .. } = &mut *inner;
-        follow.submitted(queue, identifier, shadow, |iova| {
-            // A byte is proof enough, and it is the guest's: it is looked at and dropped.
+        let Inner { shadow, files, stale, pieces, .. } = &mut *inner;
+        stale.request_submitted(queue, identifier, shadow, |iova| {
+            // One byte is proof enough. It is the guest's, so it is dropped.
             pieces.clear();
             shadow.resolve(iova, 1, Access::READ, pieces).is_ok()
-                && transfer_in(files, pieces, &mut [0]).is_ok()
+                && read_pieces(files, pieces, &mut [0]).is_ok()
         })
     }
 
-    /// Notes that the guest is about to learn that a request is finished.
-    pub fn finished(&self, request: Request) {
-        if request.is_followed() {
+    /// Tracks the mappings of a request whose completion the guest is about to see.
+    pub fn request_finished(&self, request: TrackedRequest) {
+        if request.is_tracked() {
             let now = self.now_ns();
             let mut inner = self.lock();
-            let Inner { shadow, follow, .. } = &mut *inner;
-            follow.finished(request, shadow, now);
+            let Inner { shadow, stale, .. } = &mut *inner;
+            stale.request_finished(request, shadow, now);
         }
     }
 
-    /// Begins to count from zero.
-    pub fn begin(&self) {
+    /// Starts to count from zero.
+    pub fn begin_window(&self) {
         let now = self.now_ns();
         let mut inner = self.lock();
         let live = inner.shadow.len() as u64;
-        inner.counts = Window { began_ns: now, changed_ns: now, ..Window::default() };
-        inner.counts.counts.live_before = live;
-        inner.counts.counts.peak = live;
-        inner.follow.begin();
-        self.spent.all().into_iter().for_each(|counter| counter.store(0, Ordering::Relaxed));
+        inner.window = Window { began_ns: now, changed_ns: now, ..Window::default() };
+        inner.window.counts.live_before = live;
+        inner.window.counts.peak = live;
+        inner.stale.begin_window();
+        self.profile.all().into_iter().for_each(|counter| counter.store(0, Ordering::Relaxed));
     }
 
-    /// What was counted of mappings, accesses and buffers since it began.
+    /// The counts of mappings, accesses and requests in this window.
     #[must_use]
-    pub fn counted(&self) -> ProbeCounts {
+    pub fn counts(&self) -> ProbeCounts {
         let now = self.now_ns();
         let mut inner = self.lock();
         let live = inner.shadow.len();
-        let Inner { shadow, follow, counts: window, .. } = &mut *inner;
+        let Inner { shadow, stale, window, .. } = &mut *inner;
         window.live_changes(live, now);
         let elapsed = now.saturating_sub(window.began_ns);
         let [messages, socket_ns, command_ns, sleeps] =
-            self.spent.all().map(|counter| counter.load(Ordering::Relaxed));
+            self.profile.all().map(|counter| counter.load(Ordering::Relaxed));
         ProbeCounts {
             messages,
             socket_ns: socket_ns.saturating_sub(window.counts.shadow_ns),
@@ -360,18 +323,19 @@ impl Memory {
             live_after: live as u64,
             elapsed_ns: elapsed,
             mean_live: window.integral as f64 / elapsed.max(1) as f64,
-            stale: follow.counted(shadow, now),
+            stale: stale.counts(shadow, now),
             ..window.counts.clone()
         }
     }
 
-    /// What is mapped now.
+    /// The live mappings.
     #[must_use]
-    pub fn mappings(&self) -> Vec<Told> {
-        self.lock().shadow.iter().map(told).collect()
+    pub fn mappings(&self) -> Vec<probe::Mapping> {
+        self.lock().shadow.iter().map(to_report).collect()
     }
 
-    /// Compares what is mapped with the guest's own tables; meanwhile nothing is mapped or unmapped.
+    /// Compares the live mappings with the guest's page tables; meanwhile nothing is mapped or
+    /// unmapped.
     ///
     /// # Errors
     /// Where the tables make no sense, or nothing was ever mapped that tells where they are.
@@ -380,26 +344,28 @@ impl Memory {
         root: u64,
         bus: u8,
         devfn: u8,
-    ) -> Result<(Kind, Option<Coherence>), String> {
+    ) -> Result<(Tables, Option<Coherence>), String> {
         let inner = self.lock();
-        let ram = Ram::of(&inner.files).ok_or("the device was never given memory of the guest")?;
+        let ram =
+            Ram::largest(&inner.files).ok_or("the device was never given memory of the guest")?;
         let tables = tables::walk(&ram, root, bus, devfn)?;
-        let shadow: Vec<Told> = inner.shadow.iter().map(told).collect();
-        let same = (tables.kind == Kind::SecondStage)
-            .then(|| Coherence::of(TablesSource::Memory, &tables.mappings, &shadow, 1));
-        Ok((tables.kind, same))
+        if tables.kind != Tables::SecondStage {
+            return Ok((tables.kind, None));
+        }
+        let shadow: Vec<probe::Mapping> = inner.shadow.iter().map(to_report).collect();
+        let coherence = Coherence::of(TablesSource::Memory, &tables.mappings, &shadow, 1);
+        Ok((tables.kind, Some(coherence)))
     }
 
-    /// Looks at the mappings, while nothing changes.
-    pub fn with_shadow<T>(&self, look: impl FnOnce(&Shadow) -> T) -> T {
-        look(&self.lock().shadow)
+    /// Reads the mappings, while nothing changes.
+    pub fn with_shadow<T>(&self, read: impl FnOnce(&Shadow) -> T) -> T {
+        read(&self.lock().shadow)
     }
 
-    /// Buffers of finished requests whose mapping is gone, the latest first: first address and
-    /// bytes.
+    /// Ranges of finished requests that were unmapped, the latest first.
     #[must_use]
-    pub fn lately_unmapped(&self) -> Vec<Range> {
-        self.lock().follow.lately_unmapped().collect()
+    pub fn recently_unmapped(&self) -> Vec<Range> {
+        self.lock().stale.recently_unmapped().collect()
     }
 
     /// The mapping that was made last.
@@ -432,19 +398,19 @@ impl Inner {
         seen: impl FnMut(&Piece),
     ) -> Result<(), Fault> {
         let size = buffer.len() as u64;
-        let fault = |why| Fault { iova, size, write: false, why };
-        self.resolve(iova, size, Access::READ, seen).map_err(|why| fault(why.into()))?;
-        transfer_in(&self.files, &self.pieces, buffer).map_err(|why| fault(why.into()))
+        let fault = |reason| Fault { iova, size, write: false, reason };
+        self.resolve(iova, size, Access::READ, seen).map_err(|reason| fault(reason.into()))?;
+        read_pieces(&self.files, &self.pieces, buffer).map_err(|reason| fault(reason.into()))
     }
 
     fn write(&mut self, iova: u64, data: &[u8], seen: impl FnMut(&Piece)) -> Result<(), Fault> {
         let size = data.len() as u64;
-        let fault = |why| Fault { iova, size, write: true, why };
-        self.resolve(iova, size, Access::WRITE, seen).map_err(|why| fault(why.into()))?;
+        let fault = |reason| Fault { iova, size, write: true, reason };
+        self.resolve(iova, size, Access::WRITE, seen).map_err(|reason| fault(reason.into()))?;
         let mut rest = data;
         for (file, offset, size) in runs(&self.files, &self.pieces) {
             let (part, behind) = rest.split_at(size);
-            file.write_all_at(part, offset).map_err(|why| fault(why.into()))?;
+            file.write_all_at(part, offset).map_err(|reason| fault(reason.into()))?;
             rest = behind;
         }
         Ok(())
@@ -464,8 +430,8 @@ impl Inner {
     }
 }
 
-fn told(mapping: Mapping) -> Told {
-    Told {
+fn to_report(mapping: Mapping) -> probe::Mapping {
+    probe::Mapping {
         iova: mapping.iova,
         size: mapping.size,
         offset: mapping.offset,
@@ -474,14 +440,14 @@ fn told(mapping: Mapping) -> Told {
     }
 }
 
-/// The guest's memory: of the files that mappings came with, the largest.
+/// The guest's memory: the largest of the files that mappings came with.
 struct Ram<'a> {
     file: &'a File,
     bytes: u64,
 }
 
 impl<'a> Ram<'a> {
-    fn of(files: &'a [MemoryFile]) -> Option<Self> {
+    fn largest(files: &'a [MemoryFile]) -> Option<Self> {
         let sized = |file: &'a MemoryFile| {
             Some(Self { file: &file.file, bytes: file.file.metadata().ok()?.len() })
         };
@@ -491,10 +457,10 @@ impl<'a> Ram<'a> {
 
 impl tables::Pages for Ram<'_> {
     fn page(&self, address: u64) -> Option<[u64; 512]> {
-        let mut bytes = [0; PAGE_BYTES as usize];
-        self.file.read_exact_at(&mut bytes, ram_offset(address, self.bytes)?).ok()?;
-        let (words, _) = bytes.as_chunks();
-        Some(std::array::from_fn(|n| u64::from_le_bytes(words[n])))
+        let mut words = [U64::ZERO; PAGE_BYTES as usize / 8];
+        let offset = ram_offset(address, self.bytes)?;
+        self.file.read_exact_at(words.as_mut_bytes(), offset).ok()?;
+        Some(words.map(U64::get))
     }
 
     fn ram_bytes(&self) -> u64 {
@@ -502,7 +468,7 @@ impl tables::Pages for Ram<'_> {
     }
 }
 
-fn transfer_in(files: &[MemoryFile], pieces: &[Piece], buffer: &mut [u8]) -> std::io::Result<()> {
+fn read_pieces(files: &[MemoryFile], pieces: &[Piece], buffer: &mut [u8]) -> std::io::Result<()> {
     let mut rest = buffer;
     for (file, offset, size) in runs(files, pieces) {
         let (part, behind) = rest.split_at_mut(size);
@@ -512,7 +478,7 @@ fn transfer_in(files: &[MemoryFile], pieces: &[Piece], buffer: &mut [u8]) -> std
     Ok(())
 }
 
-/// Pieces with those joined that continue each other in their file: one system call each.
+/// Joins pieces that continue each other in their file: one system call each.
 fn runs<'a>(
     files: &'a [MemoryFile],
     pieces: &'a [Piece],

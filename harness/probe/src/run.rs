@@ -1,4 +1,4 @@
-//! A probe's life: its threads, and what it is asked on the way.
+//! Runs a probe: its threads and its control channel.
 
 use std::{
     io::{BufRead, Read, Write},
@@ -28,16 +28,15 @@ use crate::{
 const MAX_QUEUES: u16 = 256;
 /// Longest line of a request, in bytes.
 const MAX_LINE: u64 = 4096;
-/// Longest that an attack may take: it waits for a mapping, and asks the client several times.
-const ATTACK_PATIENCE: Duration = Duration::from_secs(60);
+/// Time that an attack gets: it waits for a mapping, and asks the client several times.
+const ATTACK_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time that the controller gets until its next turn.
+const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Longest that the controller may take to come to its next turn.
-const TURN_PATIENCE: Duration = Duration::from_secs(5);
-
-/// Why a probe can't begin, or had to end.
+/// Why a probe can't start, or had to end.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A setting has a value that it can't have.
+    /// A setting is out of range.
     #[error("{0}")]
     Settings(String),
     /// The socket can't be made.
@@ -45,23 +44,23 @@ pub enum Error {
     Listen {
         /// Its path.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         error: std::io::Error,
     },
-    /// Requests can't be read or replies not be written.
+    /// Requests can't be read, or replies can't be written.
     #[error("the probe's control channel: {0}")]
     Control(#[from] std::io::Error),
-    /// The kernel refuses the means.
+    /// The kernel refuses an eventfd.
     #[error("can't make an eventfd: {0}")]
     Eventfd(#[from] rustix::io::Errno),
 }
 
-/// Serves one device on a socket until `requests` end or ask to quit: a JSON
-/// [`Request`] a line, each answered by a [`Reply`] on `replies`.
+/// Serves one device on a socket until `requests` end or have [`Request::Quit`]. Each line is a
+/// [`Request`] in JSON, and gets a [`Reply`] on `replies`.
 ///
 /// # Errors
-/// Where it can't begin, or the control channel breaks. What a client does wrong ends its
-/// connection, and nothing else.
+/// Where it can't start, or the control channel fails. A client that breaks the protocol loses its
+/// connection, and nothing else happens.
 pub fn run(
     listener_path: &Path,
     settings: Settings,
@@ -94,8 +93,8 @@ pub fn run(
     thread::scope(|scope| {
         let work = thread::Builder::new().name("controller".into());
         let worker = work.spawn_scoped(scope, || nvme::work(&engine, &shared))?;
-        // Known before there is a client: its reset is waited for only where somebody carries it out.
-        shared.registers.worked_by(worker.thread().clone());
+        // Set before there is a client: a reset waits only if there is a thread to do it.
+        shared.registers.set_worker(worker.thread().clone());
         let serve = thread::Builder::new().name("socket".into());
         let accepting = serve.spawn_scoped(scope, || {
             let device = Device::new(
@@ -106,25 +105,25 @@ pub fn run(
             );
             let stop = stop.as_fd().try_clone_to_owned();
             accept(&listener, stop, &shared.client, device, &engine, |what| {
-                // Where nobody listens, nobody needs to know.
-                let _ = replies.say(&Reply::Lost { what });
+                // If nobody listens, nobody needs to know.
+                let _ = replies.send(&Reply::Lost { what });
             });
         });
         let result = match accepting {
             Ok(_) => Control { shared: &shared, replies: &replies }.run(requests),
             Err(error) => Err(error.into()),
         };
-        shared.registers.tell(Event::Stop);
+        shared.registers.post(Event::Stop);
         // It can't fail: nobody else writes to it.
         let _ = rustix::io::write(&stop, &1u64.to_ne_bytes());
-        shared.client.hang_up();
+        shared.client.disconnect();
         result
     })
 }
 
 fn check(settings: &Settings) -> Result<(), Error> {
     let Settings { disk_bytes, queues, entries, vectors, .. } = settings;
-    let wrong = if *disk_bytes == 0 || disk_bytes % nvme::PAGE != 0 {
+    let problem = if *disk_bytes == 0 || disk_bytes % nvme::PAGE != 0 {
         format!("a disk of {disk_bytes} bytes: it takes a multiple of {}", nvme::PAGE)
     } else if !(1..=MAX_QUEUES).contains(queues) {
         format!("{queues} pairs of I/O queues: 1 to {MAX_QUEUES}")
@@ -135,10 +134,11 @@ fn check(settings: &Settings) -> Result<(), Error> {
     } else {
         return Ok(());
     };
-    Err(Error::Settings(wrong))
+    Err(Error::Settings(problem))
 }
 
-/// Serves one client after the other, until told to stop. Each that goes before that is told.
+/// Serves one client after the other until `stop` is readable; calls `lost` for each that disconnects
+/// before.
 fn accept(
     listener: &UnixListener,
     stop: std::io::Result<OwnedFd>,
@@ -165,7 +165,7 @@ fn accept(
             continue;
         }
         let served = server::serve(stream, client, &mut device, engine);
-        device.abandon();
+        device.disconnect();
         if is_readable(&stop) {
             return;
         }
@@ -188,11 +188,11 @@ fn is_readable(fd: &OwnedFd) -> bool {
     rustix::event::poll(&mut ready, Some(&at_once)).is_ok_and(|count| count > 0)
 }
 
-/// The way out for what is said, a line each.
+/// Writes replies, one per line.
 struct Replies<W>(Mutex<W>);
 
 impl<W: Write> Replies<W> {
-    fn say(&self, reply: &Reply) -> Result<(), Error> {
+    fn send(&self, reply: &Reply) -> Result<(), Error> {
         let mut line = serde_json::to_vec(reply).map_err(std::io::Error::from)?;
         line.push(b'\n');
         let mut out = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -201,7 +201,7 @@ impl<W: Write> Replies<W> {
     }
 }
 
-/// Takes requests and answers them.
+/// Answers requests.
 struct Control<'a, W> {
     shared: &'a Shared,
     replies: &'a Replies<W>,
@@ -209,7 +209,7 @@ struct Control<'a, W> {
 
 impl<W: Write> Control<'_, W> {
     fn run(&self, mut requests: impl BufRead) -> Result<(), Error> {
-        self.replies.say(&Reply::Listening)?;
+        self.replies.send(&Reply::Listening)?;
         let mut line = String::new();
         loop {
             line.clear();
@@ -217,13 +217,14 @@ impl<W: Write> Control<'_, W> {
                 return Ok(());
             }
             match serde_json::from_str(&line) {
-                Ok(Request::Quit) => return self.replies.say(&Reply::Bye),
+                Ok(Request::Quit) => return self.replies.send(&Reply::Bye),
                 Ok(request) => {
                     let reply = self.answer(request);
-                    self.replies.say(&reply)?;
+                    self.replies.send(&reply)?;
                 }
                 Err(error) => {
-                    self.replies.say(&Reply::Failed { what: format!("not a request: {error}") })?;
+                    self.replies
+                        .send(&Reply::Failed { what: format!("not a request: {error}") })?;
                 }
             }
         }
@@ -235,16 +236,16 @@ impl<W: Write> Control<'_, W> {
         match request {
             Request::Begin => {
                 *tally() = Tally::default();
-                memory.begin();
+                memory.begin_window();
                 Reply::Begun
             }
             Request::End => {
-                // A controller that hangs would have counts, too, and leave its guest to be blamed.
-                if !self.controller_turns() {
-                    let what = format!("the controller takes no turn within {TURN_PATIENCE:?}");
+                // A controller that hangs would have counts, too, and its guest would be blamed.
+                if !self.controller_responds() {
+                    let what = format!("the controller takes no turn within {TURN_TIMEOUT:?}");
                     return Reply::Failed { what };
                 }
-                let mut counts: ProbeCounts = memory.counted();
+                let mut counts: ProbeCounts = memory.counts();
                 tally().add_to(&mut counts);
                 Reply::Counted { counts: Box::new(counts) }
             }
@@ -258,18 +259,18 @@ impl<W: Write> Control<'_, W> {
         }
     }
 
-    fn controller_turns(&self) -> bool {
-        let (done, turned) = mpsc::sync_channel(1);
-        self.shared.registers.tell(Event::Turn { done });
-        turned.recv_timeout(TURN_PATIENCE).is_ok()
+    fn controller_responds(&self) -> bool {
+        let (done, answer) = mpsc::sync_channel(1);
+        self.shared.registers.post(Event::Turn { done });
+        answer.recv_timeout(TURN_TIMEOUT).is_ok()
     }
 
     fn attack(&self, kind: Attack) -> Reply {
         let (done, outcome) = mpsc::sync_channel(1);
-        self.shared.registers.tell(Event::Attack { kind, done });
-        match outcome.recv_timeout(ATTACK_PATIENCE) {
+        self.shared.registers.post(Event::Attack { kind, done });
+        match outcome.recv_timeout(ATTACK_TIMEOUT) {
             Ok(Ok(outcome)) => Reply::Attacked { outcome },
-            Ok(Err(what)) => Reply::Failed { what },
+            Ok(Err(error)) => Reply::Failed { what: error.to_string() },
             Err(_) => Reply::Failed { what: "the attack came to no end".to_owned() },
         }
     }
@@ -282,7 +283,7 @@ fn serial(path: &Path) -> String {
     format!("DMARIG{:014X}", hash >> 8)
 }
 
-/// The socket's name, which goes with its listener.
+/// Removes the socket's file when the probe ends.
 struct SocketFile<'a>(&'a Path);
 
 impl Drop for SocketFile<'_> {

@@ -1,9 +1,9 @@
 //! The server's side of vfio-user: one client at a time, its commands answered in order.
 //!
-//! The socket's thread answers everything by itself and waits for nothing but, rarely, the
-//! controller's reset. When it has answered all that has come, it carries short commands out too, and
-//! before it sleeps it looks for more for as long as that has lately been worth it. Replies to commands of ours (DMA
-//! through the client) are told from commands by their type.
+//! The socket's thread answers every message itself and waits for nothing but, rarely, the controller's
+//! reset. When it has answered all messages, it also executes short commands. Before it sleeps it polls
+//! for more work, for as long as that was lately worth it. Replies to commands of the server (DMA
+//! through the client) are distinguished from commands by their type.
 
 use std::{
     collections::HashMap,
@@ -26,53 +26,56 @@ use rustix::{
 };
 
 use crate::{
+    counting::Profile,
     device::Device,
-    memory::Spent,
     nvme::Engine,
-    protocol::{self, Command, HEADER_BYTES, Header, MAX_FDS, MAX_MESSAGE_BYTES, Writer, command},
+    protocol::{
+        self, Command, DmaMap, DmaUnmap, HEADER_BYTES, Header, MAX_FDS, MAX_MESSAGE_BYTES, Writer,
+        command,
+    },
 };
 
-/// Longest that the client may take for DMA. QEMU gives up on us after 5 s, too.
-const DMA_PATIENCE: Duration = Duration::from_secs(10);
-/// Bytes that are asked for at a time; many small messages come in one call.
-const CHUNK: usize = 64 << 10;
+/// Time that the client gets for DMA. QEMU waits 5 s for the probe, too.
+const DMA_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of one read; many small messages come in one.
+const READ_BYTES: usize = 64 << 10;
 
-/// Longest that work is looked for before sleeping: what an emulated guest takes between two bursts of
-/// 32 requests.
-const MAX_WATCH: Duration = Duration::from_millis(2);
-/// Shortest, where it was worth it.
-const MIN_WATCH: Duration = Duration::from_micros(10);
+/// Longest polling for work before sleeping: the time of an emulated guest between two bursts of 32
+/// requests.
+const MAX_POLLING: Duration = Duration::from_millis(2);
+/// Shortest polling, after a sleep that was in vain.
+const MIN_POLLING: Duration = Duration::from_micros(10);
 
-/// Where to let others run takes longer than this, there are more threads with work than processors,
-/// and looking for some is at their cost.
+/// If yielding takes longer than this, more threads have work than there are processors, and polling
+/// is at their cost.
 const CROWDED: Duration = Duration::from_micros(300);
 
-/// Why a client was given up.
+/// Why a connection was closed.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The socket failed.
     #[error("the vfio-user socket: {0}")]
     Socket(#[from] Errno),
-    /// What came can't be a message.
+    /// The bytes can't be a message.
     #[error("not a vfio-user message: {0}")]
     Stream(Errno),
 }
 
-/// Why DMA through the client was not done.
+/// Why DMA through the client failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DmaError {
     /// The client refused it.
     #[error("the client refused it: {0}")]
     Refused(Errno),
-    /// There is no client, or it didn't answer.
+    /// There is no client, or it did not answer.
     #[error("the client did not answer")]
     NoAnswer,
 }
 
-/// What comes back from the client: a body, or why not.
+/// The body of the client's reply, or its error.
 type Answer = Result<Vec<u8>, Errno>;
 
-/// The way to the client, for those who have something to ask of it.
+/// The connection to the client, for commands of the server.
 #[derive(Debug, Default)]
 pub struct Client {
     outgoing: Mutex<Outgoing>,
@@ -87,31 +90,34 @@ struct Outgoing {
 }
 
 impl Client {
-    /// Asks the client to read memory for the device, by way of its own IOMMU.
+    /// Makes the client read memory for the device, through its own IOMMU.
     ///
     /// # Errors
-    /// Where the client refuses or doesn't answer.
+    /// [`DmaError`]
     pub fn dma_read(&self, iova: u64, size: u32) -> Result<(), DmaError> {
-        self.ask(|writer, id| writer.dma_read(id, iova, size)).map(drop)
+        self.request(|writer, id| writer.dma_read(id, iova, size)).map(drop)
     }
 
-    /// Asks the client to write memory for the device, by way of its own IOMMU.
+    /// Makes the client write memory for the device, through its own IOMMU.
     ///
     /// # Errors
-    /// Where the client refuses or doesn't answer.
+    /// [`DmaError`]
     pub fn dma_write(&self, iova: u64, data: &[u8]) -> Result<(), DmaError> {
-        self.ask(|writer, id| writer.dma_write(id, iova, data)).map(drop)
+        self.request(|writer, id| writer.dma_write(id, iova, data)).map(drop)
     }
 
-    /// Ends the connection, so that its thread comes back.
-    pub fn hang_up(&self) {
+    /// Closes the connection, so that [`serve`] returns.
+    pub fn disconnect(&self) {
         if let Some(stream) = &self.outgoing().stream {
             // It may be gone already.
             let _ = stream.shutdown(std::net::Shutdown::Both);
         }
     }
 
-    fn ask(&self, message: impl FnOnce(&mut Writer, u16) -> &[u8]) -> Result<Vec<u8>, DmaError> {
+    fn request(
+        &self,
+        message: impl FnOnce(&mut Writer, u16) -> &[u8],
+    ) -> Result<Vec<u8>, DmaError> {
         let (id, answer) = {
             let mut outgoing = self.outgoing();
             let Outgoing { stream, writer, next } = &mut *outgoing;
@@ -125,18 +131,18 @@ impl Client {
             }
             (*next, answer)
         };
-        let answered = answer.recv_timeout(DMA_PATIENCE);
+        let received = answer.recv_timeout(DMA_TIMEOUT);
         self.waiting().remove(&id);
-        match answered {
+        match received {
             Ok(answer) => answer.map_err(DmaError::Refused),
             Err(_) => Err(DmaError::NoAnswer),
         }
     }
 
-    fn answered(&self, header: &Header, body: &[u8]) {
-        match self.waiting().remove(&header.id) {
+    fn deliver_reply(&self, header: &Header, body: &[u8]) {
+        match self.waiting().remove(&header.id.get()) {
             Some(sender) => {
-                // Who asked may have given up.
+                // The receiver may have given up.
                 let _ = sender.send(header.failed().map_or_else(|| Ok(body.to_vec()), Err));
             }
             None => tracing::warn!(?header, "a reply to nothing"),
@@ -158,11 +164,10 @@ impl Client {
     }
 }
 
-/// Serves one client until it goes.
+/// Serves one client until it disconnects.
 ///
 /// # Errors
-/// Where the socket fails or what comes can't be understood; the connection is at its end in any
-/// case.
+/// [`ServeError`], after which the connection is closed.
 pub fn serve(
     stream: UnixStream,
     client: &Arc<Client>,
@@ -190,57 +195,57 @@ struct Connection<'a> {
 impl Connection<'_> {
     fn run(&mut self, stream: &UnixStream) -> Result<(), ServeError> {
         let mut input = Input::default();
-        let mut watch = Watch::default();
-        while self.await_more(stream, &mut input, &mut watch)? {
+        let mut polling = Polling::default();
+        while self.wait_for_input(stream, &mut input, &mut polling)? {
             while let Some((header, end)) = input.message()? {
                 let began = Instant::now();
-                let fds = input.fds_of_first();
+                let fds = input.take_fds();
                 let body = &input.bytes[input.start + HEADER_BYTES..end];
                 if header.is_reply() {
-                    self.client.answered(&header, body);
+                    self.client.deliver_reply(&header, body);
                 } else {
                     self.answer(&header, body, fds)?;
                 }
                 input.start = end;
-                let spent = self.device.memory.spent();
-                Spent::add(&spent.messages, 1);
-                if matches!(header.command, command::DMA_MAP | command::DMA_UNMAP) {
-                    Spent::add_time(&spent.socket_ns, began);
+                let profile = self.device.memory.profile();
+                Profile::add(&profile.messages, 1);
+                if matches!(header.command.get(), command::DMA_MAP | command::DMA_UNMAP) {
+                    Profile::add_time(&profile.socket_ns, began);
                 }
             }
         }
         Ok(())
     }
 
-    /// Takes what the socket has, at least a byte; meanwhile does what there is to do. `false` at
-    /// the socket's end.
-    fn await_more(
+    /// Reads from the socket, at least a byte, and executes short commands meanwhile. `false` at the
+    /// socket's end.
+    fn wait_for_input(
         &mut self,
         stream: &UnixStream,
         input: &mut Input,
-        watch: &mut Watch,
+        polling: &mut Polling,
     ) -> Result<bool, ServeError> {
         let mut since = Instant::now();
         loop {
-            let helped = self.engine.help();
+            let had_commands = self.engine.run_short_commands();
             let began = Instant::now();
             if let Some(more) = input.fill(stream, RecvFlags::DONTWAIT)? {
-                Spent::add_time(&self.device.memory.spent().socket_ns, began);
+                Profile::add_time(&self.device.memory.profile().socket_ns, began);
                 return Ok(more);
             }
-            if helped {
+            if had_commands {
                 since = Instant::now();
-            } else if since.elapsed() < watch.longest {
-                watch.let_others_run();
-            } else if !self.engine.arm() {
+            } else if since.elapsed() < polling.limit {
+                polling.yield_once();
+            } else if !self.engine.arm_doorbells() {
                 break;
             }
         }
-        Spent::add(&self.device.memory.spent().sleeps, 1);
+        Profile::add(&self.device.memory.profile().sleeps, 1);
         let slept = Instant::now();
         loop {
             if let Some(more) = input.fill(stream, RecvFlags::empty())? {
-                watch.slept(slept.elapsed());
+                polling.adjust(slept.elapsed());
                 return Ok(more);
             }
         }
@@ -248,12 +253,12 @@ impl Connection<'_> {
 
     fn answer(&mut self, header: &Header, body: &[u8], fds: Vec<OwnedFd>) -> Result<(), Errno> {
         let command = protocol::decode(header, body).and_then(|command| {
-            // Nothing goes before the version.
-            let first = matches!(command, Command::Version(_));
-            if first == self.negotiated { Err(Errno::INVAL) } else { Ok(command) }
+            // The version is negotiated first, and once.
+            let is_version = matches!(command, Command::Version(_));
+            if is_version == self.negotiated { Err(Errno::INVAL) } else { Ok(command) }
         });
-        let done = command.and_then(|command| self.perform(header, command, fds));
-        match done {
+        let result = command.and_then(|command| self.execute(header, command, fds));
+        match result {
             Ok(()) => Ok(()),
             Err(error) => {
                 tracing::debug!(?header, %error, "refused");
@@ -265,8 +270,8 @@ impl Connection<'_> {
         }
     }
 
-    /// Does a command and replies; what comes back as an error has not been replied to.
-    fn perform(
+    /// Executes a command and replies; if it returns an error, no reply was sent.
+    fn execute(
         &mut self,
         header: &Header,
         command: Command<'_>,
@@ -283,19 +288,11 @@ impl Connection<'_> {
                 self.reply(header, |writer| writer.version(header, minor))
             }
             Command::DmaMap(map) => {
-                let mut fds = fds;
-                if fds.len() > 1 {
-                    return Err(Errno::INVAL);
-                }
-                self.device.memory.map(&map, fds.pop())?;
+                self.map(&map, fds)?;
                 self.reply(header, |writer| writer.reply(header))
             }
             Command::DmaUnmap(unmap) => {
-                if unmap.all {
-                    self.device.memory.unmap_all();
-                } else {
-                    self.device.memory.unmap(unmap.iova, unmap.size)?;
-                }
+                self.unmap(&unmap)?;
                 self.reply(header, |writer| writer.unmapped(header, &unmap))
             }
             Command::DeviceInfo => {
@@ -330,6 +327,21 @@ impl Connection<'_> {
         }
     }
 
+    fn map(&self, map: &DmaMap, mut fds: Vec<OwnedFd>) -> Result<(), Errno> {
+        if fds.len() > 1 {
+            return Err(Errno::INVAL);
+        }
+        self.device.memory.map(map, fds.pop())
+    }
+
+    fn unmap(&self, unmap: &DmaUnmap) -> Result<(), Errno> {
+        if unmap.all {
+            self.device.memory.unmap_all();
+            return Ok(());
+        }
+        self.device.memory.unmap(unmap.iova, unmap.size)
+    }
+
     fn reply(
         &self,
         header: &Header,
@@ -339,47 +351,48 @@ impl Connection<'_> {
     }
 }
 
-/// How long to look for work before going to sleep: as long as a sleep was lately in vain.
+/// How long to poll for work before sleeping: longer while sleeps are short.
 #[derive(Debug, Default)]
-struct Watch {
-    longest: Duration,
+struct Polling {
+    limit: Duration,
 }
 
-impl Watch {
-    fn let_others_run(&mut self) {
+impl Polling {
+    fn yield_once(&mut self) {
         let began = Instant::now();
         std::thread::yield_now();
         if began.elapsed() > CROWDED {
-            self.longest = Duration::ZERO;
+            self.limit = Duration::ZERO;
         }
     }
 
-    fn slept(&mut self, time: Duration) {
-        self.longest = if time > MAX_WATCH {
+    /// Sets the limit by the length of a sleep.
+    fn adjust(&mut self, slept: Duration) {
+        self.limit = if slept > MAX_POLLING {
             Duration::ZERO
         } else {
-            (self.longest * 2).clamp(MIN_WATCH, MAX_WATCH)
+            (self.limit * 2).clamp(MIN_POLLING, MAX_POLLING)
         };
     }
 }
 
-/// What has come and isn't understood yet.
+/// Bytes that were received and not yet parsed.
 #[derive(Debug, Default)]
 struct Input {
-    /// Room; what has come is from `start` to `end`.
+    /// The buffer; received bytes are from `start` to `end`.
     bytes: Vec<u8>,
     /// Where the next message begins.
     start: usize,
     end: usize,
-    /// Descriptors that have come.
+    /// Descriptors that were received.
     fds: Vec<OwnedFd>,
-    /// Where the message begins that they belong to.
+    /// Start of the message that they belong to.
     owner: usize,
 }
 
 impl Input {
-    /// Takes what the socket has, at least a byte. `false` at its end; `None` where it has nothing and
-    /// `flags` say not to wait.
+    /// Reads from the socket, at least a byte. `false` at its end; `None` if it has nothing and `flags`
+    /// forbid to wait.
     ///
     /// The kernel ends a read behind a piece that brought descriptors, and QEMU sends a message as
     /// one piece, so descriptors belong to the last message of what a read brings.
@@ -387,7 +400,7 @@ impl Input {
         self.bytes.copy_within(self.start..self.end, 0);
         self.owner = self.owner.saturating_sub(self.start);
         (self.start, self.end) = (0, self.end - self.start);
-        let room = self.wanted().max(CHUNK);
+        let room = self.message_bytes().max(READ_BYTES);
         if self.bytes.len() < room {
             self.bytes.resize(room, 0);
         }
@@ -403,7 +416,7 @@ impl Input {
         };
         let count = match received {
             Ok(received) => received.bytes,
-            // QEMU is gone without having read all that we sent.
+            // QEMU is gone and has not read everything.
             Err(Errno::CONNRESET) => 0,
             Err(Errno::AGAIN) => return Ok(None),
             Err(error) => return Err(error.into()),
@@ -412,41 +425,44 @@ impl Input {
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(fds) = message {
                 self.fds = fds.collect();
-                self.owner = self.last_begun();
+                self.owner = self.last_message();
             }
         }
         Ok(Some(count > 0))
     }
 
-    /// Where the last message begins of which anything has come.
-    fn last_begun(&self) -> usize {
+    /// Start of the last message of which a byte was received.
+    fn last_message(&self) -> usize {
         let mut at = self.start;
         while let Some(Ok(header)) = self.bytes[at..self.end].first_chunk().map(Header::decode)
-            && at + (header.size as usize) < self.end
+            && at + header.message_bytes() < self.end
         {
-            at += header.size as usize;
+            at += header.message_bytes();
         }
         at
     }
 
-    /// Bytes of the message that has begun, as far as that is known.
-    fn wanted(&self) -> usize {
+    /// Bytes of the message that has begun; 0 if not yet known.
+    fn message_bytes(&self) -> usize {
         let header = self.bytes[..self.end].first_chunk().map(Header::decode);
-        header.and_then(Result::ok).map_or(0, |header| header.size as usize)
+        header.and_then(Result::ok).map_or(0, |header| header.message_bytes())
     }
 
-    /// The next whole message: its header and its end.
+    /// Header and end of the next complete message.
     fn message(&self) -> Result<Option<(Header, usize)>, ServeError> {
         let bytes = &self.bytes[self.start..self.end];
         let Some(first) = bytes.first_chunk() else { return Ok(None) };
         let header = Header::decode(first).map_err(ServeError::Stream)?;
-        let size = header.size as usize;
+        let size = header.message_bytes();
         debug_assert!(size <= MAX_MESSAGE_BYTES);
-        Ok((bytes.len() >= size).then_some((header, self.start + size)))
+        if bytes.len() < size {
+            return Ok(None);
+        }
+        Ok(Some((header, self.start + size)))
     }
 
-    /// The descriptors of the next message.
-    fn fds_of_first(&mut self) -> Vec<OwnedFd> {
+    /// Takes the descriptors of the next message.
+    fn take_fds(&mut self) -> Vec<OwnedFd> {
         if self.owner == self.start { std::mem::take(&mut self.fds) } else { Vec::new() }
     }
 }

@@ -1,20 +1,20 @@
-//! The device's own view of its mappings: which I/O virtual addresses lead to which memory.
+//! The device's view of its mappings: which I/O virtual addresses lead to which memory.
 //!
-//! It is what a physical device's IOMMU knows: no more than the last thing that it was told.
+//! As with a physical device's IOMMU, it is as new as the last message.
 
 use std::collections::BTreeMap;
 
-/// A mapping's own identity. IOVAs are used again at once; identities never are, and a later
+/// The identity of a mapping. IOVAs are used again at once; identities never are, and a later
 /// mapping's is greater.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MapId(pub u64);
 
-/// The file that a mapping's memory is in, as a number that its owner gave it.
+/// The file of a mapping's memory, as an index into the owner's list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileId(u8);
 
 impl FileId {
-    /// No file: memory that is mapped, but that can't be reached from here.
+    /// No file: memory that is mapped and that the probe can't access.
     pub const NONE: Self = Self(0);
 
     /// The file of an index, below 255.
@@ -30,7 +30,7 @@ impl FileId {
     }
 }
 
-/// What a device may do with memory, or wants to.
+/// Kinds of access: those that a mapping allows, or those that a device wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Access {
     /// Read it.
@@ -96,10 +96,10 @@ pub struct Piece {
     pub id: MapId,
 }
 
-/// Why a mapping can't be made or taken away.
+/// Why a mapping can't be made or removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum MapError {
-    /// It has no bytes, or goes on past the end of addresses.
+    /// It has no bytes, or exceeds the address space.
     #[error("a range of {size:#x} bytes at {iova:#x}")]
     Range {
         /// Its first address.
@@ -117,7 +117,7 @@ pub enum MapError {
         /// First address of the live one.
         live: u64,
     },
-    /// It would leave a part of a mapping.
+    /// The range has only a part of a mapping.
     #[error("{size:#x} bytes at {iova:#x} would cut the live mapping at {live:#x} in two")]
     Split {
         /// First address to be unmapped.
@@ -129,16 +129,16 @@ pub enum MapError {
     },
 }
 
-/// Why an access isn't possible.
+/// Why an access is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Nothing is mapped at an address.
     #[error("nothing is mapped at {0:#x}")]
     Unmapped(u64),
-    /// What is mapped at an address is not for this kind of access.
+    /// The mapping at this address does not allow the access.
     #[error("the mapping at {0:#x} does not allow it")]
     Denied(u64),
-    /// What is mapped at an address came without a file.
+    /// The mapping at this address has no file.
     #[error("the memory at {0:#x} is not shared")]
     NoFile(u64),
 }
@@ -206,8 +206,8 @@ impl Shadow {
         Ok(self.last)
     }
 
-    /// Takes away all mappings in a range, which may be larger than they are; tells each. The
-    /// answer is how many there were.
+    /// Removes all mappings in a range, which may be larger than they are, and calls `removed` for
+    /// each. Returns how many there were.
     ///
     /// # Errors
     /// Where the range is empty, wraps around or has only a part of a mapping; then nothing is
@@ -216,14 +216,14 @@ impl Shadow {
         &mut self,
         iova: u64,
         size: u64,
-        mut gone: impl FnMut(&Mapping),
+        mut removed: impl FnMut(&Mapping),
     ) -> Result<u64, MapError> {
         let last = last(iova, size)?;
         // The usual case: the very range of one mapping.
         if let Some(entry) = self.entries.get(&iova)
             && entry.size == size
         {
-            gone(&self.take(iova));
+            removed(&self.remove(iova));
             return Ok(1);
         }
         let ends = [self.at(iova), self.at(last)];
@@ -234,18 +234,18 @@ impl Shadow {
         }
         let mut count = 0;
         while let Some((&live, _)) = self.entries.range(iova..=last).next() {
-            gone(&self.take(live));
+            removed(&self.remove(live));
             count += 1;
         }
         Ok(count)
     }
 
-    /// Takes away all mappings; tells each.
-    pub fn clear(&mut self, mut gone: impl FnMut(&Mapping)) -> u64 {
+    /// Removes all mappings, and calls `removed` for each. Returns how many there were.
+    pub fn clear(&mut self, mut removed: impl FnMut(&Mapping)) -> u64 {
         let entries = std::mem::take(&mut self.entries);
         self.bytes = 0;
         let count = entries.len() as u64;
-        entries.into_iter().for_each(|(iova, entry)| gone(&entry.mapping(iova)));
+        entries.into_iter().for_each(|(iova, entry)| removed(&entry.mapping(iova)));
         count
     }
 
@@ -254,7 +254,7 @@ impl Shadow {
     pub fn at(&self, iova: u64) -> Option<Mapping> {
         let (&first, entry) = self.entries.range(..=iova).next_back()?;
         let mapping = entry.mapping(first);
-        (mapping.last() >= iova).then_some(mapping)
+        if mapping.last() >= iova { Some(mapping) } else { None }
     }
 
     /// Whether a mapping still lives where it was made.
@@ -263,11 +263,11 @@ impl Shadow {
         self.entries.get(&iova).is_some_and(|entry| entry.tag >> 10 == id.0)
     }
 
-    /// Where a range leads to, piece by piece, neighbours that continue each other in a file as
-    /// several pieces. Pieces are added to `pieces`; those of a refused range mean nothing.
+    /// Translates a range piece by piece, one for each mapping. Pieces are added to `pieces`; those of
+    /// a refused range are meaningless.
     ///
     /// # Errors
-    /// Where the device must not have the whole of it.
+    /// Where the device must not access the whole range.
     pub fn resolve(
         &self,
         iova: u64,
@@ -333,8 +333,8 @@ impl Shadow {
         self.last
     }
 
-    /// Takes one away that is there.
-    fn take(&mut self, iova: u64) -> Mapping {
+    /// Removes a mapping that exists.
+    fn remove(&mut self, iova: u64) -> Mapping {
         let entry = self.entries.remove(&iova).expect("it was just found");
         self.bytes = self.bytes.wrapping_sub(entry.size);
         entry.mapping(iova)

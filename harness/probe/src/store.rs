@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_written_is_read_until_it_is_zeroed() {
+    fn reads_what_was_written_until_it_is_zeroed() {
         let mut store = Store::new(1 << 40);
         let data: Vec<u8> = (0..3 * PAGE).map(|at| at as u8 | 1).collect();
         store.write(1000, &data);

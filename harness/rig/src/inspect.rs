@@ -1,4 +1,4 @@
-//! Asks a QEMU what it is and what it can do.
+//! Queries the version and capabilities of a QEMU.
 
 use std::{
     collections::BTreeSet, fs, io, io::Read, os::unix::fs::MetadataExt, path::Path, process::Stdio,
@@ -15,15 +15,14 @@ use crate::{
     qmp::{Qmp, QmpError, QueryCommandLineOptions},
 };
 
-/// Types that are asked for besides those of the device axis.
+/// Types that are queried in addition to those of the device axis.
 const MORE_TYPES: &[&str] = &["intel-iommu", "vfio-pci", "vfio-user-pci", "iommufd"];
-/// Which questions these are: to be raised with every change of them, so that no answer to older
-/// ones is taken for an answer.
-const QUESTIONS: u32 = 3;
+/// Version of the queries: raised with every change of them, so that no older answer is used.
+const QUERY_VERSION: u32 = 3;
 /// Accelerators that a cell may want.
 const ACCELERATORS: &[&str] = &["kvm", "tcg"];
 
-/// Why a QEMU could not be asked.
+/// Why a QEMU could not be inspected.
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {
     /// It could not be started.
@@ -31,23 +30,23 @@ pub enum InspectError {
     Start {
         /// The binary.
         path: String,
-        /// The system's words.
+        /// The system's error.
         error: io::Error,
     },
-    /// It ended or gave no sensible answer.
+    /// It exited, or its answers make no sense.
     #[error("{path} does not answer as QEMU does: {error}{stderr}")]
     Answer {
         /// The binary.
         path: String,
         /// What went wrong.
         error: String,
-        /// The end of its standard error, if it said anything.
+        /// The end of its standard error; empty if there is none.
         stderr: String,
     },
 }
 
-/// As [`inspect`], but takes what was answered before where the binary is still the same file, and
-/// has the hash of `binary`: `path` itself, or what it starts.
+/// As [`inspect`], but uses earlier answers if the binary is still the same file, and adds the hash of
+/// `binary`: `path` itself, or the program that it starts.
 ///
 /// # Errors
 /// [`InspectError`]
@@ -61,8 +60,8 @@ pub async fn inspect_cached(
     let stamp = stamp(binary);
     let file = directory
         .join(format!("{}.json", stamp.replace(|c: char| !c.is_ascii_alphanumeric(), "_")));
-    let known = fs::read(&file).ok().and_then(|bytes| serde_json::from_slice::<Qemu>(&bytes).ok());
-    if let Some(mut qemu) = known
+    let cached = fs::read(&file).ok().and_then(|bytes| serde_json::from_slice::<Qemu>(&bytes).ok());
+    if let Some(mut qemu) = cached
         && Path::new(&qemu.path) == path
     {
         name.clone_into(&mut qemu.name);
@@ -77,7 +76,7 @@ pub async fn inspect_cached(
         Ok(())
     });
     if let Err(error) = kept {
-        tracing::warn!("what {} told of itself can't be kept: {error}", path.display());
+        tracing::warn!("can't save what {} reported of itself: {error}", path.display());
     }
     Ok(qemu)
 }
@@ -87,7 +86,7 @@ fn stamp(path: &Path) -> String {
     fs::metadata(path)
         .map(|meta| {
             let (file, size) = ((meta.dev(), meta.ino()), (meta.size(), meta.mtime()));
-            format!("{QUESTIONS}-{}-{}-{}-{}", file.0, file.1, size.0, size.1)
+            format!("{QUERY_VERSION}-{}-{}-{}-{}", file.0, file.1, size.0, size.1)
         })
         .unwrap_or_default()
 }
@@ -107,7 +106,7 @@ pub fn sha256(path: &Path) -> Option<String> {
     Some(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Starts the binary without a machine and asks; `deadline` is for one answer.
+/// Starts the binary without a machine and queries it; `deadline` is for one answer.
 ///
 /// # Errors
 /// [`InspectError`]
@@ -127,14 +126,14 @@ pub async fn inspect(name: &str, path: &Path, deadline: Duration) -> Result<Qemu
         command.spawn().map_err(|error| InspectError::Start { path: shown.clone(), error })?;
     let (input, output) = (child.stdin.take(), child.stdout.take());
     let mut stderr = child.stderr.take();
-    let asked = async {
+    let inspection = async {
         let (Some(input), Some(output)) = (input, output) else { return Err(QmpError::Closed) };
         let (mut qmp, _events) = Qmp::open(tokio::io::join(output, input), None, deadline).await?;
-        let qemu = ask(&mut qmp, name, &shown).await?;
+        let qemu = query(&mut qmp, name, &shown).await?;
         let _ = qmp.execute(quit {}).await;
         Ok(qemu)
     };
-    match asked.await {
+    match inspection.await {
         Ok(qemu) => {
             let _ = tokio::time::timeout(deadline, child.wait()).await;
             Ok(qemu)
@@ -154,7 +153,7 @@ pub async fn inspect(name: &str, path: &Path, deadline: Duration) -> Result<Qemu
     }
 }
 
-async fn ask(qmp: &mut Qmp, name: &str, path: &str) -> Result<Qemu, QmpError> {
+async fn query(qmp: &mut Qmp, name: &str, path: &str) -> Result<Qemu, QmpError> {
     let version = qmp.execute(query_version {}).await?;
     let number = |part: i64| u32::try_from(part).unwrap_or(0);
     let parts = Version::new(
@@ -166,13 +165,13 @@ async fn ask(qmp: &mut Qmp, name: &str, path: &str) -> Result<Qemu, QmpError> {
     let mut devices = BTreeSet::new();
     let wanted = Device::ALL.iter().map(|device| Qemu::device_type(*device));
     for name in wanted.chain(MORE_TYPES.iter().copied()) {
-        if has(qmp, name).await? {
+        if has_type(qmp, name).await? {
             devices.insert(name.to_owned());
         }
     }
     let mut accelerators = BTreeSet::new();
     for name in ACCELERATORS {
-        if has(qmp, &format!("{name}-accel")).await? {
+        if has_type(qmp, &format!("{name}-accel")).await? {
             accelerators.insert((*name).to_owned());
         }
     }
@@ -199,9 +198,9 @@ async fn ask(qmp: &mut Qmp, name: &str, path: &str) -> Result<Qemu, QmpError> {
     })
 }
 
-/// Whether QEMU has this type. Asked by its name, since to list them all QEMU loads every module it
+/// Whether QEMU has this type. It is queried by its name: to list all types QEMU loads every module it
 /// finds, and it aborts on one that was built for another QEMU.
-async fn has(qmp: &mut Qmp, typename: &str) -> Result<bool, QmpError> {
+async fn has_type(qmp: &mut Qmp, typename: &str) -> Result<bool, QmpError> {
     match qmp.execute(qom_list_properties { typename: typename.to_owned() }).await {
         Ok(_) => Ok(true),
         Err(QmpError::Refused { .. }) => Ok(false),

@@ -1,13 +1,13 @@
-//! A kernel log out of what a console said.
+//! Kernel logs from a console's output.
 
 use dmarig_model::observation::{KernelLog, LogSource};
 use dmarig_wire::LogRecord;
 
-/// Records that a console's log has at each end where its middle is left out.
+/// Records kept at each end of a log whose middle is left out.
 const CONSOLE_RECORDS: usize = 20_000;
 
-/// A kernel log out of console lines, for guests whose agent can't be asked any more. What is left
-/// out of a flood counts as lost.
+/// Makes a kernel log of console lines, for guests whose agent does not answer any more. Lines left
+/// out of a flood count as lost.
 pub(crate) fn console_log(text: &str) -> KernelLog {
     let lines = || text.lines().filter(|line| !line.trim().is_empty());
     let lost = lines().count().saturating_sub(2 * CONSOLE_RECORDS) as u64;
@@ -35,14 +35,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn console_lines_become_records() {
+    fn parses_console_lines_as_records() {
         let log = console_log("SeaBIOS\r\n\r\n[    1.500000] DMAR: IOMMU enabled\r\n[oops] x\r\n");
-        let seen: Vec<_> = log.records.iter().map(|r| (r.time_us, r.text.as_str())).collect();
-        assert_eq!(seen, [(0, "SeaBIOS"), (1_500_000, "DMAR: IOMMU enabled"), (0, "[oops] x")]);
+        let records: Vec<_> = log.records.iter().map(|r| (r.time_us, r.text.as_str())).collect();
+        assert_eq!(records, [(0, "SeaBIOS"), (1_500_000, "DMAR: IOMMU enabled"), (0, "[oops] x")]);
     }
 
     #[test]
-    fn a_flooded_console_keeps_both_ends_as_records() {
+    fn keeps_both_ends_of_a_flood() {
         let text: String = (0..3 * CONSOLE_RECORDS).map(|number| format!("{number}\n")).collect();
         let log = console_log(&text);
         assert_eq!((log.records.len(), log.lost), (2 * CONSOLE_RECORDS, CONSOLE_RECORDS as u64));

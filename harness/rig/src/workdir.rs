@@ -1,4 +1,4 @@
-//! A guest's private directory: sockets, FIFO and disk, gone with the guest.
+//! A guest's private directory for sockets, FIFO and disk.
 
 use std::{
     fs, io,
@@ -18,12 +18,11 @@ pub struct Workdir {
 }
 
 impl Workdir {
-    /// Makes one below the system's directory for temporary files.
-    ///
-    /// Its name tells whose it is, so that [`sweep`] finds those that a killed rig left.
+    /// Creates one below the system's directory for temporary files. Its name has the process id, by
+    /// which [`sweep`] finds those of killed rigs.
     ///
     /// # Errors
-    /// What the system says, with the place.
+    /// The system's error, with the path.
     pub fn new() -> io::Result<Self> {
         let base = std::env::temp_dir();
         let prefix = format!("{PREFIX}{}-", std::process::id());
@@ -33,7 +32,10 @@ impl Workdir {
             .tempdir_in(&base)
             .map_err(|error| {
                 let base = base.display();
-                let text = format!("can't make a directory for a guest in {base} (TMPDIR names another place): {error}");
+                let text = format!(
+                    "can't make a directory for a guest in {base} (TMPDIR names another place): \
+                     {error}"
+                );
                 io::Error::new(error.kind(), text)
             })?;
         Ok(Self { directory })
@@ -45,10 +47,10 @@ impl Workdir {
         self.directory.path()
     }
 
-    /// Makes the disk under test: sparse, all zeros.
+    /// Creates the disk under test: sparse, all zeros.
     ///
     /// # Errors
-    /// What the system says, with the place.
+    /// The system's error, with the path.
     pub fn make_disk(&self) -> io::Result<()> {
         let path = self.path().join(DISK_FILE);
         fs::File::create_new(&path).and_then(|file| file.set_len(DISK_BYTES)).map_err(|error| {
@@ -57,46 +59,23 @@ impl Workdir {
     }
 }
 
-/// Removes the directories of rigs that no longer live, and tells which.
-///
-/// A process number that another program has now keeps its directory: better one too many.
+/// Removes the directories of rigs that are dead, and returns their paths. If another program has the
+/// process id now, the directory is kept.
 pub fn sweep() -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(std::env::temp_dir()) else { return Vec::new() };
-    let dead = |name: &str| {
-        let owner = name.strip_prefix(PREFIX)?.split('-').next()?.parse::<u32>().ok()?;
-        (!Path::new(&format!("/proc/{owner}")).exists()).then_some(())
-    };
-    entries
-        .flatten()
-        .filter(|entry| entry.file_name().to_str().and_then(dead).is_some())
-        .filter(|entry| fs::remove_dir_all(entry.path()).is_ok())
-        .map(|entry| entry.path())
-        .collect()
+    let mut removed = Vec::new();
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let Some(owner) = name.to_str().and_then(owner_of) else { continue };
+        let is_dead = !Path::new(&format!("/proc/{owner}")).exists();
+        if is_dead && fs::remove_dir_all(entry.path()).is_ok() {
+            removed.push(entry.path());
+        }
+    }
+    removed
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_owner_may_enter_and_nothing_stays() {
-        let workdir = Workdir::new().unwrap();
-        workdir.make_disk().unwrap();
-        let path = workdir.path().to_owned();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
-        drop(workdir);
-        assert!(!path.exists());
-    }
-
-    #[test]
-    fn what_a_dead_rig_left_is_swept_and_a_live_one_is_not() {
-        let live = Workdir::new().unwrap();
-        // No process has this number: the kernel's limit is 2^22.
-        let dead =
-            std::env::temp_dir().join(format!("{PREFIX}99999999-test{}", std::process::id()));
-        fs::create_dir_all(&dead).unwrap();
-        sweep();
-        assert!(!dead.exists());
-        assert!(live.path().exists());
-    }
+/// The process id in the name of a guest's directory.
+fn owner_of(name: &str) -> Option<u32> {
+    name.strip_prefix(PREFIX)?.split('-').next()?.parse().ok()
 }

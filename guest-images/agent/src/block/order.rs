@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn each_pass_visits_each_block_once() {
+    fn visits_each_block_once_per_pass() {
         for blocks in [1, 2, 3, 4, 5, 16, 17, 100, 1000, 4097] {
             for number in 0..3 {
                 let mut visited = pass(9, blocks, number);
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_follows_from_the_seed() {
+    fn derives_the_order_from_the_seed() {
         assert_eq!(pass(1, 1000, 2), pass(1, 1000, 2));
         assert_ne!(pass(1, 1000, 0), pass(2, 1000, 0));
         assert_ne!(pass(1, 1000, 0), pass(1, 1000, 1));
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_have_their_share() {
+    fn keeps_the_share_of_reads() {
         for percent in [0, 30, 100] {
             let mut order = Order::new(4, 1, 64, percent);
             let reads = (0..10_000).filter(|&index| !order.operation(index).1).count();

@@ -57,7 +57,7 @@ fn check_clean(report: &Report, ops: u64) {
 }
 
 #[test]
-fn each_interface_does_the_same_work() {
+fn does_the_same_work_through_each_interface() {
     let mut disks = Vec::new();
     for interface in INTERFACES {
         let mut bench = Bench::new();
@@ -74,7 +74,7 @@ fn each_interface_does_the_same_work() {
 }
 
 #[test]
-fn what_was_written_is_known_to_later_jobs_of_any_shape() {
+fn checks_what_earlier_jobs_wrote() {
     let mut bench = Bench::new();
     check_clean(&bench.run(&job()), 600);
     let reads = BlockJob { read_percent: 100, block_size: 16384, threads: 3, ..job() };
@@ -85,7 +85,7 @@ fn what_was_written_is_known_to_later_jobs_of_any_shape() {
 }
 
 #[test]
-fn a_wrong_byte_is_found_and_named() {
+fn reports_a_wrong_byte() {
     let mut bench = Bench::new();
     bench.run(&BlockJob { read_percent: 0, ops: 128, ..job() });
     bench.flip(5 * 8192 + 4097);
@@ -98,7 +98,7 @@ fn a_wrong_byte_is_found_and_named() {
 }
 
 #[test]
-fn a_lost_write_is_found() {
+fn reports_a_lost_write() {
     let mut bench = Bench::new();
     bench.run(&BlockJob { read_percent: 0, ops: 128, ..job() });
     let before = std::fs::read(bench.file.path()).unwrap();
@@ -110,14 +110,14 @@ fn a_lost_write_is_found() {
 }
 
 #[test]
-fn a_queue_deeper_than_the_disk_keeps_one_operation_a_block() {
+fn runs_one_operation_per_block_at_a_time() {
     let mut bench = Bench::new();
     let tight = BlockJob { span: 3 * 8192, queue_depth: 64, threads: 1, ..job() };
     check_clean(&bench.run(&tight), 600);
 }
 
 #[test]
-fn a_failed_write_is_an_error_and_leaves_its_block_uncertain() {
+fn counts_a_failed_write_and_skips_its_block_in_checks() {
     let mut bench = Bench::new();
     bench.disk.path = "/dev/full".into();
     let file = OpenOptions::new().read(true).write(true).open("/dev/full").unwrap();
@@ -142,7 +142,7 @@ fn a_failed_write_is_an_error_and_leaves_its_block_uncertain() {
 }
 
 #[test]
-fn impossible_jobs_are_refused() {
+fn refuses_impossible_jobs() {
     let check = |job: BlockJob, words: &str| {
         let error = validate(&job, SIZE).unwrap_err().to_string();
         assert!(error.contains(words), "{error}");
@@ -161,7 +161,7 @@ fn impossible_jobs_are_refused() {
 }
 
 #[test]
-fn shares_are_whole_and_even() {
+fn splits_work_evenly() {
     for (whole, threads) in [(10, 3), (64, 64), (7, 1), (100, 7)] {
         let parts: Vec<_> = (0..threads).map(|thread| share(whole, threads, thread)).collect();
         assert_eq!((parts[0].start, parts[parts.len() - 1].end), (0, whole));

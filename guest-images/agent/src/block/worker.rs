@@ -3,7 +3,7 @@
 use std::{ops::Range, time::Instant};
 
 use anyhow::{Context, Result};
-use dmarig_pattern::{Stamp, Wrong};
+use dmarig_pattern::{Mismatch, Stamp};
 use dmarig_wire::BlockJob;
 
 use super::{contents::Contents, order::Order};
@@ -18,27 +18,27 @@ pub(crate) struct Worker<'a> {
     pub(crate) disk: &'a str,
     /// The job that this is a part of.
     pub(crate) job: &'a BlockJob,
-    /// The blocks that are this thread's alone.
+    /// The blocks that only this thread uses.
     pub(crate) blocks: Range<u64>,
-    /// How many operations are this thread's.
+    /// Number of its operations.
     pub(crate) ops: u64,
-    /// The generation of this thread's first operation.
+    /// Generation of its first operation.
     pub(crate) generation: u64,
-    /// In what order it works.
+    /// Order of its operations.
     pub(crate) order: Order,
-    /// What its blocks hold.
+    /// Contents of its blocks.
     pub(crate) contents: Contents,
-    /// The way to the disk.
+    /// Queue of requests to the disk.
     pub(crate) queue: DirectQueue,
 }
 
-/// What one thread has done.
-pub(crate) struct Done {
-    /// What its blocks hold now.
+/// The result of one thread.
+pub(crate) struct WorkerResult {
+    /// Contents of its blocks.
     pub(crate) contents: Contents,
-    /// The sums.
+    /// Its counts.
     pub(crate) tally: Tally,
-    /// When it began and ended.
+    /// Its start and end.
     pub(crate) time: Range<Instant>,
 }
 
@@ -51,23 +51,23 @@ struct Operation {
 }
 
 impl Worker<'_> {
-    /// Does all operations.
+    /// Runs all operations.
     ///
     /// # Errors
     /// Where the queue itself fails; operations that fail are counted.
-    pub(crate) fn run(mut self) -> Result<Done> {
+    pub(crate) fn run(mut self) -> Result<WorkerResult> {
         let mut tally = Tally::default();
         let mut in_flight: Vec<Option<Operation>> = vec![None; self.queue.depth()];
         let mut free: Vec<usize> = (0..self.queue.depth()).rev().collect();
         let mut completions = Vec::with_capacity(self.queue.depth());
         let begin = Instant::now();
-        let mut next = (0 < self.ops).then(|| self.operation(0, begin));
+        let mut next = self.operation(0, begin);
         let mut started = 0;
         while next.is_some() || free.len() < self.queue.depth() {
             let now = Instant::now();
             while let Some(mut operation) = next
                 && let Some(&slot) = free.last()
-                // Two on one block at a time could not be told apart by what they leave there.
+                // The results of two operations on one block at a time could not be distinguished.
                 && !in_flight.iter().flatten().any(|other| other.address == operation.address)
             {
                 free.pop();
@@ -75,29 +75,35 @@ impl Worker<'_> {
                 self.start(slot, operation);
                 in_flight[slot] = Some(operation);
                 started += 1;
-                next = (started < self.ops).then(|| self.operation(started, now));
+                next = self.operation(started, now);
             }
             self.queue.wait(&mut completions).context("can't wait for the disk")?;
             let now = Instant::now();
             for completion in completions.drain(..) {
                 let slot = completion.slot;
-                let operation = in_flight[slot].take().context("the disk answers unasked")?;
-                tally.latency((now - operation.started).as_nanos());
+                let operation = in_flight[slot]
+                    .take()
+                    .context("the disk completed a request that was not made")?;
+                tally.record_latency((now - operation.started).as_nanos());
                 self.finish(operation, completion, &mut tally);
                 free.push(slot);
             }
         }
-        Ok(Done { contents: self.contents, tally, time: begin..Instant::now() })
+        Ok(WorkerResult { contents: self.contents, tally, time: begin..Instant::now() })
     }
 
-    fn operation(&mut self, index: u64, now: Instant) -> Operation {
+    /// The operation of this index; `None` after the last one.
+    fn operation(&mut self, index: u64, now: Instant) -> Option<Operation> {
+        if index >= self.ops {
+            return None;
+        }
         let (block, write) = self.order.operation(index);
-        Operation {
+        Some(Operation {
             address: (self.blocks.start + block) * u64::from(self.job.block_size),
             write,
             stamp: Stamp { seed: self.job.seed, generation: self.generation + index },
             started: now,
-        }
+        })
     }
 
     fn start(&mut self, slot: usize, operation: Operation) {
@@ -117,9 +123,9 @@ impl Worker<'_> {
             Ok(count) if count as u64 == size => {}
             result => {
                 if write {
-                    self.contents.uncertain(bytes);
+                    self.contents.record_failed_write(bytes);
                 }
-                return tally.error(|| match result {
+                return tally.count_error(|| match result {
                     Ok(count) => {
                         format!("{disk}: {what} the block at {address:#x}: {count} bytes of {size}")
                     }
@@ -130,18 +136,18 @@ impl Worker<'_> {
         tally.bytes += size;
         if write {
             tally.writes += 1;
-            self.contents.written(bytes, stamp);
+            self.contents.record_write(bytes, stamp);
             return;
         }
         tally.reads += 1;
-        if let Err(wrong) = self.contents.check(self.queue.buffer(completion.slot), address) {
-            tally.corrupt(|| describe(disk, address, &wrong, &self.contents));
+        if let Err(mismatch) = self.contents.check(self.queue.buffer(completion.slot), address) {
+            tally.count_corrupt(|| describe(disk, address, &mismatch, &self.contents));
         }
     }
 }
 
-fn describe(disk: &str, address: u64, wrong: &Wrong, contents: &Contents) -> String {
-    let Wrong { at, bytes, expected, found, clue } = wrong;
+fn describe(disk: &str, address: u64, mismatch: &Mismatch, contents: &Contents) -> String {
+    let Mismatch { at, bytes, expected, found, clue } = mismatch;
     let source = match contents.stamp(address + *at as u64) {
         Some(stamp) => format!("generation {}", stamp.generation),
         None => "never written".to_owned(),

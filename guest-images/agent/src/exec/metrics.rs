@@ -58,14 +58,13 @@ fn parse(line: &str) -> Option<Metric> {
     let mut words = line.split_whitespace();
     let (name, value, unit) = (words.next()?, words.next()?, words.next()?);
     let in_name = |c: u8| c.is_ascii_alphanumeric() || b"_.-/".contains(&c);
-    let named = name.len() <= MAX_NAME && name.bytes().all(in_name);
+    let valid_name = name.len() <= MAX_NAME && name.bytes().all(in_name);
     let value: f64 = value.parse().ok()?;
     let printable = unit.chars().all(|c| !c.is_control());
-    (named && value.is_finite() && printable && words.next().is_none()).then(|| Metric {
-        name: name.to_owned(),
-        value,
-        unit: unit.to_owned(),
-    })
+    if !valid_name || !value.is_finite() || !printable || words.next().is_some() {
+        return None;
+    }
+    Some(Metric { name: name.to_owned(), value, unit: unit.to_owned() })
 }
 
 #[cfg(test)]
@@ -79,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn metrics_are_found_however_the_stream_is_cut() {
+    fn finds_metrics_however_the_stream_is_split() {
         let stream = b"starting up\niops 1e3 1/s\r\n\tlat.p99/read-us  4.5\tus\nlast -1 %";
         for step in 1..stream.len() {
             let found = metrics(stream, step);
@@ -91,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_lines_are_not_metrics() {
+    fn ignores_lines_that_are_not_metrics() {
         let long_name = format!("{} 1 s", "n".repeat(101));
         let long_line = format!("{}name 1 s", " ".repeat(300));
         for line in [
@@ -117,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn their_number_is_bounded_and_so_is_a_line_without_end() {
+    fn bounds_metrics_and_endless_lines() {
         let many: String = (0..2000).map(|i| format!("m{i} {i} s\n")).collect();
         assert_eq!(metrics(many.as_bytes(), 4096).len(), MAX_METRICS);
         let mut endless = Metrics::default();

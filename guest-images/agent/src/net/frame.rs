@@ -1,4 +1,4 @@
-//! What a frame holds, and whether one that arrived still does.
+//! Makes frames and checks those that arrived.
 
 use dmarig_pattern::{Words, mix_all};
 
@@ -17,14 +17,14 @@ pub(crate) struct Frames {
     seed: u64,
     size: usize,
     addresses: [[u8; 6]; 2],
-    /// What the frame at hand should be, to compare with.
-    right: Vec<u8>,
+    /// The frame that should have arrived, for comparison.
+    expected: Vec<u8>,
 }
 
 impl Frames {
-    /// Frames of so many bytes between interfaces with these addresses.
+    /// Frames of `size` bytes between interfaces with these addresses.
     pub(crate) fn new(seed: u64, size: usize, addresses: [[u8; 6]; 2]) -> Self {
-        Self { seed, size, addresses, right: Vec::new() }
+        Self { seed, size, addresses, expected: Vec::new() }
     }
 
     /// The interface that sends a frame; the other one receives it.
@@ -49,36 +49,63 @@ impl Frames {
         frame.truncate(self.size);
     }
 
-    /// Checks every byte of a frame and gives its number.
+    /// Checks every byte of a frame and returns its number.
     ///
     /// # Errors
-    /// What is wrong with it, for a person.
-    pub(crate) fn check(&mut self, frame: &[u8]) -> Result<u64, String> {
+    /// [`DamagedFrame`]
+    pub(crate) fn check(&mut self, frame: &[u8]) -> Result<u64, DamagedFrame> {
         if frame.len() != self.size {
-            return Err(format!("a frame of {} bytes instead of {}", frame.len(), self.size));
+            return Err(DamagedFrame::Size { found: frame.len(), expected: self.size });
         }
         let mut sequence = [0; 8];
         sequence.copy_from_slice(&frame[SEQUENCE..SEQUENCE + 8]);
         let sequence = u64::from_le_bytes(sequence);
-        let mut right = std::mem::take(&mut self.right);
-        self.make(sequence, &mut right);
-        let result =
-            if right == frame { Ok(sequence) } else { Err(wrong(sequence, frame, &right)) };
-        self.right = right;
+        let mut expected = std::mem::take(&mut self.expected);
+        self.make(sequence, &mut expected);
+        let result = compare(sequence, frame, &expected);
+        self.expected = expected;
         result
     }
 }
 
-fn wrong(sequence: u64, frame: &[u8], right: &[u8]) -> String {
-    let differing = || frame.iter().zip(right).enumerate().filter(|(_, (is, should))| is != should);
-    let Some((at, (is, should))) = differing().next() else { return "nothing".to_owned() };
-    let bytes = differing().count();
-    // A damaged number makes nearly every byte wrong; then the number itself is the suspect.
-    format!(
-        "byte {at} of the frame that says it is number {sequence}: expected {should:#04x}, found \
-         {is:#04x} ({bytes} bytes of {} are wrong)",
-        frame.len()
-    )
+/// Why a frame that arrived is not the one that was sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum DamagedFrame {
+    /// Its size differs.
+    #[error("a frame of {found} bytes instead of {expected}")]
+    Size {
+        /// Its bytes.
+        found: usize,
+        /// Bytes of all frames of the job.
+        expected: usize,
+    },
+    /// Some bytes differ. A damaged number makes nearly all of them differ.
+    #[error(
+        "byte {at} of the frame that says it is number {sequence}: expected {expected:#04x}, found \
+         {found:#04x} ({bytes} bytes of {size} are wrong)"
+    )]
+    Content {
+        /// The number in the frame.
+        sequence: u64,
+        /// Offset of the first byte that differs.
+        at: usize,
+        /// What that byte should be.
+        expected: u8,
+        /// What that byte is.
+        found: u8,
+        /// How many bytes differ.
+        bytes: usize,
+        /// Bytes of the frame.
+        size: usize,
+    },
+}
+
+fn compare(sequence: u64, frame: &[u8], expected: &[u8]) -> Result<u64, DamagedFrame> {
+    let differing = || frame.iter().zip(expected).enumerate().filter(|(_, (is, want))| is != want);
+    let Some((at, (found, expected))) = differing().next() else { return Ok(sequence) };
+    let (bytes, size) = (differing().count(), frame.len());
+    let (found, expected) = (*found, *expected);
+    Err(DamagedFrame::Content { sequence, at, expected, found, bytes, size })
 }
 
 #[cfg(test)]
@@ -96,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_of_every_size_are_whole() {
+    fn makes_frames_of_every_size() {
         for size in [64, 65, 71, 1000, 1514] {
             let mut frames = frames(5, size);
             for sequence in [0, 1, 2, 1 << 40] {
@@ -108,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn they_go_both_ways_and_follow_from_the_seed() {
+    fn derives_direction_and_contents_from_number_and_seed() {
         let one = frames(5, 100);
         let (even, odd) = (made(&one, 0), made(&one, 1));
         assert_eq!((&even[..6], &even[6..12]), (&odd[6..12], &odd[..6]));
@@ -116,19 +143,22 @@ mod tests {
     }
 
     #[test]
-    fn every_flipped_bit_is_found() {
+    fn finds_every_flipped_bit() {
         let mut frames = frames(5, 200);
         let frame = made(&frames, 77);
         for bit in (0..200 * 8).step_by(3) {
             let mut damaged = frame.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
-            let what = frames.check(&damaged).unwrap_err();
+            let error = frames.check(&damaged).unwrap_err();
             if !(SEQUENCE..SEQUENCE + 8).contains(&(bit / 8)) {
-                assert!(what.starts_with(&format!("byte {} of", bit / 8)), "{what}");
-                assert!(what.contains("(1 bytes of 200"), "{what}");
+                let DamagedFrame::Content { at, bytes, size, .. } = error else {
+                    panic!("{error}");
+                };
+                assert_eq!((at, bytes, size), (bit / 8, 1, 200));
             }
         }
-        assert!(frames.check(&frame[..199]).unwrap_err().contains("199 bytes"));
+        let short = DamagedFrame::Size { found: 199, expected: 200 };
+        assert_eq!(frames.check(&frame[..199]), Err(short));
         assert!(frames.check(&[]).is_err());
     }
 }

@@ -69,16 +69,16 @@ pub(crate) fn bring_up(names: [&str; 2]) -> Result<[Interface; 2]> {
             bail!("no carrier on {} after {} s", without.join(" and "), LIMIT.as_secs());
         }
         let (count, _) = recv(&socket, &mut buffer, RecvFlags::empty())?;
-        for news in parse(&buffer[..count]) {
-            match news {
-                News::Link { index, flags } => {
+        for event in parse(&buffer[..count]) {
+            match event {
+                LinkEvent::Link { index, flags } => {
                     for (interface, ready) in interfaces.iter().zip(&mut ready) {
                         if interface.index == index {
                             *ready = flags & READY == READY;
                         }
                     }
                 }
-                News::Refused(code) => {
+                LinkEvent::Refused(code) => {
                     let error = std::io::Error::from_raw_os_error(code);
                     return Err(error).context(format!("can't bring {} up", names.join(" and ")));
                 }
@@ -107,16 +107,16 @@ pub(crate) fn take_down(interfaces: [Interface; 2]) -> Result<()> {
             bail!("an interface is still up after {} s", LIMIT.as_secs());
         }
         let (count, _) = recv(&socket, &mut buffer, RecvFlags::empty())?;
-        for news in parse(&buffer[..count]) {
-            match news {
-                News::Link { index, flags } => {
+        for event in parse(&buffer[..count]) {
+            match event {
+                LinkEvent::Link { index, flags } => {
                     for (interface, down) in interfaces.iter().zip(&mut down) {
                         if interface.index == index {
                             *down = flags & IFF_UP == 0;
                         }
                     }
                 }
-                News::Refused(code) => {
+                LinkEvent::Refused(code) => {
                     let error = std::io::Error::from_raw_os_error(code);
                     return Err(error).context("can't take an interface down");
                 }
@@ -147,37 +147,39 @@ fn message(kind: u16, index: u32, flags: u32, change: u32) -> [u8; MESSAGE] {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum News {
+enum LinkEvent {
     Link {
         index: u32,
         flags: u32,
     },
-    /// With an errno; without `NLM_F_ACK` there is no word of success.
+    /// With an errno; without `NLM_F_ACK` the kernel does not report success.
     Refused(i32),
 }
 
-fn parse(mut messages: &[u8]) -> Vec<News> {
+fn parse(mut messages: &[u8]) -> Vec<LinkEvent> {
     let word = |bytes: &[u8], at| {
         let bytes: Option<&[u8; 4]> = bytes.get(at..).and_then(|bytes| bytes.first_chunk());
         bytes.map(|bytes| u32::from_ne_bytes(*bytes))
     };
-    let mut news = Vec::new();
+    let mut events = Vec::new();
     while let Some(length) = word(messages, 0).map(|length| length as usize)
         && (16..=messages.len()).contains(&length)
     {
         let message = &messages[..length];
         match u16::from_ne_bytes([message[4], message[5]]) {
-            RTM_NEWLINK => news.extend(
+            RTM_NEWLINK => events.extend(
                 word(message, 20)
                     .zip(word(message, 24))
-                    .map(|(index, flags)| News::Link { index, flags }),
+                    .map(|(index, flags)| LinkEvent::Link { index, flags }),
             ),
-            NLMSG_ERROR => news.extend(word(message, 16).map(|code| News::Refused(-(code as i32)))),
+            NLMSG_ERROR => {
+                events.extend(word(message, 16).map(|code| LinkEvent::Refused(-(code as i32))))
+            }
             _ => {}
         }
         messages = &messages[length.next_multiple_of(4).min(messages.len())..];
     }
-    news
+    events
 }
 
 #[cfg(test)]
@@ -185,16 +187,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn announcements_are_read_and_damaged_ones_passed_over() {
+    fn parses_link_events_and_skips_damaged_ones() {
         let mut bytes = message(RTM_NEWLINK, 2, READY | IFF_UP, IFF_UP).to_vec();
         bytes.extend(message(17, 3, 0, 0));
         bytes.extend(message(RTM_NEWLINK, 3, IFF_UP, IFF_UP));
-        let news = [
-            News::Link { index: 2, flags: READY | IFF_UP },
-            News::Link { index: 3, flags: IFF_UP },
+        let events = [
+            LinkEvent::Link { index: 2, flags: READY | IFF_UP },
+            LinkEvent::Link { index: 3, flags: IFF_UP },
         ];
-        assert_eq!(parse(&bytes), news);
-        assert_eq!(parse(&bytes[..95]), news[..1]);
+        assert_eq!(parse(&bytes), events);
+        assert_eq!(parse(&bytes[..95]), events[..1]);
         assert_eq!(parse(&[]), []);
         assert_eq!(parse(&[0; 64]), []);
     }

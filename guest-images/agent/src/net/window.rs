@@ -1,20 +1,20 @@
-//! Which frames are under way.
+//! The frames in flight.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Frames that were sent, each with a note (when), until they arrive or are given up.
+/// Frames that were sent, each with a note (its time), until they arrive or are given up.
 #[derive(Debug)]
 pub(crate) struct Window<T> {
     limit: usize,
     next: u64,
-    under_way: BTreeMap<u64, T>,
+    in_flight: BTreeMap<u64, T>,
     lost: BTreeSet<u64>,
 }
 
-/// What the arrival of a frame means.
+/// How a frame arrived.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Arrival<T> {
-    /// It was under way.
+    /// It was in flight.
     Expected(T),
     /// It had been given up: it is not lost after all.
     Late,
@@ -25,25 +25,25 @@ pub(crate) enum Arrival<T> {
 }
 
 impl<T> Window<T> {
-    /// A window of so many frames.
+    /// A window of `limit` frames.
     pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, next: 0, under_way: BTreeMap::new(), lost: BTreeSet::new() }
+        Self { limit, next: 0, in_flight: BTreeMap::new(), lost: BTreeSet::new() }
     }
 
-    /// The number of the next frame; `None` while as many as may be are under way.
+    /// The number of the next frame; `None` while the window is full.
     pub(crate) fn next(&self) -> Option<u64> {
-        (self.under_way.len() < self.limit).then_some(self.next)
+        if self.in_flight.len() < self.limit { Some(self.next) } else { None }
     }
 
-    /// Notes that the next frame was sent.
+    /// Records that the next frame was sent.
     pub(crate) fn sent(&mut self, note: T) {
-        self.under_way.insert(self.next, note);
+        self.in_flight.insert(self.next, note);
         self.next += 1;
     }
 
-    /// Notes that a frame arrived.
+    /// Records that a frame arrived.
     pub(crate) fn arrived(&mut self, sequence: u64) -> Arrival<T> {
-        match self.under_way.remove(&sequence) {
+        match self.in_flight.remove(&sequence) {
             Some(note) => Arrival::Expected(note),
             None if self.lost.remove(&sequence) => Arrival::Late,
             None if sequence < self.next => Arrival::Duplicate,
@@ -51,17 +51,17 @@ impl<T> Window<T> {
         }
     }
 
-    /// Gives up what is under way; says how many and the first of them.
+    /// Gives up all frames in flight; returns their number and the first of them.
     pub(crate) fn give_up(&mut self) -> Option<(usize, u64)> {
-        let first = *self.under_way.keys().next()?;
-        let count = self.under_way.len();
-        self.lost.extend(std::mem::take(&mut self.under_way).into_keys());
+        let first = *self.in_flight.keys().next()?;
+        let count = self.in_flight.len();
+        self.lost.extend(std::mem::take(&mut self.in_flight).into_keys());
         Some((count, first))
     }
 
-    /// Whether nothing is under way.
+    /// Whether no frame is in flight.
     pub(crate) fn is_empty(&self) -> bool {
-        self.under_way.is_empty()
+        self.in_flight.is_empty()
     }
 
     /// How many frames are lost.
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_come_and_go() {
+    fn tracks_frames_from_sending_to_arrival() {
         let mut window = Window::new(2);
         assert_eq!(window.next(), Some(0));
         window.sent('a');

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand, ValueEnum};
-use dmarig_history::{Alert, AlertState, Environment, History, HistoryError, Mark, What, utc};
+use dmarig_history::{Alert, AlertState, History, HistoryError, Mark, What};
 use dmarig_model::text::shown;
+use dmarig_records::{Environment, utc};
 use serde_json::json;
 
 use super::history::{made_up, print_json, rendered, table};

@@ -4,11 +4,11 @@ use std::{fs::File, io::Read, path::Path};
 
 use anyhow::{Context, anyhow};
 use clap::Args;
-use dmarig_history::{LoadError, StoredRun};
 use dmarig_model::{
     analysis::{ANALYSIS_SCHEMA, Analysis, analyze, of_records},
     observation::LogSource,
 };
+use dmarig_records::{LoadError, StoredRun};
 use serde::Serialize;
 
 use crate::{
@@ -97,7 +97,7 @@ impl Analyze {
 
     /// The logs of a run's guests.
     fn recorded(&self) -> Result<Vec<Log>, Failure> {
-        let runs = super::runs(&self.places)?;
+        let runs = self.places.runs()?;
         let run = StoredRun::load(&self.source, &runs).map_err(|error| match error {
             LoadError::Unknown { .. } => {
                 Failure::usage(anyhow!("there is no file {}, and as a run: {error}", self.source))

@@ -8,16 +8,19 @@ use dmarig_bisect::{
     Bisection, Commit, Conclusion, Error, Events, Journal, Question, Role, Step, Summary, Verdict,
     Workspace,
 };
-use dmarig_images::Cache;
-use dmarig_kernels::Builder;
 use dmarig_model::{plan::shell_line, text::shown};
+use dmarig_runner::{
+    bisect::{CellJudge, JudgeSpec},
+    remove_left_directories,
+    signals::InterruptibleRuntime,
+};
 
 use crate::{
-    bisect::{CellJudge, Subject, SubjectOptions},
-    cases::open_cache,
+    commands::kernel::new_bar,
     exit::{Exit, Failure},
-    options::Places,
+    options::{JudgeOptions, Places},
     output::print,
+    report::{BisectionCells, on_interrupt},
 };
 
 /// Where bisections are, among the records of runs.
@@ -40,7 +43,7 @@ pub(crate) struct Bisect {
     #[arg(long, value_name = "REV", required_unless_present = "resume")]
     bad: Option<String>,
     #[command(flatten)]
-    subject: SubjectOptions,
+    judge: JudgeOptions,
     /// Go on with a bisection that was stopped or killed [default: the last one]
     #[arg(long, value_name = "ID", num_args = 0..=1, default_missing_value = "last", conflicts_with_all = ["tree", "good", "bad", "case", "cells", "checks", "metric", "limit", "error", "pairs", "config", "edits", "accelerator", "sets", "append", "probe_program", "patience", "jobs"])]
     resume: Option<String>,
@@ -68,29 +71,38 @@ impl Bisect {
                 "--qemu can't be used with --resume: a bisection goes on with the QEMU that it was begun with"
             )));
         }
-        let cache = open_cache(&self.places)?;
-        let runs = super::runs(&self.places)?;
+        let cache = self.places.open_cache()?;
+        let runs = self.places.runs()?;
         let place = runs.join(PLACE);
         let journal = match &self.resume {
             Some(name) => Journal::find(&place, name).map_err(failure)?,
             None => self.begin(&place, &words)?,
         };
-        let subject: Subject = serde_json::from_value(journal.question().subject.clone())
+        let spec: JudgeSpec = serde_json::from_value(journal.question().subject.clone())
             .context("the journal's subject is not one of this dmarig's")?;
-        for left in dmarig_rig::workdir::sweep() {
-            tracing::info!("removed {}, which a killed run had left", left.display());
-        }
+        remove_left_directories();
         let directory = journal.directory().to_owned();
         let tree = journal.question().tree.clone();
         // Kernels that are tried on the way have no place in the history of those that are in use.
         let runs = directory.join(RUNS);
-        let mut judge = CellJudge::new(cache, runs.clone(), words, subject.clone(), &tree)
-            .context("signals can't be listened to")?;
+        let runtime =
+            InterruptibleRuntime::new(on_interrupt).context("signals can't be listened to")?;
+        let reporter = Box::new(BisectionCells::default());
+        let mut judge = CellJudge::new(
+            cache,
+            runs.clone(),
+            words,
+            spec.clone(),
+            &tree,
+            runtime,
+            reporter,
+            new_bar,
+        );
         errln!("bisection: {}", directory.display());
         let bisection = Bisection::new(journal, &mut judge, &Told).map_err(failure);
         // The error is shared by the judgements, and how many there are is known only now.
         let possible = bisection.and_then(|bisection| {
-            subject.judged(bisection.error_of_each())?;
+            spec.judged(bisection.error_of_each())?;
             Ok(bisection)
         });
         let bisection = possible.inspect_err(|_| {
@@ -112,25 +124,26 @@ impl Bisect {
         let tree = std::fs::canonicalize(&tree)
             .with_context(|| format!("can't read {}", tree.display()))
             .map_err(Failure::usage)?;
-        let subject = self.subject.subject()?;
+        let spec = self.judge.spec()?;
         let end = |word: String| -> Result<(String, String), Failure> {
             let id = Workspace::resolve(&tree, &word).map_err(failure)?;
             Ok((word, id))
         };
         let (good, bad) = (end(given(&self.good))?, end(given(&self.bad))?);
-        let cache = open_cache(&self.places)?;
-        let error = self.subject.error()?;
-        check(&subject, error, &tree, [&bad, &good].map(|end| Some(&*end.1)), &cache)?;
+        let cache = self.places.open_cache()?;
+        let error = self.judge.error()?;
+        let revisions = [&bad, &good].map(|end| Some(end.1.as_str()));
+        spec.check(error, &tree, revisions, &cache)?;
         let question = Question {
             tree,
             good,
             bad,
             only: Default::default(),
             error,
-            subject: serde_json::to_value(&subject)?,
+            subject: serde_json::to_value(&spec)?,
             command: shell_line(words.iter()),
         };
-        let directory = place.join(dmarig_history::new_name());
+        let directory = place.join(dmarig_records::new_name());
         Journal::create(&directory, question).map_err(failure)
     }
 
@@ -155,33 +168,6 @@ impl Bisect {
         };
         print(&text)
     }
-}
-
-/// Whether all that is named is there, by the kernel's name alone: a mistake is told before the first build.
-pub(super) fn check<'a>(
-    subject: &Subject,
-    error: f64,
-    tree: &Path,
-    revs: impl IntoIterator<Item = Option<&'a str>>,
-    cache: &Cache,
-) -> Result<(), Failure> {
-    for rev in revs {
-        let spec = subject.spec(tree, rev).map_err(super::kernel::failure)?;
-        Builder::new(cache).check(&spec.source).map_err(super::kernel::failure)?;
-    }
-    subject.judged(error)?;
-    subject.check_qemu(cache)?;
-    let selection = subject.selection("a-revision")?;
-    let selected = crate::cases::select(&selection, cache)?;
-    if subject.metric.is_some() && selected.cells.len() != 1 {
-        let ids: Vec<&str> = selected.cells.iter().take(4).map(|cell| cell.id.as_str()).collect();
-        return Err(Failure::usage(anyhow!(
-            "a metric is judged by one cell, and {} are selected ({}, ...): name one with --case or --cell",
-            selected.cells.len(),
-            ids.join(", ")
-        )));
-    }
-    Ok(())
 }
 
 /// The exit of what a bisection came to.

@@ -10,11 +10,16 @@ use clap::Args;
 use dmarig_bisect::{Seen, Trouble, Workspace};
 use dmarig_model::text::shown;
 
+use dmarig_runner::{
+    bisect::{CellJudge, Revision},
+    signals::InterruptibleRuntime,
+};
+
 use crate::{
-    bisect::{CellJudge, Revision, SubjectOptions},
-    cases::open_cache,
+    commands::kernel::new_bar,
     exit::{Exit, Failure},
-    options::Places,
+    options::{JudgeOptions, Places},
+    report::{BisectionCells, on_interrupt},
 };
 
 /// Where steps are recorded, among bisections. It is before any of them by its name.
@@ -37,21 +42,21 @@ pub(crate) struct BisectStep {
     #[arg(long, value_name = "REV", requires = "metric")]
     good: Option<String>,
     #[command(flatten)]
-    subject: SubjectOptions,
+    judge: JudgeOptions,
 }
 
 impl BisectStep {
     pub(crate) fn execute(self, words: Vec<String>) -> Result<Exit, Failure> {
-        let cache = open_cache(&self.places)?;
+        let cache = self.places.open_cache()?;
         // Kernels that are tried on the way have no place in the history of those that are in use.
-        let runs = super::runs(&self.places)?.join(super::bisect::PLACE).join(STEPS);
-        let subject = self.subject.subject()?;
+        let runs = self.places.runs()?.join(super::bisect::PLACE).join(STEPS);
+        let spec = self.judge.spec()?;
         // A mistake in the words is told before an hour of building.
-        let error = self.subject.error()?;
+        let error = self.judge.error()?;
         let revs = [self.rev.as_deref()].into_iter().chain(self.good.as_deref().map(Some));
-        super::bisect::check(&subject, error, &self.tree, revs, &cache)?;
+        spec.check(error, &self.tree, revs, &cache)?;
         let revision = self.rev.clone().map_or(Revision::AsItIs, Revision::At);
-        let good = match (&subject.metric, &self.good) {
+        let good = match (&spec.metric, &self.good) {
             (None, _) => None,
             (Some(_), Some(good)) => {
                 let id = Workspace::resolve(&self.tree, good).map_err(Failure::usage)?;
@@ -63,7 +68,10 @@ impl BisectStep {
                 )));
             }
         };
-        let mut judge = CellJudge::new(cache, runs, words, subject, &self.tree)?;
+        let runtime = InterruptibleRuntime::new(on_interrupt)?;
+        let reporter = Box::new(BisectionCells::default());
+        let mut judge =
+            CellJudge::new(cache, runs, words, spec, &self.tree, runtime, reporter, new_bar);
         let mut look = || match &good {
             None => judge.checks(&revision),
             Some(good) => judge.compare(good, &revision, error),
@@ -96,12 +104,14 @@ fn tell(seen: &Seen) -> Exit {
             return Exit::Untestable;
         }
         (None, false, _) => ("bad", Exit::Failed),
-        // What is open in one cell may be the very fault.
-        (None, true, false) if let Some(unclear) = &seen.unclear => {
-            outln!("skip: {}", shown(&unclear.told()));
-            return Exit::Untestable;
-        }
-        (None, true, false) => ("good", Exit::Passed),
+        (None, true, false) => match &seen.unclear {
+            // What is open in one cell may be the very fault.
+            Some(unclear) => {
+                outln!("skip: {}", shown(&unclear.told()));
+                return Exit::Untestable;
+            }
+            None => ("good", Exit::Passed),
+        },
         (None, true, true) => ("skip: no check was judged", Exit::Untestable),
     };
     outln!("{word}");

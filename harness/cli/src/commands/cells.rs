@@ -2,10 +2,11 @@
 
 use clap::Args;
 
+use dmarig_runner::select::select;
+
 use crate::{
-    cases::{open_cache, select},
     exit::{Exit, Failure},
-    options::{Places, Selection},
+    options::{Places, SelectionOptions},
 };
 
 #[derive(Debug, Args)]
@@ -13,7 +14,7 @@ pub(crate) struct Cells {
     #[command(flatten)]
     places: Places,
     #[command(flatten)]
-    selection: Selection,
+    selection: SelectionOptions,
 }
 
 impl Cells {
@@ -26,7 +27,7 @@ impl Cells {
 
     /// Their ids, in the order of the matrix.
     pub(crate) fn ids(&self) -> Result<Vec<String>, Failure> {
-        let selected = select(&self.selection, &open_cache(&self.places)?)?;
+        let selected = select(&self.selection.selection(), &self.places.open_cache()?)?;
         Ok(selected.cells.into_iter().map(|cell| cell.id).collect())
     }
 }

@@ -4,21 +4,24 @@ use std::path::Path;
 
 use anyhow::anyhow;
 use clap::{Args, ValueEnum};
-use dmarig_history::{Comparison, LoadError, Part, StoredRun, compare_runs};
 use dmarig_model::{
     axes::Accelerator, conditions::AxisSets, limit::Limit, matrix::parse_override, text::shown,
     windows::Side,
 };
+use dmarig_records::{Comparison, LoadError, Part, StoredRun, compare_runs};
+use dmarig_runner::{
+    paired::{CompareOutcome, CompareRequest, compare, fresh_seed},
+    remove_left_directories,
+    request::Selection,
+    signals::InterruptibleRuntime,
+};
 
 use crate::{
-    cases::open_cache,
     dashboard::comparison_html,
     exit::{Exit, Failure},
-    hearing::Hearing,
-    interleave::{self, Asked, Ended},
-    options::{Places, Selection},
+    options::Places,
     output::{Screen, print},
-    report,
+    report::{self, Notes, on_interrupt},
 };
 
 /// Names the QEMU where the command line does not.
@@ -152,7 +155,7 @@ fn words(text: &str) -> Result<(Vec<String>, Side), Failure> {
 
 impl Compare {
     pub(crate) fn execute(self, command: Vec<String>) -> Result<Exit, Failure> {
-        let runs = super::runs(&self.places)?;
+        let runs = self.places.runs()?;
         let Some(baseline_name) = &self.baseline else { return self.told_before(&runs) };
         let candidate = Subject::parse(&self.candidate, &runs)?;
         let baseline = Subject::parse(baseline_name, &runs)?;
@@ -243,7 +246,7 @@ impl Compare {
         command: Vec<String>,
         runs: &Path,
     ) -> Result<Exit, Failure> {
-        let cache = open_cache(&self.places)?;
+        let cache = self.places.open_cache()?;
         // A word alone is a run or a kernel.
         let words = [self.candidate.as_str(), baseline_name];
         for word in words.into_iter().filter(|word| !word.contains('=')) {
@@ -254,12 +257,9 @@ impl Compare {
                 )));
             }
         }
-        let seed = match self.seed {
-            Some(seed) => seed,
-            None => fresh_seed()?,
-        };
+        let seed = self.seed.unwrap_or_else(fresh_seed);
         let [candidate, baseline] = sides;
-        let asked = Asked {
+        let request = CompareRequest {
             names: [self.candidate.clone(), baseline_name.to_owned()],
             selections: [self.selection(&candidate.0), self.selection(&baseline.0)],
             sides: [candidate.1, baseline.1],
@@ -267,15 +267,13 @@ impl Compare {
             metrics: &self.metrics,
             seed,
         };
-        for left in dmarig_rig::workdir::sweep() {
-            tracing::info!("removed {}, which a killed run had left", left.display());
-        }
-        // Where it is dropped, every guest is killed and its directory removed.
-        let mut hearing = Hearing::new()?;
-        let interrupted = hearing.interrupted();
-        let run = interleave::run(&asked, &cache, command, runs, interrupted);
-        let Some(ended) = hearing.run(run) else { return Ok(Exit::Interrupted) };
-        let Ended { comparison, interrupted, directory } = ended?;
+        remove_left_directories();
+        // When it is dropped, every guest is killed and its directory removed.
+        let mut runtime = InterruptibleRuntime::new(on_interrupt)?;
+        let interrupted = runtime.interrupted();
+        let comparison = compare(&request, &cache, command, runs, interrupted, &Notes);
+        let Some(outcome) = runtime.run(comparison) else { return Ok(Exit::Interrupted) };
+        let CompareOutcome { comparison, interrupted, directory } = outcome?;
         self.tell(&comparison)?;
         errln!("record: {}", directory.display());
         Ok(if interrupted { Exit::Interrupted } else { Exit::of([comparison.outcome()]) })
@@ -310,13 +308,6 @@ impl Compare {
         };
         print(&text)
     }
-}
-
-/// A seed that nobody chose.
-pub(crate) fn fresh_seed() -> Result<u64, Failure> {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
-    // Short enough to be typed again.
-    Ok(u64::from(now.subsec_nanos()) ^ (now.as_secs() & 0xffff_ffff))
 }
 
 #[cfg(test)]

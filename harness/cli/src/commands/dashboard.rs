@@ -38,7 +38,7 @@ pub(crate) struct Dashboard {
 
 impl Dashboard {
     pub(crate) fn execute(self) -> Result<Exit, Failure> {
-        let (history, runs) = (self.file.path()?, super::runs(&self.places)?);
+        let (history, runs) = (self.file.path()?, self.places.runs()?);
         let mut add = !self.no_add;
         if add && let Some(why) = left_alone(&history, &runs, self.file.history.is_some())? {
             errln!("{} is shown as it is: {why}", history.display());

@@ -9,12 +9,12 @@ use dmarig_model::{
 };
 use tokio::sync::watch;
 
+use dmarig_runner::{host, prepare::Preparer, request::Selection};
+
 use crate::{
-    cases::open_cache,
     exit::{Exit, Failure},
-    host,
-    options::{Places, Selection},
-    prepare::Preparer,
+    options::Places,
+    report::Notes,
 };
 
 /// The device by which another process can be a guest's hardware.
@@ -32,7 +32,7 @@ pub(crate) struct Doctor {
 
 impl Doctor {
     pub(crate) fn execute(self) -> Result<Exit, Failure> {
-        let cache = open_cache(&self.places)?;
+        let cache = self.places.open_cache()?;
         let facts = host::facts();
         outln!(
             "host      Linux {}, {} CPUs, {} MiB",
@@ -51,13 +51,12 @@ impl Doctor {
         }
         let selection = Selection::default();
         let (_sender, interrupted) = watch::channel(false);
-        let say = |text: &str| errln!("{text}");
-        let mut preparer = Preparer::new(&cache, &selection, None, interrupted, &say);
+        let mut preparer = Preparer::new(&cache, &selection, None, interrupted, &Notes);
         let kernels = self.kernels(&cache, &mut preparer)?;
         let fetched = cache.qemus()?;
         let ready = super::runtime()?.block_on(self.qemus(&mut preparer, &fetched, &kernels));
         outln!("cache     {}", cache.dir().display());
-        outln!("records   {}", super::runs(&self.places)?.display());
+        outln!("records   {}", self.places.runs()?.display());
         let Some(qemu) = ready.filter(|_| !kernels.is_empty()) else {
             outln!("\nnot ready: see the lines marked with ! above");
             return Ok(Exit::Errored);

@@ -10,10 +10,9 @@ use std::{
 
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
-use dmarig_history::{
-    Fate, History, How, Imported, Keep, StoredRun, is_run, run_directories, sweep_gone,
-};
+use dmarig_history::{Fate, History, How, Imported, Keep, sweep_gone};
 use dmarig_model::text::shown;
+use dmarig_records::{StoredRun, is_run, run_directories};
 use indicatif::HumanBytes;
 
 pub(super) use self::tell::{made_up, print_json, rendered, table};
@@ -89,13 +88,13 @@ impl HistoryCommand {
     pub(crate) fn execute(self) -> Result<Exit, Failure> {
         let file = self.file.path()?;
         match self.action {
-            Action::Add(add) => add.execute(&file, &super::runs(&self.places)?),
+            Action::Add(add) => add.execute(&file, &self.places.runs()?),
             Action::List(list) => list.execute(&History::open(&file)?),
             Action::Series(series) => series.execute(&History::open(&file)?),
             Action::Show(show) => show.execute(&History::open(&file)?),
             Action::Export(export) => export.execute(&History::open(&file)?),
             Action::Merge { paths } => merge(&file, &paths),
-            Action::Gc(gc) => gc.execute(&file, &super::runs(&self.places)?),
+            Action::Gc(gc) => gc.execute(&file, &self.places.runs()?),
         }
     }
 }

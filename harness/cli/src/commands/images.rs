@@ -13,7 +13,6 @@ use dmarig_images::{Cache, FetchOptions, Mirrors, Progress, Recipe};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
 use crate::{
-    cases::open_cache,
     exit::{Exit, Failure},
     options::Places,
 };
@@ -77,7 +76,7 @@ impl MirrorOptions {
 
 impl Images {
     pub(crate) fn execute(self) -> Result<Exit, Failure> {
-        let cache = open_cache(&self.places)?;
+        let cache = self.places.open_cache()?;
         match self.action {
             Action::Fetch(fetch) => fetch.execute(&cache),
             Action::List => list(&cache),

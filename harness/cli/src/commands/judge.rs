@@ -1,18 +1,17 @@
 //! `dmarig judge`
 
 use clap::Args;
-use dmarig_history::{Comparison, StoredRun};
 use dmarig_model::{
     axes::Axis, case::Case, document::CellResult, judge::judge, matrix::Cell, plan::shell_line,
     text::shown,
 };
+use dmarig_records::{Comparison, StoredRun, judge_boot};
+use dmarig_runner::{FinishedCell, judge_across, sweeps_of};
 
 use crate::{
-    commands::run::{Output, Told, tell},
+    commands::run::{Output, RunReport, cell_name, logs, print_report},
     exit::{Exit, Failure},
-    interleave::judge_again,
     options::Places,
-    scheduler::{Ended, compare},
 };
 
 #[derive(Debug, Args)]
@@ -31,7 +30,7 @@ pub(crate) struct Judge {
 
 impl Judge {
     pub(crate) fn execute(self) -> Result<Exit, Failure> {
-        let runs = super::runs(&self.places)?;
+        let runs = self.places.runs()?;
         let run = StoredRun::load(&self.run, &runs).map_err(Failure::usage)?;
         if run.torn {
             errln!("dmarig: the record's last line was cut short: that cell is left out");
@@ -53,8 +52,10 @@ impl Judge {
         let found = StoredRun::find(&self.run, &runs).map_err(Failure::usage)?;
         let compared = Comparison::read(&found).map_err(Failure::usage)?;
         let early = run.ended_early();
-        let mut ended = Vec::new();
+        let mut cells = Vec::new();
         for record in run.cells {
+            let boot = record.boot;
+            let planned = record.planned_windows;
             let observation = record.observation;
             let case = cases.iter().find(|case| case.name == observation.case);
             let case = case.ok_or_else(|| {
@@ -63,9 +64,9 @@ impl Judge {
                     observation.case
                 )
             })?;
-            let verdict = match compares {
-                true => judge_again(case, &observation),
-                false => judge(case, &observation),
+            let verdict = match boot {
+                Some(_) => judge_boot(case, planned.as_deref(), &observation),
+                None => judge(case, &observation),
             };
             let cell = Cell {
                 id: observation.cell.clone(),
@@ -74,24 +75,23 @@ impl Judge {
                 varied: Axis::ALL.into_iter().filter(|axis| case.axes.count(*axis) > 1).collect(),
             };
             let result = CellResult::new(&observation, &verdict);
-            ended.push(Ended { cell, observation, verdict, result });
+            cells.push(FinishedCell { cell, observation, verdict, result });
         }
         // Cells are recorded as they end; people compare them in the order of the matrix.
-        ended.sort_by(|a, b| (&a.cell.case, &a.cell.axes).cmp(&(&b.cell.case, &b.cell.axes)));
-        let sweeps = compare(&cases, &mut ended);
-        let again = |cell: &Cell| format!("dmarig run {} --cell '{}'", cell.case, cell.id);
-        let logs = |cell: &Cell| {
-            runs.join(&run.meta.id)
-                .join("cells")
-                .join(cell.id.replace('/', "_"))
-                .display()
-                .to_string()
+        cells.sort_by(|a, b| (&a.cell.case, &a.cell.axes).cmp(&(&b.cell.case, &b.cell.axes)));
+        judge_across(&cases, &mut cells);
+        let sweeps = sweeps_of(&cases, &cells);
+        let rerun = |cell: &Cell| run.meta.rerun_command(&cell_name(cell));
+        let logs = |cell: &Cell| logs(&found, cell);
+        // The judgement by earlier runs is in the record.
+        let report = RunReport {
+            cells: &cells,
+            sweeps: &sweeps,
+            compared: compared.as_slice(),
+            standing: None,
         };
-        // What it stood beside of earlier runs is told in its record.
-        let told =
-            Told { ended: &ended, sweeps: &sweeps, compared: compared.as_slice(), standing: None };
-        tell(&self.output, &run.meta.id, &told, &again, &logs)?;
-        let exit = told.exit();
+        print_report(&self.output, &run.meta.id, &report, &rerun, &logs)?;
+        let exit = report.exit();
         let early = match early {
             None if compares && compared.is_none() && !going_on => {
                 "ended before all was compared".to_owned()

@@ -14,12 +14,11 @@ use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
 use dmarig_images::{Cache, FetchOptions};
-use dmarig_kernels::{Builder, Built, Edits, Error, Fault, Fragment, Source, Spec, Watch};
+use dmarig_kernels::{Builder, Built, Edits, Error, Fragment, Source, Spec, Watch};
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    cases::open_cache,
     commands::images::{Bars, MirrorOptions},
     exit::{Exit, Failure},
     options::Places,
@@ -92,7 +91,7 @@ struct Rm {
 
 impl Kernel {
     pub(crate) fn execute(self) -> Result<Exit, Failure> {
-        let cache = open_cache(&self.places)?;
+        let cache = self.places.open_cache()?;
         match self.action {
             Action::Build(build) => build.execute(&cache),
             Action::List => list(&cache),
@@ -104,9 +103,9 @@ impl Kernel {
 
 impl Build {
     fn execute(&self, cache: &Cache) -> Result<Exit, Failure> {
-        let spec = self.spec().map_err(failure)?;
+        let spec = self.spec()?;
         let name = self.name.clone().unwrap_or_else(|| spec.name());
-        cache.check_name(&name).map_err(|error| failure(error.into()))?;
+        cache.check_name(&name).map_err(Error::from)?;
         if let Source::Package(name) = &spec.source {
             fetch_source(cache, name, &self.mirrors)?;
         }
@@ -114,8 +113,8 @@ impl Build {
         if let Some(jobs) = self.jobs {
             builder = builder.with_jobs(jobs.into());
         }
-        let built = build_until_interrupted(builder, spec).map_err(failure)?;
-        cache.name_built(&name, &built.kernel.id).map_err(|error| failure(error.into()))?;
+        let built = build_until_interrupted(builder, spec)?;
+        cache.name_built(&name, &built.kernel.id).map_err(Error::from)?;
         tell(&name, &built);
         outln!("{}", built.kernel.vmlinux.display());
         Ok(Exit::Passed)
@@ -154,18 +153,6 @@ pub(crate) fn fetch_source(
         errln!("{} {} fetched and verified", fetched.name, fetched.version);
     }
     Ok(())
-}
-
-/// The exit code of a build that failed: a source that does not build is a failure, anything of the
-/// host's an error.
-pub(crate) fn failure(error: Error) -> Failure {
-    let exit = match error.fault() {
-        Fault::Source => Exit::Failed,
-        Fault::Request => Exit::Usage,
-        Fault::Host => Exit::Errored,
-        Fault::Interrupted => Exit::Interrupted,
-    };
-    Failure { exit, error: error.into() }
 }
 
 /// Builds on a thread of its own, so that signals are heard meanwhile; they end the build in order.
@@ -247,7 +234,7 @@ impl Rm {
             errln!("removed {name}: {} freed", HumanBytes(bytes));
         }
         if self.work {
-            let bytes = Builder::new(cache).remove_work().map_err(failure)?;
+            let bytes = Builder::new(cache).remove_work()?;
             errln!("removed what builds left: {} freed", HumanBytes(bytes));
         }
         Ok(Exit::Passed)
@@ -274,7 +261,7 @@ fn config(cache: &Cache, name: &str) -> Result<Exit, Failure> {
 }
 
 /// A bar of files on standard error; where that is no terminal, a line now and then.
-pub(crate) struct Bar {
+struct Bar {
     stop: Arc<AtomicBool>,
     bar: RefCell<Option<ProgressBar>>,
     told: Cell<u32>,
@@ -282,9 +269,14 @@ pub(crate) struct Bar {
 
 impl Bar {
     /// A bar of a build that ends when `stop` is set.
-    pub(crate) fn new(stop: Arc<AtomicBool>) -> Self {
+    fn new(stop: Arc<AtomicBool>) -> Self {
         Self { stop, bar: RefCell::new(None), told: Cell::new(0) }
     }
+}
+
+/// A bar for the builds of a bisection.
+pub(crate) fn new_bar(stop: Arc<AtomicBool>) -> Box<dyn Watch> {
+    Box::new(Bar::new(stop))
 }
 
 impl Drop for Bar {

@@ -1,16 +1,19 @@
 //! `dmarig plan`
 
-use anyhow::anyhow;
 use clap::Args;
 use dmarig_model::{matrix::select_one, plan::shell_words};
 use tokio::sync::watch;
 
+use dmarig_runner::{
+    prepare::{NotLaunched, Preparer},
+    request::Selection,
+    select::select,
+};
+
 use crate::{
-    cases::{open_cache, select},
     exit::{Exit, Failure},
-    host_device::DeviceOptions,
-    options::{Places, Selection},
-    prepare::{Obstacle, Preparer},
+    options::{DeviceOptions, Places},
+    report::Notes,
 };
 
 #[derive(Debug, Args)]
@@ -66,16 +69,15 @@ struct Options {
 
 impl Plan {
     pub(crate) fn execute(self) -> Result<Exit, Failure> {
-        let cache = open_cache(&self.places)?;
+        let cache = self.places.open_cache()?;
         let selection = self.options.selection(&self.cell);
         let selected = select(&selection, &cache)?;
         let cell = select_one(&selected.cells, &self.cell).map_err(Failure::usage)?;
         let (_sender, interrupted) = watch::channel(false);
-        let say = |text: &str| errln!("{text}");
         let prepared = super::runtime()?.block_on(async {
             let device = selection.device.planned();
             let mut preparer =
-                Preparer::new(&cache, &selection, device.as_ref(), interrupted, &say);
+                Preparer::new(&cache, &selection, device.as_ref(), interrupted, &Notes);
             preparer.prepare(selected.case(cell), cell).await
         });
         match prepared.launch {
@@ -94,11 +96,11 @@ impl Plan {
                 }
                 Ok(Exit::Passed)
             }
-            Err(Obstacle::Skip(reason)) => {
+            Err(NotLaunched::Skipped(reason)) => {
                 errln!("dmarig: {} would be skipped: {reason}", cell.id);
                 Ok(Exit::Nothing)
             }
-            Err(Obstacle::Fault(what)) => Err(anyhow!(what).into()),
+            Err(NotLaunched::Failed(error)) => Err(error.into()),
         }
     }
 }
@@ -117,7 +119,7 @@ impl Options {
             stock_boot: self.stock_boot,
             append: self.append,
             adds: self.adds,
-            device: self.device,
+            device: self.device.request(),
             outer_kernel: self.outer_kernel,
             load: self.load,
             ..Selection::default()

@@ -1,8 +1,6 @@
 //! `dmarig prove`
 
 mod matrix;
-mod slower;
-mod trial;
 
 use std::{
     os::fd::AsFd,
@@ -11,29 +9,32 @@ use std::{
 };
 
 use anyhow::anyhow;
-use clap::{Args, Parser};
+use clap::Args;
 use dmarig_images::Cache;
 use dmarig_kernels::{Bug, Bugs, Builder, Edits, Fault, Source, Spec};
 use dmarig_model::windows::Side;
+use dmarig_runner::{
+    paired::{CompareOutcome, CompareRequest, compare, fresh_seed},
+    prepare::qemu_program,
+    remove_left_directories,
+    request::Selection,
+    select::select,
+    signals::InterruptibleRuntime,
+    slower,
+    trial::{Trial, TrialCells, Verdict, run_cells},
+};
 
 use crate::{
-    cases::{open_cache, select},
     commands::{
-        compare::fresh_seed,
         images::MirrorOptions,
-        kernel::{build_until_interrupted, failure, fetch_source},
+        kernel::{build_until_interrupted, fetch_source},
         run::Format,
     },
     exit::{Exit, Failure},
-    hearing::Hearing,
-    interleave::{self, Asked},
-    options::{Places, Selection},
+    options::Places,
     output::{self, print},
-    prepare::qemu_program,
-    report::folded,
+    report::{Notes, folded, on_interrupt},
 };
-
-use self::trial::{Seen, Trial, Verdict};
 
 /// The case that is run where no other is named.
 const CASE: &str = "prove";
@@ -94,7 +95,7 @@ struct ProofPlaces {
 impl ProofPlaces {
     /// Where runs are recorded.
     fn runs(&self) -> Result<PathBuf, Failure> {
-        self.runs.clone().or_else(dmarig_history::proofs_directory).ok_or_else(|| {
+        self.runs.clone().or_else(dmarig_records::proofs_directory).ok_or_else(|| {
             Failure::usage(anyhow!(
                 "there is no place for records: neither HOME nor XDG_STATE_HOME is set; give --runs DIR"
             ))
@@ -108,26 +109,17 @@ impl ProofPlaces {
     }
 }
 
-/// The words of a run, as its own command line would have them.
-#[derive(Debug, Parser)]
-struct RunWords {
-    #[command(flatten)]
-    selection: Selection,
-}
-
 impl Prove {
     pub(crate) fn execute(self, words: Vec<String>) -> Result<Exit, Failure> {
-        let cache = open_cache(&self.places.common())?;
+        let cache = self.places.common().open_cache()?;
         let runs = self.places.runs()?;
         let lists = self.lists()?;
         // A mistake in the words is told before the first source is fetched.
         for case in [&self.case, slower::CASE] {
-            select(&self.selection(case, "a-kernel")?, &cache)?;
+            select(&self.selection(case, "a-kernel"), &cache)?;
         }
         qemu_program(&cache, &self.qemu).map_err(|error| Failure::usage(anyhow!(error)))?;
-        for left in dmarig_rig::workdir::sweep() {
-            tracing::info!("removed {}, which a killed run had left", left.display());
-        }
+        remove_left_directories();
         let mut trials = Vec::new();
         let tried = self.all(&cache, &runs, &lists, &words, &mut trials);
         // What was found before something went wrong is told all the same.
@@ -158,7 +150,7 @@ impl Prove {
                 let Some(trial) = self.trial(cache, runs, kernel, bug, words)? else {
                     return Ok(false);
                 };
-                errln!("{}", trial.line(width(std::io::stderr())));
+                errln!("{}", matrix::line(&trial, width(std::io::stderr())));
                 trials.push(trial);
             }
         }
@@ -169,7 +161,7 @@ impl Prove {
     fn lists(&self) -> Result<Vec<(String, Vec<Bug>)>, Failure> {
         let lists: Vec<(String, Bugs)> = match &self.file {
             Some(path) => {
-                let bugs = Bugs::load(path).map_err(failure)?;
+                let bugs = Bugs::load(path)?;
                 let kernel = match (self.kernels.as_slice(), &bugs.kernel) {
                     ([kernel], _) => kernel.clone(),
                     ([], Some(kernel)) => kernel.clone(),
@@ -189,8 +181,8 @@ impl Prove {
                 } else {
                     named.collect()
                 };
-                let load = |name: &str| Ok((name.to_owned(), Bugs::builtin(name)?));
-                kernels.into_iter().map(load).collect::<Result<_, _>>().map_err(failure)?
+                let load = |name: &str| Bugs::builtin(name).map(|bugs| (name.to_owned(), bugs));
+                kernels.into_iter().map(load).collect::<Result<_, _>>()?
             }
         };
         let picked = |bugs: &Bugs| -> Result<Vec<Bug>, Failure> {
@@ -198,7 +190,7 @@ impl Prove {
                 return Ok(bugs.bugs.clone());
             }
             let get = |id: &String| bugs.get(id).cloned();
-            self.bugs.iter().map(get).collect::<Result<_, _>>().map_err(failure)
+            Ok(self.bugs.iter().map(get).collect::<Result<_, _>>()?)
         };
         lists.iter().map(|(kernel, bugs)| Ok((kernel.clone(), picked(bugs)?))).collect()
     }
@@ -235,64 +227,65 @@ impl Prove {
                     trial.verdict = Verdict::Errored(format!("not built: {error}"));
                     return Ok(Some(trial));
                 }
-                Fault::Request | Fault::Host => return Err(failure(error)),
+                Fault::Request | Fault::Host => return Err(error.into()),
             },
         }
         let start = Instant::now();
-        let selection = self.selection(&self.case, &name)?;
-        // Where it is dropped, every guest is killed and its directory removed.
-        let mut hearing = Hearing::new()?;
-        let interrupted = hearing.interrupted();
-        let run = trial::run(cache, &selection, runs, self.jobs, words, interrupted);
-        let seen = hearing.run(run).transpose()?;
-        let Some(Seen { cells, stopped: false }) = seen else { return Ok(None) };
+        let selection = self.selection(&self.case, &name);
+        let jobs = self.jobs.map(usize::from);
+        // When it is dropped, every guest is killed and its directory removed.
+        let mut runtime = InterruptibleRuntime::new(on_interrupt)?;
+        let interrupted = runtime.interrupted();
+        let run = run_cells(cache, &selection, runs, jobs, words, interrupted, &Notes);
+        let cells = runtime.run(run).transpose()?;
+        let Some(TrialCells { cells, interrupted: false }) = cells else { return Ok(None) };
         trial.judge(cells);
         if slower::is_due(&trial) {
             let good = Spec::new(Source::Package(kernel.to_owned())).name();
-            let Some(ended) = self.compare(cache, runs, [name, good], words)? else {
+            let Some(outcome) = self.compare(cache, runs, [name, good], words)? else {
                 return Ok(None);
             };
-            trial.judge_times(slower::findings(&ended));
+            trial.judge_times(slower::findings(&outcome));
         }
         trial.ran = start.elapsed();
         Ok(Some(trial))
     }
 
-    /// Times a kernel turn and turn about with the good one. `None` where the user stopped it.
+    /// Times a kernel in pairs with the good one. `None` where the user stopped it.
     fn compare(
         &self,
         cache: &Cache,
         runs: &Path,
         names: [String; 2],
         words: &[String],
-    ) -> Result<Option<interleave::Ended>, Failure> {
+    ) -> Result<Option<CompareOutcome>, Failure> {
         errln!("timing {} beside {}", names[0], names[1]);
         let selections =
-            [self.selection(slower::CASE, &names[0])?, self.selection(slower::CASE, &names[1])?];
-        let asked = Asked {
+            [self.selection(slower::CASE, &names[0]), self.selection(slower::CASE, &names[1])];
+        let request = CompareRequest {
             names,
             selections,
             sides: [Side::Own; 2],
             limits: &[],
             metrics: &[],
-            seed: fresh_seed()?,
+            seed: fresh_seed(),
         };
-        let mut hearing = Hearing::new()?;
-        let interrupted = hearing.interrupted();
-        let run = interleave::run(&asked, cache, words.to_vec(), runs, interrupted);
-        let ended = hearing.run(run).transpose()?;
-        Ok(ended.filter(|ended| !ended.interrupted))
+        let mut runtime = InterruptibleRuntime::new(on_interrupt)?;
+        let interrupted = runtime.interrupted();
+        let comparison = compare(&request, cache, words.to_vec(), runs, interrupted, &Notes);
+        let outcome = runtime.run(comparison).transpose()?;
+        Ok(outcome.filter(|outcome| !outcome.interrupted))
     }
 
-    fn selection(&self, case: &str, kernel: &str) -> Result<Selection, Failure> {
-        let patience = self.patience.to_string();
-        let mut words =
-            vec!["prove", case, "--kernel", kernel, "--qemu", &self.qemu, "--patience", &patience];
-        let program = self.probe_program.as_ref().map(|program| program.display().to_string());
-        if let Some(program) = &program {
-            words.extend(["--probe-program", program]);
+    fn selection(&self, case: &str, kernel: &str) -> Selection {
+        Selection {
+            cases: vec![case.to_owned()],
+            kernels: vec![kernel.to_owned()],
+            qemus: vec![self.qemu.clone()],
+            probe_program: self.probe_program.clone(),
+            patience: self.patience,
+            ..Selection::default()
         }
-        Ok(RunWords::try_parse_from(words).map_err(Failure::usage)?.selection)
     }
 
     fn tell(&self, trials: &[Trial]) -> Result<(), Failure> {
@@ -316,7 +309,7 @@ fn exit(trials: &[Trial]) -> Exit {
     if trials.is_empty() {
         Exit::Nothing
     } else if any(|verdict| {
-        matches!(verdict, Verdict::Missed | Verdict::Otherwise { .. } | Verdict::Blamed)
+        matches!(verdict, Verdict::Missed | Verdict::CaughtByOthers { .. } | Verdict::FalsePositive)
     }) {
         Exit::Failed
     } else if any(|verdict| matches!(verdict, Verdict::Errored(_))) {
@@ -328,7 +321,7 @@ fn exit(trials: &[Trial]) -> Exit {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::{CommandFactory, Parser};
 
     use super::*;
 
@@ -344,8 +337,8 @@ mod tests {
 
     #[test]
     fn proofs_are_not_recorded_among_runs() {
-        let runs = dmarig_history::runs_directory().unwrap();
-        let proofs = dmarig_history::proofs_directory().unwrap();
+        let runs = dmarig_records::runs_directory().unwrap();
+        let proofs = dmarig_records::proofs_directory().unwrap();
         assert!(!proofs.starts_with(&runs) && proofs.parent() == runs.parent());
         let named = places(&["--runs", "here"]);
         assert_eq!(named.runs().unwrap(), PathBuf::from("here"));

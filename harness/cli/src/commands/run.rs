@@ -1,8 +1,5 @@
 //! `dmarig run`
 
-mod baseline;
-mod history;
-
 use std::{
     collections::BTreeMap,
     io::IsTerminal,
@@ -11,40 +8,39 @@ use std::{
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use dmarig_history::{CaseText, Comparison, RECORD_SCHEMA, Recorder, RunMeta, Standing};
+use dmarig_history::Standing;
+use dmarig_images::Cache;
 use dmarig_model::{
     document::{DOCUMENT_SCHEMA, Document},
+    limit::Limit,
     matrix::Cell,
     observation::Outcome,
-    plan::shell_line,
     sweep::Sweep,
+    text::shown,
+};
+use dmarig_records::{CellName, Comparison};
+use dmarig_runner::{
+    Baseline, FinishedCell, HistoryGate, Reporter, RunRequest, run_selected, select::Selected,
+    signals::InterruptibleRuntime,
 };
 use dmarig_stats::paired::Judgement;
 use tokio::sync::watch;
 
 use crate::{
-    cases::{Selected, check_kernel, check_kernels, open_cache, select},
     exit::{Exit, Failure},
-    hearing::Hearing,
-    host,
-    host_device::HostDevice,
-    options::{HistoryFile, Places, Selection},
+    options::{HistoryFile, Places, SelectionOptions},
     output::{Screen, print},
-    report::{self, Events, Footing, Lines, Live},
-    scheduler::Ended,
-    work::{Done, Work, memory_mib},
+    report::{Footing, Lines, Live, on_interrupt},
 };
-
-use self::{baseline::Against, history::Before};
 
 #[derive(Debug, Args)]
 pub(crate) struct Run {
     #[command(flatten)]
     places: Places,
     #[command(flatten)]
-    selection: Selection,
+    selection: SelectionOptions,
     #[command(flatten)]
-    against: Against,
+    baseline: BaselineOptions,
     #[command(flatten)]
     history: HistoryFile,
     #[command(flatten)]
@@ -76,90 +72,157 @@ pub(crate) enum Format {
     Json,
 }
 
+/// Comparison with a baseline kernel.
+#[derive(Debug, Args)]
+struct BaselineOptions {
+    /// Compare with this kernel, too: what has a limit runs on both in pairs, until it is decided which is
+    /// worse
+    #[arg(long, value_name = "NAME|PATH")]
+    baseline: Option<String>,
+    /// How many percent worse than the baseline's a metric may be, instead of the cases' own limits, as in
+    /// elapsed=5 (may be repeated)
+    #[arg(long = "limit", value_name = "METRIC=PERCENT", value_parser = Limit::parse, requires = "baseline")]
+    limits: Vec<Limit>,
+    /// Random seed of the order of pairs [default: another one each time, which is printed]
+    #[arg(long, value_name = "N", requires = "baseline")]
+    seed: Option<u64>,
+}
+
+impl BaselineOptions {
+    fn baseline(&self) -> Option<Baseline> {
+        let kernel = self.baseline.clone()?;
+        Some(Baseline { kernel, limits: self.limits.clone(), seed: self.seed })
+    }
+}
+
 impl Run {
-    pub(crate) fn execute(self, words: Vec<String>) -> Result<Exit, Failure> {
-        let cache = open_cache(&self.places)?;
-        let selected = select(&self.selection, &cache)?;
-        check_kernels(&selected, &cache)?;
-        if let Some(reference) = &self.selection.reference {
-            check_kernel("--reference", reference, &cache)?;
+    pub(crate) fn execute(self, command: Vec<String>) -> Result<Exit, Failure> {
+        let cache = self.places.open_cache()?;
+        let request = RunRequest {
+            selection: self.selection.selection(),
+            jobs: self.jobs.map(usize::from),
+            runs: PathBuf::new(),
+            command,
+            options: Some(self.selection.recorded(&self.places)),
+        };
+        let selected = request.select(&cache)?;
+        let baseline = self.baseline.baseline();
+        if let Some(baseline) = &baseline {
+            baseline.check(&request.selection, &selected, &cache)?;
         }
-        self.against.check(&self.selection, &selected, &cache)?;
-        let before = Before::open(&self.history, &selected)?;
-        let runs = super::runs(&self.places)?;
-        for left in dmarig_rig::workdir::sweep() {
-            tracing::info!("removed {}, which a killed run had left", left.display());
-        }
-        // Where it is dropped, every guest is killed and its directory removed.
-        let mut hearing = Hearing::new()?;
-        let interrupted = hearing.interrupted();
-        let run = self.run(&cache, &selected, before, words, &runs, interrupted);
-        hearing.run(run).unwrap_or(Ok(Exit::Interrupted))
+        // A guest within a guest has neither a home nor a history.
+        let gate = HistoryGate::open(self.history.path().ok(), &selected)?;
+        let request = RunRequest { runs: self.places.runs()?, ..request };
+        // When it is dropped, every guest is killed and its directory removed.
+        let mut runtime = InterruptibleRuntime::new(on_interrupt)?;
+        let interrupted = runtime.interrupted();
+        let run = self.run(&cache, &request, &selected, gate, baseline, interrupted);
+        runtime.run(run).unwrap_or(Ok(Exit::Interrupted))
     }
 
     async fn run(
         &self,
-        cache: &dmarig_images::Cache,
+        cache: &Cache,
+        request: &RunRequest,
         selected: &Selected,
-        before: Option<Before>,
-        words: Vec<String>,
-        runs: &Path,
+        gate: Option<HistoryGate>,
+        baseline: Option<Baseline>,
         interrupted: watch::Receiver<bool>,
     ) -> Result<Exit, Failure> {
-        let mut meta = meta(selected, words.clone());
-        meta.reference.clone_from(&self.selection.reference);
-        let mut recorder = Recorder::create(runs, &mut meta)?;
         let live = std::io::stderr().is_terminal().then(|| Live::new(selected.cells.len()));
         let lines = Lines::new(self.stages);
-        let events: &dyn Events = live.as_ref().map_or(&lines, |live| live);
-        let say = |text: &str| events.say(text);
-        let memory = u64::from(memory_mib(selected)) << 20;
-        // Before the guests in this function, so that it is given back after they have ended.
-        let device = self.selection.device.take(memory, runs, &say)?;
-        let work = Work {
-            cache,
-            selection: &self.selection,
-            selected,
-            device: device.as_ref(),
-            jobs: self.jobs.map(usize::from),
-            interrupted: &interrupted,
-            events,
-            say: &say,
+        let reporter: &dyn Reporter = match &live {
+            Some(live) => live,
+            None => &lines,
         };
-        let Done { ended, sweeps } = work.run(&mut recorder).await;
-        // What was seen is told first, whatever becomes of the device.
-        let restored = device.map_or(Ok(()), HostDevice::restore);
+        let run = run_selected(request, selected, cache, &interrupted, reporter).await?;
         if let Some(live) = &live {
             live.clear();
         }
-        let standing =
-            before.map(|before| before.judge(recorder.directory(), selected, &self.against));
-        let compared =
-            self.against.run(cache, &self.selection, selected, &words, runs, &interrupted).await?;
-        let again = |cell: &Cell| again(&self.selection, selected, cell);
-        let logs = |cell: &Cell| {
-            let directory = recorder.directory().join("cells").join(cell.id.replace('/', "_"));
-            directory.display().to_string()
+        let judged = gate.map(|gate| gate.judge(&run.directory, selected, baseline.as_ref()));
+        let compared = match &baseline {
+            Some(baseline) => {
+                baseline
+                    .compare(
+                        cache,
+                        &request.selection,
+                        selected,
+                        &request.command,
+                        &request.runs,
+                        &interrupted,
+                        &Lines::default(),
+                    )
+                    .await?
+            }
+            None => Vec::new(),
         };
-        let standing = standing.transpose();
-        let found = standing.as_ref().map_or(None, Option::as_ref);
-        let told = Told { ended: &ended, sweeps: &sweeps, compared: &compared, standing: found };
-        tell(&self.output, &meta.id, &told, &again, &logs)?;
-        for sweep in &sweeps {
-            picture(sweep, recorder.directory())?;
+        let options = request.options.clone().unwrap_or_default();
+        let rerun = |cell: &Cell| options.rerun_command(&cell_name(cell));
+        let logs = |cell: &Cell| logs(&run.directory, cell);
+        let judged = judged.transpose();
+        let standing = match &judged {
+            Ok(standing) => standing.as_ref(),
+            Err(_) => None,
+        };
+        if let Some(standing) = standing {
+            warn(standing);
         }
-        errln!("record: {}", recorder.directory().display());
-        restored?;
-        let exit = told.exit();
-        standing?;
+        // The results come first, whatever becomes of the device.
+        let report = RunReport {
+            cells: &run.outcome.cells,
+            sweeps: &run.outcome.sweeps,
+            compared: &compared,
+            standing,
+        };
+        print_report(&self.output, &run.id, &report, &rerun, &logs)?;
+        for sweep in &run.outcome.sweeps {
+            picture(sweep, &run.directory)?;
+        }
+        errln!("record: {}", run.directory.display());
+        run.device_restored?;
+        let exit = report.exit();
+        judged?;
         let interrupted = *interrupted.borrow();
         Ok(if interrupted { Exit::Interrupted } else { exit })
     }
 }
 
-/// What came of a run.
-pub(crate) struct Told<'a> {
-    pub(crate) ended: &'a [Ended],
+/// What names a cell on a command line.
+pub(crate) fn cell_name(cell: &Cell) -> CellName<'_> {
+    let (kernel, qemu) = (&cell.axes.kernel, &cell.axes.qemu);
+    CellName { case: &cell.case, id: &cell.id, kernel, qemu }
+}
+
+/// The directory of a cell's logs.
+pub(crate) fn logs(directory: &Path, cell: &Cell) -> String {
+    directory.join("cells").join(cell.id.replace('/', "_")).display().to_string()
+}
+
+/// Warns about numbers that neither passed nor failed: one line for each reason, since at first as many
+/// numbers lack a history as there are numbers.
+fn warn(standing: &Standing) {
+    let mut open: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for metric in &standing.metrics {
+        let reason = match (metric.not_compared(), metric.judgement()) {
+            (Some(reason), _) => format!("not compared: {}", shown(&reason)),
+            (None, Some(Judgement::Inconclusive)) => "inconclusive".to_owned(),
+            (None, _) => continue,
+        };
+        let name = format!("{}, {}", shown(&metric.place.to_string()), shown(&metric.metric));
+        open.entry(reason).or_default().push(name);
+    }
+    for (reason, names) in open {
+        let more = match names.len() {
+            1 => String::new(),
+            count => format!(" and {} more", count - 1),
+        };
+        tracing::warn!("against the history, {}{more}: {reason}", names[0]);
+    }
+}
+
+/// The results of a run.
+pub(crate) struct RunReport<'a> {
+    pub(crate) cells: &'a [FinishedCell],
     pub(crate) sweeps: &'a [Sweep],
     /// Its kernels beside its baseline.
     pub(crate) compared: &'a [Comparison],
@@ -167,10 +230,10 @@ pub(crate) struct Told<'a> {
     pub(crate) standing: Option<&'a Standing>,
 }
 
-impl Told<'_> {
+impl RunReport<'_> {
     /// How a run ends of which this came. What was not compared, or is inconclusive, is no failure.
     pub(crate) fn exit(&self) -> Exit {
-        let cells = self.ended.iter().map(|ended| ended.result.outcome);
+        let cells = self.cells.iter().map(|cell| cell.result.outcome);
         let compared = self.compared.iter().map(Comparison::outcome);
         let judged = self.standing.and_then(Standing::judgement);
         let worse = (judged == Some(Judgement::Fail)).then_some(Outcome::Failed);
@@ -179,19 +242,19 @@ impl Told<'_> {
 }
 
 /// Prints the results, and writes them as JUnit where that is asked for.
-pub(crate) fn tell(
+pub(crate) fn print_report(
     output: &Output,
     run: &str,
-    told: &Told<'_>,
-    again: &dyn Fn(&Cell) -> String,
+    report: &RunReport<'_>,
+    rerun: &dyn Fn(&Cell) -> String,
     logs: &dyn Fn(&Cell) -> String,
 ) -> Result<(), Failure> {
-    let Told { ended, sweeps, compared, standing } = *told;
-    let cells: Vec<_> = ended.iter().map(|ended| (&ended.cell, &ended.result)).collect();
+    let RunReport { cells: finished, sweeps, compared, standing } = *report;
+    let cells: Vec<_> = finished.iter().map(|cell| (&cell.cell, &cell.result)).collect();
     let text = match output.format {
         Format::Json => {
-            let results = ended.iter().map(|ended| ended.result.clone()).collect();
-            let comparisons = compared.iter().map(report::comparison_json);
+            let results = finished.iter().map(|cell| cell.result.clone()).collect();
+            let comparisons = compared.iter().map(crate::report::comparison_json);
             let document = Document {
                 schema: DOCUMENT_SCHEMA,
                 run: run.to_owned(),
@@ -203,21 +266,23 @@ pub(crate) fn tell(
         }
         Format::Table => {
             let Screen { width, colour } = Screen::new(80);
-            let sweeps: String = sweeps.iter().map(report::sweep_lines).collect();
-            let mut text =
-                report::table(&cells, &Footing { width, colour, again, logs, sweeps: &sweeps });
+            let sweeps: String = sweeps.iter().map(crate::report::sweep_lines).collect();
+            let mut text = crate::report::table(
+                &cells,
+                &Footing { width, colour, again: rerun, logs, sweeps: &sweeps },
+            );
             for one in compared {
-                text += &report::comparison_table(one, width, colour);
+                text += &crate::report::comparison_table(one, width, colour);
             }
             if let Some(standing) = standing {
-                text += &report::standing_table(standing, width, colour);
+                text += &crate::report::standing_table(standing, width, colour);
             }
             text
         }
     };
     print(&text)?;
     if let Some(path) = &output.junit {
-        let xml = report::junit(&cells, compared, standing)?;
+        let xml = crate::report::junit(&cells, compared, standing)?;
         std::fs::write(path, xml).with_context(|| format!("can't write {}", path.display()))?;
     }
     Ok(())
@@ -228,76 +293,8 @@ fn picture(sweep: &Sweep, directory: &Path) -> Result<(), Failure> {
     let plain = |c: char| if c.is_ascii_alphanumeric() || "=.-".contains(c) { c } else { '_' };
     let name: String = format!("sweep-{}-{}", sweep.case, sweep.label).chars().map(plain).collect();
     let path = directory.join(format!("{name}.svg"));
-    std::fs::write(&path, report::sweep_picture(sweep)?)
+    std::fs::write(&path, crate::report::sweep_picture(sweep)?)
         .with_context(|| format!("can't write {}", path.display()))?;
     errln!("picture: {}", path.display());
     Ok(())
-}
-
-pub(crate) fn meta(selected: &Selected, command: Vec<String>) -> RunMeta {
-    RunMeta {
-        schema: RECORD_SCHEMA,
-        id: String::new(),
-        started: 0,
-        dmarig: env!("CARGO_PKG_VERSION").to_owned(),
-        command,
-        host: host::facts(),
-        cases: selected
-            .cases
-            .iter()
-            .map(|case| CaseText { file: case.file.clone(), text: case.text.clone() })
-            .collect(),
-        rules: dmarig_history::rules(),
-        reference: None,
-        planned: u32::try_from(selected.cells.len()).ok(),
-    }
-}
-
-/// A case as its user names it: a built-in one has no file.
-fn case_word(file: &str) -> &str {
-    let built_in = |name: &&str| dmarig_testcases::case(name).is_some();
-    file.strip_suffix(".yaml").filter(built_in).unwrap_or(file)
-}
-
-/// The command that runs one cell again as it was run.
-fn again(selection: &Selection, selected: &Selected, cell: &Cell) -> String {
-    let mut words = vec!["dmarig".to_owned(), "run".into()];
-    words.push(case_word(&selected.case(cell).file).to_owned());
-    let mut option = |name: &str, value: &str| words.extend([name.to_owned(), value.to_owned()]);
-    option("--cell", &cell.id);
-    if !selection.kernels.is_empty() || selection.reference.is_some() {
-        option("--kernel", &cell.axes.kernel);
-    }
-    if !selection.qemus.is_empty() {
-        option("--qemu", &cell.axes.qemu);
-    }
-    if selection.accelerator != dmarig_model::axes::Accelerator::Auto {
-        option("--accel", selection.accelerator.name());
-    }
-    let sets: BTreeMap<&str, &str> =
-        selection.sets.iter().filter_map(|set| set.split_once('=')).collect();
-    for (axis, values) in sets {
-        option("--set", &format!("{axis}={values}"));
-    }
-    words.extend(selection.device.words());
-    let mut option = |name: &str, value: &str| words.extend([name.to_owned(), value.to_owned()]);
-    if let Some(modules) = &selection.modules {
-        option("--modules", &modules.display().to_string());
-    }
-    for word in &selection.append {
-        option("--append", word);
-    }
-    for add in &selection.adds {
-        option("--add", &add.display().to_string());
-    }
-    for name in &selection.load {
-        option("--module", name);
-    }
-    if let Some(kernel) = &selection.outer_kernel {
-        option("--outer-kernel", kernel);
-    }
-    if selection.stock_boot {
-        words.push("--stock-boot".into());
-    }
-    shell_line(words.iter())
 }

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use dmarig_dashboard::{Alert, AlertState, Site, Subject};
-use dmarig_history::{Alert as Found, AlertState as State, Environment, Mark, What};
+use dmarig_history::{Alert as Found, AlertState as State, Mark, What};
+use dmarig_records::Environment;
 
 use crate::report;
 

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use dmarig_dashboard::{Compared as Page, ComparedGroup, ComparedRow, comparison_page};
-use dmarig_history::{Compared, ComparedCell, ComparedMetric, Comparison};
+use dmarig_records::{Compared, ComparedCell, ComparedMetric, Comparison};
 use dmarig_stats::paired::{Better, Judgement};
 
 use crate::report::{comparison_heading, comparison_notes};

@@ -7,15 +7,13 @@ use std::{
 };
 
 use dmarig_dashboard::{CellDetails, Check, RunDetails, Site};
-use dmarig_history::{
-    CellEntry, CellRecord, Environment, History, HistoryError, HostFacts, StoredRun,
-};
+use dmarig_history::{CellEntry, History, HistoryError};
 use dmarig_model::{
     axes::DEFAULT_QEMU,
     document::CellResult,
     observation::{Observation, Outcome},
-    plan::shell_line,
 };
+use dmarig_records::{CellName, CellRecord, Environment, RunMeta, StoredRun};
 
 use super::Sources;
 
@@ -61,12 +59,14 @@ impl Details {
                 Some(([&cell.id, &cell.kernel, &environment.key].map(String::as_str), result.cell))
             })
             .collect();
+        // The history keeps the command line, not the options.
+        let meta = RunMeta { command: command.clone(), ..RunMeta::default() };
         match History::open(&self.history).and_then(|history| history.cells(id)) {
             Ok(rows) => {
                 let known = rows.iter().filter_map(|row| {
                     let environment = row.environment.fingerprint();
                     let key = [&row.id, &row.place.kernel, &environment].map(String::as_str);
-                    Some(from_history(*indices.get(&key)?, row, command))
+                    Some(from_history(*indices.get(&key)?, row, &meta))
                 });
                 details.cells.extend(known);
             }
@@ -79,7 +79,7 @@ impl Details {
                     .push("the record's last line was cut short: that cell is left out".into());
             }
             for cell in &record.cells {
-                add_record(&mut details, &indices, (&record.meta.host, cell), command);
+                add_record(&mut details, &indices, &record.meta, cell);
             }
         }
         details
@@ -116,7 +116,7 @@ fn unread(error: &HistoryError) -> String {
     format!("its cells can't be read: {error}")
 }
 
-fn from_history(cell: usize, row: &CellEntry, command: &[String]) -> CellDetails {
+fn from_history(cell: usize, row: &CellEntry, meta: &RunMeta) -> CellDetails {
     let seconds = format!("{:.1}", std::time::Duration::from_micros(row.duration_us).as_secs_f64());
     let warning = row.warning.map_or("-", |warning| if warning { "yes" } else { "no" });
     let group = row.group_type.clone().unwrap_or_else(|| "-".to_owned());
@@ -130,55 +130,24 @@ fn from_history(cell: usize, row: &CellEntry, command: &[String]) -> CellDetails
         ],
         checks: Vec::new(),
         logs: Vec::new(),
-        again: again(command, &row.id, DEFAULT_QEMU),
+        again: meta.rerun_command(&CellName {
+            case: &row.place.case,
+            id: &row.id,
+            kernel: &row.place.kernel,
+            qemu: DEFAULT_QEMU,
+        }),
     }
-}
-
-/// Options of `dmarig run` that say what to run or to print, each with a value; the others say how.
-const REPLACED: [&str; 4] = ["--cell", "-c", "--format", "--junit"];
-
-/// The command that runs a cell again: that of its run, for this cell alone and on its QEMU. What other
-/// commands ran has no cells that could be named.
-fn again(command: &[String], cell: &str, qemu: &str) -> String {
-    // No option stands before the subcommand.
-    let run = command.get(1).is_some_and(|word| word == "run");
-    if command.is_empty() {
-        return String::new();
-    }
-    let mut words = vec!["dmarig".to_owned()];
-    let mut rest = command.iter().skip(1);
-    while let Some(word) = rest.next() {
-        let name = word.split_once('=').map_or(word.as_str(), |(name, _)| name);
-        let joined = word.starts_with("-c") && word.len() > 2;
-        if run && (REPLACED.contains(&name) || joined) {
-            if name == word && !joined {
-                rest.next();
-            }
-        } else {
-            words.push(word.clone());
-        }
-    }
-    if run {
-        // Where no word names another QEMU than the default, the environment did, or the case: then it changes
-        // nothing that it is named.
-        let named = |word: &String| word == "--qemu" || word.contains("qemu=");
-        words.extend(["--cell".to_owned(), cell.to_owned()]);
-        if qemu != DEFAULT_QEMU && !command.iter().any(named) {
-            words.extend(["--qemu".to_owned(), qemu.to_owned()]);
-        }
-    }
-    shell_line(words.iter())
 }
 
 /// Adds what only the record has.
 fn add_record(
     details: &mut RunDetails,
     indices: &Indices<'_>,
-    (host, record): (&HostFacts, &CellRecord),
-    command: &[String],
+    meta: &RunMeta,
+    record: &CellRecord,
 ) {
     let seen = &record.observation;
-    let environment = Environment::of(host, seen).fingerprint();
+    let environment = Environment::of(&meta.host, seen).fingerprint();
     let key = [&seen.cell, &seen.axes.kernel, &environment].map(String::as_str);
     let index = indices.get(&key);
     // What wrote the record may have told kernels and machines in other words than what put it into the history.
@@ -187,7 +156,12 @@ fn add_record(
     let index = index.or_else(|| indices.iter().find(|(of, _)| of[0] == key[0]).map(|(_, at)| at));
     let Some(cell) = index else { return };
     let Some(known) = details.cells.iter_mut().find(|known| known.cell == *cell) else { return };
-    known.again = again(command, &seen.cell, &seen.axes.qemu);
+    known.again = meta.rerun_command(&CellName {
+        case: &seen.case,
+        id: &seen.cell,
+        kernel: &seen.axes.kernel,
+        qemu: &seen.axes.qemu,
+    });
     let result = CellResult::new(seen, &record.verdict);
     let count =
         |count: Option<u64>| count.map_or_else(|| "-".to_owned(), |count| count.to_string());
@@ -244,57 +218,4 @@ fn logs(seen: &Observation) -> Vec<(String, Vec<String>)> {
         ("kernel log: IOMMU, and what is louder than a notice".to_owned(), lines[from..].to_vec()),
         ("QEMU's standard error".to_owned(), stderr),
     ]
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    use super::*;
-
-    /// What runs a cell on this QEMU again.
-    fn on(qemu: &str, command: &str) -> String {
-        let words: Vec<String> = command.split(' ').map(str::to_owned).collect();
-        again(&words, "mine/policy=lazy", qemu)
-    }
-
-    #[test]
-    fn a_cell_is_run_again_as_it_was_run() {
-        for (command, told) in [
-            (
-                "/opt/dmarig run my.yaml -c a --cell=b -cx -k linux --set device=virtio-blk --junit x.xml --append a=b",
-                "dmarig run my.yaml -k linux --set device=virtio-blk --append a=b --cell mine/policy=lazy",
-            ),
-            (
-                "dmarig run --runs /srv/runs smoke --format json",
-                "dmarig run --runs /srv/runs smoke --cell mine/policy=lazy",
-            ),
-            ("dmarig compare a run --case timing", "dmarig compare a run --case timing"),
-        ] {
-            assert_eq!(on(DEFAULT_QEMU, command), told);
-        }
-        assert_eq!(again(&[], "x", "qemu-11.1"), "");
-    }
-
-    #[test]
-    fn nothing_stands_before_the_subcommand() {
-        let options: Vec<_> = crate::Cli::command().get_arguments().cloned().collect();
-        assert!(options.is_empty(), "`again` takes the first word for the subcommand: {options:?}");
-    }
-
-    #[test]
-    fn a_qemu_that_the_environment_named_is_named() {
-        let cell = "--cell mine/policy=lazy";
-        assert_eq!(on("qemu-11.1", "dmarig run"), format!("dmarig run {cell} --qemu qemu-11.1"));
-        for named in ["--qemu a --qemu b", "--qemu=a", "--set qemu=a,b", "-sqemu=a"] {
-            let told = format!("dmarig run {named} {cell}");
-            assert_eq!(on("a", &format!("dmarig run {named}")), told);
-        }
-        // A cell's id has a name for it that need not be the very one.
-        let words = ["dmarig", "run", "my.yaml"].map(str::to_owned);
-        let told = again(&words, "mine/qemu=_opt_qemu", "/opt/qemu");
-        assert_eq!(told, "dmarig run my.yaml --cell mine/qemu=_opt_qemu --qemu /opt/qemu");
-        let compared = "dmarig compare a b --case timing";
-        assert_eq!(on("a", compared), compared);
-    }
 }

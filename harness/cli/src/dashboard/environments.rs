@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use dmarig_dashboard::Environment as Told;
-use dmarig_history::{Environment, HostFacts};
 use dmarig_model::text::shown;
+use dmarig_records::{Environment, HostFacts};
 
 /// Digits of a hash that are told.
 const DIGITS: usize = 12;

@@ -11,9 +11,9 @@ use dmarig_dashboard::{
     Better, Cell, CellResult, Change, Checked, Dashboard, Point, Run, Series, Site,
 };
 use dmarig_history::{
-    Build, CellEntry, History, HistoryError, How, Judged, RunRow, SeriesFilter, SeriesRow, Tally,
-    run_directories,
+    CellEntry, History, HistoryError, How, Judged, RunRow, SeriesFilter, SeriesRow, Tally,
 };
+use dmarig_records::{Build, run_directories};
 
 use super::{
     alerts::alerts,

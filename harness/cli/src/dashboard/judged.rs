@@ -3,8 +3,9 @@
 use std::{collections::HashMap, path::Path};
 
 use dmarig_dashboard::{JudgedNumber, JudgedNumbers};
-use dmarig_history::{Compared, ComparedMetric, Comparison, Standing};
+use dmarig_history::Standing;
 use dmarig_model::text::shown;
+use dmarig_records::{Compared, ComparedMetric, Comparison};
 
 use super::comparison::told;
 use crate::report::{

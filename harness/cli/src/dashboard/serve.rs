@@ -361,10 +361,8 @@ mod tests {
     use std::path::Path;
 
     use dmarig_dashboard::{RunDetails, Site};
-    use dmarig_history::{
-        AlertEvent, AlertState, EVENT_SCHEMA, HostFacts, How, RECORD_SCHEMA, Recorder, RunMeta,
-        synthetic_year,
-    };
+    use dmarig_history::{AlertEvent, AlertState, EVENT_SCHEMA, How, synthetic_year};
+    use dmarig_records::{HostFacts, RECORD_SCHEMA, Recorder, RunMeta};
 
     use super::*;
 
@@ -462,6 +460,7 @@ mod tests {
             rules: String::new(),
             reference: None,
             planned: None,
+            options: None,
         };
         Recorder::create(runs, &mut meta).unwrap().directory().to_owned()
     }

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, fmt::Write};
 
 use dmarig_dashboard::quantity;
-use dmarig_history::{CellEnded, Compared, ComparedCell, ComparedMetric, Comparison};
 use dmarig_model::text::shown;
+use dmarig_records::{CellEnded, Compared, ComparedCell, ComparedMetric, Comparison};
 use dmarig_stats::paired::Judgement;
 
 use super::{
@@ -339,8 +339,8 @@ fn median(values: &[f64]) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use dmarig_history::{BadBoot, Boots, COMPARISON_SCHEMA, ComparedCount, Pairing};
     use dmarig_model::observation::Outcome;
+    use dmarig_records::{BadBoot, Boots, COMPARISON_SCHEMA, ComparedCount, Pairing};
     use dmarig_stats::sequence::{Metric, Pair, Plan, Rule, Sequence};
 
     use super::*;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use dmarig_history::{CellEnded, Compared, ComparedCell, Comparison, Standing};
+use dmarig_history::Standing;
 use dmarig_model::{document::CellResult, matrix::Cell, observation::Outcome};
+use dmarig_records::{CellEnded, Compared, ComparedCell, Comparison};
 use dmarig_stats::paired::Judgement;
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 

@@ -6,21 +6,24 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dmarig_history::CellRecord;
 use dmarig_model::{
     matrix::Cell,
     observation::{Outcome, WindowKind},
 };
+use dmarig_records::CellRecord;
 use dmarig_rig::launch::Stage;
 use dmarig_wire::ECHO;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::{Events, short};
+use dmarig_runner::{Event, Reporter};
+
+use super::{quantity, short};
+use dmarig_model::text::shown as shown_text;
 
 /// Characters of a console's line that are shown.
 const SHOWN: usize = 160;
 
-fn stage_text(stage: Stage) -> String {
+fn stage_text(stage: &Stage) -> String {
     match stage {
         Stage::Starting => "starting QEMU".to_owned(),
         Stage::Booting => "booting".to_owned(),
@@ -32,7 +35,7 @@ fn stage_text(stage: Stage) -> String {
             };
             format!("{what} ({number}/{total})")
         }
-        Stage::ConsoleLine(line) => shown(&line),
+        Stage::ConsoleLine(line) => shown(line),
         Stage::Collecting => "collecting".to_owned(),
         Stage::Ending => "ending".to_owned(),
     }
@@ -90,7 +93,7 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
 
-impl Events for Live {
+impl Live {
     fn started(&self, cell: &Cell) {
         let bar = self.all.insert_before(&self.total, ProgressBar::new_spinner());
         bar.set_style(style("{spinner} {prefix}  {wide_msg} {elapsed}"));
@@ -100,12 +103,12 @@ impl Events for Live {
         self.bars.borrow_mut().insert(cell.id.clone(), bar);
     }
 
-    fn stage(&self, cell: &Cell, stage: Stage) {
+    fn stage(&self, cell: &Cell, stage: &Stage) {
         let mut bars = self.bars.borrow_mut();
         let Some(bar) = bars.get_mut(&cell.id) else { return };
         match stage {
             Stage::ConsoleLine(_) => {
-                bar.bar.set_message(format!("{}: {}", bar.stage, stage_text(stage)))
+                bar.bar.set_message(format!("{}: {}", bar.stage, stage_text(stage)));
             }
             stage => {
                 bar.stage = stage_text(stage);
@@ -114,22 +117,82 @@ impl Events for Live {
         }
     }
 
-    fn ended(&self, cell: &Cell, record: &CellRecord) {
+    fn finished(&self, cell: &Cell, record: &CellRecord) {
         self.total.inc(1);
         let bar = self.bars.borrow_mut().remove(&cell.id);
         let time = bar.map_or(Duration::ZERO, |bar| {
             bar.bar.finish_and_clear();
             bar.start.elapsed()
         });
-        // A line each for what needs a look; the table tells of the others.
+        // One line for each cell that needs a look; the table has the others.
         if !matches!(record.verdict.outcome, Outcome::Passed | Outcome::Skipped) {
             let _ = self.all.println(ended_line(cell, record, time));
         }
     }
+}
 
-    fn say(&self, text: &str) {
-        let _ = self.all.println(text);
+impl Reporter for Live {
+    fn report(&self, event: &Event<'_>) {
+        match event {
+            Event::CellStarted(cell) => self.started(cell),
+            Event::CellStage(cell, stage) => self.stage(cell, stage),
+            Event::CellFinished(cell, record) => self.finished(cell, record),
+            event => {
+                if let Some(line) = note(event) {
+                    let _ = self.all.println(line);
+                }
+            }
+        }
     }
+}
+
+/// Notes only: for commands that summarize their cells in lines of their own.
+#[derive(Debug, Default)]
+pub(crate) struct Notes;
+
+impl Reporter for Notes {
+    fn report(&self, event: &Event<'_>) {
+        if let Some(line) = note(event) {
+            errln!("{line}");
+        }
+    }
+}
+
+/// Cells only: notes about a kernel are the same for each revision.
+#[derive(Debug, Default)]
+pub(crate) struct BisectionCells(Lines);
+
+impl Reporter for BisectionCells {
+    fn report(&self, event: &Event<'_>) {
+        match event {
+            Event::Note(text) => tracing::info!("{text}"),
+            event => self.0.report(event),
+        }
+    }
+}
+
+/// The line of an event that is not about one cell.
+fn note(event: &Event<'_>) -> Option<String> {
+    Some(match event {
+        Event::Note(text) => (*text).to_owned(),
+        Event::ComparisonStarted { label } => format!("comparing {}", shown_text(label)),
+        Event::PairMeasured { number, values } => {
+            let values = values.iter().map(|value| {
+                let candidate = quantity(value.candidate, &value.unit);
+                let baseline = quantity(value.baseline, &value.unit);
+                format!("{} {candidate} against {baseline}", shown_text(&value.metric))
+            });
+            format!("  pair {number}: {}", values.collect::<Vec<_>>().join(", "))
+        }
+        Event::PairDiscarded { reason } => format!("  pair discarded: {reason}"),
+        Event::Recorded(directory) => format!("record: {}", directory.display()),
+        Event::CellStarted(_) | Event::CellStage(..) | Event::CellFinished(..) => return None,
+    })
+}
+
+/// Announces that guests are being stopped.
+pub(crate) fn on_interrupt() {
+    errln!("dmarig: interrupted, stopping guests (press Ctrl-C again to force)");
 }
 
 /// Progress where no terminal is: a line when a cell has ended, and on demand for each stage.
@@ -146,24 +209,27 @@ impl Lines {
     }
 }
 
-impl Events for Lines {
-    fn started(&self, cell: &Cell) {
-        self.starts.borrow_mut().insert(cell.id.clone(), Instant::now());
-    }
-
-    fn stage(&self, _: &Cell, stage: Stage) {
-        if self.stages {
-            errln!("{}", stage_text(stage));
+impl Reporter for Lines {
+    fn report(&self, event: &Event<'_>) {
+        match event {
+            Event::CellStarted(cell) => {
+                self.starts.borrow_mut().insert(cell.id.clone(), Instant::now());
+            }
+            Event::CellStage(_, stage) => {
+                if self.stages {
+                    errln!("{}", stage_text(stage));
+                }
+            }
+            Event::CellFinished(cell, record) => {
+                let start = self.starts.borrow_mut().remove(&cell.id);
+                let time = start.map_or(Duration::ZERO, |start| start.elapsed());
+                errln!("{}", ended_line(cell, record, time));
+            }
+            event => {
+                if let Some(line) = note(event) {
+                    errln!("{line}");
+                }
+            }
         }
-    }
-
-    fn ended(&self, cell: &Cell, record: &CellRecord) {
-        let start = self.starts.borrow_mut().remove(&cell.id);
-        let time = start.map_or(Duration::ZERO, |start| start.elapsed());
-        errln!("{}", ended_line(cell, record, time));
-    }
-
-    fn say(&self, text: &str) {
-        errln!("{text}");
     }
 }

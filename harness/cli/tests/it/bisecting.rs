@@ -9,10 +9,9 @@ use std::{
     process::{ChildStdin, Command, Stdio},
 };
 
-use crate::{
-    fake_qemu::{KERNEL_SCRIPT, Script},
-    place::{CASE, EM_X86_64, Place, vmlinux_with},
-};
+use dmarig_fake_qemu::QemuScript;
+
+use crate::place::{CASE, EM_X86_64, Place, vmlinux_with};
 
 /// A kernel's makefile, as far as a build needs it.
 const MAKEFILE: &str = "\
@@ -36,10 +35,12 @@ fn history(place: &Place, words: &[&str]) -> String {
 fn commits(stream: &mut impl Write, words: &[&str]) {
     for (at, word) in words.iter().enumerate() {
         let message = format!("{word} {at}");
-        let script = if *word == "broken" { "passes" } else { word };
-        let [before, behind] = KERNEL_SCRIPT;
+        let script = match *word {
+            "broken" => QemuScript::Passes,
+            name => QemuScript::from_name(name).expect("the name of a script"),
+        };
         // The number makes each image another one.
-        let image = vmlinux_with(EM_X86_64, &format!("{before}{script}{behind}{at}"));
+        let image = vmlinux_with(EM_X86_64, &format!("{}{at}", script.kernel_marker()));
         write!(
             stream,
             "commit refs/heads/main\nmark :{}\ncommitter A <a@b> {} +0000\n",
@@ -124,42 +125,34 @@ fn refs(words: &[String]) -> Vec<&str> {
     words.iter().map(String::as_str).collect()
 }
 
-pub(crate) fn the_guilty_commit_is_found_and_the_clone_left_as_it_was() {
+#[test]
+fn finds_first_bad_commit_and_leaves_clone_unchanged() {
     let place = Place::new();
     let (tree, case) = (history(&place, &WORDS), place.file("case.yaml", CASE));
     let before = fingerprint(Path::new(&tree));
-    let ended = place.run(&refs(&words(&tree, &case, &place.qemu(Script::AsItsKernel))));
+    let ended = place.run(&refs(&words(&tree, &case, &place.qemu(QemuScript::AsItsKernel))));
     ended.exits(0);
-    for text in [
-        "(\"reboots 7\") is the first bad commit",
-        "hostile: crash",
-        // Which of the two in the middle comes first is by their names.
-        "step         skip ",
-        "(does not b",
-        "judged once more at the end, with the same result",
-        "git bisect log:",
-        "To find it again: ",
-    ] {
-        assert!(ended.stdout.contains(text), "no `{text}` in\n{}\n{}", ended.stdout, ended.stderr);
-    }
+    insta::assert_snapshot!("bisection", place.redact(&ended.stdout));
     assert!(fingerprint(Path::new(&tree)) == before, "the user's clone is not as it was");
     let again = place.run(&["bisect", "--resume", "--format", "json"]);
     again.exits(0);
     assert_eq!(again.document()["conclusion"]["commit"]["subject"], "reboots 7");
     let mail = place.run(&["bisect", "--resume", "--format", "mail"]);
-    assert!(mail.stdout.contains("\nSubject: [REGRESSION] "), "{mail:?}");
+    mail.exits(0);
+    insta::assert_snapshot!("bisection_as_mail", place.redact(&mail.stdout));
     // Kernels that were bad on the way are none of the history's.
-    assert_eq!(place.run(&["history", "add"]).exits(0).stderr.matches("0 added").count(), 1);
+    assert_eq!(place.runs_added_to_the_history(), 0);
     let records = place.path("runs/bisections").read_dir().unwrap().flatten();
     let records: Vec<_> = records.map(|entry| entry.path().join("runs")).collect();
     assert!(matches!(&records[..], [one] if one.is_dir()), "{records:?}");
 }
 
-pub(crate) fn killed_and_gone_on_with_it_finds_the_same() {
+#[test]
+fn resumes_after_kill() {
     let place = Place::new();
     let (tree, case) = (history(&place, &WORDS), place.file("case.yaml", CASE));
     let before = fingerprint(Path::new(&tree));
-    let words = words(&tree, &case, &place.qemu(Script::AsItsKernel));
+    let words = words(&tree, &case, &place.qemu(QemuScript::AsItsKernel));
     // One line further each time, each of which tells of an answer or of what is about to be asked.
     for line in 1.. {
         let first = ["bisect", "--resume"];
@@ -176,73 +169,74 @@ pub(crate) fn killed_and_gone_on_with_it_finds_the_same() {
         place.no_process_is_left();
         assert!(fingerprint(Path::new(&tree)) == before, "the user's clone is not as it was");
         if seen < 2 + line {
-            let stdout = String::from_utf8_lossy(&output.stdout);
-            assert!(stdout.contains("(\"reboots 7\") is the first bad commit"), "{stdout}");
+            assert!(output.status.success(), "{output:?}");
             break;
         }
         assert!(line < 100, "it comes to no end");
     }
-    place.run(&["bisect", "--resume"]).exits(0);
+    let ended = place.run(&["bisect", "--resume", "--format", "json"]);
+    assert_eq!(ended.exits(0).document()["conclusion"]["commit"]["subject"], "reboots 7");
 }
 
-pub(crate) fn trouble_of_the_host_blames_nobody() {
+#[test]
+fn blames_no_commit_for_host_faults() {
     let place = Place::new();
     let (tree, case) = (history(&place, &WORDS), place.file("case.yaml", CASE));
-    let ended = place.run(&refs(&words(&tree, &case, &place.qemu(Script::Dies))));
-    ended.exits(3).says(&["is tried once more", "nothing is said of it; go on with --resume"]);
-    // The ends, told at once.
-    let qemu = place.qemu(Script::AsItsKernel);
+    let ended = place.run(&refs(&words(&tree, &case, &place.qemu(QemuScript::Dies))));
+    ended.exits(3);
+    let message = ended.stderr.lines().last().unwrap_or_default();
+    insta::assert_snapshot!("qemu_that_dies", place.redact(message));
+    // Both ends are judged first.
+    let qemu = place.qemu(QemuScript::AsItsKernel);
     let with = |good: &str, bad: &str| {
         place.run(&[
             "bisect", "--tree", &tree, "--good", good, "--bad", bad, "--case", &case, "--qemu",
             &qemu, "--accel", "tcg",
         ])
     };
-    let ended = with("c7", "c9");
-    ended.exits(2);
-    assert!(ended.stdout.contains("is bad as well: give an older one"), "{ended:?}");
-    let ended = with("c0", "c6");
-    ended.exits(2);
-    assert!(ended.stdout.contains("is good: there is nothing to look for"), "{ended:?}");
-    let ended = with("c0", "c8");
-    ended.exits(4);
-    assert!(ended.stdout.contains("can't be judged: does not build"), "{ended:?}");
+    let ends = [(2, with("c7", "c9")), (2, with("c0", "c6")), (4, with("c0", "c8"))];
+    for (code, ended) in &ends {
+        ended.exits(*code);
+    }
+    let printed: Vec<&str> = ends.iter().map(|(_, ended)| ended.stdout.as_str()).collect();
+    insta::assert_snapshot!("ends_that_are_no_ends", place.redact(&printed.join("\n")));
 }
 
-pub(crate) fn wrong_words_are_told_before_anything_is_built() {
+#[test]
+fn rejects_invalid_options_before_building() {
     let place = Place::new();
     let (tree, case) = (history(&place, &WORDS), place.file("case.yaml", CASE));
     let ends = ["bisect", "--tree", &tree, "--good", "c0", "--bad", "c9"];
     let step = ["bisect-step", "--rev", "c1"];
-    for (words, told) in [
-        (&["--tree", "/nonexistent", "--case", &*case][..], "/nonexistent"),
-        (&["--tree", &tree, "--case", &case, "--qemu", "nope"], "no QEMU `nope`"),
-    ] {
-        place.run(&[&step[..], words].concat()).exits(129).says(&[told]);
-    }
-    for (more, told) in [
-        (&["--case", "nope"][..], "no case file nope"),
-        (&["--case", "smoke", "--cell", "nope"], "no cell is named `nope`"),
-        (&["--case", "smoke", "--metric", "elapsed"], "a metric is judged by one cell, and 6"),
-        (&["--case", &case, "--limit", "0", "--metric", "elapsed"], "--limit 0"),
-        (&["--case", &case, "--error", "70"], "--error 70"),
-        (&["--case", &case, "--qemu", "nope"], "no QEMU `nope`"),
-        (&["--case", &case, "--config", "kasn"], "kasn"),
-        (&["--case", &case, "--edit", "nope.yaml"], "nope.yaml"),
-        (&["--case", &case, "--metric", "elapsed", "--pairs", "2"], "--metric elapsed: "),
+    let steps = [
+        [&step[..], &["--tree", "/nonexistent", "--case", &case]].concat(),
+        [&step[..], &["--tree", &tree, "--case", &case, "--qemu", "nope"]].concat(),
+    ];
+    let steps: Vec<&[&str]> = steps.iter().map(Vec::as_slice).collect();
+    insta::assert_snapshot!("rejected_steps", place.run_all(129, &steps));
+    let more = [
+        &["--case", "nope"][..],
+        &["--case", "smoke", "--cell", "nope"],
+        &["--case", "smoke", "--metric", "elapsed"],
+        &["--case", &case, "--limit", "0", "--metric", "elapsed"],
+        &["--case", &case, "--error", "70"],
+        &["--case", &case, "--qemu", "nope"],
+        &["--case", &case, "--config", "kasn"],
+        &["--case", &case, "--edit", "nope.yaml"],
+        &["--case", &case, "--metric", "elapsed", "--pairs", "2"],
         // Enough for one judgement, and not for its share of the error among all of them.
-        (&["--case", &case, "--metric", "elapsed", "--pairs", "8"], "--metric elapsed: "),
-        (&["--case", &case, "--metric", "score"], "score:lower or score:higher"),
-        (&["--case", &case, "--metric", "elapsed:higher"], "the lower value is the better one"),
-    ] {
-        place.run(&[&ends[..], more].concat()).exits(2).says(&[told]);
-    }
-    for (good, bad, told) in
-        [("c9", "c0", "swap them"), ("c1", "c1", "the same commit"), ("x", "c1", "no revision `x`")]
-    {
-        let words = ["bisect", "--tree", &tree, "--good", good, "--bad", bad, "--case", &case];
-        place.run(&words).exits(2).says(&[told]);
-    }
+        &["--case", &case, "--metric", "elapsed", "--pairs", "8"],
+        &["--case", &case, "--metric", "score"],
+        &["--case", &case, "--metric", "elapsed:higher"],
+    ];
+    let bisections: Vec<_> = more.iter().map(|more| [&ends[..], more].concat()).collect();
+    let bisections: Vec<&[&str]> = bisections.iter().map(Vec::as_slice).collect();
+    insta::assert_snapshot!("rejected_options", place.run_all(2, &bisections));
+    let bisections = [("c9", "c0"), ("c1", "c1"), ("x", "c1")].map(|(good, bad)| {
+        ["bisect", "--tree", &tree, "--good", good, "--bad", bad, "--case", &case]
+    });
+    let bisections = bisections.each_ref().map(|words| &words[..]);
+    insta::assert_snapshot!("rejected_ends", place.run_all(2, &bisections));
     let letters = place.path("letters").display().to_string();
     let git = |words: &[&str]| {
         let run = Command::new("git").arg("-C").arg(&letters).args(words).output();
@@ -256,12 +250,15 @@ pub(crate) fn wrong_words_are_told_before_anything_is_built() {
     }
     let words =
         ["bisect", "--tree", &letters, "--good", "HEAD~1", "--bad", "HEAD", "--case", &case];
-    place.run(&words).exits(2).says(&["there are no Kconfig and Makefile"]);
-    // Nothing of all that was begun.
-    place.run(&["bisect", "--resume"]).exits(2).says(&["there is no bisection"]);
-    // It goes on as it was begun, and does not seem to do otherwise.
-    place.run(&["bisect", "--resume", "--patience", "3"]).exits(2).says(&["--patience"]);
-    place.run(&["bisect", "--resume", "--qemu=x"]).exits(2).says(&["--qemu can't be used"]);
+    let rejected = [
+        &words[..],
+        // Nothing of all that was begun.
+        &["bisect", "--resume"],
+        // A bisection goes on with the options that it was begun with.
+        &["bisect", "--resume", "--patience", "3"],
+        &["bisect", "--resume", "--qemu=x"],
+    ];
+    insta::assert_snapshot!("rejected_trees_and_resumptions", place.run_all(2, &rejected));
 }
 
 /// A step's words, for a revision of the tree.
@@ -281,40 +278,37 @@ fn step<'a>(tree: &'a str, rev: &'a str, case: &'a str, qemu: &'a str) -> Vec<&'
     ]
 }
 
-pub(crate) fn steps_speak_gits_language() {
+#[test]
+fn exits_with_codes_of_git_bisect_run() {
     let place = Place::new();
     let (tree, case) = (history(&place, &WORDS), place.file("case.yaml", CASE));
-    let qemu = place.qemu(Script::AsItsKernel);
-    for (rev, code, told) in [
-        ("c0", 0, "good"),
-        ("c7", 1, "bad\n  hostile: crash"),
-        // One line without our paths.
-        ("c2", 125, "skip: does not build: iommu.c:7:1: error: expected a semicolon\n"),
-        ("c4", 125, "skip: does not boot: "),
-    ] {
+    let qemu = place.qemu(QemuScript::AsItsKernel);
+    let steps = [("c0", 0), ("c7", 1), ("c2", 125), ("c4", 125)].map(|(rev, code)| {
         let ended = place.run(&step(&tree, rev, &case, &qemu));
         ended.exits(code);
-        assert!(ended.stdout.starts_with(told), "{ended:?}");
-    }
-    let dead = place.qemu(Script::Dies);
-    place.run(&step(&tree, "c0", &case, &dead)).exits(128).says(&["could not be judged"]);
+        format!("{rev}: {}", ended.stdout)
+    });
+    insta::assert_snapshot!("steps", place.redact(&steps.concat()));
+    let dead = place.qemu(QemuScript::Dies);
+    place.run(&step(&tree, "c0", &case, &dead)).exits(128);
     place.run(&step(&tree, "c0", &case, "no-such-qemu")).exits(129);
     place.run(&step(&tree, "c0", "nope", &qemu)).exits(129);
     place.run(&["bisect-step", "--nope"]).exits(129);
-    place.run(&["bisect-step"]).exits(129).says(&["--case CELL"]);
+    place.run(&["bisect-step"]).exits(129);
     place.run(&["bisect-step", "--help"]).exits(0);
     // Neither the history nor `bisect --resume` takes a step for something of theirs.
-    assert_eq!(place.run(&["history", "add"]).exits(0).stderr.matches("0 added").count(), 1);
-    place.run(&["bisect", "--resume"]).exits(2).says(&["there is no bisection"]);
+    assert_eq!(place.runs_added_to_the_history(), 0);
+    place.run(&["bisect", "--resume"]).exits(2);
 }
 
-pub(crate) fn git_bisect_run_finds_the_same() {
+#[test]
+fn finds_same_commit_under_git_bisect_run() {
     let place = Place::new();
     let (tree, case) = (history(&place, &WORDS), place.file("case.yaml", CASE));
     let clone = place.path("clone");
     git(&place.path(""), &["clone", "-q", &tree, "clone"]);
     git(&clone, &["bisect", "start", "c9", "c0"]);
-    let qemu = place.qemu(Script::AsItsKernel);
+    let qemu = place.qemu(QemuScript::AsItsKernel);
     let mut command = Command::new("git");
     let dmarig = env!("CARGO_BIN_EXE_dmarig");
     command.args([
@@ -333,6 +327,7 @@ pub(crate) fn git_bisect_run_finds_the_same() {
     command.current_dir(&clone);
     let ended = place.start(command).wait();
     ended.exits(0);
+    // Git's words.
     assert!(ended.stdout.contains("is the first bad commit"), "{ended:?}");
     assert!(ended.stdout.contains("reboots 7"), "{ended:?}");
     place.no_process_is_left();

@@ -2,9 +2,9 @@
 
 use std::{fs, path::PathBuf, process::Command, sync::OnceLock};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::place::{Ended, Place, REAL_KERNEL, came_out};
+use crate::place::{Ended, Place, REAL_KERNEL, came_out, reasons};
 
 /// Runs in the guest; its first argument says what it does.
 const PROGRAM: &str = r#"
@@ -72,62 +72,72 @@ fn run(place: &Place, what: &str, more: &str) -> Ended {
     place.run(&[&words[..], &["--format", "json"]].concat())
 }
 
-/// Asserts what becomes of the guest.
+/// Asserts what becomes of the guest; gives its cell, and its end as it was recorded.
 #[track_caller]
-fn check(what: &str, more: &str, outcome: &str, reason: &str, code: i32) -> Value {
-    let ended = run(&Place::real(), what, more);
+fn check(what: &str, more: &str, outcome: &str, code: i32) -> (Value, Value) {
+    let place = Place::real();
+    let ended = run(&place, what, more);
     let cell = ended.cells().remove(0);
-    came_out(&cell, outcome, reason);
+    came_out(&cell, outcome);
     ended.exits(code);
-    cell
+    let end = place.end(&cell);
+    (cell, end)
 }
 
-pub(crate) fn no_init_in_a_guest() {
+#[test]
+fn fails_without_init_in_a_guest() {
     let place = Place::real();
     let words = ["run", "boot", "--kernel", REAL_KERNEL, "--accel", "tcg", "--format", "json"];
     let ended = place.run(&[&words[..], &["--append", "rdinit=/nonexistent"]].concat());
     ended.exits(1);
-    came_out(&ended.cells()[0], "failed", "the guest's kernel panicked: ");
+    came_out(&ended.cells()[0], "failed");
+    assert_eq!(place.end(&ended.cells()[0])["how"], "panicked");
 }
 
-pub(crate) fn a_hanging_program_in_a_guest() {
-    check(
-        "hang",
-        "time-limits: {workload: 500ms}\n",
-        "timed-out",
-        "no end of the workload after 2.000 s",
-        1,
-    );
+#[test]
+fn times_out_on_hanging_program_in_a_guest() {
+    let (_, end) = check("hang", "time-limits: {workload: 500ms}\n", "timed-out", 1);
+    assert_eq!((&end["how"], &end["after_ms"]), (&"timed-out".into(), &2000.into()), "{end}");
 }
 
-pub(crate) fn a_flooded_console_in_a_guest() {
+#[test]
+fn passes_despite_flooded_console_in_a_guest() {
     let place = Place::real();
     let ended = run(&place, "flood", "");
-    came_out(&ended.cells()[0], "passed", "");
+    came_out(&ended.cells()[0], "passed");
     ended.exits(0);
     let cells = fs::read_dir(place.run_directory().join("cells")).unwrap();
     let log = cells.flatten().next().unwrap().path().join("console.log");
     assert!(fs::metadata(log).unwrap().len() > 256 << 10);
 }
 
-pub(crate) fn garbage_on_the_agents_uart_in_a_guest() {
-    check("garble", "", "errored", "bytes on the agent's channel belong to no frame", 3);
+#[test]
+fn errors_on_garbage_over_agent_uart_in_a_guest() {
+    let (_, end) = check("garble", "", "errored", 3);
+    assert_eq!(end["how"], "channel-broken", "{end}");
 }
 
-pub(crate) fn a_reboot_in_a_guest() {
-    check("reboot", "", "failed", "the guest went down by itself (guest-reset)", 1);
+#[test]
+fn fails_on_reboot_in_a_guest() {
+    let (_, end) = check("reboot", "", "failed", 1);
+    assert_eq!(end, json!({"how": "went-down", "reason": "guest-reset"}));
 }
 
-pub(crate) fn a_program_that_fails_in_a_guest() {
-    check("fail", "", "failed", "the program ended with exit code 3", 1);
+#[test]
+fn fails_on_exit_code_of_program_in_a_guest() {
+    let (cell, _) = check("fail", "", "failed", 1);
+    assert!(reasons(&cell).contains("exit code 3"), "{cell}");
 }
 
-pub(crate) fn a_program_that_is_killed_in_a_guest() {
-    check("abort", "", "failed", "signal 6 ended the program", 1);
+#[test]
+fn fails_on_killed_program_in_a_guest() {
+    let (cell, _) = check("abort", "", "failed", 1);
+    assert!(reasons(&cell).contains("signal 6"), "{cell}");
 }
 
-pub(crate) fn metrics_in_a_guest() {
-    let cell = check("measure", "", "passed", "", 0);
+#[test]
+fn reads_metrics_of_program_in_a_guest() {
+    let (cell, _) = check("measure", "", "passed", 0);
     let metric = |name: &str| {
         let metrics = cell["metrics"].as_array().unwrap();
         metrics.iter().find(|metric| metric["name"] == name).cloned().unwrap_or_default()

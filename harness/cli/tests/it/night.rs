@@ -5,12 +5,9 @@
 mod bisecting;
 mod linux;
 
-pub(crate) use bisecting::a_real_history_is_bisected;
+use dmarig_fake_qemu::{PROBE_LAST_WORDS, RelayFault};
 
-use crate::{
-    fake_probe::{LAST_WORDS, relay::Fault},
-    place::{Ended, Place, REAL_KERNEL, came_out, log_of},
-};
+use crate::place::{Ended, Place, REAL_KERNEL, came_out, log_of};
 
 const CASE: &str = "\
 case: hostile
@@ -18,7 +15,7 @@ axes: {policy: strict, caching-mode: on, passthrough: probe}
 workload: {block: {ops: 400, block-size: 64KiB, queue-depth: 4}}
 ";
 
-fn run(fault: Fault) -> (Place, Ended) {
+fn run(fault: RelayFault) -> (Place, Ended) {
     let place = Place::real();
     let (case, probe) = (place.file("case.yaml", CASE), place.relayed_probe(fault));
     let words = ["run", &case, "--format", "json", "--kernel", REAL_KERNEL, "--qemu", "qemu"];
@@ -28,56 +25,75 @@ fn run(fault: Fault) -> (Place, Ended) {
 
 /// Asserts that a cell is errored by a fault, for one of these reasons, and shows the probe's log.
 #[track_caller]
-fn check(fault: Fault, reasons: &[&str]) {
+fn check(fault: RelayFault, reasons: &[&str]) {
     let (place, ended) = run(fault);
     ended.exits(3);
     let cell = ended.cell("passthrough", "probe");
-    came_out(&cell, "errored", LAST_WORDS);
+    came_out(&cell, "errored");
     let text = cell["reasons"].to_string();
+    assert!(text.contains(PROBE_LAST_WORDS), "{text}");
     assert!(reasons.iter().any(|reason| text.contains(reason)), "{text}");
-    assert!(log_of(&place, "hostile", "probe.log").contains(LAST_WORDS));
+    assert!(log_of(&place, "hostile", "probe.log").contains(PROBE_LAST_WORDS));
 }
 
-pub(crate) fn a_relayed_probe_harms_nothing_in_a_guest() {
-    let (_, ended) = run(Fault::None);
+#[test]
+fn passes_with_relayed_probe_in_a_guest() {
+    let (_, ended) = run(RelayFault::None);
     ended.exits(0);
-    came_out(&ended.cell("passthrough", "probe"), "passed", "");
+    came_out(&ended.cell("passthrough", "probe"), "passed");
 }
 
-pub(crate) fn a_probe_with_a_bad_header_in_a_guest() {
-    check(Fault::BadHeader, &["unknown message type"]);
+#[test]
+fn errors_on_bad_header_of_probe_in_a_guest() {
+    check(RelayFault::BadHeader, &["unknown message type"]);
 }
 
-pub(crate) fn a_probe_with_a_bad_size_in_a_guest() {
-    check(Fault::BadSize, &["bad header size"]);
+#[test]
+fn errors_on_bad_size_of_probe_in_a_guest() {
+    check(RelayFault::BadSize, &["bad header size"]);
 }
 
-pub(crate) fn a_probe_that_truncates_in_a_guest() {
+#[test]
+fn errors_on_truncated_reply_of_probe_in_a_guest() {
     // QEMU 11.1 waits for the rest, gives the wait up, and then writes into what it has given back.
     let crashed = "QEMU ended by itself (signal 11)";
-    check(Fault::Truncates, &[crashed, "timed out waiting for reply", "header", "message type"]);
+    check(
+        RelayFault::Truncates,
+        &[crashed, "timed out waiting for reply", "header", "message type"],
+    );
 }
 
-pub(crate) fn a_probe_that_answers_nothing_in_a_guest() {
-    check(Fault::AnswersNothing, &["unexpected reply"]);
+#[test]
+fn errors_on_unrequested_reply_of_probe_in_a_guest() {
+    check(RelayFault::AnswersNothing, &["unexpected reply"]);
 }
 
-pub(crate) fn a_probe_that_answers_too_much_in_a_guest() {
-    check(Fault::TooLarge, &["reply larger than recv buffer"]);
+#[test]
+fn errors_on_oversized_reply_of_probe_in_a_guest() {
+    check(RelayFault::TooLarge, &["reply larger than recv buffer"]);
 }
 
-pub(crate) fn a_probe_that_answers_without_end_in_a_guest() {
-    check(Fault::Endless, &["unexpected reply"]);
+#[test]
+fn errors_on_endless_replies_of_probe_in_a_guest() {
+    check(RelayFault::Endless, &["unexpected reply"]);
 }
 
-pub(crate) fn a_probe_that_stalls_in_a_guest() {
-    check(Fault::Stalls, &["timed out waiting for reply"]);
+#[test]
+fn errors_on_stalled_probe_in_a_guest() {
+    check(RelayFault::Stalls, &["timed out waiting for reply"]);
 }
 
-pub(crate) fn a_probe_that_drops_its_socket_in_a_guest() {
-    check(Fault::Drops, &["server closed socket", "timed out waiting for reply"]);
+#[test]
+fn errors_on_closed_socket_of_probe_in_a_guest() {
+    check(RelayFault::Drops, &["server closed socket", "timed out waiting for reply"]);
 }
 
-pub(crate) fn a_probe_that_dies_in_a_guest() {
-    check(Fault::Dies, &["the probe ended by itself (exit code 7)"]);
+#[test]
+fn errors_on_dead_probe_in_a_guest() {
+    check(RelayFault::Dies, &["the probe ended by itself (exit code 7)"]);
+}
+
+#[test]
+fn bisects_a_real_history() {
+    bisecting::bisect_a_real_history();
 }

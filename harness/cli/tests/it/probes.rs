@@ -1,10 +1,9 @@
 //! Probes that misbehave.
 
-use crate::{
-    fake_probe::{LAST_WORDS, ProbeScript},
-    fake_qemu::{DEVICE_TROUBLE, Script},
-    place::{Place, came_out, log_of, reasons},
-};
+use dmarig_fake_qemu::{PROBE_LAST_WORDS, ProbeScript, QemuScript, Role};
+use rstest::rstest;
+
+use crate::place::{Place, came_out, log_of, reasons};
 
 /// The fake guest's kernel says nothing of batching: that is not what is judged here.
 const CASE: &str = "\
@@ -16,72 +15,78 @@ expect:
   - {name: all buffers go, when: {passthrough: probe}, leaked-requests: 0}
 ";
 
-/// Asserts what becomes of a cell whose probe plays a script, beside one that is not passed through.
-#[track_caller]
-fn check(script: ProbeScript, words: &[&str], outcome: &str, reason: &str, code: i32) {
+/// The rig's own deadlines at a tenth.
+const HURRY: &[&str] = &["--patience", "0.1"];
+
+#[rstest]
+#[case::serves(ProbeScript::Serves, &[], "passed", 0)]
+#[case::dies(ProbeScript::Dies, &[], "errored", 3)]
+#[case::dies_in_workload(ProbeScript::DiesInWorkload, &[], "errored", 3)]
+#[case::stalls(ProbeScript::Stalls, HURRY, "errored", 3)]
+#[case::babbles(ProbeScript::Babbles, &[], "errored", 3)]
+#[case::loses_its_client(ProbeScript::LosesItsClient, &[], "errored", 3)]
+#[case::sees_wrong(ProbeScript::SeesWrong, &[], "failed", 1)]
+fn judges_cell_of_probe_that(
+    #[case] script: ProbeScript,
+    #[case] arguments: &[&str],
+    #[case] outcome: &str,
+    #[case] code: i32,
+) {
     let place = Place::new();
     let case = place.file("case.yaml", CASE);
-    let (kernel, qemu, probe) = (place.kernel(), place.qemu(Script::Passes), place.probe(script));
+    let (kernel, qemu, probe) =
+        (place.kernel(), place.qemu(QemuScript::Passes), place.probe(script));
     let fixed = ["run", &case, "--format", "json", "--kernel", &kernel, "--qemu", &qemu];
-    let ended = place.run(&[&fixed[..], &["--probe-program", &probe], words].concat());
+    let ended = place.run(&[&fixed[..], &["--probe-program", &probe], arguments].concat());
     let all = ended.cells().iter().map(reasons).collect::<Vec<_>>();
     assert_eq!(ended.code, Some(code), "{script:?}: {all:?} {ended:?}");
-    came_out(&ended.cell("passthrough", "none"), "passed", "");
-    came_out(&ended.cell("passthrough", "probe"), outcome, reason);
-    if outcome != "skipped" {
-        let log = log_of(&place, "passthrough=probe", "probe.log");
-        assert!(log.contains(LAST_WORDS), "{log}");
-    }
+    came_out(&ended.cell("passthrough", "none"), "passed");
+    let cell = ended.cell("passthrough", "probe");
+    came_out(&cell, outcome);
+    insta::assert_snapshot!(script.file_name(), place.verdict(&cell));
+    let log = log_of(&place, "passthrough=probe", "probe.log");
+    assert!(log.contains(PROBE_LAST_WORDS), "{log}");
 }
 
-pub(crate) fn one_that_serves() {
-    check(ProbeScript::Serves, &[], "passed", "", 0);
+#[rstest]
+// The guest behind such a QEMU may hang for long: the rig does not wait for it.
+#[case::hangs_without_its_client(
+    QemuScript::HangsInWorkload,
+    ProbeScript::LosesItsClientMeanwhile,
+    ""
+)]
+#[case::has_device_trouble(QemuScript::HasDeviceTrouble, ProbeScript::Serves, "")]
+#[case::dies_of_device_trouble(QemuScript::DiesOfDeviceTrouble, ProbeScript::Serves, "")]
+#[case::has_trouble_with_a_dead_probe(
+    QemuScript::HasDeviceTrouble,
+    ProbeScript::DiesInWorkload,
+    ""
+)]
+#[case::hangs_with_a_hanging_probe(
+    QemuScript::HangsInWorkload,
+    ProbeScript::Hangs,
+    "time-limits: {workload: 250ms}\n"
+)]
+fn blames_the_probe_where_qemu(
+    #[case] qemu: QemuScript,
+    #[case] probe: ProbeScript,
+    #[case] more: &str,
+) {
+    let verdict = verdict_of(qemu, probe, more);
+    assert!(verdict.contains(PROBE_LAST_WORDS), "without the probe's log: {verdict}");
+    let name = format!("{}-{}", qemu.file_name(), probe.file_name());
+    insta::assert_snapshot!(name, verdict);
 }
 
-pub(crate) fn one_that_dies() {
-    check(ProbeScript::Dies, &[], "errored", LAST_WORDS, 3);
-    check(ProbeScript::DiesInWorkload, &[], "errored", "the probe ended by itself", 3);
+#[test]
+fn blames_qemu_that_dies_by_itself() {
+    let (qemu, probe) = (QemuScript::DiesInWorkload, ProbeScript::LosesItsClientMeanwhile);
+    insta::assert_snapshot!(verdict_of(qemu, probe, ""));
 }
 
-pub(crate) fn one_that_stalls() {
-    let hurry = &["--patience", "0.1"];
-    check(ProbeScript::Stalls, hurry, "errored", "the probe did not answer", 3);
-}
-
-pub(crate) fn one_that_says_what_is_no_answer() {
-    check(ProbeScript::Babbles, &[], "errored", "the probe said what is no answer", 3);
-}
-
-pub(crate) fn one_that_loses_its_client() {
-    let words = "QEMU has closed the device's socket";
-    check(ProbeScript::LosesItsClient, &[], "errored", words, 3);
-    // The guest behind such a QEMU may hang for long: it is not waited for.
-    check_with_qemu(Script::HangsInWorkload, ProbeScript::LosesItsClientMeanwhile, "", words);
-}
-
-pub(crate) fn one_that_qemu_complains_of() {
-    let words = format!("QEMU says of the probe: {DEVICE_TROUBLE}");
-    check_with_qemu(Script::HasDeviceTrouble, ProbeScript::Serves, "", &words);
-    check_with_qemu(Script::DiesOfDeviceTrouble, ProbeScript::Serves, "", &words);
-    check_with_qemu(Script::HasDeviceTrouble, ProbeScript::DiesInWorkload, "", "the probe ended");
-    // QEMU's own end stays its own.
-    let own = "QEMU ended by itself (exit code 1)";
-    check_with_qemu(Script::DiesInWorkload, ProbeScript::LosesItsClientMeanwhile, "", own);
-}
-
-pub(crate) fn one_that_hangs_is_to_blame_for_a_guest_that_does() {
-    let words = "the probe no longer works: the probe failed: the controller takes no turn";
-    check_with_qemu(
-        Script::HangsInWorkload,
-        ProbeScript::Hangs,
-        "time-limits: {workload: 250ms}\n",
-        words,
-    );
-}
-
-/// Asserts that a cell is errored whose QEMU and probe play these scripts, with the probe's log.
+/// What becomes of an errored cell whose QEMU and probe play these scripts.
 #[track_caller]
-fn check_with_qemu(qemu: Script, probe: ProbeScript, more: &str, reason: &str) {
+fn verdict_of(qemu: QemuScript, probe: ProbeScript, more: &str) -> String {
     let place = Place::new();
     let case = CASE.replace("[none, probe]", "probe") + more;
     let case = place.file("case.yaml", case);
@@ -90,15 +95,6 @@ fn check_with_qemu(qemu: Script, probe: ProbeScript, more: &str, reason: &str) {
     let ended = place.run(&[&fixed[..], &["--probe-program", &probe]].concat());
     ended.exits(3);
     let cell = ended.cell("passthrough", "probe");
-    came_out(&cell, "errored", reason);
-    assert!(
-        reason.starts_with("QEMU ended") || reasons(&cell).contains(LAST_WORDS),
-        "without the probe's log: {}",
-        reasons(&cell)
-    );
-}
-
-pub(crate) fn what_it_saw_is_judged() {
-    check(ProbeScript::SeesWrong, &[], "failed", "corrupt sectors", 1);
-    check(ProbeScript::SeesWrong, &[], "failed", "leaked-requests", 1);
+    came_out(&cell, "errored");
+    place.verdict(&cell)
 }

@@ -6,10 +6,9 @@ use std::{
     process::Command,
 };
 
-use crate::{
-    fake_qemu::Script,
-    place::{CASE, Ended, Place},
-};
+use dmarig_fake_qemu::QemuScript;
+
+use crate::place::{CASE, Ended, Place};
 
 const NIGHTLY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../ci/nightly");
 
@@ -19,6 +18,8 @@ case "${0##*/} $*" in
 'rustc --version') echo 'rustc 99.0.0' ;;
 'cargo metadata'*) echo '{"target_directory":"HERE/target"}' ;;
 'cc -print-file-name=libc.a') echo /lib/libc.a ;;
+# Whoever writes to it must not find the pipe closed.
+'cc -E -') cat ;;
 esac
 "#;
 
@@ -81,20 +82,21 @@ fn night(place: &Place, fail_on: &str, steps: Steps<'_>, report: Option<&str>) -
 }
 
 /// The report of a cell that panicked, and of those of other QEMUs.
-fn report(place: &Place, others: &[Script]) -> String {
+fn report(place: &Place, others: &[QemuScript]) -> String {
     let (case, kernel) = (place.file("case.yaml", CASE), place.kernel());
     let junit = place.path("junit.xml").display().to_string();
     let mut words = vec!["run", &case, "--kernel", &kernel, "--junit", &junit];
-    let scripts = [&[Script::PanicsInColour], others].concat();
+    let scripts = [&[QemuScript::PanicsInColour], others].concat();
     let qemus: Vec<String> = scripts.into_iter().map(|script| place.qemu(script)).collect();
     qemus.iter().for_each(|qemu| words.extend(["--qemu", qemu]));
     place.run(&words).exits(1);
     fs::read_to_string(&junit).unwrap()
 }
 
-pub(crate) fn a_night_fails_by_what_it_was_asked_to() {
+#[test]
+fn fails_night_by_fail_on() {
     let place = Place::new();
-    let [failed, errored] = [&[][..], &[Script::Dies]].map(|others| report(&place, others));
+    let [failed, errored] = [&[][..], &[QemuScript::Dies]].map(|others| report(&place, others));
     let (failed, errored) = (Some(failed.as_str()), Some(errored.as_str()));
     let nights: [(Steps<'_>, Option<&str>, [i32; 2]); 12] = [
         // What exits so, its report, and the night's exit code by fail-on=all and fail-on=new.

@@ -1,9 +1,10 @@
 //! Comma-separated values.
 
+use dmarig_records::rfc3339;
 use std::{collections::HashMap, io::Write};
 
 use super::{ExportError, Exported};
-use crate::{record::rfc3339, store::History};
+use crate::store::History;
 
 pub(super) fn write(
     history: &History,

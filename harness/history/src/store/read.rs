@@ -1,5 +1,6 @@
 //! What is asked of a history. Each answer is one query, or two.
 
+use dmarig_records::{EndedEarly, Environment, hash};
 use std::collections::BTreeMap;
 
 use dmarig_model::observation::Outcome;
@@ -11,11 +12,7 @@ use super::{
     rows::{Info, Known, Outcomes, Point, RunRow, SeriesFilter, SeriesRow, Visit},
     write::outcome_name,
 };
-use crate::{
-    entry::{CellEntry, Place, Sample, SeriesKey},
-    environment::{Environment, hash},
-    record::EndedEarly,
-};
+use crate::entry::{CellEntry, Place, Sample, SeriesKey};
 
 const RUN: &str = "SELECT run, id, started, dmarig, command, host, rules, reference, synthetic, planned FROM runs";
 

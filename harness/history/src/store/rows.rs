@@ -1,15 +1,12 @@
 //! What is read from a history.
 
+use dmarig_records::{Build, EndedEarly, HostFacts};
 use std::collections::BTreeMap;
 
 use dmarig_model::observation::Outcome;
 use serde::Serialize;
 
-use crate::{
-    entry::SeriesKey,
-    environment::Build,
-    record::{EndedEarly, HostFacts},
-};
+use crate::entry::SeriesKey;
 
 /// What a history holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -1,14 +1,12 @@
 //! What goes into a history: whole runs, each in a transaction.
 
 use dmarig_model::observation::Outcome;
+use dmarig_records::{Build, Environment, hash};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use serde::Serialize;
 
 use super::{History, HistoryError};
-use crate::{
-    entry::{CellEntry, Judged, Place, PointEntry, RunEntry, SeriesKey},
-    environment::{Build, Environment, hash},
-};
+use crate::entry::{CellEntry, Judged, Place, PointEntry, RunEntry, SeriesKey};
 
 /// What became of a run that was put into a history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

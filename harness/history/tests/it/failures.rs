@@ -1,7 +1,8 @@
 //! Cells that fail, from their first night on or from a later one, on machines that are kept up to date.
 
-use dmarig_history::{Alert, AlertState, Environment, History, RunEntry, What};
+use dmarig_history::{Alert, AlertState, History, RunEntry, What};
 use dmarig_model::observation::Outcome::{self, Errored, Failed, Passed, TimedOut};
+use dmarig_records::Environment;
 
 use crate::made::{cell, environment, run};
 

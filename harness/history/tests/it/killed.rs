@@ -8,7 +8,8 @@ use std::{
     time::Duration,
 };
 
-use dmarig_history::{CellRecord, History, How, StoredRun, run_directories};
+use dmarig_history::{History, How};
+use dmarig_records::{CellRecord, StoredRun, run_directories};
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg64;
 use rustix::process::{Pid, Signal, kill_process};
@@ -18,7 +19,7 @@ use crate::{
     recorded::{begin, cell, record},
 };
 
-/// Where the process that is to be killed works.
+/// The environment variable with the directory in which the process that is to be killed works.
 const PLACE: &str = "DMARIG_TEST_PLACE";
 
 /// At least so many bytes has a line that is to be torn: it takes the kernel many pages.
@@ -31,32 +32,32 @@ fn long_cell() -> CellRecord {
     cell
 }
 
-/// No test of its own: what the others start.
-#[test]
-fn to_be_killed_while_it_records() {
-    let Some(place) = std::env::var_os(PLACE) else { return };
+/// Records cells until this process is killed.
+fn record_until_killed(place: &Path) -> ! {
     let cell = long_cell();
-    let mut recorder = begin(&Path::new(&place).join("runs"), |_| ());
-    for number in 1.. {
+    let mut recorder = begin(&place.join("runs"), |_| ());
+    let mut number = 0;
+    loop {
+        number += 1;
         println!("\nbegun {number}");
         recorder.add(&cell).unwrap();
         println!("\ndone {number}");
     }
 }
 
-/// Likewise.
-#[test]
-fn to_be_killed_while_it_adds() {
-    let Some(place) = std::env::var_os(PLACE) else { return };
-    let mut history = History::create(&Path::new(&place).join("history.sqlite")).unwrap();
-    let there = history.runs(None).unwrap().len() as u32;
-    for day in there.. {
+/// Adds runs to a history until this process is killed.
+fn add_until_killed(place: &Path) -> ! {
+    let mut history = History::create(&place.join("history.sqlite")).unwrap();
+    let mut day = history.runs(None).unwrap().len() as u32;
+    loop {
         println!("\nbegun {}", day + 1);
         history.put([&run(day, f64::from(day))]).unwrap();
         println!("\ndone {}", day + 1);
+        day += 1;
     }
 }
 
+/// Starts the process that a test is to kill: the same test, which finds [`PLACE`] in its environment.
 fn start(test: &str, place: &Path) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args([&format!("killed::{test}"), "--exact", "--nocapture", "--test-threads=1"]);
@@ -122,6 +123,9 @@ fn newest_record(runs: &Path) -> PathBuf {
 
 #[test]
 fn a_run_that_is_killed_a_hundred_times_loses_no_cell() {
+    if let Some(place) = std::env::var_os(PLACE) {
+        record_until_killed(place.as_ref());
+    }
     let place = tempfile::tempdir().unwrap();
     let runs = place.path().join("runs");
     let mut history = History::create(&place.path().join("history.sqlite")).unwrap();
@@ -129,7 +133,7 @@ fn a_run_that_is_killed_a_hundred_times_loses_no_cell() {
     let expected = long_cell();
     let mut within = 0;
     for turn in 0..100 {
-        let child = start("to_be_killed_while_it_records", place.path());
+        let child = start("a_run_that_is_killed_a_hundred_times_loses_no_cell", place.path());
         let (more, pause) = (1 + below(&mut random, LONG), below(&mut random, 10_000));
         let said = kill(child, turn % 3 + 1, |child| match turn % 2 {
             // When its record has grown by so many bytes, of which a line has more.
@@ -184,12 +188,15 @@ fn a_record_that_ends_anywhere_has_all_its_whole_lines() {
 
 #[test]
 fn a_history_that_is_killed_a_hundred_times_loses_no_run() {
+    if let Some(place) = std::env::var_os(PLACE) {
+        add_until_killed(place.as_ref());
+    }
     let place = tempfile::tempdir().unwrap();
     let file = place.path().join("history.sqlite");
     let mut random = Pcg64::seed_from_u64(10);
     let mut within = 0;
     for turn in 0..100 {
-        let child = start("to_be_killed_while_it_adds", place.path());
+        let child = start("a_history_that_is_killed_a_hundred_times_loses_no_run", place.path());
         let pause = Duration::from_micros(below(&mut random, 10_000) as u64);
         let said = kill(child, turn % 3 + 1, |_| std::thread::sleep(pause));
         let history = History::open(&file).unwrap();

@@ -1,10 +1,10 @@
 //! Runs that were never run.
 
 use dmarig_history::{
-    Build, CellEntry, DERIVATION, Environment, HostFacts, Judged, Place, PointEntry, RunEntry,
-    Sample, SeriesKey,
+    CellEntry, DERIVATION, Judged, Place, PointEntry, RunEntry, Sample, SeriesKey,
 };
 use dmarig_model::observation::Outcome;
+use dmarig_records::{Build, Environment, HostFacts};
 
 pub(crate) fn environment(cpu: &str) -> Environment {
     let accelerator = "tcg".to_owned();

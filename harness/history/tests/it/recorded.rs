@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use dmarig_history::{CellRecord, Recorder, RunMeta, StoredRun};
+use dmarig_records::{CellRecord, Recorder, RunMeta, StoredRun};
 
 /// A record of version 1: one cell that completed, with four timed windows, and one that was interrupted.
 pub(crate) fn fixture() -> PathBuf {

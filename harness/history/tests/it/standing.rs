@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use dmarig_history::{
-    Asked, Build, CellEntry, History, Place, PointEntry, RunEntry, SeriesKey, Standing, Stood,
+    Asked, CellEntry, History, Place, PointEntry, RunEntry, SeriesKey, Standing, Stood,
 };
 use dmarig_model::{case::Case, limit::LEAST_RUNS, observation::Outcome};
+use dmarig_records::Build;
 use dmarig_stats::{paired::Judgement, prediction::LEAST};
 
 use crate::made::{cell, environment, key, point, run};

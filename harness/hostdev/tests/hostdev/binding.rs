@@ -7,7 +7,7 @@ use dmarig_hostdev::{Choice, Error, Interface, qemu_arguments};
 use crate::fake::{DISK, DISK_GROUP, DISK_PATH, Fake, NIC};
 
 #[test]
-fn a_device_changes_hands_and_comes_back() {
+fn binds_a_device_and_restores_it() {
     let fake = Fake::alive();
     let bound = fake.host().bind(&fake.inspect(DISK), &[], &fake.state()).unwrap();
     assert_eq!((bound.address().to_string().as_str(), bound.group()), (DISK, DISK_GROUP));
@@ -27,14 +27,14 @@ fn given_back(fake: &Fake) {
 }
 
 #[test]
-fn it_comes_back_when_it_is_dropped() {
+fn restores_a_device_on_drop() {
     let fake = Fake::alive();
     drop(fake.host().bind(&fake.inspect(DISK), &[], &fake.state()).unwrap());
     given_back(&fake);
 }
 
 #[test]
-fn what_was_preferred_and_unbound_is_so_again() {
+fn restores_driver_override_and_unbound_state() {
     let fake = Fake::alive();
     fake.file(&format!("{DISK_PATH}/driver_override"), "mine\n");
     fake.remove(&format!("{DISK_PATH}/driver"));
@@ -45,7 +45,7 @@ fn what_was_preferred_and_unbound_is_so_again() {
 }
 
 #[test]
-fn what_an_administrator_has_bound_stays_so() {
+fn leaves_a_device_that_an_administrator_bound_to_vfio() {
     let fake = Fake::alive();
     fake.remove(&format!("{DISK_PATH}/driver"));
     fake.link(&format!("{DISK_PATH}/driver"), "sys/bus/pci/drivers/vfio-pci");
@@ -57,7 +57,7 @@ fn what_an_administrator_has_bound_stays_so() {
 }
 
 #[test]
-fn companions_go_and_come_together() {
+fn binds_and_restores_companions_together() {
     let fake = Fake::alive();
     let companions = [fake.inspect(NIC)];
     let bound = fake.host().bind(&fake.inspect(DISK), &companions, &fake.state()).unwrap();
@@ -68,7 +68,7 @@ fn companions_go_and_come_together() {
 }
 
 #[test]
-fn a_driver_that_does_not_take_it() {
+fn fails_if_the_driver_does_not_take_the_device() {
     let fake = Fake::alive();
     fake.file("sys/bus/pci/drivers/vfio-pci/refuses", "");
     let error = fake.hasty().bind(&fake.inspect(DISK), &[], &fake.state()).unwrap_err();
@@ -77,12 +77,12 @@ fn a_driver_that_does_not_take_it() {
     assert!(text.contains("the driver vfio-pci has not taken it (its driver is none)"), "{text}");
     assert_eq!(fake.driver(DISK).as_deref(), Some("nvme"));
     // It was given back already, which mending again doesn't harm.
-    fake.host().mend(&fake.state()).unwrap();
+    fake.host().recover(&fake.state()).unwrap();
     given_back(&fake);
 }
 
 #[test]
-fn a_kernel_that_does_not_come_back() {
+fn fails_if_the_kernel_does_not_return_from_a_write() {
     let fake = Fake::new();
     fake.lever("sys/bus/pci/drivers/nvme/unbind");
     let error = fake.hasty().bind(&fake.inspect(DISK), &[], &fake.state()).unwrap_err().to_string();
@@ -95,7 +95,7 @@ fn a_kernel_that_does_not_come_back() {
 }
 
 #[test]
-fn a_kernel_that_refuses_is_quoted() {
+fn reports_the_error_of_the_kernel() {
     let fake = Fake::new();
     fake.remove(&format!("{DISK_PATH}/driver_override"));
     let error = fake.host().bind(&fake.inspect(DISK), &[], &fake.state()).unwrap_err().to_string();
@@ -104,7 +104,7 @@ fn a_kernel_that_refuses_is_quoted() {
 }
 
 #[test]
-fn two_at_once() {
+fn refuses_a_device_of_another_run() {
     let fake = Fake::alive();
     let first = fake.host().bind(&fake.inspect(DISK), &[], &fake.state()).unwrap();
     let error = fake.host().bind(&fake.inspect(DISK), &[], &fake.state()).unwrap_err();
@@ -115,7 +115,7 @@ fn two_at_once() {
 }
 
 #[test]
-fn the_interface_is_what_host_and_qemu_have() {
+fn chooses_the_interface_that_host_and_qemu_support() {
     let fake = Fake::alive();
     let bound = fake.host().bind(&fake.inspect(DISK), &[], &fake.state()).unwrap();
     let check = |has, wanted, interface: Result<Interface, &str>| match (

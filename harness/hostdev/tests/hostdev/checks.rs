@@ -45,7 +45,7 @@ fn in_use(device: &str, texts: &[&str], change: impl FnOnce(&Fake)) {
 }
 
 #[test]
-fn a_device_is_described() {
+fn describes_a_device() {
     let fake = Fake::new();
     fake.file(&format!("{DISK_PATH}/numa_node"), "1\n");
     let device = fake.inspect(DISK);
@@ -63,7 +63,7 @@ fn a_device_is_described() {
 }
 
 #[test]
-fn candidates_are_listed_with_what_stands_in_their_way() {
+fn lists_candidates_with_their_obstacles() {
     let fake = Fake::new();
     fake.append("proc/self/mountinfo", "30 21 259:1 / /data rw - ext4 /dev/nvme0n1p1 rw\n");
     let list: Vec<_> = fake.host().candidates().iter().map(ToString::to_string).collect();
@@ -74,7 +74,7 @@ fn candidates_are_listed_with_what_stands_in_their_way() {
 }
 
 #[test]
-fn no_iommu() {
+fn reports_a_missing_iommu() {
     let off = |fake: &Fake| {
         fake.remove(&format!("{DISK_PATH}/iommu"));
         fake.remove(&format!("{DISK_PATH}/iommu_group"));
@@ -92,7 +92,7 @@ fn no_iommu() {
 }
 
 #[test]
-fn others_in_the_group() {
+fn reports_other_devices_in_the_group() {
     let sibling = "0000:03:00.1";
     let path = format!("{DISK_PATH}/../{sibling}");
     let add = |fake: &Fake, driver| fake.device(sibling, &path, "0x040300", driver, DISK_GROUP);
@@ -113,7 +113,7 @@ fn others_in_the_group() {
 }
 
 #[test]
-fn no_vfio() {
+fn reports_missing_vfio() {
     let wishes = Wishes::default();
     check(
         DISK,
@@ -153,7 +153,7 @@ fn ordinary(fake: &Fake) {
 }
 
 #[test]
-fn an_ordinary_user() {
+fn reports_missing_permissions() {
     let root = ["only root may", "drivers/nvme/unbind; echo 0000:03:00.0 >", "/dev/vfio/5"];
     check(DISK, &Wishes::default(), &root, ordinary);
     let bound = |fake: &Fake| {
@@ -174,7 +174,7 @@ fn an_ordinary_user() {
 }
 
 #[test]
-fn nodes_that_a_user_may_not_open() {
+fn reports_nodes_that_the_user_may_not_open() {
     let fake = Fake::new();
     let group = format!("dev/vfio/{DISK_GROUP}");
     let lock = |node: &str, mode| {
@@ -210,7 +210,7 @@ fn nodes_that_a_user_may_not_open() {
 }
 
 #[test]
-fn a_device_that_a_guest_has() {
+fn reports_a_device_that_a_guest_uses() {
     check(DISK, &Wishes::default(), &["handed over already, to process 77 (qemu)"], |fake| {
         fake.remove(&format!("{DISK_PATH}/driver"));
         fake.link(&format!("{DISK_PATH}/driver"), "sys/bus/pci/drivers/vfio-pci");
@@ -220,7 +220,7 @@ fn a_device_that_a_guest_has() {
 }
 
 #[test]
-fn mounted_file_systems() {
+fn reports_mounted_file_systems() {
     let mount = |line: &'static str| move |fake: &Fake| fake.append("proc/self/mountinfo", line);
     in_use(
         DISK,
@@ -257,7 +257,7 @@ fn mounted_file_systems() {
 }
 
 #[test]
-fn what_stands_on_a_disk() {
+fn reports_devices_stacked_on_a_disk() {
     let volume = |fake: &Fake| {
         let part = format!("{DISK_PATH}/nvme/nvme0/nvme0n1/nvme0n1p1");
         fake.block("dm-0", "sys/devices/virtual/block/dm-0", "253:0");
@@ -294,7 +294,7 @@ fn what_stands_on_a_disk() {
 }
 
 #[test]
-fn a_disk_that_several_controllers_may_have() {
+fn finds_disks_behind_several_controllers() {
     in_use(DISK, &["a mounted file system, nvme0n1p1 on /data"], |fake| {
         for name in ["nvme0n1", "nvme0n1p1"] {
             fake.remove(&format!("sys/class/block/{name}"));
@@ -313,7 +313,7 @@ const ROUTES: &str = "eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\n\
      eth1\t006433C6\t00000000\t0001\t0\t0\t0\t00FFFFFF\n";
 
 #[test]
-fn the_network_that_one_came_in_on() {
+fn reports_the_interface_of_the_ssh_session() {
     let session = |connection: &'static str, routes: &'static str| {
         move |fake: &Fake| {
             fake.append("proc/net/route", routes);
@@ -343,7 +343,7 @@ fn the_network_that_one_came_in_on() {
 }
 
 #[test]
-fn the_default_route() {
+fn reports_the_interface_of_the_default_route() {
     let default =
         |interface: &str| format!("{interface}\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\n");
     in_use(NIC, &["carries the default route, by eth0"], |fake| {
@@ -368,7 +368,7 @@ fn the_default_route() {
 }
 
 #[test]
-fn the_console_and_virtual_functions() {
+fn reports_the_console_and_virtual_functions() {
     let console = |fake: &Fake| fake.file("sys/devices/pci0000:00/0000:00:02.0/boot_vga", "1\n");
     in_use(DISPLAY, &["shows the host's console"], console);
     in_use(NIC, &["has 4 virtual functions", "/sriov_numvfs`"], |fake| {
@@ -377,7 +377,7 @@ fn the_console_and_virtual_functions() {
 }
 
 #[test]
-fn force_changes_nothing_that_the_kernel_does_not_do() {
+fn force_overrides_only_what_the_kernel_allows() {
     let fake = Fake::new();
     fake.remove("sys/bus/pci/drivers/vfio-pci");
     fake.append("proc/self/mountinfo", "30 21 259:1 / /data rw - ext4 /dev/nvme0n1p1 rw\n");
@@ -389,7 +389,7 @@ fn force_changes_nothing_that_the_kernel_does_not_do() {
 }
 
 #[test]
-fn data_that_nobody_uses() {
+fn reports_data_on_an_unused_disk() {
     in_use(DISK, &["data on nvme0n1", "`wipefs --all /dev/nvme0n1`"], |fake| {
         fake.file("dev/nvme0n1", &format!("{}\u{1}", "\0".repeat(1 << 19)));
     });

@@ -6,31 +6,17 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use dmarig_hostdev::{Host, Outcome};
+use dmarig_fake_qemu::program;
+use dmarig_hostdev::Outcome;
 
 use crate::fake::{DISK, DISK_PATH, Fake, NIC};
 
-const ROOT: &str = "DMARIG_TEST_ROOT";
-
-/// Binds in a process of its own and stays until it is killed; run by other tests.
-#[test]
-#[ignore = "a part of others"]
-fn another_run() {
-    let Some(root) = std::env::var_os(ROOT) else { return };
-    let host = Host::at(root.as_ref());
-    let device = host.inspect(DISK.parse().unwrap()).unwrap();
-    let bound = host.bind(&device, &[], &std::path::Path::new(&root).join("state")).unwrap();
-    println!("\nbound {bound}");
-    loop {
-        std::thread::park();
-    }
-}
-
 /// Starts another run on this host and waits until it has bound the disk.
 fn run(fake: &Fake) -> Child {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "journal::another_run", "--ignored", "--nocapture"])
-        .env(ROOT, fake.path(""))
+    let mut child = Command::new(program("hold-device"))
+        .arg(fake.path(""))
+        .arg(DISK)
+        .arg(fake.state())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -49,34 +35,34 @@ fn killed(fake: &Fake) {
 }
 
 /// Mends, and gives what was said.
-fn mend(fake: &Fake) -> Vec<String> {
-    fake.host().mend(&fake.state()).unwrap().iter().map(ToString::to_string).collect()
+fn recover(fake: &Fake) -> Vec<String> {
+    fake.host().recover(&fake.state()).unwrap().iter().map(ToString::to_string).collect()
 }
 
 #[test]
-fn a_killed_run_is_mended_by_the_next() {
+fn recovers_the_device_of_a_killed_run() {
     let fake = Fake::alive();
-    assert_eq!(mend(&fake), [""; 0]);
+    assert_eq!(recover(&fake), [""; 0]);
     killed(&fake);
-    assert_eq!(mend(&fake), ["gave 0000:03:00.0, which a killed run had left, back to nvme"]);
+    assert_eq!(recover(&fake), ["gave 0000:03:00.0, which a killed run had left, back to nvme"]);
     assert_eq!((fake.driver(DISK).as_deref(), &*fake.preferred(DISK)), (Some("nvme"), ""));
-    assert_eq!(mend(&fake), [""; 0]);
+    assert_eq!(recover(&fake), [""; 0]);
     assert_eq!(fs::read_dir(fake.state()).unwrap().count(), 0);
 }
 
 #[test]
-fn a_live_run_is_let_alone() {
+fn leaves_the_device_of_a_live_run() {
     let fake = Fake::alive();
     let mut child = run(&fake);
-    assert_eq!(mend(&fake), [format!("0000:03:00.0 is in use by process {}", child.id())]);
+    assert_eq!(recover(&fake), [format!("0000:03:00.0 is in use by process {}", child.id())]);
     assert_eq!(fake.driver(DISK).as_deref(), Some("vfio-pci"));
     child.kill().unwrap();
     child.wait().unwrap();
-    assert!(mend(&fake)[0].ends_with("back to nvme"));
+    assert!(recover(&fake)[0].ends_with("back to nvme"));
 }
 
 #[test]
-fn to_bind_mends_first() {
+fn recovers_a_device_before_it_binds_it() {
     let fake = Fake::alive();
     killed(&fake);
     let bound = fake.host().bind(&fake.inspect(DISK), &[], &fake.state()).unwrap();
@@ -87,17 +73,17 @@ fn to_bind_mends_first() {
 }
 
 #[test]
-fn another_boot_starts_afresh() {
+fn recovers_nothing_after_another_boot() {
     let fake = Fake::alive();
     killed(&fake);
     fake.file("proc/sys/kernel/random/boot_id", "second-boot\n");
-    assert_eq!(mend(&fake), ["0000:03:00.0 needs no mending: the host was booted since"]);
+    assert_eq!(recover(&fake), ["0000:03:00.0 needs no mending: the host was booted since"]);
     assert_eq!(fake.driver(DISK).as_deref(), Some("vfio-pci"));
-    assert_eq!(mend(&fake), [""; 0]);
+    assert_eq!(recover(&fake), [""; 0]);
 }
 
 #[test]
-fn any_part_of_the_way_is_mended() {
+fn recovers_after_any_step() {
     let levers = |fake: &Fake, driver: Option<&str>, preferred: &str| {
         killed(fake);
         fake.remove(&format!("{DISK_PATH}/driver"));
@@ -111,73 +97,73 @@ fn any_part_of_the_way_is_mended() {
     {
         let fake = Fake::alive();
         levers(&fake, driver, preferred);
-        assert!(mend(&fake)[0].ends_with("back to nvme"));
+        assert!(recover(&fake)[0].ends_with("back to nvme"));
         assert_eq!((fake.driver(DISK).as_deref(), &*fake.preferred(DISK)), (Some("nvme"), ""));
     }
     // What somebody else has done since is theirs.
     let fake = Fake::alive();
     levers(&fake, Some("e1000e"), "vfio-pci\n");
-    mend(&fake);
+    recover(&fake);
     assert_eq!((fake.driver(DISK).as_deref(), &*fake.preferred(DISK)), (Some("e1000e"), ""));
 }
 
 #[test]
-fn what_can_not_be_mended_stays_for_the_next() {
+fn keeps_the_entry_of_a_failed_recovery() {
     let fake = Fake::alive();
     killed(&fake);
     fake.file("sys/bus/pci/drivers/nvme/refuses", "");
-    let mended = fake.hasty().mend(&fake.state()).unwrap();
+    let mended = fake.hasty().recover(&fake.state()).unwrap();
     assert!(matches!(mended[0].outcome, Outcome::Failed(_)), "{}", mended[0]);
     fake.remove("sys/bus/pci/drivers/nvme/refuses");
-    assert!(mend(&fake)[0].ends_with("back to nvme"));
+    assert!(recover(&fake)[0].ends_with("back to nvme"));
 }
 
 #[test]
-fn what_is_open_is_not_waited_for_in_the_kernel() {
+fn does_not_unbind_a_device_that_is_open() {
     let fake = Fake::alive();
     killed(&fake);
     fake.process(77, "qemu", "/dev/vfio/5");
-    let mended = fake.hasty().mend(&fake.state()).unwrap();
+    let mended = fake.hasty().recover(&fake.state()).unwrap();
     let said = mended[0].to_string();
     assert!(said.contains("process 77 (qemu) has it open after "), "{said}");
     assert_eq!(fake.driver(DISK).as_deref(), Some("vfio-pci"));
     fake.remove("proc/77");
-    assert!(mend(&fake)[0].ends_with("back to nvme"));
+    assert!(recover(&fake)[0].ends_with("back to nvme"));
 }
 
 #[test]
-fn a_driver_or_a_device_that_is_gone() {
+fn recovers_if_driver_or_device_is_gone() {
     let fake = Fake::alive();
     killed(&fake);
     fs::rename(fake.path("sys/bus/pci/drivers/nvme"), fake.path("away")).unwrap();
-    assert!(mend(&fake)[0].contains("`modprobe nvme`"));
+    assert!(recover(&fake)[0].contains("`modprobe nvme`"));
     fs::rename(fake.path("away"), fake.path("sys/bus/pci/drivers/nvme")).unwrap();
     fake.remove(&format!("sys/bus/pci/devices/{DISK}"));
-    assert_eq!(mend(&fake).len(), 1);
-    assert_eq!(mend(&fake), [""; 0]);
+    assert_eq!(recover(&fake).len(), 1);
+    assert_eq!(recover(&fake), [""; 0]);
 }
 
 #[test]
-fn entries_that_were_never_whole_or_are_not_ours() {
+fn handles_incomplete_and_foreign_entries() {
     let fake = Fake::alive();
     let entry = format!("state/device-{DISK}.json");
     for half in ["", "{\"version\":1,\"address\""] {
         fake.file(&entry, half);
-        let said = mend(&fake);
+        let said = recover(&fake);
         assert_eq!(said, ["0000:03:00.0 needs no mending: that run had changed nothing yet"]);
     }
     fake.file(&entry, "{\"version\":2}\n");
-    assert!(mend(&fake)[0].contains("was written by another version of dmarig"));
+    assert!(recover(&fake)[0].contains("was written by another version of dmarig"));
     let error = fake.host().bind(&fake.inspect(DISK), &[], &fake.state()).unwrap_err().to_string();
     assert!(error.contains("another version"), "{error}");
     fake.file("state/notes.txt", "not an entry\n");
     fake.file("state/device-nonsense.json", "neither\n");
-    assert_eq!(mend(&fake).len(), 1);
+    assert_eq!(recover(&fake).len(), 1);
     assert_eq!(fake.driver(NIC).as_deref(), Some("e1000e"));
 }
 
 #[test]
-fn without_a_journal_nothing_is_changed() {
+fn changes_nothing_without_a_journal() {
     let fake = Fake::alive();
     fake.file("state", "a file where the directory would be");
     let error = fake.host().bind(&fake.inspect(DISK), &[], &fake.state()).unwrap_err().to_string();

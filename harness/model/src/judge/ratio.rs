@@ -39,7 +39,7 @@ pub type Estimator<'a> = &'a dyn Fn(&[f64], &[f64]) -> Option<Interval>;
 #[must_use]
 pub fn judge_ratios(
     case: &Case,
-    observations: &[Observation],
+    observations: &[&Observation],
     estimate: Estimator<'_>,
 ) -> Vec<(String, Check)> {
     let ratios = all(case, observations, estimate);
@@ -47,11 +47,11 @@ pub fn judge_ratios(
 }
 
 /// The growths that a case asks for, each with the id of the cell with the most live mappings.
-fn growths(case: &Case, observations: &[Observation]) -> Vec<(String, Judged)> {
+fn growths(case: &Case, observations: &[&Observation]) -> Vec<(String, Judged)> {
     let sweeps = sweeps(case, observations);
     // A rule may speak of some cells of a sweep alone.
     let mut asked: BTreeMap<&str, (Option<&Sweep>, BTreeSet<&str>)> = BTreeMap::new();
-    for observation in observations.iter().filter(|seen| done(case, seen)) {
+    for observation in observations.iter().copied().filter(|seen| done(case, seen)) {
         let sweep = sweeps
             .iter()
             .find(|sweep| sweep.points.iter().any(|point| point.cell == observation.cell));
@@ -109,10 +109,10 @@ fn rules<'a>(case: &'a Case, observation: &Observation) -> Vec<&'a Rule> {
 
 fn all<'a>(
     case: &'a Case,
-    observations: &'a [Observation],
+    observations: &'a [&'a Observation],
     estimate: Estimator<'a>,
 ) -> impl Iterator<Item = (String, Judged)> + 'a {
-    observations.iter().filter(|seen| done(case, seen)).flat_map(move |observation| {
+    observations.iter().copied().filter(|seen| done(case, seen)).flat_map(move |observation| {
         let asked = rules(case, observation)
             .into_iter()
             .flat_map(|rule| rule.ratios.iter().map(move |ratio| (rule, ratio)))
@@ -131,7 +131,7 @@ fn one(
     rule: &Rule,
     ratio: &Ratio,
     ours: &Observation,
-    observations: &[Observation],
+    observations: &[&Observation],
     estimate: Estimator<'_>,
 ) -> Judged {
     let name = format!("{}-ratio", ratio.metric);

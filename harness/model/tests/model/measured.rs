@@ -78,7 +78,8 @@ fn of_bounds_on_a_metric_the_last_decides() {
 
 /// The ratios of these cells, as far apart as any two of their samples are.
 fn ratios(case: &Case, cells: &[Observation]) -> Vec<(String, Check)> {
-    judge_ratios(case, cells, &|ours, theirs| {
+    let cells: Vec<&Observation> = cells.iter().collect();
+    judge_ratios(case, &cells, &|ours, theirs| {
         let least = |of: &[f64]| of.iter().copied().reduce(f64::min);
         let most = |of: &[f64]| of.iter().copied().reduce(f64::max);
         let (low, high) = (least(ours)? / most(theirs)?, most(ours)? / least(theirs)?);
@@ -158,7 +159,7 @@ fn a_ratio_of_counts_is_exact() {
     );
     let (lazy, strict) = (sound().observe(), guest("6.1.176", On, Strict).warned().observe());
     let never = |_: &[f64], _: &[f64]| -> Option<Interval> { panic!("a count has no noise") };
-    let checks = judge_ratios(&case, &[lazy, strict], &never);
+    let checks = judge_ratios(&case, &[&lazy, &strict], &never);
     assert_eq!((checks[0].1.held, &*checks[0].1.found), (Some(false), "1"));
 }
 

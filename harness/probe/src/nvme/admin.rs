@@ -2,7 +2,7 @@
 
 use super::{
     Command, PAGE, Status,
-    controller::Controller,
+    controller::{Completion, Controller},
     queue::{CompletionQueue, SubmissionQueue},
 };
 
@@ -19,27 +19,26 @@ const EVENT_REQUEST: u8 = 0x0c;
 const DOORBELL_BUFFERS: u8 = 0x7c;
 
 impl Controller {
-    /// Carries an admin command out: result and status, or nothing yet.
+    /// Executes an admin command; returns result and status, or `None` if it completes later.
     pub(super) fn admin(&mut self, command: &Command) -> Option<(u32, Status)> {
-        let done = |done: Result<(), Status>| done.map(|()| 0);
         let result = if command.flags & 0xc3 != 0 {
             Err(Status::INVALID_FIELD)
         } else {
             match command.opcode {
-                DELETE_SUBMISSION_QUEUE => done(self.delete_submission_queue(command)),
-                CREATE_SUBMISSION_QUEUE => done(self.create_submission_queue(command)),
-                GET_LOG_PAGE => done(self.get_log_page(command)),
-                DELETE_COMPLETION_QUEUE => done(self.delete_completion_queue(command)),
-                CREATE_COMPLETION_QUEUE => done(self.create_completion_queue(command)),
-                IDENTIFY => done(self.identify(command)),
+                DELETE_SUBMISSION_QUEUE => self.delete_submission_queue(command).map(|()| 0),
+                CREATE_SUBMISSION_QUEUE => self.create_submission_queue(command).map(|()| 0),
+                GET_LOG_PAGE => self.get_log_page(command).map(|()| 0),
+                DELETE_COMPLETION_QUEUE => self.delete_completion_queue(command).map(|()| 0),
+                CREATE_COMPLETION_QUEUE => self.create_completion_queue(command).map(|()| 0),
+                IDENTIFY => self.identify(command).map(|()| 0),
                 ABORT => Ok(self.abort_command(command)),
                 SET_FEATURES => self.set_features(command),
                 GET_FEATURES => self.get_features(command),
-                EVENT_REQUEST => match self.logs.request(command.identifier) {
+                EVENT_REQUEST => match self.logs.request(command.identifier.get()) {
                     Ok(()) => return None,
                     Err(status) => Err(status),
                 },
-                DOORBELL_BUFFERS => done(self.configure_doorbells(command)),
+                DOORBELL_BUFFERS => self.configure_doorbells(command).map(|()| 0),
                 _ => Err(Status::INVALID_OPCODE),
             }
         };
@@ -59,7 +58,7 @@ impl Controller {
         if !(2..=u32::from(self.settings.entries)).contains(&size) {
             return Err(Status::INVALID_QUEUE_SIZE);
         }
-        if !command.prp1.is_multiple_of(PAGE) {
+        if !command.prp1.get().is_multiple_of(PAGE) {
             return Err(Status::PRP_OFFSET);
         }
         // Contiguous queues alone, as CAP says.
@@ -84,9 +83,11 @@ impl Controller {
         if vector >= self.settings.vectors {
             return Err(Status::INVALID_VECTOR);
         }
-        let vector = (command.dword(11) & 2 != 0).then_some(vector);
-        self.completions[usize::from(id)] = Some(CompletionQueue::new(command.prp1, size, vector));
-        self.adopted(id, command)
+        let interrupts_enabled = command.dword(11) & 2 != 0;
+        let vector = if interrupts_enabled { Some(vector) } else { None };
+        self.completions[usize::from(id)] =
+            Some(CompletionQueue::new(command.prp1.get(), size, vector));
+        self.created(id, command)
     }
 
     fn create_submission_queue(&mut self, command: &Command) -> Result<(), Status> {
@@ -102,14 +103,14 @@ impl Controller {
         let users = self.completions[usize::from(completion)].as_mut();
         users.ok_or(Status::INVALID_COMPLETION_QUEUE)?.users += 1;
         self.submissions[usize::from(id)] =
-            Some(SubmissionQueue::new(completion, command.prp1, size));
+            Some(SubmissionQueue::new(completion, command.prp1.get(), size));
         self.memory.queue_created(id);
-        self.adopted(id, command)
+        self.created(id, command)
     }
 
-    fn adopted(&mut self, id: u16, command: &Command) -> Result<(), Status> {
-        let adopted = self.adopt_doorbells(usize::from(id));
-        adopted.map_err(|fault| self.data_fault(0, command, &fault))
+    fn created(&mut self, id: u16, command: &Command) -> Result<(), Status> {
+        let initialized = self.initialize_doorbells(usize::from(id));
+        initialized.map_err(|fault| self.data_fault(0, command, &fault))
     }
 
     fn delete_submission_queue(&mut self, command: &Command) -> Result<(), Status> {
@@ -117,7 +118,7 @@ impl Controller {
         if id == 0 || !Self::exists(&self.submissions, command) {
             return Err(Status::INVALID_QUEUE);
         }
-        self.abort_where(Status::QUEUE_DELETED, |done| done.queue == id);
+        self.abort_where(Status::QUEUE_DELETED, |completion| completion.queue == id);
         if let Some(queue) = self.submissions[usize::from(id)].take()
             && let Some(completion) = self.completions[usize::from(queue.completion)].as_mut()
         {
@@ -143,14 +144,8 @@ impl Controller {
         let (queue, identifier) =
             ((command.dword(10) & 0xffff) as u16, (command.dword(10) >> 16) as u16);
         if queue == 0 && self.logs.abort(identifier) {
-            let (status, request) = (Status::ABORT_REQUESTED, crate::follow::Request::unfollowed());
-            self.complete(super::controller::Done {
-                queue,
-                identifier,
-                result: 0,
-                status,
-                request,
-            });
+            let status = Status::ABORT_REQUESTED;
+            self.complete(Completion::untracked(queue, identifier, 0, status));
             return 0;
         }
         u32::from(!self.abort(queue, identifier))

@@ -1,93 +1,73 @@
-//! The controller's state, and the way of a command through it.
+//! The controller's state, and the path of a command through it.
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
+    collections::BinaryHeap,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::{Duration, Instant},
 };
 
-use dmarig_model::probe::{ProbeCounts, Settings};
+use dmarig_model::probe::Settings;
+use zerocopy::little_endian::U32;
 
 use super::{
     BLOCK, Command, PAGE, Status,
-    doorbells::DoorbellBuffers,
+    doorbells::{DoorbellBuffers, DoorbellPair},
     features::Features,
     log_page::Logs,
-    prp::{self, Prp},
-    queue::{CompletionQueue, Entry, SubmissionQueue},
+    prp::{self, PrpError},
+    queue::{CompletionEntry, CompletionQueue, SubmissionQueue},
     registers::{ENABLE, FATAL, READY, Registers, SHUT_DOWN},
+    tally::Tally,
 };
 use crate::{
-    follow::Request,
     irqs::Interrupts,
-    memory::{Fault, Memory, Range},
+    memory::{Fault, Memory},
+    range::Range,
+    stale::TrackedRequest,
     store::Store,
 };
 
-/// Names of the I/O commands that are counted.
-pub(super) const COMMANDS: [&str; 5] =
-    ["read", "write", "flush", "write-zeroes", "dataset-management"];
-
-/// What is counted of commands.
-#[derive(Debug, Default)]
-pub struct Tally {
-    pub(super) commands: [u64; COMMANDS.len()],
-    pub(super) failed: BTreeMap<(u8, u8), u64>,
-    pub(super) to_guest: u64,
-    pub(super) from_guest: u64,
-    pub(super) corrupt: u64,
-    pub(super) corrupt_lines: Vec<String>,
-}
-
-impl Tally {
-    /// Adds it to what was counted elsewhere.
-    pub fn add_to(&self, counts: &mut ProbeCounts) {
-        let named = COMMANDS.into_iter().zip(self.commands).filter(|(_, count)| *count > 0);
-        counts.commands = named.map(|(name, count)| (name.to_owned(), count)).collect();
-        let failed = self.failed.iter();
-        counts.failed =
-            failed.map(|((kind, code), count)| (format!("{kind:x}/{code:02x}"), *count)).collect();
-        counts.to_guest_bytes = self.to_guest;
-        counts.from_guest_bytes = self.from_guest;
-        counts.corrupt = self.corrupt;
-        counts.corrupt_lines.clone_from(&self.corrupt_lines);
-    }
-}
-
-/// A command that was carried out and isn't completed.
+/// The completion of a command that was executed.
 #[derive(Debug)]
-pub(super) struct Done {
+pub(super) struct Completion {
     pub(super) queue: u16,
     pub(super) identifier: u16,
     pub(super) result: u32,
     pub(super) status: Status,
-    pub(super) request: Request,
+    pub(super) request: TrackedRequest,
 }
 
-/// One whose time has not come: time and number decide, earliest first.
+impl Completion {
+    /// A completion whose data is not tracked.
+    pub(super) fn untracked(queue: u16, identifier: u16, result: u32, status: Status) -> Self {
+        Self { queue, identifier, result, status, request: TrackedRequest::untracked() }
+    }
+}
+
+/// A completion that is due later. They are ordered by time and number.
 #[derive(Debug)]
-struct Later {
+struct DelayedCompletion {
     due: Instant,
     number: u64,
-    done: Done,
+    completion: Completion,
 }
 
-impl PartialEq for Later {
+impl PartialEq for DelayedCompletion {
     fn eq(&self, other: &Self) -> bool {
         (self.due, self.number) == (other.due, other.number)
     }
 }
 
-impl Eq for Later {}
+impl Eq for DelayedCompletion {}
 
-impl PartialOrd for Later {
+impl PartialOrd for DelayedCompletion {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Later {
+impl Ord for DelayedCompletion {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         (self.due, self.number).cmp(&(other.due, other.number))
     }
@@ -109,15 +89,15 @@ pub struct Controller {
     pub(super) features: Features,
     pub(super) logs: Logs,
     pub(super) buffers: Option<DoorbellBuffers>,
-    /// Whether the latest transfer was of many pages.
+    /// Whether the last transfer had many pages.
     pub(super) large: bool,
-    later: BinaryHeap<Reverse<Later>>,
-    held: Vec<Done>,
-    number: u64,
+    delayed: BinaryHeap<Reverse<DelayedCompletion>>,
+    held_back: Vec<Completion>,
+    next_number: u64,
     /// Buffers that are used again and again.
     pub(super) ranges: Vec<Range>,
     pub(super) data: Vec<u8>,
-    pub(super) doorbells: Vec<u8>,
+    pub(super) doorbells: Vec<DoorbellPair>,
     commands: Vec<Command>,
 }
 
@@ -148,9 +128,9 @@ impl Controller {
             logs: Logs::default(),
             buffers: None,
             large: false,
-            later: BinaryHeap::new(),
-            held: Vec::new(),
-            number: 0,
+            delayed: BinaryHeap::new(),
+            held_back: Vec::new(),
+            next_number: 0,
             ranges: Vec::new(),
             data: Vec::new(),
             doorbells: Vec::new(),
@@ -167,17 +147,17 @@ impl Controller {
         self.settings.disk_bytes / BLOCK
     }
 
-    /// CC was written (3.1.5).
+    /// Applies a new value of CC (3.1.5).
     pub(super) fn configure(&mut self, cc: u32) {
-        let was = std::mem::replace(&mut self.cc, cc);
-        if cc & ENABLE != 0 && was & ENABLE == 0 {
+        let old = std::mem::replace(&mut self.cc, cc);
+        if cc & ENABLE != 0 && old & ENABLE == 0 {
             self.enable();
-        } else if cc & ENABLE == 0 && was & ENABLE != 0 {
+        } else if cc & ENABLE == 0 && old & ENABLE != 0 {
             self.stop();
             self.registers.csts.store(0, Ordering::SeqCst);
         }
         let csts = &self.registers.csts;
-        if cc >> 14 & 3 != 0 && was >> 14 & 3 == 0 {
+        if cc >> 14 & 3 != 0 && old >> 14 & 3 == 0 {
             csts.fetch_or(SHUT_DOWN, Ordering::SeqCst);
         } else if cc >> 14 & 3 == 0 {
             csts.fetch_and(!SHUT_DOWN, Ordering::SeqCst);
@@ -190,10 +170,10 @@ impl Controller {
         let asq = self.registers.asq.load(Ordering::SeqCst);
         let acq = self.registers.acq.load(Ordering::SeqCst);
         let sizes = [(aqa & 0xfff) + 1, (aqa >> 16 & 0xfff) + 1];
-        // NVM commands, pages of 4 KiB, round robin: nothing else was offered.
-        let offered = self.cc >> 4 & 0x3ff == 0;
-        if !offered || sizes.iter().any(|size| *size < 2) {
-            tracing::warn!(cc = self.cc, aqa, "enabled in a way that was not offered");
+        // NVM commands, pages of 4 KiB, round robin: nothing else is supported.
+        let supported = self.cc >> 4 & 0x3ff == 0;
+        if !supported || sizes.iter().any(|size| *size < 2) {
+            tracing::warn!(cc = self.cc, aqa, "enabled in a way that is not supported");
             self.fail();
             return;
         }
@@ -203,19 +183,19 @@ impl Controller {
         self.registers.csts.store(READY, Ordering::SeqCst);
     }
 
-    /// Lets go of everything that is under way, and of all queues.
+    /// Discards all commands in flight and all queues.
     fn stop(&mut self) {
-        self.registers.silence();
+        self.registers.clear_doorbells();
         self.submissions.iter_mut().for_each(|queue| *queue = None);
         self.completions.iter_mut().for_each(|queue| *queue = None);
-        self.later.clear();
-        self.held.clear();
+        self.delayed.clear();
+        self.held_back.clear();
         self.buffers = None;
         self.features = Features::new(&self.settings);
         self.logs.restart();
     }
 
-    /// Starts anew, as at power-on; the namespace keeps its data.
+    /// Resets everything, as at power-on; the namespace keeps its data.
     pub(super) fn reset(&mut self) {
         self.stop();
         self.cc = 0;
@@ -225,7 +205,7 @@ impl Controller {
         self.registers.acq.store(0, Ordering::SeqCst);
     }
 
-    /// Fails for good: only a reset helps.
+    /// Reports a fatal error, which only a reset clears.
     pub(super) fn fail(&mut self) {
         self.registers.csts.fetch_or(FATAL, Ordering::SeqCst);
     }
@@ -234,153 +214,159 @@ impl Controller {
         self.registers.ready()
     }
 
-    /// A doorbell was written (3.1.24, 3.1.25).
-    pub(super) fn rung(&mut self, doorbell: usize, value: u32) {
+    /// Applies a write of a doorbell register (3.1.24, 3.1.25).
+    pub(super) fn doorbell_written(&mut self, doorbell: usize, value: u32) {
         if !self.is_running() {
             return;
         }
         let queue = doorbell / 2;
-        let (submissions, completions) = (&mut self.submissions, &mut self.completions);
-        // It has come by post, and may be older than the one in memory, which is looked at next.
-        let told = |queue: usize| queue > 0 && self.buffers.is_some();
-        let known = if doorbell.is_multiple_of(2) {
-            submissions[queue].as_mut().map(|ring| told(queue) || ring.ring(value))
+        // The value may be older than that in memory, which is read next.
+        let is_in_memory = queue > 0 && self.buffers.is_some();
+        let valid = if doorbell.is_multiple_of(2) {
+            let submissions = self.submissions[queue].as_mut();
+            submissions.map(|queue| is_in_memory || queue.set_tail(value))
         } else {
-            completions[queue].as_mut().map(|ring| told(queue) || ring.ring(value))
+            let completions = self.completions[queue].as_mut();
+            completions.map(|queue| is_in_memory || queue.set_head(value))
         };
-        match known {
+        match valid {
             Some(true) => {}
             Some(false) => self.logs.invalid_doorbell_value(queue as u16),
             None => self.logs.invalid_doorbell(),
         }
     }
 
-    /// A queue can't be reached: nothing can be told any more.
+    /// Fails because a queue can't be accessed.
     pub(super) fn queue_fault(&mut self, queue: u16, fault: &Fault) {
-        tracing::warn!(queue, %fault, "a queue can't be reached");
+        tracing::warn!(queue, %fault, "a queue can't be accessed");
         self.memory.count_fault(&format!("queue {queue}"), fault);
         self.fail();
     }
 
-    /// Fetches and carries out what has come on one queue, up to a batch. Says whether anything
-    /// had.
+    /// Fetches and executes commands of one queue, up to a batch. Returns whether there were any.
     pub(super) fn serve(&mut self, queue: usize) -> bool {
         let Some(submission) = self.submissions[queue].as_mut() else { return false };
         if submission.is_empty() || !self.registers.ready() {
             return false;
         }
-        // A host that doesn't look at completions gets no more of them.
+        // A host that doesn't take completions gets no more of them.
         let completion = usize::from(submission.completion);
         self.flush(completion);
-        let behind = self.completions[completion].as_ref().is_none_or(CompletionQueue::is_behind);
+        let blocked =
+            self.completions[completion].as_ref().is_none_or(CompletionQueue::has_waiting);
         let Some(submission) = self.submissions[queue].as_mut() else { return false };
-        if behind {
+        if blocked {
             return false;
         }
         let mut commands = std::mem::take(&mut self.commands);
-        commands.clear();
         if let Err(fault) = submission.fetch(&self.memory, &mut commands) {
             self.queue_fault(queue as u16, &fault);
         }
         let any = !commands.is_empty();
         for command in &commands {
-            self.begin(queue as u16, command);
+            self.execute(queue as u16, command);
         }
         self.commands = commands;
         any
     }
 
-    /// Whether a command waits to be fetched and can be.
+    /// Whether a command can be fetched.
     pub(super) fn has_work(&self) -> bool {
-        let waits = |queue: &SubmissionQueue| {
+        let is_ready = |queue: &SubmissionQueue| {
             let completion = self.completions[usize::from(queue.completion)].as_ref();
             !queue.is_empty() && completion.is_some_and(|queue| !queue.is_full())
         };
-        self.registers.ready() && self.submissions.iter().flatten().any(waits)
+        self.registers.ready() && self.submissions.iter().flatten().any(is_ready)
     }
 
-    fn begin(&mut self, queue: u16, command: &Command) {
-        let identifier = command.identifier;
+    fn execute(&mut self, queue: u16, command: &Command) {
+        let identifier = command.identifier.get();
         let Some(submission) = self.submissions[usize::from(queue)].as_mut() else { return };
-        if !submission.begin(identifier) {
+        if !submission.claim(identifier) {
             let status = Status::IDENTIFIER_CONFLICT;
-            let request = Request::unfollowed();
-            return self.complete(Done { queue, identifier, result: 0, status, request });
+            return self.complete(Completion::untracked(queue, identifier, 0, status));
         }
         if queue == 0 {
-            // No answer yet: an event request that waits for its event.
+            // Without a result it is an event request that waits for its event.
             if let Some((result, status)) = self.admin(command) {
-                let request = Request::unfollowed();
-                self.complete(Done { queue, identifier, result, status, request });
+                self.complete(Completion::untracked(queue, identifier, result, status));
             }
             return;
         }
-        let mut request = self.memory.submitted(queue, identifier);
+        let mut request = self.memory.request_submitted(queue, identifier);
         let status = self.io(queue, command, &mut request);
-        self.schedule(Done { queue, identifier, result: 0, status, request });
+        self.schedule(Completion { queue, identifier, result: 0, status, request });
     }
 
-    fn schedule(&mut self, done: Done) {
+    fn schedule(&mut self, completion: Completion) {
         if self.settings.latency_us > 0 {
-            self.number += 1;
+            self.next_number += 1;
             let due = Instant::now() + Duration::from_micros(self.settings.latency_us);
-            self.later.push(Reverse(Later { due, number: self.number, done }));
+            let delayed = DelayedCompletion { due, number: self.next_number, completion };
+            self.delayed.push(Reverse(delayed));
         } else {
-            self.hold(done);
+            self.hold_back(completion);
         }
     }
 
-    fn hold(&mut self, done: Done) {
+    fn hold_back(&mut self, completion: Completion) {
         if self.settings.hold_back <= 1 {
-            return self.complete(done);
+            return self.complete(completion);
         }
-        self.held.push(done);
-        if self.held.len() >= self.settings.hold_back as usize {
-            self.let_go();
-        }
-    }
-
-    fn let_go(&mut self) {
-        for done in std::mem::take(&mut self.held) {
-            self.complete(done);
+        self.held_back.push(completion);
+        if self.held_back.len() >= self.settings.hold_back as usize {
+            self.complete_held_back();
         }
     }
 
-    /// Completes what is due. Where nothing is left to be fetched (`idle`) or to become due, what
-    /// was held back goes too. Answers when the next one is due.
-    pub(super) fn ripen(&mut self, idle: bool) -> Option<Instant> {
-        while let Some(Reverse(later)) = self.later.peek()
-            && later.due <= Instant::now()
+    fn complete_held_back(&mut self) {
+        for completion in std::mem::take(&mut self.held_back) {
+            self.complete(completion);
+        }
+    }
+
+    /// Completes what is due; also what is held back, if nothing is left to be fetched (`idle`) or to
+    /// become due. Returns when the next completion is due.
+    pub(super) fn complete_due(&mut self, idle: bool) -> Option<Instant> {
+        while let Some(Reverse(delayed)) = self.delayed.peek()
+            && delayed.due <= Instant::now()
         {
-            if let Some(Reverse(later)) = self.later.pop() {
-                self.hold(later.done);
+            if let Some(Reverse(delayed)) = self.delayed.pop() {
+                self.hold_back(delayed.completion);
             }
         }
-        let next = self.later.peek().map(|Reverse(later)| later.due);
+        let next = self.delayed.peek().map(|Reverse(delayed)| delayed.due);
         if idle && next.is_none() {
-            self.let_go();
+            self.complete_held_back();
         }
         next
     }
 
-    pub(super) fn complete(&mut self, done: Done) {
-        let Done { queue, identifier, result, status, request } = done;
-        // Its queue may have gone meanwhile, and then nobody is told.
+    pub(super) fn complete(&mut self, completion: Completion) {
+        let Completion { queue, identifier, result, status, request } = completion;
+        // Its queue may have been deleted meanwhile.
         let Some(submission) = self.submissions[usize::from(queue)].as_mut() else { return };
-        submission.end(identifier);
-        let entry = Entry { result, queue, head: submission.head(), identifier, status };
+        submission.release(identifier);
+        let entry = CompletionEntry {
+            result: result.into(),
+            reserved: U32::ZERO,
+            submission_head: submission.head().into(),
+            submission_queue: queue.into(),
+            identifier: identifier.into(),
+            status: status.bits().into(),
+        };
         let completion = usize::from(submission.completion);
         if status != Status::SUCCESS {
             tracing::debug!(queue, identifier, ?status, "failed");
             *self.tally().failed.entry((status.kind, status.code)).or_default() += 1;
         }
-        self.memory.finished(request);
+        self.memory.request_finished(request);
         if let Some(completion) = self.completions[completion].as_mut() {
             completion.post(entry);
         }
     }
 
-    /// Writes completions of one queue for the host to see.
+    /// Writes the waiting completions of one queue to the host's memory.
     fn flush(&mut self, queue: usize) {
         let Some(completion) = self.completions[queue].as_mut() else { return };
         if let Err(fault) = completion.flush(&self.memory) {
@@ -388,37 +374,43 @@ impl Controller {
         }
     }
 
-    /// Aborts a command that is done and not completed (5.1); says whether there was one.
+    /// Aborts a command that is executed and not completed (5.1); returns whether there was one.
     pub(super) fn abort(&mut self, queue: u16, identifier: u16) -> bool {
-        self.abort_where(Status::ABORT_REQUESTED, |done| {
-            (done.queue, done.identifier) == (queue, identifier)
+        self.abort_where(Status::ABORT_REQUESTED, |completion| {
+            (completion.queue, completion.identifier) == (queue, identifier)
         })
     }
 
-    pub(super) fn abort_where(&mut self, status: Status, which: impl Fn(&Done) -> bool) -> bool {
-        let held = std::mem::take(&mut self.held).into_iter();
-        let later = std::mem::take(&mut self.later).into_vec().into_iter();
-        let (hit, held): (Vec<_>, Vec<_>) = held.partition(&which);
-        let (later_hit, later): (Vec<_>, Vec<_>) =
-            later.partition(|Reverse(later)| which(&later.done));
-        self.held = held;
-        self.later = later.into();
-        let all = hit.into_iter().chain(later_hit.into_iter().map(|Reverse(later)| later.done));
-        let all: Vec<_> = all.collect();
-        let any = !all.is_empty();
-        all.into_iter().for_each(|done| self.complete(Done { status, ..done }));
+    pub(super) fn abort_where(
+        &mut self,
+        status: Status,
+        which: impl Fn(&Completion) -> bool,
+    ) -> bool {
+        let held_back = std::mem::take(&mut self.held_back).into_iter();
+        let (mut aborted, held_back): (Vec<_>, Vec<_>) = held_back.partition(&which);
+        self.held_back = held_back;
+        for Reverse(delayed) in std::mem::take(&mut self.delayed).into_vec() {
+            if which(&delayed.completion) {
+                aborted.push(delayed.completion);
+            } else {
+                self.delayed.push(Reverse(delayed));
+            }
+        }
+        let any = !aborted.is_empty();
+        for completion in aborted {
+            self.complete(Completion { status, ..completion });
+        }
         any
     }
 
     /// Completes event requests for which there is an event.
     pub(super) fn report_events(&mut self) {
-        while let Some((identifier, result)) = self.logs.next_event(self.features.events) {
-            let (status, request) = (Status::SUCCESS, Request::unfollowed());
-            self.complete(Done { queue: 0, identifier, result, status, request });
+        while let Some((identifier, result)) = self.logs.next_event() {
+            self.complete(Completion::untracked(0, identifier, result, Status::SUCCESS));
         }
     }
 
-    /// Shows the host what is completed, and raises interrupts for queues with news.
+    /// Writes completions to the host's memory and raises the interrupts that are due.
     pub(super) fn interrupt(&mut self) {
         for queue in 0..self.completions.len() {
             if self.registers.ready() {
@@ -426,7 +418,7 @@ impl Controller {
             }
         }
         for queue in self.completions.iter_mut().flatten() {
-            if std::mem::take(&mut queue.news)
+            if std::mem::take(&mut queue.interrupt_due)
                 && let Some(vector) = queue.vector
             {
                 self.interrupts.raise(vector);
@@ -434,7 +426,7 @@ impl Controller {
         }
     }
 
-    /// Sends data to the host, at most as much as it asked for; the rest of that is zeros.
+    /// Transfers `size` bytes to the host: `data` and zeros behind it.
     pub(super) fn answer(
         &mut self,
         command: &Command,
@@ -443,27 +435,33 @@ impl Controller {
     ) -> Result<(), Status> {
         let mut whole = data.to_vec();
         whole.resize(size as usize, 0);
-        self.find(0, command, size)?;
-        let mut request = Request::unfollowed();
+        self.locate_data(0, command, size)?;
+        let mut request = TrackedRequest::untracked();
         let sent = self.memory.scatter(&self.ranges, &whole, &mut request);
         sent.map_err(|fault| self.data_fault(0, command, &fault))
     }
 
-    /// Finds a command's data.
-    pub(super) fn find(&mut self, queue: u16, command: &Command, size: u64) -> Result<(), Status> {
+    /// Finds the ranges of a command's data.
+    pub(super) fn locate_data(
+        &mut self,
+        queue: u16,
+        command: &Command,
+        size: u64,
+    ) -> Result<(), Status> {
         let mut ranges = std::mem::take(&mut self.ranges);
         let read = |iova, buffer: &mut [u8]| self.memory.read(iova, buffer);
-        let walked = prp::walk(command.prp1, command.prp2, size, read, &mut ranges);
+        let (prp1, prp2) = (command.prp1.get(), command.prp2.get());
+        let walked = prp::walk(prp1, prp2, size, read, &mut ranges);
         self.ranges = ranges;
-        walked.map_err(|wrong| match wrong {
-            Prp::Wrong(status) => status,
-            Prp::Fault(fault) => self.data_fault(queue, command, &fault),
+        walked.map_err(|error| match error {
+            PrpError::Invalid(status) => status,
+            PrpError::Fault(fault) => self.data_fault(queue, command, &fault),
         })
     }
 
     pub(super) fn data_fault(&self, queue: u16, command: &Command, fault: &Fault) -> Status {
-        let Command { opcode, identifier, .. } = command;
-        tracing::warn!(queue, opcode, identifier, %fault, "data can't be reached");
+        let (opcode, identifier) = (command.opcode, command.identifier.get());
+        tracing::warn!(queue, opcode, identifier, %fault, "data can't be accessed");
         let who = format!("queue {queue}, command {identifier:#06x}, opcode {opcode:#04x}");
         self.memory.count_fault(&who, fault);
         Status::TRANSFER_ERROR

@@ -1,8 +1,8 @@
-//! Who does the controller's work: its own thread, or the socket's where that is at hand.
+//! Shares the controller's work between its own thread and the socket's.
 //!
-//! A doorbell comes over the socket. To wake another thread for it costs more than a short command
-//! takes, so the socket's thread carries such commands out by itself when it has answered all that
-//! has come; whatever is long, late or needs waiting for is the other thread's.
+//! Doorbells come over the socket. To wake another thread costs more than to execute a short command,
+//! so the socket's thread executes short commands itself after it has answered all messages. Work that
+//! is long, delayed or has to wait is left to the controller's thread.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError, TryLockError,
@@ -11,78 +11,82 @@ use std::sync::{
 
 use super::{Controller, Registers};
 
-/// Turns that the socket's thread does in one go: each has up to a batch of commands a queue.
+/// Turns that the socket's thread takes at a time: each has up to a batch of commands per queue.
 const TURNS: usize = 4;
 
-/// The controller, for whoever has time for it.
+/// The controller, shared by two threads.
 #[derive(Debug)]
 pub struct Engine {
     controller: Mutex<Controller>,
     registers: Arc<Registers>,
-    /// Whether the host's doorbells are in memory, where they must be looked at.
-    buffered: AtomicBool,
-    /// Whether nobody but the controller's own thread may do anything.
+    /// Whether the host's doorbells are in memory and must be polled.
+    has_doorbell_buffers: AtomicBool,
+    /// Whether only the controller's own thread may do its work.
     reserved: AtomicBool,
 }
 
 impl Engine {
-    /// One for a controller with these registers.
+    /// Shares a controller with these registers.
     #[must_use]
     pub fn new(controller: Controller, registers: Arc<Registers>) -> Self {
-        let (buffered, reserved) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { controller: Mutex::new(controller), registers, buffered, reserved }
+        Self {
+            controller: Mutex::new(controller),
+            registers,
+            has_doorbell_buffers: AtomicBool::new(false),
+            reserved: AtomicBool::new(false),
+        }
     }
 
-    /// Does what was rung for, if nobody else is at it. Says whether there was anything. Never waits.
-    pub fn help(&self) -> bool {
-        if !self.registers.is_rung() && !self.buffered.load(Ordering::SeqCst) {
+    /// Executes short commands, if no other thread does. Returns whether there were any. Never waits.
+    pub fn run_short_commands(&self) -> bool {
+        if !self.registers.has_doorbells() && !self.has_doorbell_buffers.load(Ordering::SeqCst) {
             return false;
         }
-        let Some(mut controller) = self.free() else { return false };
+        let Some(mut controller) = self.try_lock() else { return false };
         let mut any = false;
         for turn in 0..TURNS {
             let (busy, due) = controller.timed_turn(|| ());
             any |= busy;
             if due.is_some() || (busy && (controller.large || turn + 1 == TURNS)) {
-                self.left(controller);
+                self.hand_over(controller);
                 return any;
             }
             if !busy {
                 break;
             }
         }
-        self.note(&controller);
+        self.publish(&controller);
         any
     }
 
-    /// Has the host ring for what comes next, before the socket's thread sleeps. Says whether there
-    /// is something to do first.
-    pub fn arm(&self) -> bool {
-        if !self.buffered.load(Ordering::SeqCst) {
+    /// Makes the host write the register for its next command, before the socket's thread sleeps.
+    /// Returns whether there is work to do first.
+    pub fn arm_doorbells(&self) -> bool {
+        if !self.has_doorbell_buffers.load(Ordering::SeqCst) {
             return false;
         }
-        let Some(mut controller) = self.free() else { return false };
+        let Some(mut controller) = self.try_lock() else { return false };
         controller.arm_doorbells()
     }
 
-    /// The controller, for its own thread.
+    /// Locks the controller for its own thread.
     pub(super) fn lock(&self) -> MutexGuard<'_, Controller> {
         self.controller.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps the socket's thread from the controller's work, or no longer.
+    /// Sets whether only the controller's own thread may do its work.
     pub(super) fn reserve(&self, reserved: bool) {
         self.reserved.store(reserved, Ordering::SeqCst);
     }
 
-    /// Notes what those who don't have the controller need to know of it.
-    pub(super) fn note(&self, controller: &Controller) {
-        self.buffered.store(controller.has_doorbell_buffers(), Ordering::SeqCst);
+    /// Publishes the state that is read without a lock.
+    pub(super) fn publish(&self, controller: &Controller) {
+        self.has_doorbell_buffers.store(controller.has_doorbell_buffers(), Ordering::SeqCst);
     }
 
-    /// The controller, unless another thread does or should do its work; that one looks once more.
-    fn free(&self) -> Option<MutexGuard<'_, Controller>> {
-        // What came before a doorbell goes before it.
+    /// Locks the controller, unless the other thread does or should do its work, which is woken then.
+    fn try_lock(&self) -> Option<MutexGuard<'_, Controller>> {
+        // Events that came before a doorbell are handled before it.
         if !self.reserved.load(Ordering::SeqCst) && !self.registers.has_events() {
             match self.controller.try_lock() {
                 Ok(controller) => return Some(controller),
@@ -93,9 +97,9 @@ impl Engine {
         None
     }
 
-    /// Leaves the rest to the controller's own thread.
-    fn left(&self, controller: MutexGuard<'_, Controller>) {
-        self.note(&controller);
+    /// Leaves the rest of the work to the controller's own thread.
+    fn hand_over(&self, controller: MutexGuard<'_, Controller>) {
+        self.publish(&controller);
         drop(controller);
         self.registers.wake();
     }

@@ -1,9 +1,13 @@
 //! Features (NVM Express 1.4, 5.21).
 
 use dmarig_model::probe::Settings;
+use zerocopy::{
+    FromBytes, FromZeros, Immutable, IntoBytes,
+    little_endian::{U32, U64},
+};
 
 use super::{Command, PAGE, Status, controller::Controller};
-use crate::memory::Range;
+use crate::range::Range;
 
 const ARBITRATION: u32 = 0x01;
 const POWER: u32 = 0x02;
@@ -19,10 +23,10 @@ const HOST_MEMORY: u32 = 0x0d;
 /// Most descriptors of a host memory buffer that are read.
 const MAX_DESCRIPTORS: u32 = 1 << 16;
 
-/// What the host has set; lost in a reset.
+/// Values that the host has set; a reset loses them.
 #[derive(Debug)]
 pub(super) struct Features {
-    /// Events that the host wants to hear of.
+    /// Events that the host has enabled.
     pub(super) events: u32,
     arbitration: u32,
     temperature: u32,
@@ -34,6 +38,24 @@ pub(super) struct Features {
     atomicity: u32,
     queues: u32,
     host_memory: HostMemory,
+}
+
+/// Attributes of the host memory buffer, as Get Features returns them.
+#[derive(Debug, Clone, Copy, IntoBytes, Immutable)]
+#[repr(C)]
+struct HostMemoryAttributes {
+    pages: U32,
+    list: U64,
+    count: U32,
+}
+
+/// An entry of the host memory buffer's list.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct HostMemoryDescriptor {
+    address: U64,
+    pages: U32,
+    reserved: U32,
 }
 
 /// The host memory buffer.
@@ -65,7 +87,7 @@ impl Features {
 }
 
 impl Controller {
-    /// Answers the value of a feature.
+    /// Returns the value of a feature.
     pub(super) fn get_features(&mut self, command: &Command) -> Result<u32, Status> {
         // Current values alone: nothing can be saved.
         if command.dword(10) >> 8 & 7 != 0 {
@@ -92,19 +114,20 @@ impl Controller {
             EVENTS => features.events,
             HOST_MEMORY => {
                 let memory = &features.host_memory;
-                let mut data = Vec::new();
-                data.extend(memory.pages.to_le_bytes());
-                data.extend(memory.list.to_le_bytes());
-                data.extend(memory.count.to_le_bytes());
+                let attributes = HostMemoryAttributes {
+                    pages: memory.pages.into(),
+                    list: memory.list.into(),
+                    count: memory.count.into(),
+                };
                 let enabled = u32::from(memory.enabled);
-                self.answer(command, &data, PAGE)?;
+                self.answer(command, attributes.as_bytes(), PAGE)?;
                 enabled
             }
             _ => return Err(Status::INVALID_FIELD),
         })
     }
 
-    /// Sets a feature; answers what the host is told of it.
+    /// Sets a feature; returns the result for the host.
     pub(super) fn set_features(&mut self, command: &Command) -> Result<u32, Status> {
         if command.dword(10) >> 31 != 0 {
             return Err(Status::NOT_SAVEABLE);
@@ -160,28 +183,28 @@ impl Controller {
             return Err(Status::SEQUENCE_ERROR);
         }
         let (pages, count) = (command.dword(12), command.dword(15));
-        let list = u64::from(command.dword(13)) | u64::from(command.dword(14)) << 32;
+        let list = command.qword(13);
         if pages < self.host_memory_pages()
             || count == 0
             || count > MAX_DESCRIPTORS
-            || list % 16 != 0
+            || !list.is_multiple_of(size_of::<HostMemoryDescriptor>() as u64)
         {
             return Err(Status::INVALID_FIELD);
         }
-        let mut bytes = vec![0; count as usize * 16];
-        let read = self.memory.read(list, &mut bytes);
+        let mut descriptors = vec![HostMemoryDescriptor::new_zeroed(); count as usize];
+        let read = self.memory.read(list, descriptors.as_mut_bytes());
         read.map_err(|fault| self.data_fault(0, command, &fault))?;
         let mut ranges = Vec::new();
-        let mut whole = 0u64;
-        for descriptor in bytes.as_chunks::<16>().0 {
-            let (address, pages) = descriptor_of(descriptor);
-            if address % PAGE != 0 {
+        let mut total = 0u64;
+        for descriptor in &descriptors {
+            let (iova, pages) = (descriptor.address.get(), u64::from(descriptor.pages.get()));
+            if !iova.is_multiple_of(PAGE) {
                 return Err(Status::INVALID_FIELD);
             }
-            whole += u64::from(pages);
-            ranges.push(Range { iova: address, size: u64::from(pages) * PAGE });
+            total += pages;
+            ranges.push(Range { iova, size: pages * PAGE });
         }
-        if whole < u64::from(pages) {
+        if total < u64::from(pages) {
             return Err(Status::INVALID_FIELD);
         }
         tracing::info!(pages, descriptors = count, "a host memory buffer");
@@ -189,17 +212,9 @@ impl Controller {
         Ok(())
     }
 
-    /// Where the host memory buffer is, as far as there is one.
+    /// Ranges of the host memory buffer; empty if there is none.
     #[must_use]
     pub fn host_memory(&self) -> &[Range] {
         &self.features.host_memory.ranges
     }
-}
-
-/// Address and pages of a host memory buffer descriptor.
-fn descriptor_of(descriptor: &[u8; 16]) -> (u64, u32) {
-    let mut words = descriptor.as_chunks().0.iter().map(|word| u32::from_le_bytes(*word));
-    let mut next = || words.next().unwrap_or_default();
-    let (low, high) = (next(), next());
-    (u64::from(low) | u64::from(high) << 32, next())
 }

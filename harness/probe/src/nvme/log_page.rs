@@ -2,6 +2,11 @@
 
 use std::collections::VecDeque;
 
+use zerocopy::{
+    Immutable, IntoBytes,
+    little_endian::{U16, U64},
+};
+
 use super::{Command, Status, controller::Controller, identify::EVENT_LIMIT, prp::MAX_TRANSFER};
 
 const ERRORS: u8 = 0x01;
@@ -12,25 +17,37 @@ const EFFECTS: u8 = 0x05;
 /// Entries of the error log.
 const MAX_ERRORS: usize = 64;
 
-/// What has happened, and who wants to hear of it.
+/// Errors that occurred, and event requests that wait for one.
 #[derive(Debug, Default)]
 pub(super) struct Logs {
     requests: VecDeque<u16>,
-    events: VecDeque<Happened>,
-    /// An error event was reported and its log page not read: no further one until then.
+    events: VecDeque<DoorbellError>,
+    /// Whether an error event was reported and its log page not yet read; until then, none is
+    /// reported.
     masked: bool,
-    errors: VecDeque<[u8; 64]>,
-    count: u64,
+    errors: VecDeque<ErrorEntry>,
+    error_count: u64,
 }
 
+/// An error that the host is told by an event, with its number there.
 #[derive(Debug, Clone, Copy)]
-enum Happened {
-    NoDoorbell,
-    DoorbellValue,
+enum DoorbellError {
+    NoDoorbell = 0,
+    InvalidValue = 1,
+}
+
+/// An entry of the error log.
+#[derive(Debug, Clone, Copy, IntoBytes, Immutable)]
+#[repr(C)]
+struct ErrorEntry {
+    number: U64,
+    queue: U16,
+    identifier: U16,
+    rest: [u8; 52],
 }
 
 impl Logs {
-    /// Forgets requests and events of the host that was.
+    /// Discards requests and events of before a reset.
     pub(super) fn restart(&mut self) {
         self.requests.clear();
         self.events.clear();
@@ -45,56 +62,54 @@ impl Logs {
         Ok(())
     }
 
-    /// Takes a waiting event request away; says whether there was one.
+    /// Removes a waiting event request; returns whether there was one.
     pub(super) fn abort(&mut self, identifier: u16) -> bool {
         let at = self.requests.iter().position(|request| *request == identifier);
         at.is_some_and(|at| self.requests.remove(at).is_some())
     }
 
     pub(super) fn invalid_doorbell(&mut self) {
-        self.happened(Happened::NoDoorbell, 0xffff);
+        self.record_error(DoorbellError::NoDoorbell, 0xffff);
     }
 
     pub(super) fn invalid_doorbell_value(&mut self, queue: u16) {
-        self.happened(Happened::DoorbellValue, queue);
+        self.record_error(DoorbellError::InvalidValue, queue);
     }
 
-    fn happened(&mut self, what: Happened, queue: u16) {
-        tracing::warn!(?what, queue, "a doorbell");
-        self.count += 1;
-        let mut entry = [0; 64];
-        entry[0..8].copy_from_slice(&self.count.to_le_bytes());
-        entry[8..10].copy_from_slice(&queue.to_le_bytes());
-        entry[10..12].copy_from_slice(&u16::MAX.to_le_bytes());
-        self.errors.push_front(entry);
+    fn record_error(&mut self, error: DoorbellError, queue: u16) {
+        tracing::warn!(?error, queue, "an invalid write of a doorbell");
+        self.error_count += 1;
+        self.errors.push_front(ErrorEntry {
+            number: self.error_count.into(),
+            queue: queue.into(),
+            // The error belongs to no command.
+            identifier: u16::MAX.into(),
+            rest: [0; 52],
+        });
         self.errors.truncate(MAX_ERRORS);
         // As many as can be reported; the log page has the rest.
         if self.events.len() <= usize::from(EVENT_LIMIT) {
-            self.events.push_back(what);
+            self.events.push_back(error);
         }
     }
 
-    /// A request and the event that answers it. Errors are always reported; what the host has
-    /// chosen to hear of (`_wanted`) are events that don't happen here.
-    pub(super) fn next_event(&mut self, _wanted: u32) -> Option<(u16, u32)> {
+    /// A request and the event that completes it. Errors are always reported; the events that the
+    /// host can enable don't occur here.
+    pub(super) fn next_event(&mut self) -> Option<(u16, u32)> {
         if self.masked || self.events.is_empty() {
             return None;
         }
         let identifier = self.requests.pop_front()?;
-        let what = self.events.pop_front()?;
+        let error = self.events.pop_front()?;
         self.masked = true;
-        let information = match what {
-            Happened::NoDoorbell => 0,
-            Happened::DoorbellValue => 1,
-        };
-        // Type 0 is an error; the log page tells more.
-        Some((identifier, information << 8 | u32::from(ERRORS) << 16))
+        // Type 0 is an error; the log page has details.
+        Some((identifier, (error as u32) << 8 | u32::from(ERRORS) << 16))
     }
 
     fn page(&self, page: u8) -> Option<Vec<u8>> {
         Some(match page {
-            ERRORS => self.errors.iter().flatten().copied().collect(),
-            HEALTH => health(self.count),
+            ERRORS => self.errors.iter().flat_map(IntoBytes::as_bytes).copied().collect(),
+            HEALTH => health(self.error_count),
             FIRMWARE => {
                 let mut data = vec![0; 512];
                 data[0] = 1;
@@ -115,9 +130,10 @@ impl Controller {
         let dwords =
             u64::from(command.dword(10) >> 16) | u64::from(command.dword(11) & 0xffff) << 16;
         let size = (dwords + 1) * 4;
-        let offset = u64::from(command.dword(12)) | u64::from(command.dword(13)) << 32;
+        let offset = command.qword(12);
         let data = self.logs.page(page).ok_or(Status::INVALID_LOG_PAGE)?;
-        if size > MAX_TRANSFER || offset % 4 != 0 || offset > data.len().max(4096) as u64 {
+        if size > MAX_TRANSFER || !offset.is_multiple_of(4) || offset > data.len().max(4096) as u64
+        {
             return Err(Status::INVALID_FIELD);
         }
         let rest = data.get(offset as usize..).unwrap_or_default();

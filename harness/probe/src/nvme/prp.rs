@@ -1,16 +1,18 @@
 //! Where a command's data is: physical region pages and lists of them (NVM Express 1.4, 4.3).
 
+use zerocopy::{IntoBytes, little_endian::U64};
+
 use super::{PAGE, Status};
-use crate::memory::{Fault, Range};
+use crate::{memory::Fault, range::Range};
 
 /// Most bytes that a command transfers (MDTS is 8).
 pub const MAX_TRANSFER: u64 = PAGE << super::identify::MDTS;
 
-/// Why there is no data.
+/// Why a command's data can't be found.
 #[derive(Debug)]
-pub enum Prp {
-    /// An entry is wrong.
-    Wrong(Status),
+pub enum PrpError {
+    /// An entry is invalid; the command fails with this status.
+    Invalid(Status),
     /// A list can't be read.
     Fault(Fault),
 }
@@ -23,63 +25,71 @@ pub fn walk(
     prp1: u64,
     prp2: u64,
     size: u64,
-    mut read: impl FnMut(u64, &mut [u8]) -> Result<(), Fault>,
+    read: impl FnMut(u64, &mut [u8]) -> Result<(), Fault>,
     ranges: &mut Vec<Range>,
-) -> Result<(), Prp> {
+) -> Result<(), PrpError> {
     ranges.clear();
     if size == 0 {
         return Ok(());
     }
     if size > MAX_TRANSFER {
-        return Err(Prp::Wrong(Status::INVALID_FIELD));
+        return Err(PrpError::Invalid(Status::INVALID_FIELD));
     }
-    let wrong = Prp::Wrong(Status::PRP_OFFSET);
+    let invalid = PrpError::Invalid(Status::PRP_OFFSET);
     if !prp1.is_multiple_of(4) {
-        return Err(wrong);
+        return Err(invalid);
     }
     let first = (PAGE - prp1 % PAGE).min(size);
     push(ranges, prp1, first);
-    let mut left = size - first;
+    let left = size - first;
     if left == 0 {
         return Ok(());
     }
     if left <= PAGE {
         if !prp2.is_multiple_of(PAGE) {
-            return Err(wrong);
+            return Err(invalid);
         }
         push(ranges, prp2, left);
         return Ok(());
     }
     if !prp2.is_multiple_of(8) {
-        return Err(wrong);
+        return Err(invalid);
     }
-    let mut list = prp2;
-    let mut page = [0; PAGE as usize];
+    walk_list(prp2, left, read, ranges)
+}
+
+/// Finds the ranges of the `left` bytes behind a command's first page.
+fn walk_list(
+    mut list: u64,
+    mut left: u64,
+    mut read: impl FnMut(u64, &mut [u8]) -> Result<(), Fault>,
+    ranges: &mut Vec<Range>,
+) -> Result<(), PrpError> {
+    let invalid = PrpError::Invalid(Status::PRP_OFFSET);
+    let mut page = [U64::ZERO; PAGE as usize / 8];
     while left > 0 {
         let room = (PAGE - list % PAGE) / 8;
-        let entries = left.div_ceil(PAGE).min(room);
-        let bytes = &mut page[..entries as usize * 8];
-        read(list, bytes).map_err(Prp::Fault)?;
-        // Where not all fit, the last entry of a page is where the list goes on.
-        let goes_on = left.div_ceil(PAGE) > room;
-        let here = if goes_on { entries - 1 } else { entries };
-        let mut values = bytes
-            .chunks_exact(8)
-            .map(|entry| u64::from_le_bytes(entry.try_into().unwrap_or_default()));
-        for value in values.by_ref().take(here as usize) {
-            if value % PAGE != 0 {
-                return Err(wrong);
+        let needed = left.div_ceil(PAGE);
+        let entries = &mut page[..needed.min(room) as usize];
+        read(list, entries.as_mut_bytes()).map_err(PrpError::Fault)?;
+        // If not all fit, the last entry of a page is the address of the rest of the list.
+        let (entries, next) = match entries.split_last() {
+            Some((next, entries)) if needed > room => (entries, Some(next.get())),
+            _ => (&*entries, None),
+        };
+        for entry in entries {
+            if !entry.get().is_multiple_of(PAGE) {
+                return Err(invalid);
             }
             let part = left.min(PAGE);
-            push(ranges, value, part);
+            push(ranges, entry.get(), part);
             left -= part;
         }
-        if goes_on {
-            list = values.next().unwrap_or_default();
-            // A list that goes on begins a page, so it has room for more than a pointer.
-            if !list.is_multiple_of(PAGE) {
-                return Err(wrong);
-            }
+        let Some(next) = next else { continue };
+        list = next;
+        // A list that goes on begins a page, so it has room for more than a pointer.
+        if !list.is_multiple_of(PAGE) {
+            return Err(invalid);
         }
     }
     Ok(())

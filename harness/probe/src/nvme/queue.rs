@@ -2,11 +2,18 @@
 
 use std::collections::VecDeque;
 
-use super::{Command, Status};
+use zerocopy::{
+    FromZeros, Immutable, IntoBytes,
+    little_endian::{U16, U32},
+};
+
+use super::Command;
 use crate::memory::{Fault, Memory};
 
 /// Commands that are fetched at a time.
 const BATCH: u32 = 32;
+const COMMAND_BYTES: u64 = size_of::<Command>() as u64;
+const COMPLETION_BYTES: u64 = size_of::<CompletionEntry>() as u64;
 
 /// A submission queue.
 #[derive(Debug)]
@@ -18,22 +25,31 @@ pub(super) struct SubmissionQueue {
     tail: u32,
     /// A bit for each identifier that is in use.
     identifiers: Vec<u64>,
-    /// Commands that are under way.
-    pub(super) under_way: u32,
-    /// Of a doorbell in the host's memory, what was seen there last, and what was asked for.
-    pub(super) seen: u32,
-    pub(super) asked: u32,
+    /// Commands that were fetched and are not completed.
+    in_flight: u32,
+    /// Last value of the queue's doorbell in the host's memory.
+    pub(super) last_doorbell: u32,
+    /// Value that the host's doorbell must pass for the host to write the register.
+    pub(super) event_index: u32,
 }
 
 impl SubmissionQueue {
     pub(super) fn new(completion: u16, base: u64, size: u32) -> Self {
-        let identifiers = vec![0; 1 << 10];
-        let (head, tail, under_way, seen, asked) = (0, 0, 0, 0, 0);
-        Self { completion, base, size, head, tail, identifiers, under_way, seen, asked }
+        Self {
+            completion,
+            base,
+            size,
+            head: 0,
+            tail: 0,
+            identifiers: vec![0; 1 << 10],
+            in_flight: 0,
+            last_doorbell: 0,
+            event_index: 0,
+        }
     }
 
-    /// Takes a new tail; `false` where it can't be one.
-    pub(super) fn ring(&mut self, tail: u32) -> bool {
+    /// Takes a new tail from the host; `false` if it is not valid.
+    pub(super) fn set_tail(&mut self, tail: u32) -> bool {
         if tail < self.size {
             self.tail = tail;
         }
@@ -48,31 +64,33 @@ impl SubmissionQueue {
         self.tail
     }
 
-    /// Fetches what has come, up to a batch, and no more than a queue's worth may be under way:
-    /// the guest can reuse entries as soon as they are fetched.
+    /// Fetches new commands, up to a batch, into `commands`. No more than a queue's worth may be in
+    /// flight: the guest can reuse entries as soon as they are fetched.
     pub(super) fn fetch(
         &mut self,
         memory: &Memory,
         commands: &mut Vec<Command>,
     ) -> Result<(), Fault> {
-        let run =
+        commands.clear();
+        let until_wrap =
             if self.tail >= self.head { self.tail - self.head } else { self.size - self.head };
-        let room = self.size.saturating_sub(self.under_way);
-        let count = run.min(BATCH).min(room);
-        let mut bytes = [0; BATCH as usize * Command::BYTES];
-        let bytes = &mut bytes[..count as usize * Command::BYTES];
+        let room = self.size.saturating_sub(self.in_flight);
+        let count = until_wrap.min(BATCH).min(room);
         if count == 0 {
             return Ok(());
         }
-        memory.read(self.base.wrapping_add(u64::from(self.head) * Command::BYTES as u64), bytes)?;
-        commands.extend(bytes.as_chunks::<{ Command::BYTES }>().0.iter().map(Command::decode));
+        let mut batch = [Command::new_zeroed(); BATCH as usize];
+        let batch = &mut batch[..count as usize];
+        let at = self.base.wrapping_add(u64::from(self.head) * COMMAND_BYTES);
+        memory.read(at, batch.as_mut_bytes())?;
+        commands.extend_from_slice(batch);
         self.head = (self.head + count) % self.size;
-        self.under_way += count;
+        self.in_flight += count;
         Ok(())
     }
 
-    /// Notes that an identifier is in use; `false` where it is already.
-    pub(super) fn begin(&mut self, identifier: u16) -> bool {
+    /// Marks an identifier as used; `false` if it was already.
+    pub(super) fn claim(&mut self, identifier: u16) -> bool {
         let word = &mut self.identifiers[usize::from(identifier / 64)];
         let bit = 1 << (identifier % 64);
         let free = *word & bit == 0;
@@ -80,10 +98,10 @@ impl SubmissionQueue {
         free
     }
 
-    /// Notes that a command is done.
-    pub(super) fn end(&mut self, identifier: u16) {
+    /// Marks a command as completed and its identifier as free.
+    pub(super) fn release(&mut self, identifier: u16) {
         self.identifiers[usize::from(identifier / 64)] &= !(1 << (identifier % 64));
-        self.under_way = self.under_way.saturating_sub(1);
+        self.in_flight = self.in_flight.saturating_sub(1);
     }
 
     pub(super) fn head(&self) -> u16 {
@@ -91,14 +109,22 @@ impl SubmissionQueue {
     }
 }
 
-/// What the host is told of a command.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Entry {
-    pub(super) result: u32,
-    pub(super) queue: u16,
-    pub(super) head: u16,
-    pub(super) identifier: u16,
-    pub(super) status: Status,
+/// An entry of a completion queue. Its phase tag is bit 0 of the status.
+#[derive(Debug, Clone, Copy, IntoBytes, Immutable)]
+#[repr(C)]
+pub(super) struct CompletionEntry {
+    pub(super) result: U32,
+    pub(super) reserved: U32,
+    pub(super) submission_head: U16,
+    pub(super) submission_queue: U16,
+    pub(super) identifier: U16,
+    pub(super) status: U16,
+}
+
+impl CompletionEntry {
+    fn set_phase(&mut self, phase: bool) {
+        self.status.set(self.status.get() & !1 | u16::from(phase));
+    }
 }
 
 /// A completion queue.
@@ -111,36 +137,35 @@ pub(super) struct CompletionQueue {
     tail: u32,
     phase: bool,
     /// Entries that are not written yet.
-    waiting: VecDeque<Entry>,
-    /// Submission queues that use it.
+    waiting: VecDeque<CompletionEntry>,
+    /// Number of submission queues that use it.
     pub(super) users: u32,
-    /// Whether the host is to be told of new entries.
-    pub(super) news: bool,
+    /// Whether an interrupt for new entries is due.
+    pub(super) interrupt_due: bool,
     /// As a submission queue's.
-    pub(super) seen: u32,
-    pub(super) asked: u32,
+    pub(super) last_doorbell: u32,
+    pub(super) event_index: u32,
 }
 
 impl CompletionQueue {
     pub(super) fn new(base: u64, size: u32, vector: Option<u16>) -> Self {
-        let (head, tail, waiting) = (0, 0, VecDeque::new());
         Self {
             vector,
             base,
             size,
-            head,
-            tail,
+            head: 0,
+            tail: 0,
             phase: true,
-            waiting,
+            waiting: VecDeque::new(),
             users: 0,
-            news: false,
-            seen: 0,
-            asked: 0,
+            interrupt_due: false,
+            last_doorbell: 0,
+            event_index: 0,
         }
     }
 
-    /// Takes a new head; `false` where it can't be one.
-    pub(super) fn ring(&mut self, head: u32) -> bool {
+    /// Takes a new head from the host; `false` if it is not valid.
+    pub(super) fn set_head(&mut self, head: u32) -> bool {
         let used = (self.tail + self.size - self.head) % self.size;
         let taken = (head.min(self.size) + self.size - self.head) % self.size;
         let possible = head < self.size && taken <= used;
@@ -150,9 +175,9 @@ impl CompletionQueue {
         possible
     }
 
-    /// Whether entries wait and there is no room for one.
+    /// Whether entries wait and the host has left no room for one.
     pub(super) fn is_full(&self) -> bool {
-        self.is_behind() && (self.tail + 1) % self.size == self.head
+        self.has_waiting() && (self.tail + 1) % self.size == self.head
     }
 
     pub(super) fn head(&self) -> u32 {
@@ -160,52 +185,39 @@ impl CompletionQueue {
     }
 
     /// Whether entries wait for room, or to be written.
-    pub(super) fn is_behind(&self) -> bool {
+    pub(super) fn has_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
 
-    /// Takes an entry, for the next [`CompletionQueue::flush`].
-    pub(super) fn post(&mut self, entry: Entry) {
+    /// Adds an entry, which the next [`CompletionQueue::flush`] writes.
+    pub(super) fn post(&mut self, entry: CompletionEntry) {
         self.waiting.push_back(entry);
     }
 
-    /// Writes what there is room for.
+    /// Writes as many waiting entries as there is room for.
     ///
-    /// The phase tag makes an entry valid, and within one write the order of bytes is nobody's
-    /// promise. So entries are written twice: whole but with the tag that is there already, then
-    /// with the new one, which changes nothing else.
+    /// The phase tag makes an entry valid, and the order of bytes within one write is undefined. So
+    /// entries are written twice: complete but with the old tag, then with the new one, which changes
+    /// nothing else.
     pub(super) fn flush(&mut self, memory: &Memory) -> Result<(), Fault> {
-        while self.is_behind() {
+        while self.has_waiting() {
             let used = (self.tail + self.size - self.head) % self.size;
             let room = (self.size - 1 - used).min(self.size - self.tail);
             let count = self.waiting.len().min(room as usize);
             if count == 0 {
                 break;
             }
-            let at = self.base.wrapping_add(u64::from(self.tail) * 16);
+            let at = self.base.wrapping_add(u64::from(self.tail) * COMPLETION_BYTES);
+            let mut entries: Vec<_> = self.waiting.iter().copied().take(count).collect();
             for phase in [!self.phase, self.phase] {
-                let entries = self.waiting.iter().take(count);
-                let bytes: Vec<u8> = entries.flat_map(|entry| entry.encode(phase)).collect();
-                memory.write(at, &bytes)?;
+                entries.iter_mut().for_each(|entry| entry.set_phase(phase));
+                memory.write(at, entries.as_bytes())?;
             }
             self.waiting.drain(..count);
             self.tail = (self.tail + count as u32) % self.size;
             self.phase ^= self.tail == 0;
-            self.news = true;
+            self.interrupt_due = true;
         }
         Ok(())
-    }
-}
-
-impl Entry {
-    fn encode(&self, phase: bool) -> [u8; 16] {
-        let mut bytes = [0; 16];
-        bytes[0..4].copy_from_slice(&self.result.to_le_bytes());
-        bytes[8..10].copy_from_slice(&self.head.to_le_bytes());
-        bytes[10..12].copy_from_slice(&self.queue.to_le_bytes());
-        bytes[12..14].copy_from_slice(&self.identifier.to_le_bytes());
-        let status = self.status.bits() | u16::from(phase);
-        bytes[14..16].copy_from_slice(&status.to_le_bytes());
-        bytes
     }
 }

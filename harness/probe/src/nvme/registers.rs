@@ -1,7 +1,7 @@
-//! The controller's registers: written by the socket's thread, worked on by the controller's.
+//! The controller's registers: written by the socket's thread, applied by the controller's.
 //!
-//! A doorbell costs the socket's thread a store, until it does what was rung for. What changes the controller's state
-//! is waited for, for a little while: some kernels look once and then sleep for 100 ms.
+//! The write of a doorbell is a store for the socket's thread. It waits a little while for changes of
+//! the controller's state: some kernels read CSTS once and then sleep for 100 ms.
 
 use std::{
     sync::{
@@ -14,6 +14,10 @@ use std::{
 };
 
 use dmarig_model::probe::{Attack, AttackOutcome};
+use zerocopy::{
+    FromBytes, Immutable, IntoBytes,
+    little_endian::{U32, U64},
+};
 
 use super::VERSION;
 
@@ -35,37 +39,58 @@ pub(super) const SHUT_DOWN: u32 = 2 << 2;
 /// CC: enabled.
 pub(super) const ENABLE: u32 = 1;
 
-/// Something that the controller's thread is to do, besides what doorbells tell it.
+/// Work for the controller's thread besides doorbells.
 #[derive(Debug)]
 pub enum Event {
     /// CC has a new value.
     Configure {
-        /// It.
+        /// The value.
         cc: u32,
-        /// Told when it has taken effect.
+        /// Notified when it has taken effect.
         done: SyncSender<()>,
     },
     /// A doorbell that doesn't exist was written.
     NoDoorbell,
-    /// Everything starts anew.
+    /// Everything is to be reset.
     Reset {
-        /// Told when it has.
+        /// Notified when it is.
         done: SyncSender<()>,
     },
-    /// Nothing but to say that its turn has come.
+    /// No work: shows that the thread still takes its turns.
     Turn {
-        /// Told so.
+        /// Notified in the next turn.
         done: SyncSender<()>,
     },
     /// DMA that must fault.
     Attack {
-        /// Which.
+        /// The kind.
         kind: Attack,
-        /// Told what became of it, or why it wasn't possible.
-        done: SyncSender<Result<AttackOutcome, String>>,
+        /// Receives the outcome.
+        done: SyncSender<Result<AttackOutcome, NotEnabled>>,
     },
-    /// The end.
+    /// The thread is to end.
     Stop,
+}
+
+/// An attack is impossible because the guest has not enabled the controller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the guest has not enabled the controller")]
+pub struct NotEnabled;
+
+/// Registers from the start of BAR 0.
+#[derive(Debug, IntoBytes, Immutable)]
+#[repr(C)]
+struct RegisterFile {
+    capabilities: U64,
+    version: U32,
+    interrupt_masks: [U32; 2],
+    cc: U32,
+    reserved: U32,
+    csts: U32,
+    subsystem_reset: U32,
+    aqa: U32,
+    asq: U64,
+    acq: U64,
 }
 
 /// The registers.
@@ -79,12 +104,12 @@ pub struct Registers {
     pub(super) acq: AtomicU64,
     doorbells: Vec<AtomicU32>,
     /// A bit for each doorbell that was written.
-    rung: Vec<AtomicU64>,
-    /// What there is to do; `None` when nobody does anything any more.
+    written: Vec<AtomicU64>,
+    /// Events that wait; `None` after the controller's thread has ended.
     events: Mutex<Option<Vec<Event>>>,
-    waiting: AtomicBool,
+    has_events: AtomicBool,
     worker: OnceLock<Thread>,
-    /// Whether it was woken.
+    /// Whether the worker was woken.
     woken: AtomicBool,
 }
 
@@ -102,28 +127,31 @@ impl Registers {
             asq: AtomicU64::new(0),
             acq: AtomicU64::new(0),
             doorbells: (0..doorbells).map(|_| AtomicU32::new(0)).collect(),
-            rung: (0..doorbells.div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
+            written: (0..doorbells.div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
             events: Mutex::new(Some(Vec::new())),
-            waiting: AtomicBool::new(false),
+            has_events: AtomicBool::new(false),
             worker: OnceLock::new(),
             woken: AtomicBool::new(false),
         }
     }
 
-    /// Reads bytes; what isn't a register is zero.
+    /// Reads bytes; addresses without a register are zero.
     pub fn read(&self, offset: u64, data: &mut [u8]) {
-        let mut bytes = [0u8; 0x40];
-        let csts = self.csts.load(Ordering::SeqCst);
-        let cc = self.cc.load(Ordering::SeqCst);
-        bytes[0x00..0x08].copy_from_slice(&self.capabilities.to_le_bytes());
-        bytes[0x08..0x0c].copy_from_slice(&VERSION.to_le_bytes());
-        bytes[0x14..0x18].copy_from_slice(&cc.to_le_bytes());
-        bytes[0x1c..0x20].copy_from_slice(&csts.to_le_bytes());
-        bytes[0x24..0x28].copy_from_slice(&self.aqa.load(Ordering::SeqCst).to_le_bytes());
-        bytes[0x28..0x30].copy_from_slice(&self.asq.load(Ordering::SeqCst).to_le_bytes());
-        bytes[0x30..0x38].copy_from_slice(&self.acq.load(Ordering::SeqCst).to_le_bytes());
+        let registers = RegisterFile {
+            capabilities: self.capabilities.into(),
+            version: VERSION.into(),
+            interrupt_masks: [U32::ZERO; 2],
+            csts: self.csts.load(Ordering::SeqCst).into(),
+            cc: self.cc.load(Ordering::SeqCst).into(),
+            reserved: U32::ZERO,
+            subsystem_reset: U32::ZERO,
+            aqa: self.aqa.load(Ordering::SeqCst).into(),
+            asq: self.asq.load(Ordering::SeqCst).into(),
+            acq: self.acq.load(Ordering::SeqCst).into(),
+        };
         data.fill(0);
-        let bytes = usize::try_from(offset).ok().and_then(|at| bytes.get(at..)).unwrap_or_default();
+        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+        let bytes = registers.as_bytes().get(offset..).unwrap_or_default();
         let count = bytes.len().min(data.len());
         data[..count].copy_from_slice(&bytes[..count]);
     }
@@ -131,11 +159,12 @@ impl Registers {
     /// Writes bytes, dword by dword. Anything but whole dwords is ignored, and so are registers that
     /// can't be written.
     pub fn write(&self, offset: u64, data: &[u8]) {
-        if !offset.is_multiple_of(4) || !data.len().is_multiple_of(4) {
+        let Ok(dwords) = <[U32]>::ref_from_bytes(data) else { return };
+        if !offset.is_multiple_of(4) {
             return;
         }
-        for (at, dword) in (offset..).step_by(4).zip(data.chunks_exact(4)) {
-            self.write_dword(at, u32::from_le_bytes(dword.try_into().unwrap_or_default()));
+        for (at, dword) in (offset..).step_by(4).zip(dwords) {
+            self.write_dword(at, dword.get());
         }
     }
 
@@ -144,9 +173,9 @@ impl Registers {
             CC => {
                 self.cc.store(value, Ordering::SeqCst);
                 let (done, settled) = mpsc::sync_channel(1);
-                self.tell(Event::Configure { cc: value, done });
+                self.post(Event::Configure { cc: value, done });
                 if self.worker.get().is_some() {
-                    // Late is no error: CSTS tells when it is done.
+                    // A timeout is no error: CSTS shows when it is done.
                     let _ = settled.recv_timeout(SETTLE);
                 }
             }
@@ -157,7 +186,7 @@ impl Registers {
             0x2c | 0x34 => {
                 self.base(offset - 4).fetch_and_or(0xffff_ffff, u64::from(value) << 32);
             }
-            DOORBELLS.. => self.ring(((offset - DOORBELLS) / 4) as usize, value),
+            DOORBELLS.. => self.write_doorbell(((offset - DOORBELLS) / 4) as usize, value),
             _ => {}
         }
     }
@@ -166,54 +195,54 @@ impl Registers {
         Base(if offset == ASQ { &self.asq } else { &self.acq })
     }
 
-    fn ring(&self, index: usize, value: u32) {
+    fn write_doorbell(&self, index: usize, value: u32) {
         let Some(doorbell) = self.doorbells.get(index) else {
-            return self.tell(Event::NoDoorbell);
+            return self.post(Event::NoDoorbell);
         };
         doorbell.store(value, Ordering::SeqCst);
-        self.rung[index / 64].fetch_or(1 << (index % 64), Ordering::SeqCst);
+        self.written[index / 64].fetch_or(1 << (index % 64), Ordering::SeqCst);
     }
 
-    /// Whether a doorbell was written and nobody has taken that yet.
-    pub(super) fn is_rung(&self) -> bool {
-        self.rung.iter().any(|bits| bits.load(Ordering::SeqCst) != 0)
+    /// Whether a doorbell was written and not yet applied.
+    pub(super) fn has_doorbells(&self) -> bool {
+        self.written.iter().any(|bits| bits.load(Ordering::SeqCst) != 0)
     }
 
-    /// Starts anew, and returns when that is done.
+    /// Resets the controller, and returns when that is done.
     pub fn reset(&self) {
         self.cc.store(0, Ordering::SeqCst);
         let (done, settled) = mpsc::sync_channel(1);
-        self.tell(Event::Reset { done });
+        self.post(Event::Reset { done });
         if self.worker.get().is_some() {
-            // An error is the worker's end: there is nothing left to be reset.
+            // An error means that the worker has ended: there is nothing left to be reset.
             let _ = settled.recv();
         }
     }
 
-    /// Gives the controller's thread something to do.
-    pub fn tell(&self, event: Event) {
+    /// Queues an event for the controller's thread and wakes it.
+    pub fn post(&self, event: Event) {
         let mut guard = self.events.lock().unwrap_or_else(PoisonError::into_inner);
-        // Dropped, an event tells those who wait for it that it won't come.
+        // A dropped event notifies those who wait for it.
         let Some(events) = guard.as_mut() else { return };
-        // A guest can write to nowhere as often as it likes; once is enough to know.
+        // A guest can write to missing doorbells as often as it likes; one event is enough.
         if matches!(event, Event::NoDoorbell)
             && events.iter().any(|other| matches!(other, Event::NoDoorbell))
         {
             return;
         }
         events.push(event);
-        self.waiting.store(true, Ordering::SeqCst);
+        self.has_events.store(true, Ordering::SeqCst);
         drop(guard);
         self.wake();
     }
 
-    /// Says which thread is the controller's.
-    pub fn worked_by(&self, thread: Thread) {
+    /// Sets the controller's thread.
+    pub fn set_worker(&self, thread: Thread) {
         // There is only one.
         let _ = self.worker.set(thread);
     }
 
-    /// Has the controller's thread look what there is to do.
+    /// Wakes the controller's thread.
     pub(super) fn wake(&self) {
         self.woken.store(true, Ordering::SeqCst);
         if let Some(worker) = self.worker.get() {
@@ -221,15 +250,15 @@ impl Registers {
         }
     }
 
-    /// Forgets that the controller's thread was woken: it is about to look at everything.
-    pub(super) fn is_awake(&self) {
+    /// Clears the note that the controller's thread was woken: it is about to check for all work.
+    pub(super) fn clear_woken(&self) {
         self.woken.store(false, Ordering::SeqCst);
     }
 
-    /// Puts the controller's thread to sleep, until `until` at the latest; not where it was woken since
-    /// [`Registers::is_awake`]. A thread's own token does not tell that: whatever else it waits for, a
-    /// channel say, parks it too and takes the token.
-    pub(super) fn rest(&self, until: Option<Instant>) {
+    /// Parks the controller's thread, until `until` at the latest; returns at once if it was woken since
+    /// [`Registers::clear_woken`]. The thread's own token is not enough: other waits, of a channel for
+    /// example, park the thread too and consume the token.
+    pub(super) fn sleep(&self, until: Option<Instant>) {
         if self.woken.load(Ordering::SeqCst) {
             return;
         }
@@ -239,43 +268,43 @@ impl Registers {
         }
     }
 
-    /// Whether there is anything to do besides what doorbells tell.
+    /// Whether events wait.
     pub(super) fn has_events(&self) -> bool {
-        self.waiting.load(Ordering::SeqCst)
+        self.has_events.load(Ordering::SeqCst)
     }
 
-    /// What there is to do.
+    /// Takes the events that wait.
     pub(super) fn take_events(&self) -> Vec<Event> {
-        if !self.waiting.swap(false, Ordering::SeqCst) {
+        if !self.has_events.swap(false, Ordering::SeqCst) {
             return Vec::new();
         }
         let mut guard = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         guard.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// Does nothing from now on.
+    /// Drops all events from now on.
     pub(super) fn close(&self) {
         *self.events.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Doorbells that were written, with their latest values.
-    pub(super) fn take_rung(&self, mut rung: impl FnMut(usize, u32)) {
-        for (word, bits) in self.rung.iter().enumerate() {
+    /// Takes the doorbells that were written, with their latest values.
+    pub(super) fn take_doorbells(&self, mut apply: impl FnMut(usize, u32)) {
+        for (word, bits) in self.written.iter().enumerate() {
             if bits.load(Ordering::SeqCst) == 0 {
                 continue;
             }
-            let mut left = bits.swap(0, Ordering::SeqCst);
-            while left != 0 {
-                let index = word * 64 + left.trailing_zeros() as usize;
-                left &= left - 1;
-                rung(index, self.doorbells[index].load(Ordering::SeqCst));
+            let mut remaining = bits.swap(0, Ordering::SeqCst);
+            while remaining != 0 {
+                let index = word * 64 + remaining.trailing_zeros() as usize;
+                remaining &= remaining - 1;
+                apply(index, self.doorbells[index].load(Ordering::SeqCst));
             }
         }
     }
 
-    /// Forgets doorbells that were written.
-    pub(super) fn silence(&self) {
-        self.rung.iter().for_each(|bits| bits.store(0, Ordering::SeqCst));
+    /// Discards doorbells that were written.
+    pub(super) fn clear_doorbells(&self) {
+        self.written.iter().for_each(|bits| bits.store(0, Ordering::SeqCst));
     }
 
     /// Whether the controller is ready for commands.
@@ -308,15 +337,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_was_woken_does_not_sleep_though_something_else_took_the_token() {
+    fn wakes_up_even_if_another_wait_consumed_the_token() {
         let registers = Registers::new(1, 16);
-        registers.worked_by(thread::current());
-        registers.is_awake();
+        registers.set_worker(thread::current());
+        registers.clear_woken();
         registers.wake();
         thread::park();
-        // Forever, if that was lost.
-        registers.rest(None);
-        registers.is_awake();
-        registers.rest(Some(Instant::now()));
+        // It would sleep forever if the wake-up was lost.
+        registers.sleep(None);
+        registers.clear_woken();
+        registers.sleep(Some(Instant::now()));
     }
 }

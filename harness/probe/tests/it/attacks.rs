@@ -35,7 +35,7 @@ fn attack(driver: &mut Driver, kind: Attack, error: u32) -> AttackOutcome {
 }
 
 #[test]
-fn each_attack_is_tried_both_ways() {
+fn tries_each_attack_through_shadow_and_client() {
     let mut driver = Driver::new(settings());
     let read_only = driver.reserve(1);
     let gone = driver.reserve(1);
@@ -59,7 +59,7 @@ fn each_attack_is_tried_both_ways() {
 }
 
 #[test]
-fn a_doorbell_during_an_attack_is_heard() {
+fn handles_a_doorbell_during_an_attack() {
     let mut driver = Driver::new(settings());
     let data = driver.pages(1);
     driver.client.ask_first(&Request::Attack { kind: Attack::ReadOnly });
@@ -81,7 +81,7 @@ fn a_doorbell_during_an_attack_is_heard() {
 }
 
 #[test]
-fn what_needs_a_mapping_that_there_is_not_says_so() {
+fn reports_an_attack_without_a_suitable_mapping() {
     let mut driver = Driver::new(settings());
     let reply = driver.client.ask(&Request::Attack { kind: Attack::AfterUnmap });
     let Reply::Attacked { outcome } = reply else { panic!("{reply:?}") };
@@ -90,7 +90,7 @@ fn what_needs_a_mapping_that_there_is_not_says_so() {
 }
 
 #[test]
-fn nobody_attacks_with_a_controller_that_is_off() {
+fn refuses_attacks_while_the_controller_is_disabled() {
     let mut client = Client::new(Settings::default());
     let reply = client.ask(&Request::Attack { kind: Attack::Unmapped });
     assert!(matches!(&reply, Reply::Failed { what } if what.contains("not enabled")), "{reply:?}");

@@ -80,7 +80,7 @@ impl Buffered {
 }
 
 #[test]
-fn commands_are_seen_whether_they_are_rung_for_or_not() {
+fn fetches_commands_with_and_without_a_register_write() {
     let mut buffered = Buffered::new();
     let page = buffered.driver.pages(1).iova;
     for round in 0..200u16 {
@@ -98,7 +98,7 @@ fn commands_are_seen_whether_they_are_rung_for_or_not() {
 }
 
 #[test]
-fn a_doorbell_that_comes_late_takes_nothing_back() {
+fn ignores_a_register_write_older_than_memory() {
     let mut buffered = Buffered::new();
     let page = buffered.driver.pages(1).iova;
     for identifier in 10..13 {
@@ -117,7 +117,7 @@ fn a_doorbell_that_comes_late_takes_nothing_back() {
 }
 
 #[test]
-fn a_value_that_can_not_be_is_told_once() {
+fn reports_an_invalid_value_once() {
     let mut buffered = Buffered::new();
     let page = buffered.driver.pages(1).iova;
     let event = Command { identifier: 100, ..Command::admin(12, 0, [0; 2], [0; 6]) };
@@ -138,7 +138,7 @@ fn a_value_that_can_not_be_is_told_once() {
 }
 
 #[test]
-fn a_full_completion_queue_has_the_host_ring_for_its_head() {
+fn asks_for_the_head_of_a_full_completion_queue() {
     let mut buffered = Buffered::new();
     let page = buffered.driver.pages(1).iova;
     for round in 0..2u16 {
@@ -157,7 +157,7 @@ fn a_full_completion_queue_has_the_host_ring_for_its_head() {
 }
 
 #[test]
-fn they_have_to_be_in_memory_that_is_there_and_go_with_a_reset() {
+fn requires_mapped_buffers_and_drops_them_on_reset() {
     let mut driver = Driver::new(settings());
     let pages = driver.pages(2);
     let page = pages.iova;

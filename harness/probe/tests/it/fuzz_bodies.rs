@@ -13,14 +13,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn commands_and_registers_of_any_kind_are_survived(
+    fn survives_arbitrary_commands_and_registers(
         bytes in prop::collection::vec(any::<u8>(), 0..2000),
     ) {
         commands::check(&bytes);
     }
 
     #[test]
-    fn messages_of_any_kind_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+    fn survives_arbitrary_messages(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         messages::check(&bytes);
     }
 }

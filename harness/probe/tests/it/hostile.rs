@@ -10,7 +10,7 @@ use crate::{
 const READ: u8 = 2;
 
 #[test]
-fn wrong_commands_have_their_statuses() {
+fn completes_invalid_commands_with_their_status() {
     let mut driver = Driver::new(settings());
     driver.client.ask(&Request::Begin);
     let pages = driver.pages(2);
@@ -45,7 +45,7 @@ fn wrong_commands_have_their_statuses() {
 }
 
 #[test]
-fn wrong_queues_are_refused() {
+fn refuses_invalid_queues() {
     let mut driver = Driver::new(Settings { entries: 64, ..settings() });
     let page = driver.pages(1).iova;
     assert_eq!(driver.client.read_region(0, 0, 2).unwrap(), [63, 0], "CAP.MQES");
@@ -84,7 +84,7 @@ fn wrong_queues_are_refused() {
 }
 
 #[test]
-fn wrong_doorbells_are_events() {
+fn reports_invalid_doorbells_by_events() {
     let mut driver = Driver::new(settings());
     let pages = driver.pages(1);
     let mut requests: Vec<u16> = Vec::new();
@@ -116,7 +116,7 @@ fn wrong_doorbells_are_events() {
 }
 
 #[test]
-fn a_slow_command_can_be_aborted() {
+fn aborts_a_slow_command() {
     let mut driver = Driver::new(Settings { latency_us: 60_000_000, ..settings() });
     let pages = driver.pages(1);
     driver.submit(1, Command::io(READ, 9, 0, 1, [pages.iova, 0]));
@@ -136,7 +136,7 @@ fn a_slow_command_can_be_aborted() {
 }
 
 #[test]
-fn a_queue_that_can_not_be_reached_is_fatal_and_a_reset_helps() {
+fn fails_on_an_unmapped_queue_until_reset() {
     let mut driver = Driver::new(settings());
     let queue = driver.queues[1].submissions;
     driver.unmap(queue);
@@ -155,7 +155,7 @@ fn a_queue_that_can_not_be_reached_is_fatal_and_a_reset_helps() {
 }
 
 #[test]
-fn what_was_not_offered_can_not_be_enabled() {
+fn refuses_to_enable_what_it_does_not_support() {
     let mut driver = Driver::enabled(settings());
     for cc in [0x0046_0011, 0x0046_0081, 0x0046_0801] {
         driver.write(0x14, &u32s(&[0]));
@@ -170,7 +170,7 @@ fn what_was_not_offered_can_not_be_enabled() {
 }
 
 #[test]
-fn a_full_completion_queue_loses_nothing() {
+fn keeps_completions_while_their_queue_is_full() {
     let mut driver = Driver::new(settings());
     let pages = driver.pages(1);
     for round in 0..2u16 {

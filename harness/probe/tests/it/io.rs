@@ -25,7 +25,7 @@ fn there_and_back(driver: &mut Driver, from: Pages, to: Pages, prps: [[u64; 2]; 
 }
 
 #[test]
-fn what_was_written_is_read_through_one_page_two_and_a_list() {
+fn reads_back_writes_of_one_page_two_pages_and_a_list() {
     let mut driver = Driver::new(settings());
     driver.client.ask(&Request::Begin);
     let (from, to) = (driver.pages(20), driver.pages(20));
@@ -50,7 +50,7 @@ fn what_was_written_is_read_through_one_page_two_and_a_list() {
 }
 
 #[test]
-fn a_list_goes_on_in_another_page() {
+fn follows_a_prp_list_into_another_page() {
     let mut driver = Driver::new(settings());
     let (from, to, lists) = (driver.pages(8), driver.pages(8), driver.pages(4));
     for (at, pages) in [(0, from), (2, to)] {
@@ -69,7 +69,7 @@ fn a_list_goes_on_in_another_page() {
 }
 
 #[test]
-fn a_mapping_that_allows_more_than_its_command_needs_is_told_of() {
+fn reports_a_writable_mapping_of_a_write_command() {
     let mut driver = Driver::new(settings());
     driver.client.ask(&Request::Begin);
     let kept = driver.pages(1);
@@ -86,7 +86,7 @@ fn a_mapping_that_allows_more_than_its_command_needs_is_told_of() {
 }
 
 #[test]
-fn corrupt_data_is_found_on_its_way() {
+fn reports_corrupt_data() {
     let mut driver = Driver::new(settings());
     driver.client.ask(&Request::Begin);
     let pages = driver.pages(1);
@@ -105,7 +105,7 @@ fn corrupt_data_is_found_on_its_way() {
 }
 
 #[test]
-fn zeroes_and_deallocated_blocks_read_as_zeros() {
+fn zeroed_and_deallocated_blocks_read_as_zeros() {
     let mut driver = Driver::new(settings());
     let pages = driver.pages(4);
     driver.client.set_ram(pages.offset, &[7; 4 * PAGE as usize]);
@@ -127,7 +127,7 @@ fn zeroes_and_deallocated_blocks_read_as_zeros() {
 }
 
 #[test]
-fn completions_are_held_back_until_there_are_enough() {
+fn holds_completions_back_until_there_are_enough() {
     let mut driver = Driver::new(Settings { hold_back: 4, ..settings() });
     let pages = driver.pages(1);
     for identifier in 0..4 {
@@ -142,7 +142,7 @@ fn completions_are_held_back_until_there_are_enough() {
 }
 
 #[test]
-fn commands_take_their_time() {
+fn delays_completions_by_the_latency() {
     let mut driver = Driver::new(Settings { latency_us: 2000, ..settings() });
     let pages = driver.pages(1);
     let began = std::time::Instant::now();
@@ -155,7 +155,7 @@ fn commands_take_their_time() {
 }
 
 #[test]
-fn a_driver_finds_out_what_there_is() {
+fn identifies_controller_and_namespace() {
     let mut driver = Driver::new(Settings { host_memory_bytes: 16 * PAGE, ..settings() });
     let pages = driver.pages(2);
     let mut identify = |namespace, what| {
@@ -181,7 +181,7 @@ fn a_driver_finds_out_what_there_is() {
 }
 
 #[test]
-fn features_are_kept_and_queues_are_granted() {
+fn keeps_features_and_grants_queues() {
     let mut driver = Driver::enabled(settings());
     let mut feature = |opcode, number, value| {
         driver.admin(Command::admin(opcode, 0, [0; 2], [number, value, 0, 0, 0, 0]))
@@ -201,7 +201,7 @@ fn features_are_kept_and_queues_are_granted() {
 }
 
 #[test]
-fn a_host_memory_buffer_is_taken_whole_or_not_at_all() {
+fn accepts_only_a_complete_host_memory_buffer() {
     let mut driver = Driver::enabled(Settings { host_memory_bytes: 4 * PAGE, ..settings() });
     let (list, buffer) = (driver.pages(1), driver.pages(4));
     let entries = [u64::from(buffer.iova as u32), 2, buffer.iova + 2 * PAGE, 2];

@@ -16,7 +16,7 @@ fn client() -> Client {
 }
 
 #[test]
-fn the_device_says_what_it_has() {
+fn describes_regions_and_interrupts() {
     let mut client = client();
     let info = client.call(command::DEVICE_INFO, &u32s(&[16, 0, 0, 0]), &[]).unwrap();
     assert_eq!(info, u32s(&[16, 3, 9, 5]));
@@ -36,7 +36,7 @@ fn the_device_says_what_it_has() {
 }
 
 #[test]
-fn configuration_space_is_an_nvme_endpoint() {
+fn configuration_space_is_that_of_an_nvme_endpoint() {
     let mut client = client();
     let config = client.read_region(7, 0, 256).unwrap();
     assert_eq!(config[9..12], [0x02, 0x08, 0x01]);
@@ -58,7 +58,7 @@ fn configuration_space_is_an_nvme_endpoint() {
 }
 
 #[test]
-fn mappings_come_and_go() {
+fn maps_and_unmaps() {
     let mut client = client();
     client.ask(&Request::Begin);
     client.map(0x10000, 0x1000, 0x3000, 3).unwrap();
@@ -83,7 +83,7 @@ fn mappings_come_and_go() {
 }
 
 #[test]
-fn a_mapping_that_its_file_does_not_have_is_refused() {
+fn refuses_a_mapping_past_its_file() {
     let mut client = client();
     assert_eq!(client.map(0, 0x1000, crate::client::RAM, 3), Err(EINVAL));
     assert_eq!(client.map(0, 0x1000, u64::MAX - 0xfff, 3), Err(EINVAL));
@@ -98,7 +98,7 @@ fn a_mapping_that_its_file_does_not_have_is_refused() {
 }
 
 #[test]
-fn nobody_is_answered_who_does_not_want_it() {
+fn sends_no_reply_if_none_is_wanted() {
     let mut client = client();
     let body = [u32s(&[24, 0]), u64s(&[0, 0])].concat();
     client.post(command::DMA_UNMAP, &body, 0x10, &[]);
@@ -109,7 +109,7 @@ fn nobody_is_answered_who_does_not_want_it() {
 }
 
 #[test]
-fn a_reset_forgets_the_guest_and_not_the_client() {
+fn resets_the_controller_and_keeps_mappings() {
     let mut client = client();
     client.map(0x10000, 0x1000, 0, 3).unwrap();
     client.write_region(0, 0x24, &u32s(&[0x0001_0001])).unwrap();
@@ -122,7 +122,7 @@ fn a_reset_forgets_the_guest_and_not_the_client() {
 }
 
 #[test]
-fn interrupts_are_bound_masked_and_unbound_by_ranges() {
+fn binds_masks_and_unbinds_ranges_of_interrupts() {
     let mut client = client();
     let flags = rustix::event::EventfdFlags::NONBLOCK;
     let fds: Vec<_> = (0..2).map(|_| rustix::event::eventfd(0, flags).unwrap()).collect();
@@ -149,7 +149,7 @@ fn interrupts_are_bound_masked_and_unbound_by_ranges() {
 }
 
 #[test]
-fn what_is_not_known_or_not_whole_has_an_errno() {
+fn answers_unknown_or_incomplete_commands_with_an_errno() {
     let mut client = client();
     for unknown in [0, 6, 11, 12, 14, 15, 999] {
         assert_eq!(client.call(unknown, &[], &[]), Err(ENOSYS), "{unknown}");
@@ -167,7 +167,7 @@ fn what_is_not_known_or_not_whole_has_an_errno() {
 }
 
 #[test]
-fn messages_come_in_any_pieces() {
+fn assembles_messages_from_any_pieces() {
     let mut client = client();
     let ram = client.ram.try_clone().unwrap();
     let message = |id: u16, command: u16, body: &[u8]| {
@@ -191,7 +191,7 @@ fn messages_come_in_any_pieces() {
 }
 
 #[test]
-fn a_client_that_can_not_be_understood_is_left_and_the_next_one_served() {
+fn drops_an_invalid_client_and_serves_the_next() {
     let mut client = Client::silent(Settings::default());
     assert_eq!(
         client.call(command::DEVICE_INFO, &u32s(&[16, 0, 0, 0]), &[]),
@@ -211,7 +211,7 @@ fn a_client_that_can_not_be_understood_is_left_and_the_next_one_served() {
 }
 
 #[test]
-fn a_client_that_goes_is_told_of() {
+fn reports_a_client_that_disconnects() {
     let mut client = Client::new(Settings::default());
     client.stream.shutdown(std::net::Shutdown::Both).unwrap();
     assert!(matches!(client.answer(), Reply::Lost { .. }));

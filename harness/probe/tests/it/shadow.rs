@@ -6,13 +6,13 @@ use crate::fuzz_bodies::shadow;
 
 proptest! {
     #[test]
-    fn the_shadow_does_what_a_table_of_bytes_does(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+    fn behaves_like_a_table_of_bytes(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
         shadow::check(&bytes);
     }
 }
 
 #[test]
-fn the_ends_of_the_address_space_are_addresses_too() {
+fn maps_both_ends_of_the_address_space() {
     use dmarig_probe::shadow::{Access, FileId, MapError, Shadow};
     let file = FileId::new(0).unwrap();
     let all = Access { read: true, write: true };

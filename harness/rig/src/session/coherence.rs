@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_becomes_numbers() {
+    fn parses_bus_and_function_of_an_address() {
         assert_eq!(bus_and_function("0000:00:01.0"), Some((0, 8)));
         assert_eq!(bus_and_function("0000:3a:1f.7"), Some((0x3a, 0xff)));
         for text in ["", "00:01.0", "0000:00:20.0", "0000:00:01.8", "0000:00:zz.0"] {

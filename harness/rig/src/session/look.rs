@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_register_is_read_from_the_monitors_line() {
+    fn parses_a_register_of_the_monitor() {
         assert_eq!(
             parse_register("00000000fed90008: 0x00d2008c22260286\r\n"),
             Some(0x00d2_008c_2226_0286)

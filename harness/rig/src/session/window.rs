@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_happens_while_the_trace_is_switched_is_told_apart() {
+    fn counts_what_happens_while_the_trace_is_switched() {
         let counts = |maps, unmaps| DmaCounts {
             events: [("iommu:map".to_owned(), maps), ("iommu:unmap".to_owned(), unmaps)].into(),
         };

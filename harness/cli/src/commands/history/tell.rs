@@ -2,8 +2,9 @@
 
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
-use dmarig_history::{CellEntry, History, HistoryError, RunRow, SeriesFilter, SeriesRow, utc};
+use dmarig_history::{CellEntry, History, HistoryError, RunRow, SeriesFilter, SeriesRow};
 use dmarig_model::text::shown;
+use dmarig_records::utc;
 use serde_json::json;
 
 use crate::{

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::trial::{Trial, Verdict};
+use dmarig_runner::trial::{Trial, Verdict};
+
 use crate::report::folded;
 
 /// Lines of evidence that are told of one bug.
@@ -232,13 +233,36 @@ fn letter(at: usize) -> String {
     char::from(first + (at % 26) as u8).to_string()
 }
 
+/// The outcome in a line, or in a few where the terminal is not that wide.
+pub(super) fn line(trial: &Trial, width: u16) -> String {
+    let failed: Vec<&str> = trial.failed.keys().map(String::as_str).collect();
+    let found = match &trial.verdict {
+        Verdict::Errored(why) => why.clone(),
+        Verdict::CaughtByOthers { lacking } => {
+            format!("{}; not by {}", failed.join(", "), lacking.join(", "))
+        }
+        _ if failed.is_empty() => format!("{} cells passed", trial.cells),
+        _ => failed.join(", "),
+    };
+    let line = format!(
+        "{:>9}  {} {}: {found} (built in {:.0} s, {} cells in {:.0} s)",
+        trial.verdict.name(),
+        trial.kernel,
+        trial.id(),
+        trial.built.as_secs_f64(),
+        trial.cells,
+        trial.ran.as_secs_f64()
+    );
+    folded(&line, width, &" ".repeat(11))
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::commands::prove::trial::Finding;
     use dmarig_kernels::Bugs;
+    use dmarig_runner::trial::Finding;
 
     #[test]
     fn the_matrix_tells_what_caught_what() {
@@ -286,8 +310,8 @@ mod tests {
                 trial.failed.insert(format!("check-number-{check}-of-them"), finding);
             }
             trial.verdict = match bug {
-                None => Verdict::Blamed,
-                Some(bug) => Verdict::Otherwise { lacking: bug.caught_by.clone() },
+                None => Verdict::FalsePositive,
+                Some(bug) => Verdict::CaughtByOthers { lacking: bug.caught_by.clone() },
             };
             (trial.built, trial.ran) = (Duration::from_secs(1234), Duration::from_secs(567));
             trial
@@ -301,7 +325,7 @@ mod tests {
         assert!(trials.len() > 20, "{}", trials.len());
         trials[3].verdict = Verdict::Errored("not built: it ends at line 7 of a file ".repeat(5));
         for width in [60, 80, 132] {
-            let lines = trials.iter().map(|trial| trial.line(width));
+            let lines = trials.iter().map(|trial| line(trial, width));
             let text = format!("{}{}", text(&trials, width), lines.collect::<Vec<_>>().join("\n"));
             let wide = text.lines().find(|line| line.chars().count() > width.into());
             assert_eq!(wide, None, "{text}");

@@ -38,7 +38,7 @@ windows: {count: false, time: 40, warm-up: 1}
 ";
 
 /// Both are of one history, so that the second one finds most kernels built.
-pub(crate) fn a_real_history_is_bisected() {
+pub(crate) fn bisect_a_real_history() {
     let place = Place::new();
     let tree = repository(&place);
     a_failed_check(&place, &tree);
@@ -61,11 +61,9 @@ fn nothing_but_time(place: &Place, tree: &str) {
     let ended = bisected(place, tree, &metric, &[Work::Guest, Work::Build]);
     found(place, &ended, SLOW);
     // It was killed the second time after both ends and the middle.
-    ended.says(&[
-        "is bad (from the journal)",
-        "is good (from the journal)",
-        "is skip (from the journal)",
-    ]);
+    for answer in ["bad", "good", "skip"] {
+        has(&ended.stderr, &format!("is {answer} (from the journal)"));
+    }
     has(&ended.stdout, "What fails:\n  elapsed\n");
     has(&ended.stdout, " times the good kernel's (");
     let sure = ended.stdout.lines().find_map(|line| line.strip_prefix("How sure: ")).unwrap();
@@ -136,7 +134,7 @@ fn bisected(place: &Place, tree: &str, more: &[&str], kills: &[Work]) -> Ended {
         let ended = running.wait();
         eprintln!("{}killed in the midst of a {work:?}\n", ended.stderr);
         if cut_short {
-            ended.says(&[CUT_SHORT]);
+            has(&ended.stderr, CUT_SHORT);
         }
         cut_short = !matches!(work, Work::Guest);
         place.no_process_is_left();
@@ -147,7 +145,7 @@ fn bisected(place: &Place, tree: &str, more: &[&str], kills: &[Work]) -> Ended {
     eprintln!("{}\n{}", ended.stderr, ended.stdout);
     ended.exits(0);
     if cut_short {
-        ended.says(&[CUT_SHORT]);
+        has(&ended.stderr, CUT_SHORT);
     }
     place.nothing_is_left();
     untouched();

@@ -1,0 +1,206 @@
+//! Builds a revision, runs the cells on it, and says what is seen.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    path::{Path, PathBuf},
+};
+
+use dmarig_bisect::{Asked, Judge, Seen, Trouble};
+
+use super::{
+    builds::{Kernel, NewBuildProgress, build},
+    evidence::evidence,
+    guests::{Guests, RecordedCells},
+    spec::JudgeSpec,
+};
+use crate::{event::Reporter, signals::InterruptibleRuntime};
+
+/// A revision of the tree, or its files as they are now.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Revision {
+    /// A commit.
+    At(String),
+    /// What is checked out, with the user's changes.
+    AsItIs,
+}
+
+/// Judges revisions by cells: by their checks, or by a metric against the good kernel.
+pub struct CellJudge {
+    guests: Guests,
+    spec: JudgeSpec,
+    tree: PathBuf,
+    runtime: InterruptibleRuntime,
+    build_progress: NewBuildProgress,
+    kernels: HashMap<Revision, Kernel>,
+}
+
+impl CellJudge {
+    /// A judge of `tree`'s revisions.
+    pub fn new(
+        cache: dmarig_images::Cache,
+        runs: PathBuf,
+        command: Vec<String>,
+        spec: JudgeSpec,
+        tree: &Path,
+        runtime: InterruptibleRuntime,
+        reporter: Box<dyn Reporter>,
+        build_progress: NewBuildProgress,
+    ) -> Self {
+        Self {
+            guests: Guests { cache, runs, command, reporter },
+            spec,
+            tree: tree.to_owned(),
+            runtime,
+            build_progress,
+            kernels: HashMap::new(),
+        }
+    }
+
+    /// What is seen of a revision by its checks.
+    pub fn checks(&mut self, revision: &Revision) -> Result<Seen, Trouble> {
+        match self.kernel(revision)? {
+            Ok(kernel) => settled(|| evidence(&self.run(&kernel)?, &self.spec.checks)),
+            Err(obstacle) => Ok(Seen { obstacle: Some(obstacle), ..Seen::default() }),
+        }
+    }
+
+    /// What is seen of a revision by the metric, against a good one, with at most so much error.
+    pub fn compare(
+        &mut self,
+        good: &Revision,
+        revision: &Revision,
+        error: f64,
+    ) -> Result<Seen, Trouble> {
+        let (candidate, baseline) = (self.kernel(revision)?, self.kernel(good)?);
+        let candidate = match candidate {
+            Ok(kernel) => kernel,
+            Err(obstacle) => return Ok(Seen { obstacle: Some(obstacle), ..Seen::default() }),
+        };
+        let baseline = baseline
+            .map_err(|obstacle| Trouble::Host(format!("the good kernel {}", obstacle.told())))?;
+        let comparison = self.spec.comparison(error)?;
+        let interrupted = self.runtime.interrupted();
+        let pairs = comparison.run(&self.guests, &self.spec, [&candidate, &baseline], interrupted);
+        self.runtime.run(pairs).unwrap_or(Err(Trouble::Interrupted))
+    }
+
+    fn run(&mut self, kernel: &str) -> Result<RecordedCells, Trouble> {
+        let interrupted = self.runtime.interrupted();
+        let cells = self.guests.run(&self.spec, kernel, interrupted);
+        self.runtime.run(cells).unwrap_or(Err(Trouble::Interrupted))
+    }
+
+    fn kernel(&mut self, revision: &Revision) -> Result<Kernel, Trouble> {
+        // One that was pruned from the cache meanwhile is built again.
+        if let Some(kernel) = self.kernels.get(revision)
+            && kernel.as_ref().map_or(true, |path| Path::new(path).exists())
+        {
+            return Ok(kernel.clone());
+        }
+        let rev = match revision {
+            Revision::At(rev) => Some(rev.as_str()),
+            Revision::AsItIs => None,
+        };
+        let kernel = build(
+            &self.guests.cache,
+            &self.spec,
+            &self.tree,
+            rev,
+            &mut self.runtime,
+            self.build_progress,
+        )?;
+        self.kernels.insert(revision.clone(), kernel.clone());
+        Ok(kernel)
+    }
+}
+
+/// What is seen, and where a clock decided some of that, what is seen once more: a busy machine may be
+/// late once. What failed without a clock has failed, though it did not the second time.
+fn settled(mut look: impl FnMut() -> Result<Seen, Trouble>) -> Result<Seen, Trouble> {
+    let mut first = look()?;
+    if first.clocked.is_empty() {
+        return Ok(first);
+    }
+    let second = look()?;
+    let exact: BTreeSet<String> = first.failed.difference(&first.clocked).cloned().collect();
+    if exact.is_subset(&second.failed) {
+        return Ok(second);
+    }
+    first.failed = &exact | &second.failed;
+    first.held = &(&first.held | &second.held) - &first.failed;
+    first.clocked = second.clocked;
+    first.evidence.extend(second.evidence.into_iter().map(|line| format!("once more: {line}")));
+    Ok(first)
+}
+
+impl Judge for CellJudge {
+    fn judge(&mut self, asked: &Asked<'_>) -> Result<Seen, Trouble> {
+        if self.runtime.is_stopped() {
+            return Err(Trouble::Interrupted);
+        }
+        let revision = Revision::At(asked.commit.id.clone());
+        if self.spec.metric.is_none() {
+            return self.checks(&revision);
+        }
+        self.compare(&Revision::At(asked.good.id.clone()), &revision, asked.error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dmarig_bisect::Obstacle;
+
+    use super::*;
+
+    #[test]
+    fn a_guest_that_is_late_is_looked_at_once_more() {
+        let late = || {
+            let names = BTreeSet::from(["smoke: time-out".to_owned()]);
+            Seen { failed: names.clone(), clocked: names, ..Seen::default() }
+        };
+        let held = || Seen { held: BTreeSet::from(["psi".to_owned()]), ..Seen::default() };
+        for (answers, expected, looks) in [
+            (vec![held(), late()], held(), 1),
+            (vec![late(), held()], held(), 2),
+            (vec![late(), late()], late(), 2),
+        ] {
+            let mut left = answers.into_iter();
+            let mut count = 0;
+            let seen = settled(|| {
+                count += 1;
+                Ok(left.next().unwrap())
+            });
+            assert_eq!((seen.unwrap(), count), (expected, looks));
+        }
+        assert!(matches!(settled(|| Err(Trouble::Interrupted)), Err(Trouble::Interrupted)));
+    }
+
+    /// A bug that corrupts data now and then is one, whatever a guest beside it did to the clock.
+    #[test]
+    fn what_failed_without_a_clock_is_not_forgotten() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let first = || Seen {
+            failed: names(&["a: time-out", "b: integrity"]),
+            clocked: names(&["a: time-out"]),
+            held: names(&["b: psi"]),
+            evidence: vec!["b: integrity: 1 block differs".into()],
+            ..Seen::default()
+        };
+        let held = Seen {
+            held: names(&["a: time-out", "b: integrity", "b: psi"]),
+            evidence: vec!["a: psi: 1".into()],
+            ..Seen::default()
+        };
+        let goes_down = Seen { obstacle: Some(Obstacle::Boot("x".into())), ..Seen::default() };
+        for (second, still_held) in
+            [(held, names(&["a: time-out", "b: psi"])), (goes_down, names(&["b: psi"]))]
+        {
+            let mut looks = [first(), second].into_iter();
+            let seen = settled(|| Ok(looks.next().unwrap())).unwrap();
+            assert_eq!(seen.failed, names(&["b: integrity"]));
+            assert_eq!((seen.held, seen.obstacle), (still_held, None));
+            assert!(seen.clocked.is_empty());
+            assert_eq!(seen.evidence[0], "b: integrity: 1 block differs");
+        }
+    }
+}
