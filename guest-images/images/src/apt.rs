@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, SystemTime};
 
+use dmarig_digest::sha256_hex;
+
 use crate::progress::{Progress, step};
 use crate::store::ScratchDir;
 use crate::{Cache, Error, Recipe, Result, deb822, store};
@@ -70,7 +72,7 @@ impl<'a> AptRoot<'a> {
                 format!("deb [arch=amd64 signed-by={signed_by}] {mirror} {suite} main\n")
             })
             .collect();
-        let key = &store::sha256(lines.as_bytes())[..12];
+        let key = &sha256_hex(lines.as_bytes())[..12];
         let dir = cache.dir().join("apt").join(format!("{}-{key}", recipe.suite));
         for part in ["etc/parts", "state/lists/partial", "archives/partial"] {
             store::create_dir(&dir.join(part))?;

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use dmarig_digest::sha256_hex;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -294,7 +295,7 @@ impl Cache {
 
     /// Where something learnt about `path` is kept.
     pub(crate) fn memo_file(&self, kind: &str, path: &Path) -> PathBuf {
-        let key = store::sha256(path.as_os_str().as_encoded_bytes());
+        let key = sha256_hex(path.as_os_str().as_encoded_bytes());
         self.dir.join(kind).join(format!("{key}.json"))
     }
 }

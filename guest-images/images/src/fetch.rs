@@ -380,7 +380,7 @@ mod tests {
             version: "1".into(),
             depends: String::new(),
             size: 8,
-            sha256: store::sha256(b"original"),
+            sha256: dmarig_digest::sha256_hex(b"original"),
         };
         let error = find_download(std::slice::from_ref(&path), &package).unwrap_err();
         assert!(matches!(error, Error::Checksum { .. }), "{error}");

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use dmarig_digest::sha256_hex;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{Known, remove};
@@ -251,7 +252,7 @@ fn fetched(manifest: QemuManifest, already_cached: bool, bytes: u64) -> Fetched 
 fn tree_id(plan: &Plan) -> String {
     let mut all: Vec<_> = plan.packages.iter().map(|p| p.sha256.as_str()).collect();
     all.sort_unstable();
-    let mut id = store::sha256(format!("{LAYOUT}\n{}", all.join("\n")).as_bytes());
+    let mut id = sha256_hex(format!("{LAYOUT}\n{}", all.join("\n")).as_bytes());
     id.truncate(20);
     id
 }

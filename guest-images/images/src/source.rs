@@ -4,6 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use dmarig_digest::sha256_hex;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{Known, remove};
@@ -254,7 +255,7 @@ fn unpack_tar(deb: &Path, mut packed: impl Read, root: &Path) -> Result<()> {
 /// The name of the tree of this package.
 fn tree_id(plan: &Plan) -> String {
     let all: Vec<_> = plan.packages.iter().map(|p| p.sha256.as_str()).collect();
-    let mut id = store::sha256(format!("source {LAYOUT}\n{}", all.join("\n")).as_bytes());
+    let mut id = sha256_hex(format!("source {LAYOUT}\n{}", all.join("\n")).as_bytes());
     id.truncate(20);
     id
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use dmarig_digest::short_id;
 use dmarig_images::{BuiltKernel, Cache};
 
 use crate::config::{Wanted, settings};
@@ -16,7 +17,7 @@ use crate::make::Make;
 use crate::tools::Tools;
 use crate::watch::Watch;
 use crate::workspace::{Origin, Workspace};
-use crate::{Edits, Error, Fragment, Result, edit, hash, workspace};
+use crate::{Edits, Error, Fragment, ID_DIGITS, Result, edit, workspace};
 
 /// Raised whenever the same source, configuration, edits and compiler come to be built otherwise.
 const LAYOUT: &str = "1";
@@ -181,7 +182,7 @@ impl Builder {
         let (tree, lock) = (work.tree(), work.lock());
         // By the fragments' names: where one's text changes, make knows what depends on it.
         let names = fragments.iter().map(|fragment| fragment.path.as_bytes());
-        let key = hash::id(names.chain([tools.compiler.as_bytes()]));
+        let key = short_id(names.chain([tools.compiler.as_bytes()]), ID_DIGITS);
         let objects = work.objects(&key)?;
         let make =
             Make { tree: &tree, objects: &objects, tools: &tools, jobs: self.jobs, lock, watch };
@@ -286,7 +287,7 @@ fn identity(
         let kind: &[u8] = if content.is_some() { b"file" } else { gone };
         [name.as_bytes(), kind, content.as_deref().unwrap_or_default()]
     });
-    hash::id(fixed.into_iter().chain(files))
+    short_id(fixed.into_iter().chain(files), ID_DIGITS)
 }
 
 fn about(origin: &Origin, spec: &Spec, tools: &Tools) -> Vec<String> {
@@ -316,7 +317,7 @@ fn configure(
         let rules = files.iter().filter(|(name, _)| name.contains("Kconfig"));
         let rules = rules
             .flat_map(|(name, content)| [name.as_bytes(), content.as_deref().unwrap_or_default()]);
-        hash::id([source.as_bytes(), text.as_bytes(), config].into_iter().chain(rules))
+        short_id([source.as_bytes(), text.as_bytes(), config].into_iter().chain(rules), ID_DIGITS)
     };
     let now = read(&config);
     if !now.is_empty() && read(&done) == state(&now).as_bytes() {

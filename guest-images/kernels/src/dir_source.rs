@@ -5,9 +5,10 @@ use std::fs::{self, Metadata};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use dmarig_digest::{sha256_hex, short_id};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, hash};
+use crate::{Error, ID_DIGITS, Result};
 
 /// A plain directory with a kernel's source.
 #[derive(Debug)]
@@ -102,7 +103,7 @@ impl Copied {
         let parts = self.files.iter().flat_map(|(name, file)| {
             [name.as_bytes(), file.sha256.as_bytes(), if file.runs { b"x" } else { b"-" }]
         });
-        hash::id(parts)
+        short_id(parts, ID_DIGITS)
     }
 }
 
@@ -131,7 +132,7 @@ fn copy_one(
     };
     let content = content.map_err(|e| Error::io("read", from, e))?;
     let kind: &[u8] = if is_link { b"link" } else { b"file" };
-    let sha256 = hash::sha256(&[kind, &content].concat());
+    let sha256 = sha256_hex(&[kind, &content].concat());
     let runs = !is_link && meta.mode() & 0o111 != 0;
     let file = CopiedFile { stamp, sha256, runs };
     if before.is_some_and(|before| before.sha256 == file.sha256 && before.runs == runs) {

@@ -12,7 +12,6 @@ mod dir_source;
 mod edit;
 mod error;
 mod git_source;
-mod hash;
 mod kconfig;
 mod make;
 mod output;
@@ -28,3 +27,6 @@ pub use watch::{Quiet, Watch};
 
 /// What every function here returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Hexadecimal digits of the names of built kernels, workspaces and object directories.
+const ID_DIGITS: usize = 20;

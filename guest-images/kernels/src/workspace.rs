@@ -14,6 +14,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use dmarig_digest::short_id;
 use dmarig_images::SourceTree;
 use rustix::fs::{FlockOperation, flock};
 use serde::de::DeserializeOwned;
@@ -22,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::dir_source::{Copied, DirSource, replace};
 use crate::git_source::GitSource;
 use crate::watch::Watch;
-use crate::{Error, Result, hash};
+use crate::{Error, ID_DIGITS, Result};
 
 /// Object directories that are kept for one source; those used last.
 const KEEP_OBJECTS: usize = 4;
@@ -61,10 +62,12 @@ impl Origin {
     /// revisions.
     fn key(&self) -> String {
         match self {
-            Origin::Package(source) => hash::id([b"package", source.id.as_bytes()]),
+            Origin::Package(source) => {
+                short_id(["package".as_bytes(), source.id.as_bytes()], ID_DIGITS)
+            }
             Origin::Git(_) | Origin::Dir(_) => {
                 let dir = self.dir().unwrap_or(Path::new(""));
-                hash::id([b"tree", dir.as_os_str().as_encoded_bytes()])
+                short_id(["tree".as_bytes(), dir.as_os_str().as_encoded_bytes()], ID_DIGITS)
             }
         }
     }
