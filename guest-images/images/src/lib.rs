@@ -48,7 +48,7 @@ pub use fetch::{FetchOptions, Fetched};
 pub use initramfs::{AddedFile, Initramfs, InitramfsSpec};
 pub use kernel::{Boot, ConfigValue, KernelConfig, KernelImage, PackageId};
 pub use mirror::Mirrors;
-pub use progress::{Progress, Silent};
+pub use progress::{Progress, Silent, Unit};
 pub use qemu::{CachedQemu, QemuTree};
 pub use recipe::{Archive, Kind, Recipe, Recipes, UpdateSuite};
 pub use source::{CachedSource, SourceTree};

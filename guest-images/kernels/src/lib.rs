@@ -16,14 +16,12 @@ mod kconfig;
 mod make;
 mod output;
 mod tools;
-mod watch;
 mod workspace;
 
 pub use builder::{Builder, Built, Phase, Source, Spec};
 pub use config::Fragment;
 pub use edit::{Bug, Bugs, Edit, Edits};
 pub use error::{Error, Fault};
-pub use watch::{Quiet, Watch};
 
 /// What every function here returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -15,14 +15,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use dmarig_digest::short_id;
-use dmarig_images::SourceTree;
+use dmarig_images::{Progress, SourceTree};
 use rustix::fs::{FlockOperation, flock};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::dir_source::{Copied, DirSource, replace};
 use crate::git_source::GitSource;
-use crate::watch::Watch;
 use crate::{Error, ID_DIGITS, Result};
 
 /// Object directories that are kept for one source; those used last.
@@ -135,7 +134,11 @@ impl Origin {
 
 impl Workspace {
     /// Takes the workspace of a source, and waits for whoever has it.
-    pub(crate) fn open(cache: &Path, origin: &Origin, watch: &dyn Watch) -> Result<Workspace> {
+    pub(crate) fn open(
+        cache: &Path,
+        origin: &Origin,
+        progress: &dyn Progress,
+    ) -> Result<Workspace> {
         let work = cache.join("work");
         let dir = work.join(origin.key());
         fs::create_dir_all(&dir).map_err(|e| Error::io("create", &dir, e))?;
@@ -148,10 +151,10 @@ impl Workspace {
                 return Err(Error::io("lock", &path, error.into()));
             }
             if !told {
-                watch.message("waiting for another build from the same source");
+                progress.message("waiting for another build from the same source");
                 told = true;
             }
-            if watch.cancelled() {
+            if progress.is_cancelled() {
                 return Err(Error::Interrupted);
             }
             std::thread::sleep(POLL);

@@ -8,7 +8,9 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use dmarig_images::{Boot, Cache, Error, FetchOptions, InitramfsSpec, Progress, Recipe, Recipes};
+use dmarig_images::{
+    Boot, Cache, Error, FetchOptions, InitramfsSpec, Progress, Recipe, Recipes, Unit,
+};
 
 #[derive(Default)]
 struct Seen {
@@ -17,7 +19,7 @@ struct Seen {
 }
 
 impl Progress for Seen {
-    fn begin(&self, what: &str, total: Option<u64>) {
+    fn begin(&self, what: &str, _: Unit, total: Option<u64>) {
         eprintln!("  {what}: {total:?}");
         self.total.fetch_add(total.unwrap_or(0), Ordering::Relaxed);
     }

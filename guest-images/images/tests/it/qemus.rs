@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use dmarig_images::{Cache, Error, Fetched, Progress, Silent};
+use dmarig_images::{Cache, Error, Fetched, Progress, Silent, Unit};
 use tar::EntryType::{Fifo, Link, Regular, Symlink};
 
 use crate::repository::{Content, Repository, below};
@@ -308,7 +308,7 @@ fn two_at_once_make_one_tree() {
 struct Dying;
 
 impl Progress for Dying {
-    fn begin(&self, _: &str, _: Option<u64>) {}
+    fn begin(&self, _: &str, _: Unit, _: Option<u64>) {}
     fn advance(&self, _: u64) {
         let work = env::var_os("DMARIG_TEST_WORK").map(PathBuf::from).unwrap();
         if below(&work).iter().any(|file| file.ends_with("usr/bin/qemu-system-x86_64")) {

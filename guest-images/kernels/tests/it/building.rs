@@ -3,7 +3,7 @@ use std::fs;
 use dmarig_images::{Boot, ConfigValue};
 use dmarig_kernels::{Error, Fault};
 
-use crate::small_source::{Place, Told, configured, edited};
+use crate::small_source::{Place, ProgressLog, configured, edited};
 
 #[test]
 fn a_kernel_is_built_once_and_found_by_its_name() {
@@ -34,14 +34,14 @@ fn a_kernel_is_built_once_and_found_by_its_name() {
 fn an_edit_compiles_what_it_changes_and_is_taken_back() {
     let place = Place::new();
     let good = place.spec(None);
-    let told = Told::default();
-    let first = place.build_told(&good, &told).unwrap();
-    assert_eq!(told.total.get(), None);
+    let log = ProgressLog::default();
+    let first = place.build_logged(&good, &log).unwrap();
+    assert_eq!(log.total.get(), None);
     let bug = edited(&good, "bug", "a.c", "return 1", "return 2");
-    let told = Told::default();
-    let bad = place.build_told(&bug, &told).unwrap();
+    let log = ProgressLog::default();
+    let bad = place.build_logged(&bug, &log).unwrap();
     // One file, and the link; how many there are is known by now.
-    assert_eq!((bad.made, told.total.get()), (2, Some(3)));
+    assert_eq!((bad.made, log.total.get()), (2, Some(3)));
     assert_ne!(first.kernel.id, bad.kernel.id);
     assert_ne!(fs::read(&first.kernel.vmlinux).unwrap(), fs::read(&bad.kernel.vmlinux).unwrap());
     assert!(bad.kernel.about.iter().any(|line| line == "edits: bug"));
@@ -134,8 +134,8 @@ fn another_configuration_is_another_kernel_with_objects_of_its_own() {
 fn an_anchor_that_is_not_there_is_told_before_anything_is_made() {
     let place = Place::new();
     let spec = edited(&place.spec(None), "bug", "a.c", "return 7", "return 8");
-    let told = Told::default();
-    let error = place.build_told(&spec, &told).unwrap_err();
+    let log = ProgressLog::default();
+    let error = place.build_logged(&spec, &log).unwrap_err();
     assert!(error.to_string().contains("bug: in a.c the text to find stands nowhere"), "{error}");
-    assert_eq!(told.made.get(), 0);
+    assert_eq!(log.made.get(), 0);
 }
