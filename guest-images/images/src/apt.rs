@@ -24,7 +24,7 @@ const OUTPUT_LINES: usize = 12;
 
 /// A package as the signed index has it.
 #[derive(Clone, Debug)]
-pub(crate) struct Listed {
+pub(crate) struct IndexEntry {
     pub(crate) name: String,
     pub(crate) version: String,
     pub(crate) depends: String,
@@ -109,7 +109,7 @@ impl<'a> AptRoot<'a> {
     }
 
     /// The newest version of a package, or `None` when the suite has none.
-    pub(crate) fn show(&self, package: &str) -> Result<Option<Listed>> {
+    pub(crate) fn show(&self, package: &str) -> Result<Option<IndexEntry>> {
         let args = ["show", "--no-all-versions", package];
         let text = match self.run("apt-cache", &args, |_| ()) {
             Err(Error::Apt { output, .. }) if output.contains("No packages found") => {
@@ -122,7 +122,7 @@ impl<'a> AptRoot<'a> {
 
     /// A package and everything that it depends on, in the versions that apt would install on a
     /// system that has nothing; `None` when the suite has no such package.
-    pub(crate) fn with_dependencies(&self, package: &str) -> Result<Option<Vec<Listed>>> {
+    pub(crate) fn with_dependencies(&self, package: &str) -> Result<Option<Vec<IndexEntry>>> {
         let mut args = vec!["install", "--simulate", "-q", "--no-install-recommends", package];
         if self.has_base {
             // apt would take from backports only what the base has not at all.
@@ -142,7 +142,7 @@ impl<'a> AptRoot<'a> {
         let text = self.run("apt-cache", &args, |_| ())?;
         let shown: Vec<_> = paragraphs(&text).filter_map(|lines| listed(&lines)).collect();
         let find = |(name, version): &(&str, &str)| {
-            let same = |listed: &&Listed| listed.name == *name && listed.version == *version;
+            let same = |listed: &&IndexEntry| listed.name == *name && listed.version == *version;
             shown.iter().find(same).cloned().ok_or_else(|| Error::Apt {
                 command: "apt-cache show".to_owned(),
                 status: "no such package in its answer".to_owned(),
@@ -157,7 +157,7 @@ impl<'a> AptRoot<'a> {
     pub(crate) fn download(
         &self,
         what: &str,
-        packages: &[Listed],
+        packages: &[IndexEntry],
         progress: &dyn Progress,
     ) -> Result<&Path> {
         let names: Vec<_> = packages.iter().map(|p| format!("{}={}", p.name, p.version)).collect();
@@ -340,10 +340,10 @@ fn installed(line: &str) -> Option<(&str, &str)> {
     Some((name, words.find_map(|word| word.strip_prefix('('))?))
 }
 
-fn listed(lines: &[&str]) -> Option<Listed> {
+fn listed(lines: &[&str]) -> Option<IndexEntry> {
     let field = |key| deb822::field(lines, key);
     let (name, version) = (field("Package")?, field("Version")?);
-    Some(Listed {
+    Some(IndexEntry {
         depends: field("Depends").unwrap_or_default(),
         size: field("Size")?.parse().ok()?,
         sha256: field("SHA256")?,

@@ -82,13 +82,13 @@ pub(crate) struct Manifest {
 
 /// The content of `known/NAME.json`.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Known {
+pub(crate) struct NewestVersion {
     pub(crate) version: String,
 }
 
 /// The content of `paths/*.json`: a file's hash, for as long as the file is unchanged.
 #[derive(Debug, Serialize, Deserialize)]
-struct Hashed {
+struct FileHash {
     path: PathBuf,
     stamp: String,
     sha256: String,
@@ -134,7 +134,7 @@ impl Cache {
     fn describe(&self, manifest: Manifest) -> Result<CachedKernel> {
         let object = store::disk_usage(&self.object_dir(&manifest.object));
         let image = store::disk_usage(&self.image_dir(&manifest.bzimage_sha256));
-        let known: Option<Known> = store::read_json(&self.known_file(&manifest.name))?;
+        let known: Option<NewestVersion> = store::read_json(&self.known_file(&manifest.name))?;
         Ok(CachedKernel {
             size: object + image,
             fetched: SystemTime::UNIX_EPOCH + Duration::from_secs(manifest.fetched),
@@ -195,13 +195,13 @@ impl Cache {
         let meta = fs::metadata(&path).map_err(|e| Error::io("read", &path, e))?;
         let stamp = store::stamp(&meta);
         let memo = self.memo_file("paths", &path);
-        let known: Option<Hashed> = store::read_json(&memo)?;
+        let known: Option<FileHash> = store::read_json(&memo)?;
         if let Some(known) = known.filter(|k| k.stamp == stamp && k.path == path) {
             return Ok(known.sha256);
         }
         let sha256 = store::sha256_file(&path)?;
         if store::is_settled(&meta) {
-            let hashed = Hashed { path, stamp, sha256: sha256.clone() };
+            let hashed = FileHash { path, stamp, sha256: sha256.clone() };
             self.scratch.write_json(&memo, &hashed)?;
         }
         Ok(sha256)

@@ -4,14 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::apt::{self, AptRoot, AptSource, Listed};
-use crate::cache::{Known, Manifest};
+use crate::apt::{self, AptRoot, AptSource, IndexEntry};
+use crate::cache::{Manifest, NewestVersion};
 use crate::image::{Object, object_id};
 use crate::kernel::PackageId;
 use crate::progress::{Progress, step};
 use crate::recipe::Kind;
 use crate::store::{self, Lock};
-use crate::{Cache, Error, Mirrors, Recipe, Result, UpdateSuite, deb822, tree};
+use crate::{Cache, Error, Mirrors, Recipe, Result, UpdateSuite, deb822, package_tree};
 
 const ETC_APT: &str = "/etc/apt";
 
@@ -45,7 +45,7 @@ pub struct Fetched {
 pub(crate) struct Plan {
     pub(crate) version: String,
     /// The first is the one after which the version is.
-    pub(crate) packages: Vec<Listed>,
+    pub(crate) packages: Vec<IndexEntry>,
 }
 
 /// Downloaded packages, each with its sha256.
@@ -62,7 +62,7 @@ impl Cache {
         progress: &dyn Progress,
     ) -> Result<Fetched> {
         if recipe.kind == Kind::Qemu {
-            tree::check_path(self.dir())?;
+            package_tree::check_path(self.dir())?;
         }
         let _lock = self.fetch_lock(recipe, progress)?;
         let (root, plan) = self.ask(recipe, options, options.refresh, progress)?;
@@ -130,7 +130,7 @@ impl Cache {
             Kind::Source => source_plan(&root, recipe)?,
             Kind::Qemu => qemu_plan(&root, recipe)?,
         };
-        let known = Known { version: plan.version.clone() };
+        let known = NewestVersion { version: plan.version.clone() };
         self.scratch.write_json(&self.known_file(&recipe.name), &known)?;
         Ok((root, plan))
     }
@@ -321,7 +321,7 @@ fn download(
     plan.packages.iter().map(|package| find_download(&files, package)).collect()
 }
 
-fn find_download(files: &[PathBuf], package: &Listed) -> Result<(PathBuf, String)> {
+fn find_download(files: &[PathBuf], package: &IndexEntry) -> Result<(PathBuf, String)> {
     let start = format!("{}_", package.name);
     let named = |path: &&PathBuf| {
         path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&start))
@@ -375,7 +375,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("linux-image-1_1_amd64.deb");
         fs::write(&path, "tampered").unwrap();
-        let package = Listed {
+        let package = IndexEntry {
             name: "linux-image-1".into(),
             version: "1".into(),
             depends: String::new(),

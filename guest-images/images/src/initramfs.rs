@@ -54,7 +54,7 @@ pub struct Initramfs {
 
 /// The content of `initramfs/KEY.json`.
 #[derive(Serialize, Deserialize)]
-struct Packed {
+struct PackMemo {
     sha256: String,
     size: u64,
 }
@@ -77,7 +77,7 @@ impl Cache {
             self.dir().join("initramfs").join(format!("{}.json", self.pack_key(spec, &entries)?));
         let modules = spec.modules.iter().map(|m| m.name.clone()).collect();
         let place = |sha256: &str| self.dir().join("initramfs").join(format!("{sha256}.cpio"));
-        if let Some(packed) = store::read_json::<Packed>(&memo)? {
+        if let Some(packed) = store::read_json::<PackMemo>(&memo)? {
             let path = place(&packed.sha256);
             if fs::metadata(&path).is_ok_and(|meta| meta.len() == packed.size) {
                 store::touch(&path);
@@ -90,7 +90,7 @@ impl Cache {
         let (sha256, size) = write_file(&new, &entries)?;
         let path = place(&sha256);
         fs::rename(&new, &path).map_err(|e| Error::io("create", &path, e))?;
-        self.scratch.write_json(&memo, &Packed { sha256: sha256.clone(), size })?;
+        self.scratch.write_json(&memo, &PackMemo { sha256: sha256.clone(), size })?;
         self.prune()?;
         Ok(Initramfs { path, sha256, modules })
     }

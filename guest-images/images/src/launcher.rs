@@ -24,7 +24,7 @@ use object::Endianness;
 use object::elf::{DT_NEEDED, DT_RPATH, DT_RUNPATH, FileHeader64};
 use object::read::elf::{Dynamic, FileHeader};
 
-use crate::{Error, Result, store, tree};
+use crate::{Error, Result, package_tree, store};
 
 /// The file to run, and the name of the program in the tree.
 pub(crate) const PROGRAM: &str = "qemu-system-x86_64";
@@ -39,7 +39,7 @@ const FIRMWARE: [&str; 2] = ["usr/share/qemu", "usr/share/seabios"];
 
 /// Adds what starts the QEMU of the tree in `dir`, once everything that it is linked with has been
 /// found there; else says what is missing.
-pub(crate) fn add(dir: &Path) -> Result<Result<(), String>> {
+pub(crate) fn install_launcher(dir: &Path) -> Result<Result<(), String>> {
     let root = dir.join(ROOT);
     let program = root.join("usr/bin").join(PROGRAM);
     let interpreter = root.join(INTERPRETER);
@@ -180,7 +180,7 @@ fn below_root(dir: &str) -> Option<String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._+-".contains(c);
     let rest = dir.strip_prefix('/').filter(|rest| rest.chars().all(plain))?;
     let parts: Vec<_> = rest.split('/').filter(|part| !part.is_empty()).collect();
-    (!parts.contains(&"..")).then(|| tree::merged(&parts).join("/"))
+    (!parts.contains(&"..")).then(|| package_tree::merged(&parts).join("/"))
 }
 
 fn within(root: &Path, path: &Path) -> String {
@@ -224,7 +224,7 @@ mod tests {
         let outer = tempfile::tempdir().unwrap();
         let dir = outer.path().join("it's \"a\" `cache` *\\");
         let Some(launcher) = tree(&dir, "/usr/bin/printf", true) else { return };
-        assert_eq!(add(&dir).unwrap(), Ok(()));
+        assert_eq!(install_launcher(&dir).unwrap(), Ok(()));
         assert!(is_whole(&dir));
         fs::create_dir_all(dir.join(ROOT).join("usr/share/seabios")).unwrap();
         fs::write(dir.join(ROOT).join("usr/share/seabios/bios.bin"), "x").unwrap();
@@ -259,7 +259,7 @@ mod tests {
     fn the_environment_of_the_systems_programs_is_left_behind() {
         let dir = tempfile::tempdir().unwrap();
         let Some(launcher) = tree(dir.path(), "/usr/bin/env", true) else { return };
-        assert_eq!(add(dir.path()).unwrap(), Ok(()));
+        assert_eq!(install_launcher(dir.path()).unwrap(), Ok(()));
         let own = ["LD_LIBRARY_PATH", "LD_PRELOAD", "LD_AUDIT", "QEMU_MODULE_DIR"];
         let mut command = Command::new(launcher);
         // The shell that reads the script doesn't mind them.
@@ -277,7 +277,7 @@ mod tests {
     #[test]
     fn what_is_missing_is_named() {
         let dir = tempfile::tempdir().unwrap();
-        let missing = |dir: &Path| add(dir).unwrap().unwrap_err();
+        let missing = |dir: &Path| install_launcher(dir).unwrap().unwrap_err();
         assert_eq!(missing(dir.path()), "there is no usr/bin/qemu-system-x86_64");
         if tree(dir.path(), "/usr/bin/printf", false).is_none() {
             return;

@@ -29,6 +29,7 @@ mod initramfs;
 mod kernel;
 mod launcher;
 mod mirror;
+mod package_tree;
 mod payload;
 mod progress;
 mod qemu;
@@ -36,7 +37,6 @@ mod recipe;
 mod resolve;
 mod source;
 mod store;
-mod tree;
 
 pub use built::{BuiltKernel, NamedKernel};
 pub use cache::{Cache, CachedKernel};

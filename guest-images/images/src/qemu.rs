@@ -6,14 +6,14 @@ use std::time::{Duration, SystemTime};
 use dmarig_digest::sha256_hex;
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{Known, remove};
+use crate::cache::{NewestVersion, remove};
 use crate::fetch::{Debs, Fetched, Plan};
 use crate::initramfs::AddedFile;
 use crate::kernel::PackageId;
 use crate::launcher::{self, PROGRAM, ROOT};
+use crate::package_tree::Tree;
 use crate::progress::Progress;
 use crate::recipe::is_word;
-use crate::tree::Tree;
 use crate::{Cache, Error, Recipe, Result, store};
 
 /// Raised whenever the same packages come to be unpacked otherwise.
@@ -118,7 +118,7 @@ impl Cache {
     }
 
     fn describe_qemu(&self, manifest: QemuManifest) -> Result<CachedQemu> {
-        let known: Option<Known> = store::read_json(&self.known_file(&manifest.name))?;
+        let known: Option<NewestVersion> = store::read_json(&self.known_file(&manifest.name))?;
         Ok(CachedQemu {
             tree: self.qemu_tree(&manifest),
             size: store::disk_usage(&self.tree_dir(&manifest.tree)),
@@ -170,7 +170,7 @@ impl Cache {
             progress.advance(listed.size);
         }
         tree.finish()?;
-        if let Err(reason) = launcher::add(&new)? {
+        if let Err(reason) = launcher::install_launcher(&new)? {
             return Err(Error::NoQemu { recipe: recipe.name.clone(), reason });
         }
         self.scratch.write_json(&new.join("tree.json"), &Contents { packages })?;

@@ -7,12 +7,12 @@ use std::time::{Duration, SystemTime};
 use dmarig_digest::sha256_hex;
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{Known, remove};
+use crate::cache::{NewestVersion, remove};
 use crate::codec::Codec;
 use crate::fetch::{Debs, Fetched, Plan, no_package};
 use crate::kernel::PackageId;
+use crate::package_tree::Tree;
 use crate::recipe::is_word;
-use crate::tree::Tree;
 use crate::{Cache, Error, Recipe, Result, deb, store};
 
 /// Raised whenever the same package comes to be unpacked otherwise.
@@ -95,7 +95,7 @@ impl Cache {
     }
 
     fn describe_source(&self, manifest: SourceManifest) -> Result<CachedSource> {
-        let known: Option<Known> = store::read_json(&self.known_file(&manifest.name))?;
+        let known: Option<NewestVersion> = store::read_json(&self.known_file(&manifest.name))?;
         Ok(CachedSource {
             size: store::disk_usage(&self.tree_dir(&manifest.tree)),
             fetched: SystemTime::UNIX_EPOCH + Duration::from_secs(manifest.fetched),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use dmarig_digest::short_id;
 use dmarig_images::{BuiltKernel, Cache, Progress, Unit};
 
-use crate::config::{Wanted, settings};
+use crate::config::{RequestedConfig, settings};
 use crate::dir_source::DirSource;
 use crate::git_source::{GitSource, is_git, short};
 use crate::kconfig::Kconfig;
@@ -173,7 +173,7 @@ impl Builder {
         let origin = self.open(&spec.source)?;
         let fragments: Vec<_> =
             std::iter::once(Fragment::base()).chain(spec.config.iter().cloned()).collect();
-        let wanted = Wanted::merge(&fragments)?;
+        let wanted = RequestedConfig::merge(&fragments)?;
         let tools = Tools::find()?;
         let files = files(&origin, &spec.edits)?;
         let id = |source: &str| identity(source, &files, &wanted, &tools);
@@ -287,7 +287,7 @@ fn files(origin: &Origin, edits: &[Edits]) -> Result<BTreeMap<String, Option<Vec
 fn identity(
     source: &str,
     files: &BTreeMap<String, Option<Vec<u8>>>,
-    wanted: &Wanted,
+    wanted: &RequestedConfig,
     tools: &Tools,
 ) -> String {
     let wanted = wanted.text();
@@ -317,7 +317,7 @@ fn about(origin: &Origin, spec: &Spec, tools: &Tools) -> Vec<String> {
 /// Makes the configuration, unless it was made of the very same before.
 fn configure(
     make: &Make<'_>,
-    wanted: &Wanted,
+    wanted: &RequestedConfig,
     source: &str,
     files: &BTreeMap<String, Option<Vec<u8>>>,
 ) -> Result<()> {

@@ -30,7 +30,7 @@ pub struct Fragment {
 
 /// Options with the values that they are to have, `n` for those that are to be off.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Wanted {
+pub(crate) struct RequestedConfig {
     options: BTreeMap<String, Want>,
 }
 
@@ -79,9 +79,9 @@ impl Fragment {
     }
 }
 
-impl Wanted {
+impl RequestedConfig {
     /// Puts fragments together; of two that set an option the later one counts.
-    pub(crate) fn merge(fragments: &[Fragment]) -> Result<Wanted> {
+    pub(crate) fn merge(fragments: &[Fragment]) -> Result<RequestedConfig> {
         let mut options = BTreeMap::new();
         for fragment in fragments {
             let mut optional = false;
@@ -104,7 +104,7 @@ impl Wanted {
                 }
             }
         }
-        Ok(Wanted { options })
+        Ok(RequestedConfig { options })
     }
 
     /// As a file that the kernel's configuration reads.
@@ -164,7 +164,7 @@ mod tests {
         let b = fragment(
             "\n# CONFIG_B is not set\n\n# optional: not everywhere\nCONFIG_O=y\n\nCONFIG_P=y\n",
         );
-        let wanted = Wanted::merge(&[a, b]).unwrap();
+        let wanted = RequestedConfig::merge(&[a, b]).unwrap();
         assert_eq!(
             wanted.text(),
             "CONFIG_A=y\n# CONFIG_B is not set\n# CONFIG_D is not set\nCONFIG_N=\"x y\"\nCONFIG_O=y\n\
@@ -183,7 +183,8 @@ mod tests {
     #[test]
     fn what_is_no_setting_is_refused_by_its_line() {
         for bad in ["CONFIG_A", "A=y", "CONFIG_A B=y", "CONFIG_=y", "CONFIG_A="] {
-            let error = Wanted::merge(&[fragment(&format!("\n{bad}\n"))]).unwrap_err().to_string();
+            let error =
+                RequestedConfig::merge(&[fragment(&format!("\n{bad}\n"))]).unwrap_err().to_string();
             assert!(error.starts_with("mine.config:2: "), "{error}");
         }
     }
@@ -192,7 +193,7 @@ mod tests {
     fn the_built_in_ones_are_sound() {
         for name in Fragment::options() {
             let both = [Fragment::base(), Fragment::builtin(name).unwrap()];
-            assert!(Wanted::merge(&both).unwrap().options.len() > 60, "{name}");
+            assert!(RequestedConfig::merge(&both).unwrap().options.len() > 60, "{name}");
         }
         assert_eq!(Fragment::load("kasan").unwrap().path, "kasan.config");
     }

@@ -20,7 +20,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::dir_source::{Copied, DirSource, replace};
+use crate::dir_source::{DirSource, TreeCopy, replace};
 use crate::git_source::GitSource;
 use crate::{Error, ID_DIGITS, Result};
 
@@ -209,7 +209,7 @@ impl Workspace {
             Origin::Dir(source) => {
                 let path = self.dir.join("files.json");
                 let known = if self.tree().is_dir() { read(&path)? } else { None };
-                let mut copied: Copied = known.unwrap_or_default();
+                let mut copied: TreeCopy = known.unwrap_or_default();
                 // Whatever was edited is compared with what the user has by `put`.
                 source.copy(&self.tree(), &mut copied)?;
                 write(&path, &copied)?;

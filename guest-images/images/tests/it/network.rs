@@ -13,12 +13,12 @@ use dmarig_images::{
 };
 
 #[derive(Default)]
-struct Seen {
+struct ByteCounter {
     total: AtomicU64,
     bytes: AtomicU64,
 }
 
-impl Progress for Seen {
+impl Progress for ByteCounter {
     fn begin(&self, what: &str, _: Unit, total: Option<u64>) {
         eprintln!("  {what}: {total:?}");
         self.total.fetch_add(total.unwrap_or(0), Ordering::Relaxed);
@@ -41,7 +41,7 @@ fn wanted() -> bool {
 }
 
 fn check_recipe(cache: &Cache, recipe: &Recipe) {
-    let progress = Seen::default();
+    let progress = ByteCounter::default();
     let start = Instant::now();
     let fetched = cache.fetch(recipe, &FetchOptions::default(), &progress).unwrap();
     let took = start.elapsed();
@@ -109,7 +109,7 @@ fn all_qemus_fetch_and_run() {
     let given = env::var_os("DMARIG_TEST_CACHE").map(PathBuf::from);
     let cache = Cache::open(Some(&given.unwrap_or(dir.path().join("cache")))).unwrap();
     for recipe in cache.recipes().qemus() {
-        let (progress, start) = (Seen::default(), Instant::now());
+        let (progress, start) = (ByteCounter::default(), Instant::now());
         let fetched = cache.fetch(recipe, &FetchOptions::default(), &progress).unwrap();
         let took = start.elapsed();
         let seen = [&progress.bytes, &progress.total].map(|count| count.load(Ordering::Relaxed));
@@ -134,7 +134,7 @@ fn a_mirror_that_is_not_there() {
     let mut options = FetchOptions::default();
     options.mirrors.debian = Some("http://127.0.0.1:9/debian".to_owned());
     let recipe = cache.recipes().default_recipe();
-    let error = cache.fetch(recipe, &options, &Seen::default()).unwrap_err();
+    let error = cache.fetch(recipe, &options, &ByteCounter::default()).unwrap_err();
     assert!(matches!(error, Error::Apt { .. }), "{error}");
     eprintln!("{error}");
     assert_eq!(cache.list().unwrap().len(), 0);
@@ -154,7 +154,7 @@ fn a_signature_by_another_key_is_refused() {
     let cache = Cache::open(Some(&dir.path().join("cache"))).unwrap();
     let recipes = Recipes::load(&file).unwrap();
     let error = cache
-        .fetch(recipes.default_recipe(), &FetchOptions::default(), &Seen::default())
+        .fetch(recipes.default_recipe(), &FetchOptions::default(), &ByteCounter::default())
         .unwrap_err();
     eprintln!("{error}");
     assert!(matches!(error, Error::BadSignature { .. }), "{error}");
