@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::kernel::PackageId;
 use crate::recipe::{Recipes, is_word};
-use crate::store::{self, Lock, Scratch};
+use crate::store::{self, Lock, Scratch, ScratchDir};
 use crate::{Error, Result};
 
 /// Derived entries beyond these counts are dropped, oldest first, when unused for a day.
@@ -262,6 +262,23 @@ impl Cache {
             store::touch(&self.image_dir(&before.bzimage_sha256));
         }
         self.scratch.write_json(&self.manifest_file(&manifest.name), manifest)
+    }
+
+    /// Moves the subdirectory `tree` of a scratch directory to its place among the trees. A tree of
+    /// this name that another run installed stays, unless it has lost files since.
+    pub(crate) fn publish_tree(
+        &self,
+        work: &ScratchDir,
+        id: &str,
+        is_whole: impl FnOnce(&str) -> bool,
+    ) -> Result<()> {
+        // Without this a power cut could leave a tree with empty files in it.
+        store::sync_all(work.path())?;
+        let _lock = self.commit_lock()?;
+        if !is_whole(id) {
+            store::remove_tree(&self.tree_dir(id))?;
+        }
+        work.publish("tree", &self.tree_dir(id))
     }
 
     /// Held while a kernel's files are put in their place, or taken away.

@@ -214,7 +214,7 @@ fn walked(dir: &Path) -> Result<BTreeMap<String, PathBuf>> {
 }
 
 fn read_info(path: &Path) -> Result<Info> {
-    let pairs = elf::modinfo(&read_module(path)?).map_err(|e| Error::bad_module(path, e))?;
+    let pairs = elf::modinfo(path, &read_module(path)?)?;
     let mut info = Info {
         stamp: String::new(),
         sha256: store::sha256_file(path)?,

@@ -76,8 +76,7 @@ impl QemuTree {
     /// # Errors
     /// [`Error::NoQemu`] where something has gone from the tree.
     pub fn files(&self) -> Result<Vec<AddedFile>> {
-        let files = launcher::runs_with(&self.root)
-            .map_err(|reason| Error::NoQemu { recipe: self.name.clone(), reason })?;
+        let files = launcher::needed_files(&self.root, &self.name)?;
         let added = |path: PathBuf| {
             let host = self.root.join(&path);
             let shown = path.display().to_string();
@@ -170,21 +169,10 @@ impl Cache {
             progress.advance(listed.size);
         }
         tree.finish()?;
-        if let Err(reason) = launcher::install_launcher(&new)? {
-            return Err(Error::NoQemu { recipe: recipe.name.clone(), reason });
-        }
+        launcher::install_launcher(&new, &recipe.name)?;
         self.scratch.write_json(&new.join("tree.json"), &Contents { packages })?;
-        // Without this a power cut could leave a tree with empty files in it.
-        store::sync_all(&new)?;
         let id = tree_id(plan);
-        {
-            let _lock = self.commit_lock()?;
-            if !self.is_tree(&id) {
-                // Somebody took files out of it.
-                store::remove_tree(&self.tree_dir(&id))?;
-            }
-            work.publish("tree", &self.tree_dir(&id))?;
-        }
+        self.publish_tree(&work, &id, |id| self.is_tree(id))?;
         let manifest = self.commit_qemu(recipe, plan, &id)?;
         self.prune()?;
         Ok(fetched(manifest, false, plan.packages.iter().map(|p| p.size).sum()))

@@ -146,17 +146,8 @@ impl Cache {
             return Err(no_package(recipe, &plan.packages[0].name, "it has no kernel's source"));
         }
         self.scratch.write_json(&new.join("tree.json"), &Contents { package, layout: LAYOUT })?;
-        // Without this a power cut could leave a tree with empty files in it.
-        store::sync_all(&new)?;
         let id = tree_id(plan);
-        {
-            let _lock = self.commit_lock()?;
-            if !self.is_source(&id) {
-                // Somebody took files out of it.
-                store::remove_tree(&self.tree_dir(&id))?;
-            }
-            work.publish("tree", &self.tree_dir(&id))?;
-        }
+        self.publish_tree(&work, &id, |id| self.is_source(id))?;
         let manifest = self.commit_source(recipe, plan, &id)?;
         self.prune()?;
         Ok(fetched(manifest, false, plan.packages.iter().map(|p| p.size).sum()))

@@ -4,7 +4,7 @@ use super::*;
 fn check_value(condition: &str, expected: u8) {
     let config = [("CONFIG_A", "y"), ("CONFIG_M", "m"), ("CONFIG_S", "\"s\"")];
     let config = config.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-    assert_eq!(value(condition, &config), expected, "{condition}");
+    assert_eq!(evaluate(condition, &config), expected, "{condition}");
 }
 
 #[test]
