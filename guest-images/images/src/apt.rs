@@ -362,7 +362,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn proxies_are_kept_and_the_rest_is_not() {
+    fn keeps_only_transport_settings() {
         let dump = "Acquire \"\";\nAcquire::http \"\";\nAcquire::http::Proxy \"http://p.test:3128\";\n\
             Acquire::https::Proxy::m.test \"DIRECT\";\nAcquire::Languages:: \"fr\";\n\
             Acquire::Check-Valid-Until \"false\";\nDir::Etc \"etc/apt\";\nAcquire::http::User \"\";\n";
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn simulations_are_read() {
+    fn parses_lines_of_a_simulation() {
         let line = "Inst libgcc-s1 (12.2.0-14+deb12u1 Debian:12.15/oldstable [amd64]) []";
         assert_eq!(installed(line), Some(("libgcc-s1", "12.2.0-14+deb12u1")));
         let line = "Inst a:amd64 [1:1-1] (1:2~b1 D [all])";
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn paragraphs_are_parted() {
+    fn splits_paragraphs_at_empty_lines() {
         let text = "Package: a\nVersion: 1\nSize: 5\nSHA256: x\n\n\nPackage: b\nSize: no\n";
         let shown: Vec<_> = paragraphs(text).collect();
         assert_eq!(shown.len(), 2);
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_apt_cannot_quote_is_refused() {
+    fn refuses_a_path_that_apt_cannot_quote() {
         assert!(configuration(Path::new("/tmp/a\"b")).is_err());
     }
 }

@@ -253,7 +253,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names() {
+    fn derives_module_names_from_file_names() {
         assert_eq!(module_name("nvme-core.ko.xz").as_deref(), Some("nvme_core"));
         assert_eq!(module_name("a.ko").as_deref(), Some("a"));
         assert_eq!(module_name("a.ko.bak"), None);

@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_download_is_refused() {
+    fn refuses_a_changed_download() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("linux-image-1_1_amd64.deb");
         fs::write(&path, "tampered").unwrap();

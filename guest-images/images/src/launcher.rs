@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_and_paths_come_through_as_they_are() {
+    fn passes_arguments_and_paths_unchanged() {
         let outer = tempfile::tempdir().unwrap();
         let dir = outer.path().join("it's \"a\" `cache` *\\");
         let Some(launcher) = tree(&dir, "/usr/bin/printf", true) else { return };
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_of_the_systems_programs_is_left_behind() {
+    fn removes_library_variables_from_the_environment() {
         let dir = tempfile::tempdir().unwrap();
         let Some(launcher) = tree(dir.path(), "/usr/bin/env", true) else { return };
         install_launcher(dir.path(), "q").unwrap();
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named() {
+    fn reports_missing_files() {
         let dir = tempfile::tempdir().unwrap();
         let missing = |dir: &Path| match install_launcher(dir, "q").unwrap_err() {
             Error::NoQemu { recipe, reason } if recipe == "q" => reason,
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn directories_of_libraries_are_taken_below_the_root() {
+    fn maps_library_directories_below_the_root() {
         let below = |dir| below_root(dir);
         assert_eq!(below("/lib/x/pulse").as_deref(), Some("usr/lib/x/pulse"));
         assert_eq!(below("/usr/lib//x/").as_deref(), Some("usr/lib/x"));

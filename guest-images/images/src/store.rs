@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_write_leaves_nothing() {
+    fn leaves_nothing_after_a_failed_write() {
         let dir = tempfile::tempdir().unwrap();
         let scratch = Scratch::open(dir.path().join("tmp")).unwrap();
         let target = dir.path().join("file");
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn sweep_takes_the_dead_only() {
+    fn sweeps_only_what_dead_runs_left() {
         let dir = tempfile::tempdir().unwrap();
         let scratch = Scratch::open(dir.path().to_owned()).unwrap();
         let alive = scratch.dir().unwrap();
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn full_disk_is_named() {
+    fn reports_a_full_disk() {
         let full = Path::new("/dev/full");
         let error = fs::write(full, "x").map_err(|e| Error::io("write", full, e)).unwrap_err();
         assert!(matches!(error, Error::DiskFull { .. }), "{error}");

@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn later_fragments_count_and_what_is_lost_is_found() {
+    fn merges_fragments_and_finds_lost_options() {
         let a = fragment("CONFIG_A=y\nCONFIG_B=m\n# c\nCONFIG_N=\"x y\"\n# CONFIG_D is not set\n");
         let b = fragment(
             "\n# CONFIG_B is not set\n\n# optional: not everywhere\nCONFIG_O=y\n\nCONFIG_P=y\n",
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_setting_is_refused_by_its_line() {
+    fn refuses_lines_that_are_not_settings() {
         for bad in ["CONFIG_A", "A=y", "CONFIG_A B=y", "CONFIG_=y", "CONFIG_A="] {
             let error =
                 RequestedConfig::merge(&[fragment(&format!("\n{bad}\n"))]).unwrap_err().to_string();
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn the_built_in_ones_are_sound() {
+    fn parses_the_builtin_fragments() {
         for name in Fragment::options() {
             let both = [Fragment::base(), Fragment::builtin(name).unwrap()];
             assert!(RequestedConfig::merge(&both).unwrap().options.len() > 60, "{name}");
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_fragment_is_a_wrong_request_and_told_what_there_is() {
+    fn lists_the_fragments_for_a_misspelt_name() {
         let error = Fragment::load("kasn").unwrap_err();
         assert_eq!(error.fault(), crate::Fault::Request);
         let text = error.to_string();

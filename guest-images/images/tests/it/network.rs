@@ -76,7 +76,7 @@ fn check_recipe(cache: &Cache, recipe: &Recipe) {
 }
 
 #[test]
-fn all_recipes_fetch() {
+fn fetches_all_recipes() {
     if !wanted() {
         return;
     }
@@ -101,7 +101,7 @@ fn all_recipes_fetch() {
 }
 
 #[test]
-fn all_qemus_fetch_and_run() {
+fn fetches_and_runs_all_qemus() {
     if !wanted() {
         return;
     }
@@ -125,7 +125,7 @@ fn all_qemus_fetch_and_run() {
 }
 
 #[test]
-fn a_mirror_that_is_not_there() {
+fn reports_an_unreachable_mirror() {
     if !wanted() {
         return;
     }
@@ -141,7 +141,7 @@ fn a_mirror_that_is_not_there() {
 }
 
 #[test]
-fn a_signature_by_another_key_is_refused() {
+fn refuses_a_signature_by_another_key() {
     if !wanted() {
         return;
     }
@@ -163,14 +163,14 @@ fn a_signature_by_another_key_is_refused() {
 
 /// Kills fetches at several moments: what is listed afterwards is whole, and nothing else stays.
 #[test]
-fn an_interrupted_fetch_leaves_nothing() {
+fn leaves_nothing_after_an_interrupted_fetch() {
     if !wanted() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
     for milliseconds in [300, 1000, 2000, 3000, 4000, 5000, 7000] {
         let mut child = Command::new(env::current_exe().unwrap())
-            .args(["--exact", "network::all_recipes_fetch"])
+            .args(["--exact", "network::fetches_all_recipes"])
             .env("DMARIG_TEST_CACHE", dir.path())
             .spawn()
             .unwrap();
@@ -190,7 +190,7 @@ fn an_interrupted_fetch_leaves_nothing() {
 }
 
 #[test]
-fn real_packages_resolve() {
+fn resolves_real_packages() {
     let Some(debs) = env::var_os("DMARIG_TEST_DEBS") else {
         eprintln!("skipped: DMARIG_TEST_DEBS isn't set");
         return;

@@ -32,7 +32,7 @@ fn publish(repository: &Repository, name: &str, version: &str, data: Vec<u8>) {
 }
 
 #[test]
-fn a_source_is_fetched_by_its_meta_package_and_unpacked_without_its_top() {
+fn fetches_a_source_by_its_meta_package() {
     let Some(repository) = Repository::new() else { return };
     let files = [("Makefile", "all:"), ("Kconfig", ""), ("arch/arm/a.c", ""), ("a/b.c", "int b;")];
     publish(&repository, "./usr/src/linux-source-9.9.tar.xz", "9.9.1-1", packed(&files));
@@ -100,7 +100,7 @@ fn takes_the_newest_version_of_a_release_and_its_updates() {
 }
 
 #[test]
-fn a_package_without_a_source_is_refused() {
+fn refuses_a_package_without_a_source() {
     let Some(repository) = Repository::new() else { return };
     let cases = [
         ("./usr/share/doc/a", packed(&[("Makefile", "")]), "no usr/src/linux-source"),
@@ -118,7 +118,7 @@ fn a_package_without_a_source_is_refused() {
 }
 
 #[test]
-fn a_built_kernel_is_kept_whole_and_found_by_its_names() {
+fn keeps_a_built_kernel_and_finds_it_by_its_names() {
     let dir = tempfile::tempdir().unwrap();
     let cache = Cache::open(Some(&dir.path().join("cache"))).unwrap();
     let (image, config) = (dir.path().join("vmlinux"), dir.path().join("config"));

@@ -16,7 +16,7 @@ fn objects(place: &Place) -> PathBuf {
 }
 
 #[test]
-fn the_user_ends_a_build_and_all_that_it_started() {
+fn cancelling_a_build_ends_all_its_processes() {
     let place = Place::new();
     let text = fs::read_to_string(place.source().join("Makefile")).unwrap();
     let pid = place.dir.path().join("pid");
@@ -39,7 +39,7 @@ fn the_user_ends_a_build_and_all_that_it_started() {
 }
 
 #[test]
-fn half_a_file_of_a_killed_build_is_not_believed() {
+fn rebuilds_files_that_a_killed_build_left() {
     let place = Place::new();
     let spec = place.spec(None);
     place.build(&spec).unwrap();
@@ -60,7 +60,7 @@ fn half_a_file_of_a_killed_build_is_not_believed() {
 }
 
 #[test]
-fn a_second_build_from_the_same_source_waits() {
+fn waits_for_another_build_of_the_same_source() {
     let place = Place::new();
     let spec = place.spec(None);
     place.build(&spec).unwrap();
