@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, SystemTime};
 
+use dmarig_digest::sha256_hex;
+
 use crate::progress::{Progress, step};
 use crate::store::ScratchDir;
 use crate::{Cache, Error, Recipe, Result, deb822, store};
@@ -22,7 +24,7 @@ const OUTPUT_LINES: usize = 12;
 
 /// A package as the signed index has it.
 #[derive(Clone, Debug)]
-pub(crate) struct Listed {
+pub(crate) struct IndexEntry {
     pub(crate) name: String,
     pub(crate) version: String,
     pub(crate) depends: String,
@@ -36,7 +38,14 @@ pub(crate) fn require() -> Result<()> {
     missing.map_or(Ok(()), |program| Err(Error::NoApt { program: program.to_owned() }))
 }
 
-/// An apt root for one suite of one mirror, and for the one that it is an addition to.
+/// A suite, and the mirror that has it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct AptSource<'a> {
+    pub(crate) mirror: String,
+    pub(crate) suite: &'a str,
+}
+
+/// An apt root for the suites that one recipe takes packages from.
 pub(crate) struct AptRoot<'a> {
     dir: PathBuf,
     suite: &'a str,
@@ -47,18 +56,23 @@ pub(crate) struct AptRoot<'a> {
 
 impl<'a> AptRoot<'a> {
     /// Prepares the root's configuration.
-    pub(crate) fn open(cache: &Cache, recipe: &'a Recipe, mirror: &str) -> Result<AptRoot<'a>> {
+    pub(crate) fn open(
+        cache: &Cache,
+        recipe: &'a Recipe,
+        sources: &[AptSource<'_>],
+    ) -> Result<AptRoot<'a>> {
         let keyring = &recipe.keyring;
         if !keyring.exists() {
             return Err(Error::NoKeyring { path: keyring.clone() });
         }
-        let suites = std::iter::once(&recipe.suite).chain(&recipe.base);
-        let lines: String = suites
-            .map(|suite| {
-                format!("deb [arch=amd64 signed-by={}] {mirror} {suite} main\n", keyring.display())
+        let signed_by = keyring.display();
+        let lines: String = sources
+            .iter()
+            .map(|AptSource { mirror, suite }| {
+                format!("deb [arch=amd64 signed-by={signed_by}] {mirror} {suite} main\n")
             })
             .collect();
-        let key = &store::sha256(lines.as_bytes())[..12];
+        let key = &sha256_hex(lines.as_bytes())[..12];
         let dir = cache.dir().join("apt").join(format!("{}-{key}", recipe.suite));
         for part in ["etc/parts", "state/lists/partial", "archives/partial"] {
             store::create_dir(&dir.join(part))?;
@@ -95,7 +109,7 @@ impl<'a> AptRoot<'a> {
     }
 
     /// The newest version of a package, or `None` when the suite has none.
-    pub(crate) fn show(&self, package: &str) -> Result<Option<Listed>> {
+    pub(crate) fn show(&self, package: &str) -> Result<Option<IndexEntry>> {
         let args = ["show", "--no-all-versions", package];
         let text = match self.run("apt-cache", &args, |_| ()) {
             Err(Error::Apt { output, .. }) if output.contains("No packages found") => {
@@ -108,7 +122,7 @@ impl<'a> AptRoot<'a> {
 
     /// A package and everything that it depends on, in the versions that apt would install on a
     /// system that has nothing; `None` when the suite has no such package.
-    pub(crate) fn with_dependencies(&self, package: &str) -> Result<Option<Vec<Listed>>> {
+    pub(crate) fn with_dependencies(&self, package: &str) -> Result<Option<Vec<IndexEntry>>> {
         let mut args = vec!["install", "--simulate", "-q", "--no-install-recommends", package];
         if self.has_base {
             // apt would take from backports only what the base has not at all.
@@ -128,7 +142,7 @@ impl<'a> AptRoot<'a> {
         let text = self.run("apt-cache", &args, |_| ())?;
         let shown: Vec<_> = paragraphs(&text).filter_map(|lines| listed(&lines)).collect();
         let find = |(name, version): &(&str, &str)| {
-            let same = |listed: &&Listed| listed.name == *name && listed.version == *version;
+            let same = |listed: &&IndexEntry| listed.name == *name && listed.version == *version;
             shown.iter().find(same).cloned().ok_or_else(|| Error::Apt {
                 command: "apt-cache show".to_owned(),
                 status: "no such package in its answer".to_owned(),
@@ -143,7 +157,7 @@ impl<'a> AptRoot<'a> {
     pub(crate) fn download(
         &self,
         what: &str,
-        packages: &[Listed],
+        packages: &[IndexEntry],
         progress: &dyn Progress,
     ) -> Result<&Path> {
         let names: Vec<_> = packages.iter().map(|p| format!("{}={}", p.name, p.version)).collect();
@@ -326,10 +340,10 @@ fn installed(line: &str) -> Option<(&str, &str)> {
     Some((name, words.find_map(|word| word.strip_prefix('('))?))
 }
 
-fn listed(lines: &[&str]) -> Option<Listed> {
+fn listed(lines: &[&str]) -> Option<IndexEntry> {
     let field = |key| deb822::field(lines, key);
     let (name, version) = (field("Package")?, field("Version")?);
-    Some(Listed {
+    Some(IndexEntry {
         depends: field("Depends").unwrap_or_default(),
         size: field("Size")?.parse().ok()?,
         sha256: field("SHA256")?,
@@ -348,7 +362,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn proxies_are_kept_and_the_rest_is_not() {
+    fn keeps_only_transport_settings() {
         let dump = "Acquire \"\";\nAcquire::http \"\";\nAcquire::http::Proxy \"http://p.test:3128\";\n\
             Acquire::https::Proxy::m.test \"DIRECT\";\nAcquire::Languages:: \"fr\";\n\
             Acquire::Check-Valid-Until \"false\";\nDir::Etc \"etc/apt\";\nAcquire::http::User \"\";\n";
@@ -360,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn simulations_are_read() {
+    fn parses_lines_of_a_simulation() {
         let line = "Inst libgcc-s1 (12.2.0-14+deb12u1 Debian:12.15/oldstable [amd64]) []";
         assert_eq!(installed(line), Some(("libgcc-s1", "12.2.0-14+deb12u1")));
         let line = "Inst a:amd64 [1:1-1] (1:2~b1 D [all])";
@@ -371,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn paragraphs_are_parted() {
+    fn splits_paragraphs_at_empty_lines() {
         let text = "Package: a\nVersion: 1\nSize: 5\nSHA256: x\n\n\nPackage: b\nSize: no\n";
         let shown: Vec<_> = paragraphs(text).collect();
         assert_eq!(shown.len(), 2);
@@ -380,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_apt_cannot_quote_is_refused() {
+    fn refuses_a_path_that_apt_cannot_quote() {
         assert!(configuration(Path::new("/tmp/a\"b")).is_err());
     }
 }

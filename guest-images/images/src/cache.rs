@@ -4,12 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use dmarig_digest::sha256_hex;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::PackageId;
 use crate::recipe::{Recipes, is_word};
-use crate::store::{self, Lock, Scratch};
+use crate::store::{self, Lock, Scratch, ScratchDir};
 use crate::{Error, Result};
 
 /// Derived entries beyond these counts are dropped, oldest first, when unused for a day.
@@ -81,13 +82,13 @@ pub(crate) struct Manifest {
 
 /// The content of `known/NAME.json`.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Known {
+pub(crate) struct NewestVersion {
     pub(crate) version: String,
 }
 
 /// The content of `paths/*.json`: a file's hash, for as long as the file is unchanged.
 #[derive(Debug, Serialize, Deserialize)]
-struct Hashed {
+struct FileHash {
     path: PathBuf,
     stamp: String,
     sha256: String,
@@ -133,7 +134,7 @@ impl Cache {
     fn describe(&self, manifest: Manifest) -> Result<CachedKernel> {
         let object = store::disk_usage(&self.object_dir(&manifest.object));
         let image = store::disk_usage(&self.image_dir(&manifest.bzimage_sha256));
-        let known: Option<Known> = store::read_json(&self.known_file(&manifest.name))?;
+        let known: Option<NewestVersion> = store::read_json(&self.known_file(&manifest.name))?;
         Ok(CachedKernel {
             size: object + image,
             fetched: SystemTime::UNIX_EPOCH + Duration::from_secs(manifest.fetched),
@@ -194,13 +195,13 @@ impl Cache {
         let meta = fs::metadata(&path).map_err(|e| Error::io("read", &path, e))?;
         let stamp = store::stamp(&meta);
         let memo = self.memo_file("paths", &path);
-        let known: Option<Hashed> = store::read_json(&memo)?;
+        let known: Option<FileHash> = store::read_json(&memo)?;
         if let Some(known) = known.filter(|k| k.stamp == stamp && k.path == path) {
             return Ok(known.sha256);
         }
         let sha256 = store::sha256_file(&path)?;
         if store::is_settled(&meta) {
-            let hashed = Hashed { path, stamp, sha256: sha256.clone() };
+            let hashed = FileHash { path, stamp, sha256: sha256.clone() };
             self.scratch.write_json(&memo, &hashed)?;
         }
         Ok(sha256)
@@ -263,6 +264,23 @@ impl Cache {
         self.scratch.write_json(&self.manifest_file(&manifest.name), manifest)
     }
 
+    /// Moves the subdirectory `tree` of a scratch directory to its place among the trees. A tree of
+    /// this name that another run installed stays, unless it has lost files since.
+    pub(crate) fn publish_tree(
+        &self,
+        work: &ScratchDir,
+        id: &str,
+        is_whole: impl FnOnce(&str) -> bool,
+    ) -> Result<()> {
+        // Without this a power cut could leave a tree with empty files in it.
+        store::sync_all(work.path())?;
+        let _lock = self.commit_lock()?;
+        if !is_whole(id) {
+            store::remove_tree(&self.tree_dir(id))?;
+        }
+        work.publish("tree", &self.tree_dir(id))
+    }
+
     /// Held while a kernel's files are put in their place, or taken away.
     pub(crate) fn commit_lock(&self) -> Result<Lock> {
         Lock::take(&self.lock_file("commit"), || ())
@@ -294,7 +312,7 @@ impl Cache {
 
     /// Where something learnt about `path` is kept.
     pub(crate) fn memo_file(&self, kind: &str, path: &Path) -> PathBuf {
-        let key = store::sha256(path.as_os_str().as_encoded_bytes());
+        let key = sha256_hex(path.as_os_str().as_encoded_bytes());
         self.dir.join(kind).join(format!("{key}.json"))
     }
 }

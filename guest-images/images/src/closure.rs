@@ -214,7 +214,7 @@ fn walked(dir: &Path) -> Result<BTreeMap<String, PathBuf>> {
 }
 
 fn read_info(path: &Path) -> Result<Info> {
-    let pairs = elf::modinfo(&read_module(path)?).map_err(|e| Error::bad_module(path, e))?;
+    let pairs = elf::modinfo(path, &read_module(path)?)?;
     let mut info = Info {
         stamp: String::new(),
         sha256: store::sha256_file(path)?,
@@ -253,7 +253,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names() {
+    fn derives_module_names_from_file_names() {
         assert_eq!(module_name("nvme-core.ko.xz").as_deref(), Some("nvme_core"));
         assert_eq!(module_name("a.ko").as_deref(), Some("a"));
         assert_eq!(module_name("a.ko.bak"), None);

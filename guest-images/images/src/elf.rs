@@ -125,17 +125,19 @@ fn find_config(data: &[u8]) -> Option<String> {
     String::from_utf8(config).ok()
 }
 
-/// The `key=value` strings in a module's `.modinfo` section.
-pub(crate) fn modinfo(data: &[u8]) -> Result<Vec<(String, String)>, String> {
-    let header = Header::parse(data).map_err(|e| e.to_string())?;
+/// The `key=value` strings in the `.modinfo` section of the module at `path`, whose content is `data`.
+pub(crate) fn modinfo(path: &Path, data: &[u8]) -> Result<Vec<(String, String)>> {
+    let broken = |e| Error::bad_module(path, e);
+    let header = Header::parse(data).map_err(broken)?;
     if !header.is_supported() {
-        return Err("not a 64-bit ELF file".to_owned());
+        return Err(Error::bad_module(path, "not a 64-bit ELF file"));
     }
-    let endian = header.endian().map_err(|e| e.to_string())?;
-    let sections = header.sections(endian, data).map_err(|e| e.to_string())?;
-    let (_, section) =
-        sections.section_by_name(endian, b".modinfo").ok_or("it has no section .modinfo")?;
-    let strings = section.data(endian, data).map_err(|e| e.to_string())?;
+    let endian = header.endian().map_err(broken)?;
+    let sections = header.sections(endian, data).map_err(broken)?;
+    let (_, section) = sections
+        .section_by_name(endian, b".modinfo")
+        .ok_or_else(|| Error::bad_module(path, "it has no section .modinfo"))?;
+    let strings = section.data(endian, data).map_err(broken)?;
     let pairs = strings.split(|&b| b == 0).filter_map(|s| {
         let (key, value) = std::str::from_utf8(s).ok()?.split_once('=')?;
         Some((key.to_owned(), value.to_owned()))

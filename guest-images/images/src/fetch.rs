@@ -4,14 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::apt::{self, AptRoot, Listed};
-use crate::cache::{Known, Manifest};
+use crate::apt::{self, AptRoot, AptSource, IndexEntry};
+use crate::cache::{Manifest, NewestVersion};
 use crate::image::{Object, object_id};
 use crate::kernel::PackageId;
 use crate::progress::{Progress, step};
 use crate::recipe::Kind;
 use crate::store::{self, Lock};
-use crate::{Cache, Error, Mirrors, Recipe, Result, deb822, tree};
+use crate::{Cache, Error, Mirrors, Recipe, Result, UpdateSuite, deb822, package_tree};
 
 const ETC_APT: &str = "/etc/apt";
 
@@ -45,7 +45,7 @@ pub struct Fetched {
 pub(crate) struct Plan {
     pub(crate) version: String,
     /// The first is the one after which the version is.
-    pub(crate) packages: Vec<Listed>,
+    pub(crate) packages: Vec<IndexEntry>,
 }
 
 /// Downloaded packages, each with its sha256.
@@ -62,7 +62,7 @@ impl Cache {
         progress: &dyn Progress,
     ) -> Result<Fetched> {
         if recipe.kind == Kind::Qemu {
-            tree::check_path(self.dir())?;
+            package_tree::check_path(self.dir())?;
         }
         let _lock = self.fetch_lock(recipe, progress)?;
         let (root, plan) = self.ask(recipe, options, options.refresh, progress)?;
@@ -122,15 +122,15 @@ impl Cache {
         progress: &dyn Progress,
     ) -> Result<(AptRoot<'a>, Plan)> {
         apt::require()?;
-        let mirror = options.mirrors.url(recipe.archive, Path::new(ETC_APT))?;
-        let root = AptRoot::open(self, recipe, &mirror)?;
+        let sources = apt_sources(recipe, &options.mirrors, Path::new(ETC_APT), progress)?;
+        let root = AptRoot::open(self, recipe, &sources)?;
         root.update(refresh, progress)?;
         let plan = match recipe.kind {
             Kind::Kernel => kernel_plan(&root, recipe)?,
             Kind::Source => source_plan(&root, recipe)?,
             Kind::Qemu => qemu_plan(&root, recipe)?,
         };
-        let known = Known { version: plan.version.clone() };
+        let known = NewestVersion { version: plan.version.clone() };
         self.scratch.write_json(&self.known_file(&recipe.name), &known)?;
         Ok((root, plan))
     }
@@ -200,6 +200,32 @@ impl Cache {
         self.put_manifest(&manifest)?;
         Ok(manifest)
     }
+}
+
+/// The suites that a recipe takes packages from. An archive of updates for which no mirror is known
+/// is left out with a message, so that a host with a single mirror can fetch.
+fn apt_sources<'a>(
+    recipe: &'a Recipe,
+    mirrors: &Mirrors,
+    etc_apt: &Path,
+    progress: &dyn Progress,
+) -> Result<Vec<AptSource<'a>>> {
+    let mirror = mirrors.url(recipe.archive, etc_apt)?;
+    let suites = std::iter::once(&recipe.suite).chain(&recipe.base);
+    let mut sources: Vec<_> =
+        suites.map(|suite| AptSource { mirror: mirror.clone(), suite }).collect();
+    for UpdateSuite { suite, archive } in &recipe.updates {
+        match mirrors.url(*archive, etc_apt) {
+            Ok(mirror) => sources.push(AptSource { mirror, suite }),
+            Err(Error::NoMirror { .. }) => progress.message(&format!(
+                "no mirror of {} known, so updates from {suite} are left out; set {}",
+                archive.name(),
+                archive.setting()
+            )),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(sources)
 }
 
 fn fetched(manifest: Manifest, already_cached: bool, bytes: u64) -> Fetched {
@@ -295,7 +321,7 @@ fn download(
     plan.packages.iter().map(|package| find_download(&files, package)).collect()
 }
 
-fn find_download(files: &[PathBuf], package: &Listed) -> Result<(PathBuf, String)> {
+fn find_download(files: &[PathBuf], package: &IndexEntry) -> Result<(PathBuf, String)> {
     let start = format!("{}_", package.name);
     let named = |path: &&PathBuf| {
         path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&start))
@@ -317,18 +343,44 @@ fn find_download(files: &[PathBuf], package: &Listed) -> Result<(PathBuf, String
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::progress::Silent;
+    use crate::{Archive, Recipes};
 
     #[test]
-    fn a_changed_download_is_refused() {
+    fn names_the_mirror_of_each_suite_and_leaves_out_updates_without_one() {
+        let etc_apt = tempfile::tempdir().unwrap();
+        let recipes = Recipes::builtin();
+        let (main, security) = ("http://m.test/debian", "http://s.test/debian-security");
+        let known = Mirrors { debian: Some(main.to_owned()), security: Some(security.to_owned()) };
+        let one_mirror = Mirrors { security: None, ..known.clone() };
+        let sources = |name: &str, mirrors: &Mirrors| {
+            let recipe = recipes.get(name).or(recipes.qemu(name)).unwrap();
+            let sources = apt_sources(recipe, mirrors, etc_apt.path(), &Silent)?;
+            Ok(sources.iter().map(|s| format!("{} {}", s.mirror, s.suite)).collect::<Vec<_>>())
+        };
+        let release = ["bookworm", "bookworm-updates"].map(|suite| format!("{main} {suite}"));
+        let mut all = release.to_vec();
+        all.push(format!("{security} bookworm-security"));
+        assert_eq!(sources("debian-6.1", &known).unwrap(), all);
+        assert_eq!(sources("debian-6.1", &one_mirror).unwrap(), release);
+        let backports = ["trixie-backports", "trixie"].map(|suite| format!("{main} {suite}"));
+        assert_eq!(sources("qemu-11.1", &one_mirror).unwrap(), backports);
+        let missing: Result<_> = sources("debian-5.10", &one_mirror);
+        let setting = Archive::DebianSecurity.setting();
+        assert!(matches!(missing, Err(Error::NoMirror { setting: named, .. }) if named == setting));
+    }
+
+    #[test]
+    fn refuses_a_changed_download() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("linux-image-1_1_amd64.deb");
         fs::write(&path, "tampered").unwrap();
-        let package = Listed {
+        let package = IndexEntry {
             name: "linux-image-1".into(),
             version: "1".into(),
             depends: String::new(),
             size: 8,
-            sha256: store::sha256(b"original"),
+            sha256: dmarig_digest::sha256_hex(b"original"),
         };
         let error = find_download(std::slice::from_ref(&path), &package).unwrap_err();
         assert!(matches!(error, Error::Checksum { .. }), "{error}");

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use dmarig_digest::sha256_hex;
 use serde::{Deserialize, Serialize};
 
 use crate::elf::Vmlinux;
@@ -119,7 +120,7 @@ impl Cache {
 pub(crate) fn object_id<'a>(sha256s: impl Iterator<Item = &'a str>) -> String {
     let mut all: Vec<_> = sha256s.collect();
     all.sort_unstable();
-    store::sha256(all.join("\n").as_bytes())
+    sha256_hex(all.join("\n").as_bytes())
 }
 
 fn inspect_bzimage(path: &Path) -> Result<(Image, Option<Vec<u8>>, Option<String>)> {

@@ -9,8 +9,8 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
+use dmarig_digest::{Hasher, sha256_hex};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::closure::read_module;
 use crate::{Cache, Error, ModuleFile, Result, store};
@@ -54,7 +54,7 @@ pub struct Initramfs {
 
 /// The content of `initramfs/KEY.json`.
 #[derive(Serialize, Deserialize)]
-struct Packed {
+struct PackMemo {
     sha256: String,
     size: u64,
 }
@@ -77,7 +77,7 @@ impl Cache {
             self.dir().join("initramfs").join(format!("{}.json", self.pack_key(spec, &entries)?));
         let modules = spec.modules.iter().map(|m| m.name.clone()).collect();
         let place = |sha256: &str| self.dir().join("initramfs").join(format!("{sha256}.cpio"));
-        if let Some(packed) = store::read_json::<Packed>(&memo)? {
+        if let Some(packed) = store::read_json::<PackMemo>(&memo)? {
             let path = place(&packed.sha256);
             if fs::metadata(&path).is_ok_and(|meta| meta.len() == packed.size) {
                 store::touch(&path);
@@ -90,7 +90,7 @@ impl Cache {
         let (sha256, size) = write_file(&new, &entries)?;
         let path = place(&sha256);
         fs::rename(&new, &path).map_err(|e| Error::io("create", &path, e))?;
-        self.scratch.write_json(&memo, &Packed { sha256: sha256.clone(), size })?;
+        self.scratch.write_json(&memo, &PackMemo { sha256: sha256.clone(), size })?;
         self.prune()?;
         Ok(Initramfs { path, sha256, modules })
     }
@@ -101,7 +101,7 @@ impl Cache {
         spec: &InitramfsSpec<'_>,
         entries: &BTreeMap<String, Entry>,
     ) -> Result<String> {
-        let mut key = format!("{LAYOUT}\n{}\n", store::sha256(spec.agent));
+        let mut key = format!("{LAYOUT}\n{}\n", sha256_hex(spec.agent));
         for module in spec.modules {
             key.push_str(&format!("{} {}\n", module.name, module.sha256));
         }
@@ -110,7 +110,7 @@ impl Cache {
                 key.push_str(&format!("{name:?} {mode:o} {}\n", self.hash_of(path)?));
             }
         }
-        Ok(store::sha256(key.as_bytes()))
+        Ok(sha256_hex(key.as_bytes()))
     }
 }
 
@@ -187,7 +187,8 @@ fn add_file<'a>(entries: &mut BTreeMap<String, Entry<'a>>, file: &'a AddedFile) 
 fn write_file(path: &Path, entries: &BTreeMap<String, Entry>) -> Result<(String, u64)> {
     let failed = |e| Error::io("write", path, e);
     let file = File::create_new(path).map_err(failed)?;
-    let mut archive = Archive { out: BufWriter::new(file), hash: Sha256::new(), size: 0, inode: 0 };
+    let mut archive =
+        Archive { out: BufWriter::new(file), hash: Hasher::default(), size: 0, inode: 0 };
     for (name, entry) in entries {
         let (mode, content, device) = match entry {
             Entry::Dir { mode } => (0o040000 | mode, Vec::new(), (0, 0)),
@@ -209,7 +210,7 @@ fn write_file(path: &Path, entries: &BTreeMap<String, Entry>) -> Result<(String,
 /// A newc archive being written.
 struct Archive {
     out: BufWriter<File>,
-    hash: Sha256,
+    hash: Hasher,
     size: u64,
     inode: u32,
 }
@@ -257,7 +258,7 @@ impl Archive {
         self.record(0, "TRAILER!!!", 0, 1, &[], (0, 0))?;
         self.pad(512)?;
         let file = self.out.into_inner().map_err(|e| e.into_error())?;
-        Ok((store::hex(self.hash.finalize()), self.size, file))
+        Ok((self.hash.finish(), self.size, file))
     }
 
     fn pad(&mut self, to: u64) -> io::Result<()> {

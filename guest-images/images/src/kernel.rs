@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_by_kind() {
+    fn parses_values_of_each_kind() {
         let config = KernelConfig::parse(
             "# CONFIG_A is not set\nCONFIG_B=y\nCONFIG_C=m\nCONFIG_D=\"a=b\"\nCONFIG_E=64\nrubbish\n",
         );

@@ -24,7 +24,7 @@ use object::Endianness;
 use object::elf::{DT_NEEDED, DT_RPATH, DT_RUNPATH, FileHeader64};
 use object::read::elf::{Dynamic, FileHeader};
 
-use crate::{Error, Result, store, tree};
+use crate::{Error, Result, package_tree, store};
 
 /// The file to run, and the name of the program in the tree.
 pub(crate) const PROGRAM: &str = "qemu-system-x86_64";
@@ -37,21 +37,20 @@ const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 const MODULES: &str = "usr/lib/x86_64-linux-gnu/qemu";
 const FIRMWARE: [&str; 2] = ["usr/share/qemu", "usr/share/seabios"];
 
-/// Adds what starts the QEMU of the tree in `dir`, once everything that it is linked with has been
-/// found there; else says what is missing.
-pub(crate) fn add(dir: &Path) -> Result<Result<(), String>> {
+/// Installs the program that starts the QEMU of `recipe` in the tree at `dir`.
+///
+/// # Errors
+/// [`Error::NoQemu`] if the tree lacks something that the QEMU is linked with.
+pub(crate) fn install_launcher(dir: &Path, recipe: &str) -> Result<()> {
     let root = dir.join(ROOT);
     let program = root.join("usr/bin").join(PROGRAM);
     let interpreter = root.join(INTERPRETER);
     for path in [&program, &interpreter] {
         if !path.is_file() {
-            return Ok(Err(format!("there is no {}", within(&root, path))));
+            return Err(no_qemu(recipe, format!("there is no {}", within(&root, path))));
         }
     }
-    let libraries = match libraries(&root, program) {
-        Ok(libraries) => libraries.dirs,
-        Err(reason) => return Ok(Err(reason)),
-    };
+    let libraries = libraries(&root, program, recipe)?.dirs;
     let loader = dir.join(LOADER);
     store::create_dir(&loader)?;
     // Processes are listed under its name.
@@ -65,7 +64,7 @@ pub(crate) fn add(dir: &Path) -> Result<Result<(), String>> {
         let mode = fs::Permissions::from_mode(0o755);
         fs::set_permissions(path, mode).map_err(|e| Error::io("write", path, e))?;
     }
-    Ok(Ok(()))
+    Ok(())
 }
 
 /// Whether the tree in `dir` has all that starts it.
@@ -97,11 +96,11 @@ exec "$here/{LOADER}/{PROGRAM}" --inhibit-cache --library-path "{libraries}" \
     )
 }
 
-/// What the QEMU of a tree runs with, at its place below the root: itself, its libraries and
-/// modules with the loader, and the firmware. Each path is below the tree's root.
-pub(crate) fn runs_with(root: &Path) -> Result<Vec<PathBuf>, String> {
+/// Lists the files that the QEMU of a tree needs to run: itself, its libraries and modules with the
+/// loader, and the firmware. Each path is relative to the tree's root.
+pub(crate) fn needed_files(root: &Path, recipe: &str) -> Result<Vec<PathBuf>> {
     let program = Path::new("usr/bin").join(PROGRAM);
-    let mut files = libraries(root, root.join(&program))?.files;
+    let mut files = libraries(root, root.join(&program), recipe)?.files;
     files.insert(root.join(INTERPRETER));
     for firmware in FIRMWARE {
         let entries = walkdir::WalkDir::new(root.join(firmware)).into_iter().flatten();
@@ -120,7 +119,7 @@ struct Libraries {
 
 /// Finds all libraries below `root`; fails where one is nowhere. Some libraries name the directory
 /// of others by its absolute path, which would be a directory of the system.
-fn libraries(root: &Path, program: PathBuf) -> Result<Libraries, String> {
+fn libraries(root: &Path, program: PathBuf, recipe: &str) -> Result<Libraries> {
     let mut dirs = vec![LIBRARIES.to_owned()];
     let mut files = vec![program];
     let modules = fs::read_dir(root.join(MODULES)).into_iter().flatten().flatten();
@@ -128,7 +127,7 @@ fn libraries(root: &Path, program: PathBuf) -> Result<Libraries, String> {
     let mut seen = BTreeSet::new();
     let mut all = BTreeSet::new();
     while let Some(file) = files.pop() {
-        let linked = linked(root, &file)?;
+        let linked = linked(root, &file, recipe)?;
         all.insert(file.clone());
         for dir in linked.dirs {
             if !dirs.contains(&dir) && root.join(&dir).is_dir() {
@@ -141,7 +140,8 @@ fn libraries(root: &Path, program: PathBuf) -> Result<Libraries, String> {
             }
             let found = dirs.iter().map(|dir| root.join(dir).join(&name)).find(|p| p.is_file());
             files.push(found.ok_or_else(|| {
-                format!("{} is linked with {name}, which isn't there", within(root, &file))
+                let file = within(root, &file);
+                no_qemu(recipe, format!("{file} is linked with {name}, which isn't there"))
             })?);
         }
     }
@@ -154,8 +154,8 @@ struct Linked {
     dirs: Vec<String>,
 }
 
-fn linked(root: &Path, file: &Path) -> Result<Linked, String> {
-    let fail = |reason: String| format!("{}: {reason}", within(root, file));
+fn linked(root: &Path, file: &Path, recipe: &str) -> Result<Linked> {
+    let fail = |reason: String| no_qemu(recipe, format!("{}: {reason}", within(root, file)));
     let data = fs::read(file).map_err(|e| fail(e.to_string()))?;
     let broken = |e: object::read::Error| fail(format!("a broken ELF file ({e})"));
     let header = FileHeader64::<Endianness>::parse(&*data).map_err(broken)?;
@@ -180,7 +180,11 @@ fn below_root(dir: &str) -> Option<String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._+-".contains(c);
     let rest = dir.strip_prefix('/').filter(|rest| rest.chars().all(plain))?;
     let parts: Vec<_> = rest.split('/').filter(|part| !part.is_empty()).collect();
-    (!parts.contains(&"..")).then(|| tree::merged(&parts).join("/"))
+    (!parts.contains(&"..")).then(|| package_tree::merged(&parts).join("/"))
+}
+
+fn no_qemu(recipe: &str, reason: String) -> Error {
+    Error::NoQemu { recipe: recipe.to_owned(), reason }
 }
 
 fn within(root: &Path, path: &Path) -> String {
@@ -220,15 +224,15 @@ mod tests {
     }
 
     #[test]
-    fn arguments_and_paths_come_through_as_they_are() {
+    fn passes_arguments_and_paths_unchanged() {
         let outer = tempfile::tempdir().unwrap();
         let dir = outer.path().join("it's \"a\" `cache` *\\");
         let Some(launcher) = tree(&dir, "/usr/bin/printf", true) else { return };
-        assert_eq!(add(&dir).unwrap(), Ok(()));
+        install_launcher(&dir, "q").unwrap();
         assert!(is_whole(&dir));
         fs::create_dir_all(dir.join(ROOT).join("usr/share/seabios")).unwrap();
         fs::write(dir.join(ROOT).join("usr/share/seabios/bios.bin"), "x").unwrap();
-        let with = runs_with(&dir.join(ROOT)).unwrap();
+        let with = needed_files(&dir.join(ROOT), "q").unwrap();
         let with: Vec<_> = with.iter().map(|path| path.to_str().unwrap()).collect();
         for file in ["usr/bin/qemu-system-x86_64", INTERPRETER, "usr/share/seabios/bios.bin"] {
             assert!(with.contains(&file), "{with:?}");
@@ -256,10 +260,10 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_of_the_systems_programs_is_left_behind() {
+    fn removes_library_variables_from_the_environment() {
         let dir = tempfile::tempdir().unwrap();
         let Some(launcher) = tree(dir.path(), "/usr/bin/env", true) else { return };
-        assert_eq!(add(dir.path()).unwrap(), Ok(()));
+        install_launcher(dir.path(), "q").unwrap();
         let own = ["LD_LIBRARY_PATH", "LD_PRELOAD", "LD_AUDIT", "QEMU_MODULE_DIR"];
         let mut command = Command::new(launcher);
         // The shell that reads the script doesn't mind them.
@@ -275,9 +279,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named() {
+    fn reports_missing_files() {
         let dir = tempfile::tempdir().unwrap();
-        let missing = |dir: &Path| add(dir).unwrap().unwrap_err();
+        let missing = |dir: &Path| match install_launcher(dir, "q").unwrap_err() {
+            Error::NoQemu { recipe, reason } if recipe == "q" => reason,
+            other => panic!("{other}"),
+        };
         assert_eq!(missing(dir.path()), "there is no usr/bin/qemu-system-x86_64");
         if tree(dir.path(), "/usr/bin/printf", false).is_none() {
             return;
@@ -293,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn directories_of_libraries_are_taken_below_the_root() {
+    fn maps_library_directories_below_the_root() {
         let below = |dir| below_root(dir);
         assert_eq!(below("/lib/x/pulse").as_deref(), Some("usr/lib/x/pulse"));
         assert_eq!(below("/usr/lib//x/").as_deref(), Some("usr/lib/x"));

@@ -29,6 +29,7 @@ mod initramfs;
 mod kernel;
 mod launcher;
 mod mirror;
+mod package_tree;
 mod payload;
 mod progress;
 mod qemu;
@@ -36,7 +37,6 @@ mod recipe;
 mod resolve;
 mod source;
 mod store;
-mod tree;
 
 pub use built::{BuiltKernel, NamedKernel};
 pub use cache::{Cache, CachedKernel};
@@ -48,9 +48,9 @@ pub use fetch::{FetchOptions, Fetched};
 pub use initramfs::{AddedFile, Initramfs, InitramfsSpec};
 pub use kernel::{Boot, ConfigValue, KernelConfig, KernelImage, PackageId};
 pub use mirror::Mirrors;
-pub use progress::{Progress, Silent};
+pub use progress::{Progress, Silent, Unit};
 pub use qemu::{CachedQemu, QemuTree};
-pub use recipe::{Archive, Kind, Recipe, Recipes};
+pub use recipe::{Archive, Kind, Recipe, Recipes, UpdateSuite};
 pub use source::{CachedSource, SourceTree};
 
 /// What every function here returns.

@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn one_line_style() {
+    fn reads_the_one_line_style() {
         let text = "# deb http://old.test/debian bookworm main\n\
             deb-src http://src.test/debian bookworm main\n\
             deb [arch=amd64 signed-by=/k/docker.gpg] https://docker.test/linux/debian bookworm stable\n\
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn deb822_style() {
+    fn reads_the_deb822_style() {
         let text = "Types: deb\nURIs: http://off.test/debian\nSuites: trixie\nComponents: main\nEnabled: no\n\n\
             Types: deb deb-src\n# a comment\nURIs:\n http://a.test/debian\n http://b.test/debian\n\
             suites: trixie trixie-updates\nComponents: main\n\
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_without_one() {
+    fn reports_hosts_without_a_mirror() {
         check(&[], None, None);
         let ubuntu = "deb http://archive.test/ubuntu noble main";
         check(&[("sources.list", ubuntu)], None, None);
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_come_first() {
+    fn prefers_the_users_mirrors() {
         let dir = etc_apt(&[("sources.list", "deb http://m.test/debian sid main")]);
         let set = |url: &str| Mirrors { debian: Some(url.to_owned()), security: None };
         let url = |url| set(url).url(Archive::Debian, dir.path());

@@ -3,16 +3,17 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use dmarig_digest::sha256_hex;
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{Known, remove};
+use crate::cache::{NewestVersion, remove};
 use crate::fetch::{Debs, Fetched, Plan};
 use crate::initramfs::AddedFile;
 use crate::kernel::PackageId;
 use crate::launcher::{self, PROGRAM, ROOT};
+use crate::package_tree::Tree;
 use crate::progress::Progress;
 use crate::recipe::is_word;
-use crate::tree::Tree;
 use crate::{Cache, Error, Recipe, Result, store};
 
 /// Raised whenever the same packages come to be unpacked otherwise.
@@ -75,8 +76,7 @@ impl QemuTree {
     /// # Errors
     /// [`Error::NoQemu`] where something has gone from the tree.
     pub fn files(&self) -> Result<Vec<AddedFile>> {
-        let files = launcher::runs_with(&self.root)
-            .map_err(|reason| Error::NoQemu { recipe: self.name.clone(), reason })?;
+        let files = launcher::needed_files(&self.root, &self.name)?;
         let added = |path: PathBuf| {
             let host = self.root.join(&path);
             let shown = path.display().to_string();
@@ -117,7 +117,7 @@ impl Cache {
     }
 
     fn describe_qemu(&self, manifest: QemuManifest) -> Result<CachedQemu> {
-        let known: Option<Known> = store::read_json(&self.known_file(&manifest.name))?;
+        let known: Option<NewestVersion> = store::read_json(&self.known_file(&manifest.name))?;
         Ok(CachedQemu {
             tree: self.qemu_tree(&manifest),
             size: store::disk_usage(&self.tree_dir(&manifest.tree)),
@@ -169,21 +169,10 @@ impl Cache {
             progress.advance(listed.size);
         }
         tree.finish()?;
-        if let Err(reason) = launcher::add(&new)? {
-            return Err(Error::NoQemu { recipe: recipe.name.clone(), reason });
-        }
+        launcher::install_launcher(&new, &recipe.name)?;
         self.scratch.write_json(&new.join("tree.json"), &Contents { packages })?;
-        // Without this a power cut could leave a tree with empty files in it.
-        store::sync_all(&new)?;
         let id = tree_id(plan);
-        {
-            let _lock = self.commit_lock()?;
-            if !self.is_tree(&id) {
-                // Somebody took files out of it.
-                store::remove_tree(&self.tree_dir(&id))?;
-            }
-            work.publish("tree", &self.tree_dir(&id))?;
-        }
+        self.publish_tree(&work, &id, |id| self.is_tree(id))?;
         let manifest = self.commit_qemu(recipe, plan, &id)?;
         self.prune()?;
         Ok(fetched(manifest, false, plan.packages.iter().map(|p| p.size).sum()))
@@ -251,7 +240,7 @@ fn fetched(manifest: QemuManifest, already_cached: bool, bytes: u64) -> Fetched 
 fn tree_id(plan: &Plan) -> String {
     let mut all: Vec<_> = plan.packages.iter().map(|p| p.sha256.as_str()).collect();
     all.sort_unstable();
-    let mut id = store::sha256(format!("{LAYOUT}\n{}", all.join("\n")).as_bytes());
+    let mut id = sha256_hex(format!("{LAYOUT}\n{}", all.join("\n")).as_bytes());
     id.truncate(20);
     id
 }

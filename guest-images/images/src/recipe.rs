@@ -26,6 +26,9 @@ pub struct Recipe {
     pub base: Option<String>,
     /// The archive that has the suite.
     pub archive: Archive,
+    /// Further suites whose packages replace older ones of `suite`, as `bookworm-security` has
+    /// newer kernels than `bookworm`.
+    pub updates: Vec<UpdateSuite>,
     /// The meta package whose dependencies lead to the newest image or source, or the package with
     /// the QEMU.
     pub package: String,
@@ -33,6 +36,16 @@ pub struct Recipe {
     pub default: bool,
     /// The keyring that the suite's signature must be from.
     pub keyring: PathBuf,
+}
+
+/// A suite with newer packages for another suite.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateSuite {
+    /// The suite of the archive, as in `bookworm-security`.
+    pub suite: String,
+    /// The archive that has the suite.
+    pub archive: Archive,
 }
 
 /// What a recipe gives.
@@ -69,34 +82,23 @@ pub struct Recipes {
 #[serde(deny_unknown_fields)]
 struct RawFile {
     #[serde(default)]
-    kernels: Option<Vec<RawKernel>>,
+    kernels: Option<Vec<RawRecipe>>,
     #[serde(default)]
-    sources: Option<Vec<RawKernel>>,
+    sources: Option<Vec<RawRecipe>>,
     #[serde(default)]
-    qemus: Option<Vec<RawQemu>>,
+    qemus: Option<Vec<RawRecipe>>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawKernel {
-    name: String,
-    suite: String,
-    archive: Archive,
-    package: String,
-    #[serde(default)]
-    default: bool,
-    #[serde(default)]
-    keyring: Option<PathBuf>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawQemu {
+struct RawRecipe {
     name: String,
     suite: String,
     #[serde(default)]
     base: Option<String>,
     archive: Archive,
+    #[serde(default)]
+    updates: Vec<UpdateSuite>,
     package: String,
     #[serde(default)]
     default: bool,
@@ -129,7 +131,7 @@ impl Recipes {
         }
         let kernels = raw.kernels.map(|list| recipes_of(list, Kind::Kernel));
         let sources = raw.sources.map(|list| recipes_of(list, Kind::Source));
-        let qemus = raw.qemus.map(|list| list.into_iter().map(Recipe::from).collect());
+        let qemus = raw.qemus.map(|list| recipes_of(list, Kind::Qemu));
         let none = Recipes { kernels: Vec::new(), sources: Vec::new(), qemus: Vec::new() };
         let other = else_take.unwrap_or(none);
         let recipes = Recipes {
@@ -195,21 +197,13 @@ fn default_of(list: &[Recipe]) -> &Recipe {
     list.iter().find(|r| r.default).unwrap_or(&list[0])
 }
 
-fn recipes_of(list: Vec<RawKernel>, kind: Kind) -> Vec<Recipe> {
-    let recipe = |raw: RawKernel| {
-        let RawKernel { name, suite, archive, package, default, keyring } = raw;
+fn recipes_of(list: Vec<RawRecipe>, kind: Kind) -> Vec<Recipe> {
+    let recipe = |raw: RawRecipe| {
+        let RawRecipe { name, suite, base, archive, updates, package, default, keyring } = raw;
         let keyring = keyring.unwrap_or_else(|| KEYRING.into());
-        Recipe { name, kind, suite, base: None, archive, package, default, keyring }
+        Recipe { name, kind, suite, base, archive, updates, package, default, keyring }
     };
     list.into_iter().map(recipe).collect()
-}
-
-impl From<RawQemu> for Recipe {
-    fn from(raw: RawQemu) -> Recipe {
-        let RawQemu { name, suite, base, archive, package, default, keyring } = raw;
-        let keyring = keyring.unwrap_or_else(|| KEYRING.into());
-        Recipe { name, kind: Kind::Qemu, suite, base, archive, package, default, keyring }
-    }
 }
 
 impl Archive {
@@ -264,11 +258,16 @@ fn bad_values(recipe: &Recipe) -> Vec<String> {
     // Names become file names, and all become arguments of apt or a line it reads.
     let words = [("name", &recipe.name), ("suite", &recipe.suite), ("package", &recipe.package)];
     let base = recipe.base.iter().map(|base| ("base", base));
-    for (key, value) in words.into_iter().chain(base).filter(|(_, value)| !is_word(value)) {
+    let updates = recipe.updates.iter().map(|update| ("updates: suite", &update.suite));
+    let words = words.into_iter().chain(base).chain(updates);
+    for (key, value) in words.filter(|(_, value)| !is_word(value)) {
         found.push(format!(
             "{key} `{}` of `{name}`: letters, digits and `.+-_` only, starting with a letter or digit",
             value.escape_default(),
         ));
+    }
+    if recipe.base.is_some() && recipe.kind != Kind::Qemu {
+        found.push(format!("`base` of `{name}`: only a QEMU has one"));
     }
     if recipe.base.as_ref() == Some(&recipe.suite) {
         found.push(format!("base of `{name}` is its suite: leave it out"));
@@ -305,12 +304,20 @@ mod tests {
     }
 
     #[test]
-    fn builtin_recipes_parse() {
+    fn parses_the_builtin_recipes() {
         let recipes = Recipes::builtin();
         let names: Vec<_> = recipes.names().collect();
         assert_eq!(names, ["debian-5.10", "debian-6.1", "debian-6.12", "debian-7.3"]);
         assert_eq!(recipes.default_recipe().name, "debian-6.1");
         assert_eq!(recipes.get("debian-5.10").unwrap().archive, Archive::DebianSecurity);
+        let all = recipes.iter().chain(recipes.sources()).chain(recipes.qemus());
+        for recipe in all.filter(|recipe| !recipe.suite.contains('-')) {
+            let security = UpdateSuite {
+                suite: format!("{}-security", recipe.suite),
+                archive: Archive::DebianSecurity,
+            };
+            assert!(recipe.updates.contains(&security), "{}", recipe.name);
+        }
         let names: Vec<_> = recipes.qemus().map(|r| r.name.as_str()).collect();
         assert_eq!(names, ["qemu-7.2", "qemu-10.0", "qemu-11.1"]);
         assert_eq!(recipes.qemu("qemu").unwrap().name, "qemu-11.1");
@@ -328,7 +335,7 @@ mod tests {
     const QEMUS: &str = "qemus:\n  - {name: q, suite: t, base: s, archive: debian, package: p}\n";
 
     #[test]
-    fn a_list_replaces_the_built_in_one_of_its_kind() {
+    fn replaces_the_builtin_list_of_the_same_kind() {
         let recipes = parse(KERNELS).unwrap();
         assert_eq!(recipes.names().collect::<Vec<_>>(), ["a"]);
         assert_eq!(recipes.qemus, Recipes::builtin().qemus);
@@ -339,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_named() {
+    fn reports_mistakes() {
         check_refused("kernels: []", &["`kernels` is empty: give at least one"]);
         check_refused(&KERNELS.replace("suite:", "sweet:"), &["sweet", "2"]);
         check_refused(&KERNELS.replace("debian", "fedora"), &["fedora", "debian-security"]);
@@ -350,11 +357,18 @@ mod tests {
         let twice = format!("{KERNELS}{}", KERNELS.lines().nth(1).unwrap());
         check_refused(&twice, &["`a` is there twice"]);
         check_refused(&KERNELS.replace("package: p", "package: p, keyring: k.gpg"), &["absolute"]);
-        check_refused(&KERNELS.replace("suite: s", "suite: s, base: t"), &["base"]);
+        check_refused(&KERNELS.replace("suite: s", "suite: s, base: t"), &["only a QEMU has one"]);
+        let updates =
+            |value: &str| KERNELS.replace("suite: s", &format!("suite: s, updates: {value}"));
+        check_refused(
+            &updates("[{suite: '-u', archive: debian}]"),
+            &["updates: suite `-u` of `a`"],
+        );
+        check_refused(&updates("[{suite: u}]"), &["archive"]);
     }
 
     #[test]
-    fn mistakes_in_qemus_are_named() {
+    fn reports_mistakes_in_qemus() {
         check_refused("qemus: []", &["`qemus` is empty: give at least one"]);
         check_refused(&QEMUS.replace("base: s", "base: '-s'"), &["base `-s` of `q`"]);
         check_refused(&QEMUS.replace("base: s", "base: t"), &["base of `q` is its suite"]);

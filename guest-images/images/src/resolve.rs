@@ -21,7 +21,7 @@ enum Kind {
 
 /// Where a kernel was found, and what belongs to it there.
 #[derive(Debug)]
-struct Found {
+struct KernelFiles {
     image: Image,
     file: PathBuf,
     sha256: String,
@@ -72,7 +72,7 @@ impl Cache {
         })
     }
 
-    fn find(&self, spec: &str) -> Result<Found> {
+    fn find(&self, spec: &str) -> Result<KernelFiles> {
         if let Some(manifest) = self.manifest(spec)?
             && let Some(object) = self.known_object(&manifest.object)?
         {
@@ -87,7 +87,7 @@ impl Cache {
         let path = Path::new(spec);
         let meta = match fs::metadata(path) {
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => {
-                return Err(self.unknown(spec)?);
+                return Err(self.unknown_kernel_error(spec)?);
             }
             result => result.map_err(|e| Error::io("read", path, e))?,
         };
@@ -96,22 +96,22 @@ impl Cache {
         if meta.is_dir() { self.find_in_dir(&path) } else { self.find_file(&path) }
     }
 
-    /// What is wrong with a word that can be no kernel: [`Error::UnknownKernel`] of what is neither the
-    /// name of one nor an existing path. A name is one though nothing was fetched or built yet.
+    /// The error for a word that names no kernel: [`Error::UnknownKernel`] or [`Error::NotBuilt`].
+    /// `None` for a name in the recipes, also before it is fetched or built, and for an existing path.
     ///
     /// # Errors
-    /// What keeps the cache from being read.
-    pub fn misnamed(&self, spec: &str) -> Result<Option<Error>> {
+    /// The cache cannot be read.
+    pub fn unknown_kernel(&self, spec: &str) -> Result<Option<Error>> {
         let recipes = self.recipes();
-        let named = recipes.get(spec).is_some()
+        let is_known = recipes.get(spec).is_some()
             || recipes.source(spec).is_some()
             || self.built_named(spec)?.is_some()
-            // What else may be wrong with a path is told when it is read.
+            // Any other fault of a path is reported when it is read.
             || !matches!(fs::metadata(spec), Err(error) if error.kind() == io::ErrorKind::NotFound);
-        if named { Ok(None) } else { self.unknown(spec).map(Some) }
+        if is_known { Ok(None) } else { self.unknown_kernel_error(spec).map(Some) }
     }
 
-    fn unknown(&self, spec: &str) -> Result<Error> {
+    fn unknown_kernel_error(&self, spec: &str) -> Result<Error> {
         if self.recipes().source(spec).is_some() {
             return Ok(Error::NotBuilt { name: spec.to_owned() });
         }
@@ -121,11 +121,11 @@ impl Cache {
     }
 
     /// A built kernel has everything built in, and its configuration beside it.
-    fn find_built(&self, built: BuiltKernel) -> Result<Found> {
+    fn find_built(&self, built: BuiltKernel) -> Result<KernelFiles> {
         let sha256 = self.hash_of(&built.vmlinux)?;
         let image = self.vmlinux(&built.vmlinux, &sha256)?;
         let (packages, notes) = (Vec::new(), Vec::new());
-        Ok(Found {
+        Ok(KernelFiles {
             image,
             file: built.vmlinux,
             sha256,
@@ -137,7 +137,7 @@ impl Cache {
         })
     }
 
-    fn find_file(&self, path: &Path) -> Result<Found> {
+    fn find_file(&self, path: &Path) -> Result<KernelFiles> {
         let kind = sniff(path)?;
         let sha256 = self.hash_of(path)?;
         if kind == Kind::Deb {
@@ -152,10 +152,10 @@ impl Cache {
         let (configs, modules) = beside(path, &image.release);
         let file = path.to_owned();
         let (packages, notes) = (Vec::new(), Vec::new());
-        Ok(Found { image, file, sha256, is_bzimage, configs, modules, packages, notes })
+        Ok(KernelFiles { image, file, sha256, is_bzimage, configs, modules, packages, notes })
     }
 
-    fn find_in_object(&self, object: &Object, path: &Path) -> Result<Found> {
+    fn find_in_object(&self, object: &Object, path: &Path) -> Result<KernelFiles> {
         let dir = self.object_dir(&object.id);
         let file = dir.join("bzImage");
         let Some(sha256) = object.bzimage_sha256.clone() else {
@@ -177,12 +177,12 @@ impl Cache {
         }
         let packages = object.packages.clone();
         let configs = vec![dir.join("config")];
-        Ok(Found { image, file, sha256, is_bzimage: true, configs, modules, packages, notes })
+        Ok(KernelFiles { image, file, sha256, is_bzimage: true, configs, modules, packages, notes })
     }
 
     /// Looks for a kernel in a build directory. A plain `make vmlinux` leaves an older bzImage
     /// beside the new kernel; then the new one is taken.
-    fn find_in_dir(&self, dir: &Path) -> Result<Found> {
+    fn find_in_dir(&self, dir: &Path) -> Result<KernelFiles> {
         let (bzimage, vmlinux) = (dir.join("arch/x86/boot/bzImage"), dir.join("vmlinux"));
         let modified = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified()).ok();
         match (modified(&bzimage), modified(&vmlinux)) {

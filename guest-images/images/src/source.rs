@@ -4,14 +4,15 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use dmarig_digest::sha256_hex;
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{Known, remove};
+use crate::cache::{NewestVersion, remove};
 use crate::codec::Codec;
 use crate::fetch::{Debs, Fetched, Plan, no_package};
 use crate::kernel::PackageId;
+use crate::package_tree::Tree;
 use crate::recipe::is_word;
-use crate::tree::Tree;
 use crate::{Cache, Error, Recipe, Result, deb, store};
 
 /// Raised whenever the same package comes to be unpacked otherwise.
@@ -94,7 +95,7 @@ impl Cache {
     }
 
     fn describe_source(&self, manifest: SourceManifest) -> Result<CachedSource> {
-        let known: Option<Known> = store::read_json(&self.known_file(&manifest.name))?;
+        let known: Option<NewestVersion> = store::read_json(&self.known_file(&manifest.name))?;
         Ok(CachedSource {
             size: store::disk_usage(&self.tree_dir(&manifest.tree)),
             fetched: SystemTime::UNIX_EPOCH + Duration::from_secs(manifest.fetched),
@@ -145,17 +146,8 @@ impl Cache {
             return Err(no_package(recipe, &plan.packages[0].name, "it has no kernel's source"));
         }
         self.scratch.write_json(&new.join("tree.json"), &Contents { package, layout: LAYOUT })?;
-        // Without this a power cut could leave a tree with empty files in it.
-        store::sync_all(&new)?;
         let id = tree_id(plan);
-        {
-            let _lock = self.commit_lock()?;
-            if !self.is_source(&id) {
-                // Somebody took files out of it.
-                store::remove_tree(&self.tree_dir(&id))?;
-            }
-            work.publish("tree", &self.tree_dir(&id))?;
-        }
+        self.publish_tree(&work, &id, |id| self.is_source(id))?;
         let manifest = self.commit_source(recipe, plan, &id)?;
         self.prune()?;
         Ok(fetched(manifest, false, plan.packages.iter().map(|p| p.size).sum()))
@@ -254,7 +246,7 @@ fn unpack_tar(deb: &Path, mut packed: impl Read, root: &Path) -> Result<()> {
 /// The name of the tree of this package.
 fn tree_id(plan: &Plan) -> String {
     let all: Vec<_> = plan.packages.iter().map(|p| p.sha256.as_str()).collect();
-    let mut id = store::sha256(format!("source {LAYOUT}\n{}", all.join("\n")).as_bytes());
+    let mut id = sha256_hex(format!("source {LAYOUT}\n{}", all.join("\n")).as_bytes());
     id.truncate(20);
     id
 }

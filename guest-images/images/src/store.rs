@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -10,31 +10,14 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sha2::{Digest, Sha256};
 
 use crate::{Error, Result};
 
 /// How long a loose temporary file may be there before it counts as a dead run's.
 const LOOSE_FILE_AGE: Duration = Duration::from_secs(3600);
 
-pub(crate) fn hex(bytes: impl AsRef<[u8]>) -> String {
-    bytes.as_ref().iter().map(|b| format!("{b:02x}")).collect()
-}
-
-pub(crate) fn sha256(bytes: &[u8]) -> String {
-    hex(Sha256::digest(bytes))
-}
-
 pub(crate) fn sha256_file(path: &Path) -> Result<String> {
-    let mut file = File::open(path).map_err(|e| Error::io("read", path, e))?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 18];
-    loop {
-        match file.read(&mut buffer).map_err(|e| Error::io("read", path, e))? {
-            0 => return Ok(hex(hasher.finalize())),
-            n => hasher.update(&buffer[..n]),
-        }
-    }
+    dmarig_digest::sha256_file(path).map_err(|e| Error::io("read", path, e))
 }
 
 /// What tells one state of a file from another without reading it.
@@ -266,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_write_leaves_nothing() {
+    fn leaves_nothing_after_a_failed_write() {
         let dir = tempfile::tempdir().unwrap();
         let scratch = Scratch::open(dir.path().join("tmp")).unwrap();
         let target = dir.path().join("file");
@@ -280,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn sweep_takes_the_dead_only() {
+    fn sweeps_only_what_dead_runs_left() {
         let dir = tempfile::tempdir().unwrap();
         let scratch = Scratch::open(dir.path().to_owned()).unwrap();
         let alive = scratch.dir().unwrap();
@@ -302,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn full_disk_is_named() {
+    fn reports_a_full_disk() {
         let full = Path::new("/dev/full");
         let error = fs::write(full, "x").map_err(|e| Error::io("write", full, e)).unwrap_err();
         assert!(matches!(error, Error::DiskFull { .. }), "{error}");

@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use dmarig_images::{BuiltKernel, Cache};
+use dmarig_digest::short_id;
+use dmarig_images::{BuiltKernel, Cache, Progress, Unit};
 
-use crate::config::{Wanted, settings};
+use crate::config::{RequestedConfig, settings};
 use crate::dir_source::DirSource;
 use crate::git_source::{GitSource, is_git, short};
 use crate::kconfig::Kconfig;
 use crate::make::Make;
 use crate::tools::Tools;
-use crate::watch::Watch;
 use crate::workspace::{Origin, Workspace};
-use crate::{Edits, Error, Fragment, Result, edit, hash, workspace};
+use crate::{Edits, Error, Fragment, ID_DIGITS, Result, edit, workspace};
 
 /// Raised whenever the same source, configuration, edits and compiler come to be built otherwise.
 const LAYOUT: &str = "1";
@@ -108,24 +108,38 @@ impl Spec {
     }
 }
 
-/// The phases of a build as they pass.
-struct Clock<'a> {
-    watch: &'a dyn Watch,
+/// Times the phases of a build, each a step of its progress.
+struct PhaseClock<'a> {
+    progress: &'a dyn Progress,
     phases: Vec<Phase>,
     running: Option<(&'static str, Instant)>,
 }
 
-impl Clock<'_> {
-    fn begin(&mut self, name: &'static str) {
+impl PhaseClock<'_> {
+    /// Ends the running phase and starts the next, which makes `total` files at most.
+    fn begin(&mut self, name: &'static str, total: Option<u32>) {
         self.end();
-        self.watch.phase(name);
+        self.progress.begin(name, Unit::Files, total.map(u64::from));
         self.running = Some((name, Instant::now()));
     }
 
     fn end(&mut self) {
         if let Some((name, since)) = self.running.take() {
             self.phases.push(Phase { name, took: since.elapsed() });
+            self.progress.end();
         }
+    }
+
+    /// Ends the last phase, and describes the kernel that came out.
+    fn built(mut self, kernel: BuiltKernel, already_cached: bool, made: u32) -> Built {
+        self.end();
+        Built { kernel, already_cached, made, phases: std::mem::take(&mut self.phases) }
+    }
+}
+
+impl Drop for PhaseClock<'_> {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -153,48 +167,46 @@ impl Builder {
     ///
     /// # Errors
     /// Whatever [`Error`] has; [`Error::fault`] tells whose fault it is.
-    pub fn build(&self, spec: &Spec, watch: &dyn Watch) -> Result<Built> {
-        let mut clock = Clock { watch, phases: Vec::new(), running: None };
-        clock.begin("source");
+    pub fn build(&self, spec: &Spec, progress: &dyn Progress) -> Result<Built> {
+        let mut clock = PhaseClock { progress, phases: Vec::new(), running: None };
+        clock.begin("source", None);
         let origin = self.open(&spec.source)?;
         let fragments: Vec<_> =
             std::iter::once(Fragment::base()).chain(spec.config.iter().cloned()).collect();
-        let wanted = Wanted::merge(&fragments)?;
+        let wanted = RequestedConfig::merge(&fragments)?;
         let tools = Tools::find()?;
         let files = files(&origin, &spec.edits)?;
         let id = |source: &str| identity(source, &files, &wanted, &tools);
         if let Some(source) = origin.id()
             && let Some(kernel) = self.cache.built(&id(&source))?
         {
-            clock.end();
-            return Ok(Built { kernel, already_cached: true, made: 0, phases: clock.phases });
+            return Ok(clock.built(kernel, true, 0));
         }
-        let work = Workspace::open(self.cache.dir(), &origin, watch)?;
+        let work = Workspace::open(self.cache.dir(), &origin, progress)?;
         let source = work.fill(&origin)?;
         // Somebody may have built it while we waited.
         let id = id(&source);
         if let Some(kernel) = self.cache.built(&id)? {
-            clock.end();
-            return Ok(Built { kernel, already_cached: true, made: 0, phases: clock.phases });
+            return Ok(clock.built(kernel, true, 0));
         }
         work.put(&origin, &files)?;
         let (tree, lock) = (work.tree(), work.lock());
         // By the fragments' names: where one's text changes, make knows what depends on it.
         let names = fragments.iter().map(|fragment| fragment.path.as_bytes());
-        let key = hash::id(names.chain([tools.compiler.as_bytes()]));
+        let key = short_id(names.chain([tools.compiler.as_bytes()]), ID_DIGITS);
         let objects = work.objects(&key)?;
         let make =
-            Make { tree: &tree, objects: &objects, tools: &tools, jobs: self.jobs, lock, watch };
+            Make { tree: &tree, objects: &objects, tools: &tools, jobs: self.jobs, lock, progress };
         make.clean_up()?;
-        clock.begin("configure");
+        clock.begin("configure", None);
         configure(&make, &wanted, &source, &files)?;
-        clock.begin("compile");
-        let made = compile(&make)?;
-        clock.begin("keep");
+        let total = known_count(&objects);
+        clock.begin("compile", total);
+        let made = compile(&make, total)?;
+        clock.begin("keep", None);
         let about = about(&origin, spec, &tools);
         let kernel = self.keep(&objects, id, about)?;
-        clock.end();
-        Ok(Built { kernel, already_cached: false, made, phases: clock.phases })
+        Ok(clock.built(kernel, false, made))
     }
 
     /// The bytes that trees and objects of all builds take; built kernels need none of them.
@@ -275,7 +287,7 @@ fn files(origin: &Origin, edits: &[Edits]) -> Result<BTreeMap<String, Option<Vec
 fn identity(
     source: &str,
     files: &BTreeMap<String, Option<Vec<u8>>>,
-    wanted: &Wanted,
+    wanted: &RequestedConfig,
     tools: &Tools,
 ) -> String {
     let wanted = wanted.text();
@@ -286,7 +298,7 @@ fn identity(
         let kind: &[u8] = if content.is_some() { b"file" } else { gone };
         [name.as_bytes(), kind, content.as_deref().unwrap_or_default()]
     });
-    hash::id(fixed.into_iter().chain(files))
+    short_id(fixed.into_iter().chain(files), ID_DIGITS)
 }
 
 fn about(origin: &Origin, spec: &Spec, tools: &Tools) -> Vec<String> {
@@ -305,7 +317,7 @@ fn about(origin: &Origin, spec: &Spec, tools: &Tools) -> Vec<String> {
 /// Makes the configuration, unless it was made of the very same before.
 fn configure(
     make: &Make<'_>,
-    wanted: &Wanted,
+    wanted: &RequestedConfig,
     source: &str,
     files: &BTreeMap<String, Option<Vec<u8>>>,
 ) -> Result<()> {
@@ -316,7 +328,7 @@ fn configure(
         let rules = files.iter().filter(|(name, _)| name.contains("Kconfig"));
         let rules = rules
             .flat_map(|(name, content)| [name.as_bytes(), content.as_deref().unwrap_or_default()]);
-        hash::id([source.as_bytes(), text.as_bytes(), config].into_iter().chain(rules))
+        short_id([source.as_bytes(), text.as_bytes(), config].into_iter().chain(rules), ID_DIGITS)
     };
     let now = read(&config);
     if !now.is_empty() && read(&done) == state(&now).as_bytes() {
@@ -324,7 +336,7 @@ fn configure(
     }
     let asked = make.objects.join("dmarig.config");
     fs::write(&asked, &text).map_err(|e| Error::io("write", &asked, e))?;
-    make.run("allnoconfig", &[format!("KCONFIG_ALLCONFIG={}", asked.display())], None)?;
+    make.run("allnoconfig", &[format!("KCONFIG_ALLCONFIG={}", asked.display())])?;
     let now = fs::read(&config).map_err(|e| Error::io("read", &config, e))?;
     let came_out = settings(&String::from_utf8_lossy(&now));
     let lost = wanted.lost(&came_out);
@@ -342,11 +354,18 @@ fn configure(
     fs::write(&done, state(&now)).map_err(|e| Error::io("write", &done, e))
 }
 
+/// The file that holds the highest number of files that a build has made.
+const COUNT: &str = "dmarig.count";
+
+/// How many files a whole kernel takes, as far as earlier builds show.
+fn known_count(objects: &Path) -> Option<u32> {
+    fs::read_to_string(objects.join(COUNT)).ok()?.trim().parse().ok()
+}
+
 /// Makes the kernel, and remembers how many files a whole one takes.
-fn compile(make: &Make<'_>) -> Result<u32> {
-    let path = make.objects.join("dmarig.count");
-    let known = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<u32>().ok());
-    let made = make.run("vmlinux", &[], known)?;
+fn compile(make: &Make<'_>, known: Option<u32>) -> Result<u32> {
+    let path = make.objects.join(COUNT);
+    let made = make.run("vmlinux", &[])?;
     if known.is_none_or(|known| made > known) {
         fs::write(&path, made.to_string()).map_err(|e| Error::io("write", &path, e))?;
     }

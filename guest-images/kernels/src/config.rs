@@ -30,7 +30,7 @@ pub struct Fragment {
 
 /// Options with the values that they are to have, `n` for those that are to be off.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Wanted {
+pub(crate) struct RequestedConfig {
     options: BTreeMap<String, Want>,
 }
 
@@ -79,9 +79,9 @@ impl Fragment {
     }
 }
 
-impl Wanted {
+impl RequestedConfig {
     /// Puts fragments together; of two that set an option the later one counts.
-    pub(crate) fn merge(fragments: &[Fragment]) -> Result<Wanted> {
+    pub(crate) fn merge(fragments: &[Fragment]) -> Result<RequestedConfig> {
         let mut options = BTreeMap::new();
         for fragment in fragments {
             let mut optional = false;
@@ -104,7 +104,7 @@ impl Wanted {
                 }
             }
         }
-        Ok(Wanted { options })
+        Ok(RequestedConfig { options })
     }
 
     /// As a file that the kernel's configuration reads.
@@ -159,12 +159,12 @@ mod tests {
     }
 
     #[test]
-    fn later_fragments_count_and_what_is_lost_is_found() {
+    fn merges_fragments_and_finds_lost_options() {
         let a = fragment("CONFIG_A=y\nCONFIG_B=m\n# c\nCONFIG_N=\"x y\"\n# CONFIG_D is not set\n");
         let b = fragment(
             "\n# CONFIG_B is not set\n\n# optional: not everywhere\nCONFIG_O=y\n\nCONFIG_P=y\n",
         );
-        let wanted = Wanted::merge(&[a, b]).unwrap();
+        let wanted = RequestedConfig::merge(&[a, b]).unwrap();
         assert_eq!(
             wanted.text(),
             "CONFIG_A=y\n# CONFIG_B is not set\n# CONFIG_D is not set\nCONFIG_N=\"x y\"\nCONFIG_O=y\n\
@@ -181,24 +181,25 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_setting_is_refused_by_its_line() {
+    fn refuses_lines_that_are_not_settings() {
         for bad in ["CONFIG_A", "A=y", "CONFIG_A B=y", "CONFIG_=y", "CONFIG_A="] {
-            let error = Wanted::merge(&[fragment(&format!("\n{bad}\n"))]).unwrap_err().to_string();
+            let error =
+                RequestedConfig::merge(&[fragment(&format!("\n{bad}\n"))]).unwrap_err().to_string();
             assert!(error.starts_with("mine.config:2: "), "{error}");
         }
     }
 
     #[test]
-    fn the_built_in_ones_are_sound() {
+    fn parses_the_builtin_fragments() {
         for name in Fragment::options() {
             let both = [Fragment::base(), Fragment::builtin(name).unwrap()];
-            assert!(Wanted::merge(&both).unwrap().options.len() > 60, "{name}");
+            assert!(RequestedConfig::merge(&both).unwrap().options.len() > 60, "{name}");
         }
         assert_eq!(Fragment::load("kasan").unwrap().path, "kasan.config");
     }
 
     #[test]
-    fn a_misspelt_fragment_is_a_wrong_request_and_told_what_there_is() {
+    fn lists_the_fragments_for_a_misspelt_name() {
         let error = Fragment::load("kasn").unwrap_err();
         assert_eq!(error.fault(), crate::Fault::Request);
         let text = error.to_string();

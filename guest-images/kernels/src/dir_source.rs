@@ -5,9 +5,10 @@ use std::fs::{self, Metadata};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use dmarig_digest::{sha256_hex, short_id};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, hash};
+use crate::{Error, ID_DIGITS, Result};
 
 /// A plain directory with a kernel's source.
 #[derive(Debug)]
@@ -17,13 +18,13 @@ pub(crate) struct DirSource {
 
 /// What is known of a copy's files, by path.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Copied {
-    files: BTreeMap<String, CopiedFile>,
+pub(crate) struct TreeCopy {
+    files: BTreeMap<String, FileCopy>,
 }
 
 /// A file, or a link whose target stands for its content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct CopiedFile {
+struct FileCopy {
     /// What tells one state of the user's file from another without reading it.
     stamp: String,
     sha256: String,
@@ -58,8 +59,8 @@ impl DirSource {
 
     /// Brings `tree` up to date with the directory, and `known` with that. Only what differs is
     /// read and written.
-    pub(crate) fn copy(&self, tree: &Path, known: &mut Copied) -> Result<()> {
-        let mut seen = Copied::default();
+    pub(crate) fn copy(&self, tree: &Path, known: &mut TreeCopy) -> Result<()> {
+        let mut seen = TreeCopy::default();
         let walk = walkdir::WalkDir::new(&self.dir).into_iter();
         for entry in walk.filter_entry(|entry| entry.file_name() != ".git") {
             let entry = entry.map_err(|e| Error::io("read", &self.dir, e.into()))?;
@@ -96,13 +97,13 @@ impl DirSource {
     }
 }
 
-impl Copied {
+impl TreeCopy {
     /// What tells this content from all others.
     pub(crate) fn id(&self) -> String {
         let parts = self.files.iter().flat_map(|(name, file)| {
             [name.as_bytes(), file.sha256.as_bytes(), if file.runs { b"x" } else { b"-" }]
         });
-        hash::id(parts)
+        short_id(parts, ID_DIGITS)
     }
 }
 
@@ -110,8 +111,8 @@ fn copy_one(
     from: &Path,
     to: &Path,
     meta: &Metadata,
-    before: Option<&CopiedFile>,
-) -> Result<CopiedFile> {
+    before: Option<&FileCopy>,
+) -> Result<FileCopy> {
     let stamp = format!(
         "{}:{}:{}.{}:{}.{}",
         meta.ino(),
@@ -131,9 +132,9 @@ fn copy_one(
     };
     let content = content.map_err(|e| Error::io("read", from, e))?;
     let kind: &[u8] = if is_link { b"link" } else { b"file" };
-    let sha256 = hash::sha256(&[kind, &content].concat());
+    let sha256 = sha256_hex(&[kind, &content].concat());
     let runs = !is_link && meta.mode() & 0o111 != 0;
-    let file = CopiedFile { stamp, sha256, runs };
+    let file = FileCopy { stamp, sha256, runs };
     if before.is_some_and(|before| before.sha256 == file.sha256 && before.runs == runs) {
         return Ok(file);
     }

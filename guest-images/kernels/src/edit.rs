@@ -298,14 +298,14 @@ mod tests {
     }
 
     #[test]
-    fn edits_follow_each_other() {
+    fn applies_edits_in_order() {
         let both = [edit("a/b.c", "one", "three"), edit("a/b.c", "three; int two", "four")];
         let files = applied(&both).unwrap();
         assert_eq!(files["a/b.c"], b"int four; aaa");
     }
 
     #[test]
-    fn an_anchor_stands_once() {
+    fn requires_an_anchor_to_occur_once() {
         check_refused(&[edit("a/b.c", "int", "x")], &["set: in a/b.c", "2 times", "`int`"]);
         check_refused(&[edit("a/b.c", "aa", "x")], &["2 times"]);
         check_refused(&[edit("a/b.c", "\n\nsix\nseven", "x")], &["nowhere", "`six` ..."]);
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_each_form() {
+    fn reads_each_file_format() {
         let whole = "kernel: linux-5.10\nbugs:\n  - id: a-1\n    what: w\n    why: y\n    caught-by: [c]\n    \
             edits:\n      - {file: f, find: x, replace: y}\n";
         let bugs = Bugs::parse("f.yaml", whole).unwrap();
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_named() {
+    fn reports_mistakes() {
         check_bad("bugs: []", &["no `bugs`"]);
         check_bad("- id: A\n  what: w\n", &["the id `A`"]);
         check_bad("- id: a\n  what: w\n", &["a: there are no `edits`"]);
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_names_edits() {
+    fn finds_edits_by_name() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("my edits.yaml");
         std::fs::write(&path, "edits:\n  - {file: f, find: x, replace: y}\n").unwrap();
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_edits_that_is_not_there_is_a_wrong_request() {
+    fn treats_a_missing_edit_file_as_a_usage_error() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("none.yaml");
         let word = path.to_str().unwrap();
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn the_built_in_bugs_are_sound() {
+    fn parses_the_builtin_bugs() {
         for kernel in Bugs::kernels() {
             let bugs = Bugs::builtin(kernel).unwrap();
             assert_eq!(bugs.kernel.as_deref(), Some(kernel));

@@ -257,7 +257,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_variable_of_a_git_that_started_us_redirects_ours() {
+    fn ignores_git_variables_of_the_environment() {
         for command in [git(Path::new("/")), own_git(Path::new("/"))] {
             let set: BTreeMap<_, _> = command.get_envs().collect();
             for name in REDIRECTING {

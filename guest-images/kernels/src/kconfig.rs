@@ -137,15 +137,18 @@ impl Kconfig {
     fn why_on(&self, name: &str, places: &[Place], config: &BTreeMap<String, String>) -> String {
         let all = self.selects.get(name).map_or(&[][..], Vec::as_slice);
         let active = all.iter().filter(|select| {
-            text_value(&select.by, config) != "n" && value(&select.condition, config) > 0
+            text_value(&select.by, config) != "n" && evaluate(&select.condition, config) > 0
         });
         let by: Vec<&str> = active.map(|select| select.by.as_str()).collect();
         if !by.is_empty() {
-            return format!("selected by {}", named(&by));
+            return format!("selected by {}", list_names(&by));
         }
         let others: Vec<&str> = self.of_choice(name, places).collect();
         if !others.is_empty() {
-            return format!("it is what is taken of a choice: ask for {} instead", named(&others));
+            return format!(
+                "it is what is taken of a choice: ask for {} instead",
+                list_names(&others)
+            );
         }
         let askable = |place: &&Place| place.prompt.is_some();
         let asked = places
@@ -176,7 +179,7 @@ impl Kconfig {
             defaults.flat_map(|place| &place.defaults).map(String::as_str).collect();
         let mut ways = Vec::new();
         if !by.is_empty() {
-            ways.push(format!("it is selected by {}", named(&by)));
+            ways.push(format!("it is selected by {}", list_names(&by)));
         }
         if !defaults.is_empty() {
             ways.push(format!("its default is `{}`", defaults.join("`, else `")));
@@ -360,10 +363,10 @@ fn unmet<'a>(
     enough: u8,
     config: &BTreeMap<String, String>,
 ) -> Vec<String> {
-    let unmet = conditions.into_iter().filter_map(|text| match value(text, config) {
+    let unmet = conditions.into_iter().filter_map(|text| match evaluate(text, config) {
         found if found >= enough => None,
-        0 => Some(explained(text, config)),
-        _ => Some(format!("{} as y, not only as m", explained(text, config))),
+        0 => Some(explain_condition(text, config)),
+        _ => Some(format!("{} as y, not only as m", explain_condition(text, config))),
     });
     let mut all: Vec<String> = unmet.collect();
     // A block and what is in it may say the same.
@@ -373,7 +376,7 @@ fn unmet<'a>(
 }
 
 /// Names in a sentence.
-fn named(all: &[&str]) -> String {
+fn list_names(all: &[&str]) -> String {
     let shown = all[..all.len().min(MAX_NAMED)].join(", ");
     match all.len().saturating_sub(MAX_NAMED) {
         0 => shown,
@@ -382,7 +385,7 @@ fn named(all: &[&str]) -> String {
 }
 
 /// A condition with the values of what it speaks of, as in `NET_CORE (n) && PCI (y)`.
-fn explained(condition: &str, config: &BTreeMap<String, String>) -> String {
+fn explain_condition(condition: &str, config: &BTreeMap<String, String>) -> String {
     let known: Vec<String> = tokens(condition)
         .into_iter()
         .filter(|token| is_symbol(token) && !matches!(token.as_str(), "y" | "m" | "n"))
@@ -438,37 +441,37 @@ fn tokens(text: &str) -> Vec<String> {
 }
 
 /// The value of a condition: 0 for no, 1 for module, 2 for yes.
-fn value(condition: &str, config: &BTreeMap<String, String>) -> u8 {
+fn evaluate(condition: &str, config: &BTreeMap<String, String>) -> u8 {
     let tokens = tokens(condition);
     let mut at = 0;
-    either(&tokens, &mut at, config)
+    evaluate_or(&tokens, &mut at, config)
 }
 
-fn either(tokens: &[String], at: &mut usize, config: &BTreeMap<String, String>) -> u8 {
-    let mut found = both(tokens, at, config);
+fn evaluate_or(tokens: &[String], at: &mut usize, config: &BTreeMap<String, String>) -> u8 {
+    let mut found = evaluate_and(tokens, at, config);
     while tokens.get(*at).is_some_and(|token| token == "||") {
         *at += 1;
-        found = found.max(both(tokens, at, config));
+        found = found.max(evaluate_and(tokens, at, config));
     }
     found
 }
 
-fn both(tokens: &[String], at: &mut usize, config: &BTreeMap<String, String>) -> u8 {
-    let mut found = one(tokens, at, config);
+fn evaluate_and(tokens: &[String], at: &mut usize, config: &BTreeMap<String, String>) -> u8 {
+    let mut found = evaluate_operand(tokens, at, config);
     while tokens.get(*at).is_some_and(|token| token == "&&") {
         *at += 1;
-        found = found.min(one(tokens, at, config));
+        found = found.min(evaluate_operand(tokens, at, config));
     }
     found
 }
 
-fn one(tokens: &[String], at: &mut usize, config: &BTreeMap<String, String>) -> u8 {
+fn evaluate_operand(tokens: &[String], at: &mut usize, config: &BTreeMap<String, String>) -> u8 {
     let Some(token) = tokens.get(*at) else { return 2 };
     *at += 1;
     match token.as_str() {
-        "!" => 2 - one(tokens, at, config),
+        "!" => 2 - evaluate_operand(tokens, at, config),
         "(" => {
-            let inner = either(tokens, at, config);
+            let inner = evaluate_or(tokens, at, config);
             *at += usize::from(tokens.get(*at).is_some_and(|token| token == ")"));
             inner
         }

@@ -12,19 +12,19 @@ mod dir_source;
 mod edit;
 mod error;
 mod git_source;
-mod hash;
 mod kconfig;
 mod make;
 mod output;
 mod tools;
-mod watch;
 mod workspace;
 
 pub use builder::{Builder, Built, Phase, Source, Spec};
 pub use config::Fragment;
 pub use edit::{Bug, Bugs, Edit, Edits};
 pub use error::{Error, Fault};
-pub use watch::{Quiet, Watch};
 
 /// What every function here returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Hexadecimal digits of the names of built kernels, workspaces and object directories.
+const ID_DIGITS: usize = 20;

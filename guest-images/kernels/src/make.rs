@@ -9,9 +9,10 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use dmarig_images::Progress;
+
 use crate::output::Reading;
 use crate::tools::{Tools, in_path};
-use crate::watch::Watch;
 use crate::{Error, Result};
 
 /// How often it is asked whether to stop.
@@ -51,16 +52,15 @@ pub(crate) struct Make<'a> {
     pub(crate) jobs: usize,
     /// Of the workspace; each process of the make holds it too.
     pub(crate) lock: &'a File,
-    pub(crate) watch: &'a dyn Watch,
+    pub(crate) progress: &'a dyn Progress,
 }
 
 impl Make<'_> {
-    /// Makes `target`, and gives the number of files that were made. `total` is how many there may
-    /// be.
+    /// Makes `target`, and returns the number of files that were made.
     ///
     /// # Errors
     /// [`Error::DoesNotBuild`], [`Error::BuildBroke`] or [`Error::Interrupted`].
-    pub(crate) fn run(&self, target: &str, more: &[String], total: Option<u32>) -> Result<u32> {
+    pub(crate) fn run(&self, target: &str, more: &[String]) -> Result<u32> {
         let mark = self.objects.join(MARK);
         fs::write(&mark, "").map_err(|e| Error::io("write", &mark, e))?;
         let path = self.log();
@@ -74,7 +74,7 @@ impl Make<'_> {
         // Its ends of the pipe are closed with it, so that the end of the output is seen.
         drop(command);
         let mut reading = Reading::default();
-        let ended = self.follow(&mut child, reader, &mut log, &mut reading, total);
+        let ended = self.follow(&mut child, reader, &mut log, &mut reading);
         let status = match ended {
             Ok(status) => status,
             Err(error) => {
@@ -86,7 +86,7 @@ impl Make<'_> {
         if status.code().is_some() {
             fs::remove_file(&mark).map_err(|e| Error::io("remove", &mark, e))?;
         }
-        if self.watch.cancelled() {
+        if self.progress.is_cancelled() {
             return Err(Error::Interrupted);
         }
         let (target, log) = (target.to_owned(), path);
@@ -117,7 +117,6 @@ impl Make<'_> {
         pipe: io::PipeReader,
         log: &mut File,
         reading: &mut Reading,
-        total: Option<u32>,
     ) -> Result<ExitStatus> {
         let (sender, lines) = mpsc::channel::<Vec<u8>>();
         // Ends with the pipe; what is left then goes nowhere.
@@ -137,7 +136,7 @@ impl Make<'_> {
                 Ok(line) => {
                     log.write_all(&line).map_err(|e| Error::io("write", &self.log(), e))?;
                     if reading.line(String::from_utf8_lossy(&line).trim_end()) {
-                        self.watch.made(reading.made, total);
+                        self.progress.advance(1);
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -145,7 +144,7 @@ impl Make<'_> {
                     return child.wait().map_err(|e| Error::io("wait for", Path::new("make"), e));
                 }
             }
-            if self.watch.cancelled() {
+            if self.progress.is_cancelled() {
                 return Err(Error::Interrupted);
             }
             if ended.is_none() {
@@ -209,7 +208,7 @@ impl Make<'_> {
         let mark = self.objects.join(MARK);
         let Ok(meta) = fs::metadata(&mark) else { return Ok(()) };
         let since = meta.modified().map_err(|e| Error::io("read", &mark, e))?;
-        self.watch.message("the last build was cut short: what it was writing is thrown away");
+        self.progress.message("the last build was cut short: what it was writing is thrown away");
         for entry in walkdir::WalkDir::new(self.objects) {
             let entry = entry.map_err(|e| Error::io("read", self.objects, e.into()))?;
             let young = entry.metadata().ok().and_then(|meta| meta.modified().ok());

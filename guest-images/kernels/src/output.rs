@@ -227,7 +227,7 @@ make: *** [Makefile:1810: drivers] Error 2
 ";
 
     #[test]
-    fn the_first_error_is_the_compilers() {
+    fn reports_the_compilers_first_error() {
         let reading = read(FAILED);
         assert_eq!(reading.made, 3);
         assert_eq!(reading.host_fault(), None);
@@ -239,7 +239,7 @@ make: *** [Makefile:1810: drivers] Error 2
     }
 
     #[test]
-    fn the_linkers_and_makes_own_count_too() {
+    fn reports_errors_of_the_linker_and_make() {
         let text = "ld: drivers/a.o: in function `f':\na.c:(.text+0x1): undefined reference to `g'\n\
             make[1]: *** [Makefile:1: vmlinux] Error 1\n";
         assert!(read(text).first_error().contains("undefined reference to `g'"));
@@ -256,7 +256,7 @@ make: *** [Makefile:1810: drivers] Error 2
     }
 
     #[test]
-    fn what_explains_is_told_before_what_make_says_of_it() {
+    fn prefers_the_cause_to_makes_own_line() {
         let late = "make[1]: *** [../Makefile:1171: vmlinux] Error 1\n\
             make[1]: *** Deleting file 'vmlinux'\nmake: *** [Makefile:185: __sub-make] Error 2\n";
         let init = "init/main.o: in function `start_kernel':";
@@ -288,7 +288,7 @@ make: *** [Makefile:1810: drivers] Error 2
     }
 
     #[test]
-    fn what_was_killed_is_the_hosts() {
+    fn blames_the_host_for_killed_processes() {
         for text in [
             // cc1, by gcc's word.
             "gcc: fatal error: Killed signal terminated program cc1\ncompilation terminated.\n\
@@ -317,7 +317,7 @@ make: *** [Makefile:1810: drivers] Error 2
     }
 
     #[test]
-    fn what_only_speaks_of_killing_is_not_the_hosts() {
+    fn ignores_text_that_mentions_killing() {
         for text in [
             "../mm/oom_kill.c:137:9: error: 'Killed' undeclared (first use in this function)\n  \
              137 |         pr_err(\"Killed\");\n",
@@ -330,7 +330,7 @@ make: *** [Makefile:1810: drivers] Error 2
     }
 
     #[test]
-    fn the_host_is_told_from_the_source() {
+    fn distinguishes_host_faults_from_source_faults() {
         for text in [
             "{standard input}: Fatal error: can't write 9 bytes to section .text of a.o: 'No space left on device'",
             "gcc: fatal error: Killed signal terminated program cc1",
@@ -345,7 +345,7 @@ make: *** [Makefile:1810: drivers] Error 2
     }
 
     #[test]
-    fn steps_are_told_from_what_looks_like_them() {
+    fn distinguishes_steps_from_similar_lines() {
         for step in [
             "  CC      a.o",
             "  LD [M]  a.ko",

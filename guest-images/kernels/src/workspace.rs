@@ -14,15 +14,15 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use dmarig_images::SourceTree;
+use dmarig_digest::short_id;
+use dmarig_images::{Progress, SourceTree};
 use rustix::fs::{FlockOperation, flock};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::dir_source::{Copied, DirSource, replace};
+use crate::dir_source::{DirSource, TreeCopy, replace};
 use crate::git_source::GitSource;
-use crate::watch::Watch;
-use crate::{Error, Result, hash};
+use crate::{Error, ID_DIGITS, Result};
 
 /// Object directories that are kept for one source; those used last.
 const KEEP_OBJECTS: usize = 4;
@@ -61,10 +61,12 @@ impl Origin {
     /// revisions.
     fn key(&self) -> String {
         match self {
-            Origin::Package(source) => hash::id([b"package", source.id.as_bytes()]),
+            Origin::Package(source) => {
+                short_id(["package".as_bytes(), source.id.as_bytes()], ID_DIGITS)
+            }
             Origin::Git(_) | Origin::Dir(_) => {
                 let dir = self.dir().unwrap_or(Path::new(""));
-                hash::id([b"tree", dir.as_os_str().as_encoded_bytes()])
+                short_id(["tree".as_bytes(), dir.as_os_str().as_encoded_bytes()], ID_DIGITS)
             }
         }
     }
@@ -132,7 +134,11 @@ impl Origin {
 
 impl Workspace {
     /// Takes the workspace of a source, and waits for whoever has it.
-    pub(crate) fn open(cache: &Path, origin: &Origin, watch: &dyn Watch) -> Result<Workspace> {
+    pub(crate) fn open(
+        cache: &Path,
+        origin: &Origin,
+        progress: &dyn Progress,
+    ) -> Result<Workspace> {
         let work = cache.join("work");
         let dir = work.join(origin.key());
         fs::create_dir_all(&dir).map_err(|e| Error::io("create", &dir, e))?;
@@ -145,10 +151,10 @@ impl Workspace {
                 return Err(Error::io("lock", &path, error.into()));
             }
             if !told {
-                watch.message("waiting for another build from the same source");
+                progress.message("waiting for another build from the same source");
                 told = true;
             }
-            if watch.cancelled() {
+            if progress.is_cancelled() {
                 return Err(Error::Interrupted);
             }
             std::thread::sleep(POLL);
@@ -203,7 +209,7 @@ impl Workspace {
             Origin::Dir(source) => {
                 let path = self.dir.join("files.json");
                 let known = if self.tree().is_dir() { read(&path)? } else { None };
-                let mut copied: Copied = known.unwrap_or_default();
+                let mut copied: TreeCopy = known.unwrap_or_default();
                 // Whatever was edited is compared with what the user has by `put`.
                 source.copy(&self.tree(), &mut copied)?;
                 write(&path, &copied)?;

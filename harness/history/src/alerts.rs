@@ -1,6 +1,6 @@
 //! Alerts: what changed for the worse, or fails. Which there are is derived; what people said of them is not.
 
-use dmarig_records::hash;
+use dmarig_digest::short_id;
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::{SystemTime, UNIX_EPOCH},
@@ -234,7 +234,7 @@ fn of_series(
         let worse = worse(change.before, change.after);
         let until = back(at).map(|later| mark(changes[later].at));
         Alert {
-            id: hash([id, anchor], ID),
+            id: short_id([id, anchor], ID),
             place: key.place.clone(),
             environment: key.environment.clone(),
             state: state(said, until.is_some()),

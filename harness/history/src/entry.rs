@@ -1,6 +1,7 @@
 //! A run as the history keeps it: what is derived from its record, without the guests' logs.
 
-use dmarig_records::{Build, Environment, HostFacts, hash};
+use dmarig_digest::short_id;
+use dmarig_records::{Build, Environment, HostFacts};
 use std::{collections::BTreeMap, fmt};
 
 use dmarig_model::limit::Better;
@@ -171,7 +172,7 @@ impl SeriesKey {
         let reference = self.reference.as_deref().unwrap_or_default();
         let Place { case, variant, kernel } = &self.place;
         let parts = [case, variant, kernel, &self.metric, &self.unit, reference, &self.environment];
-        hash(parts, 20)
+        short_id(parts, 20)
     }
 
     /// Unit of its values: `1` of a ratio.

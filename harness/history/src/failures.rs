@@ -1,7 +1,8 @@
 //! Cells that fail, as alerts: each row of failures in one environment, and how those of a machine's
 //! environments belong together, of which one follows the other where a host is kept up to date.
 
-use dmarig_records::{Environment, hash};
+use dmarig_digest::short_id;
+use dmarig_records::Environment;
 use std::collections::{BTreeMap, BTreeSet};
 
 use dmarig_model::observation::Outcome;
@@ -15,7 +16,7 @@ use crate::{
 
 /// What an alert is about, as events name it.
 pub(crate) fn failure_subject(place: &Place, environment: &str) -> String {
-    hash(["failure", &place.case, &place.variant, &place.kernel, environment], 20)
+    short_id(["failure", &place.case, &place.variant, &place.kernel, environment], 20)
 }
 
 /// The alerts of a place, of which these are all visits, oldest first.
@@ -187,7 +188,7 @@ impl<'a> Lasting<'a> {
         // What was said of a failure holds in a new environment, too.
         let said = row.said.or_else(|| rows[row.continues?].said);
         Alert {
-            id: hash([failure_subject(place, row.environment).as_str(), anchor], ID),
+            id: short_id([failure_subject(place, row.environment).as_str(), anchor], ID),
             place: place.clone(),
             environment: row.environment.to_owned(),
             what: What::Failure {

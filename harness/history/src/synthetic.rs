@@ -3,12 +3,13 @@
 
 mod health;
 
+use dmarig_digest::short_id;
 use dmarig_model::{
     axes::{Axes, Device, Policy, Toggle},
     kernel::KernelBuild,
     observation::Outcome,
 };
-use dmarig_records::{Build, Environment, HostFacts, hash};
+use dmarig_records::{Build, Environment, HostFacts};
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg64;
 use serde::Serialize;
@@ -361,7 +362,7 @@ fn build(seed: u64, kernel: &str, night: u32) -> Build {
     let seed = seed.to_string();
     // The reference is the same build each night.
     let night = if kernel == KERNEL { night.to_string() } else { "always".to_owned() };
-    let made_up = |what: &str, digits| hash(["synthetic", &seed, kernel, &night, what], digits);
+    let made_up = |what: &str, digits| short_id(["synthetic", &seed, kernel, &night, what], digits);
     let built = kernel == KERNEL;
     Build {
         image_sha256: made_up("image", 64),
@@ -379,7 +380,7 @@ fn build(seed: u64, kernel: &str, night: u32) -> Build {
                 source: "made up".to_owned(),
                 commit: made_up("commit", 40),
                 edits: "none".to_owned(),
-                config_sha256: hash(["synthetic", "config"], 64),
+                config_sha256: short_id(["synthetic", "config"], 64),
                 compiler: "gcc 15.2.0".to_owned(),
             },
             false => KernelBuild::default(),
@@ -412,7 +413,7 @@ fn environment() -> Environment {
         governor: "performance".to_owned(),
         host_kernel: "6.12.57+deb13-amd64".to_owned(),
         qemu_version: "11.1.3".to_owned(),
-        qemu_sha256: hash(["synthetic", "qemu"], 64),
+        qemu_sha256: short_id(["synthetic", "qemu"], 64),
         accelerator: "kvm".to_owned(),
         machine: String::new(),
     }

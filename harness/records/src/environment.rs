@@ -1,10 +1,8 @@
 //! What a number depends on besides the kernel, and which kernel it was of.
 
-use std::fmt::Write as _;
-
+use dmarig_digest::short_id;
 use dmarig_model::{kernel::KernelBuild, observation::Observation, text::shown};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::meta::HostFacts;
 
@@ -61,7 +59,7 @@ impl Environment {
     #[must_use]
     pub fn fingerprint(&self) -> String {
         let parts = self.parts();
-        hash(parts.iter().map(|(_, value)| value.as_str()), 16)
+        short_id(parts.iter().map(|(_, value)| value.as_str()), 16)
     }
 
     /// What stays of it where a machine is kept up to date, and how guests run there. `None` where it is
@@ -153,7 +151,7 @@ impl Build {
         let KernelBuild { source, commit, edits, config_sha256, compiler } = &self.built;
         let parts =
             [&self.image_sha256, &self.boot, source, commit, edits, config_sha256, compiler];
-        hash(parts.into_iter().chain(&self.packages).map(String::as_str), 16)
+        short_id(parts.into_iter().chain(&self.packages).map(String::as_str), 16)
     }
 
     /// The shortest name that tells it from others: a commit, a package's version, or a hash.
@@ -167,21 +165,4 @@ impl Build {
             (commit, ..) => commit.chars().take(12).collect(),
         }
     }
-}
-
-/// The first `digits` hexadecimal digits of the SHA-256 of texts, of which each has its length before
-/// it, so that none runs into the next.
-#[must_use]
-pub fn hash<'a>(texts: impl IntoIterator<Item = &'a str>, digits: usize) -> String {
-    let mut hasher = Sha256::new();
-    for text in texts {
-        hasher.update((text.len() as u64).to_le_bytes());
-        hasher.update(text);
-    }
-    let mut out = String::with_capacity(64);
-    for byte in hasher.finalize() {
-        let _ = write!(out, "{byte:02x}");
-    }
-    out.truncate(digits);
-    out
 }

@@ -23,7 +23,7 @@ pub use comparison::{
     ComparedMetric, Comparison, Pairing, differing_counts, is_wanted, label,
 };
 pub use directories::{proofs_directory, runs_directory, state_directory};
-pub use environment::{Build, Environment, hash};
+pub use environment::{Build, Environment};
 pub use error::LoadError;
 pub use estimate::{CompareError, Part, compare_runs};
 pub use meta::{CaseText, HostFacts, RunMeta, rules};

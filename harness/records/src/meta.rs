@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{environment::hash, rerun::RunOptions};
+use crate::rerun::RunOptions;
 
 /// Name of the file.
 pub(crate) const FILE: &str = "run.json";
@@ -86,6 +86,6 @@ pub struct CaseText {
 /// The rules that this dmarig judges by: a hash of the standard table, with the version.
 #[must_use]
 pub fn rules() -> String {
-    let table = hash([dmarig_model::expect::STANDARD_TEXT], 12);
+    let table = dmarig_digest::short_id([dmarig_model::expect::STANDARD_TEXT], 12);
     format!("{}+{table}", env!("CARGO_PKG_VERSION"))
 }

@@ -1,13 +1,12 @@
 //! Queries the version and capabilities of a QEMU.
 
 use std::{
-    collections::BTreeSet, fs, io, io::Read, os::unix::fs::MetadataExt, path::Path, process::Stdio,
+    collections::BTreeSet, fs, io, os::unix::fs::MetadataExt, path::Path, process::Stdio,
     time::Duration,
 };
 
 use dmarig_model::{axes::Device, qemu::Qemu, version::Version};
 use qapi::qmp::{device_list_properties, qom_list_properties, query_version, quit};
-use sha2::{Digest, Sha256};
 use tokio::{io::AsyncReadExt, process::Command};
 
 use crate::{
@@ -67,7 +66,7 @@ pub async fn inspect_cached(
         name.clone_into(&mut qemu.name);
         return Ok(qemu);
     }
-    let sha256 = sha256(binary).unwrap_or_default();
+    let sha256 = dmarig_digest::sha256_file(binary).unwrap_or_default();
     let qemu = Qemu { sha256, ..inspect(name, path, deadline).await? };
     let kept = fs::create_dir_all(directory).and_then(|()| {
         let new = tempfile::NamedTempFile::new_in(directory)?;
@@ -89,21 +88,6 @@ fn stamp(path: &Path) -> String {
             format!("{QUERY_VERSION}-{}-{}-{}-{}", file.0, file.1, size.0, size.1)
         })
         .unwrap_or_default()
-}
-
-/// The SHA-256 of a file, in hexadecimal digits; `None` where it can't be read.
-#[must_use]
-pub fn sha256(path: &Path) -> Option<String> {
-    let mut file = fs::File::open(path).ok()?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 18];
-    loop {
-        match file.read(&mut buffer).ok()? {
-            0 => break,
-            count => hasher.update(&buffer[..count]),
-        }
-    }
-    Some(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Starts the binary without a machine and queries it; `deadline` is for one answer.

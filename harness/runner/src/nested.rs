@@ -100,7 +100,7 @@ impl Inside {
 /// initramfs with it is packed once.
 pub(crate) fn case_file(case: &Case, cache: &Path) -> Result<PathBuf, PrepareError> {
     let directory = cache.join("cases");
-    let hash = dmarig_records::hash([case.text.as_str()], 16);
+    let hash = dmarig_digest::short_id([case.text.as_str()], 16);
     let path = directory.join(format!("{}-{hash}.yaml", case.name));
     if fs::read_to_string(&path).is_ok_and(|text| text == case.text) {
         return Ok(path);

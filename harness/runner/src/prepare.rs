@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use dmarig_digest::{sha256_file, short_id};
 use dmarig_images::{AddedFile, Cache, ConfigValue, InitramfsSpec, KernelImage, ModuleFile};
 use dmarig_model::{
     axes::{Accelerator, Axes, DEFAULT_QEMU, Device, Passthrough},
@@ -311,7 +312,7 @@ impl<'a> Preparer<'a> {
     fn build(&self, name: &str, image: &KernelImage) -> KernelBuild {
         let built = self.cache.built_named(name).ok().flatten();
         let about = built.map(|built| built.about).unwrap_or_default();
-        let config = image.config_file.as_deref().and_then(inspect::sha256);
+        let config = image.config_file.as_deref().and_then(|path| sha256_file(path).ok());
         KernelBuild::new(&about, &config.unwrap_or_default())
     }
 
@@ -479,7 +480,7 @@ impl<'a> Preparer<'a> {
 
 /// A name for a file about `path`.
 fn file_name(path: &str) -> String {
-    format!("{}.json", dmarig_records::hash([path], 16))
+    format!("{}.json", short_id([path], 16))
 }
 
 fn facts(name: &str, image: &KernelImage, stock_boot: bool) -> Kernel {

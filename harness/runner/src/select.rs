@@ -76,7 +76,7 @@ pub fn check_kernels(selected: &Selected, cache: &Cache) -> Result<(), Error> {
         selected.cells.iter().map(|cell| cell.axes.kernel.as_str()).collect();
     let mut wrong = None;
     for kernel in kernels {
-        match cache.misnamed(kernel)? {
+        match cache.unknown_kernel(kernel)? {
             Some(error) => wrong = Some(error),
             None => return Ok(()),
         }
@@ -89,7 +89,7 @@ pub fn check_kernels(selected: &Selected, cache: &Cache) -> Result<(), Error> {
 
 /// Whether a kernel that others are set in relation to can be one: without it nothing is told of them.
 pub fn check_kernel(option: &'static str, kernel: &str, cache: &Cache) -> Result<(), Error> {
-    match cache.misnamed(kernel)? {
+    match cache.unknown_kernel(kernel)? {
         Some(error) => Err(RequestError::KernelOption { option, error }.into()),
         None => Ok(()),
     }

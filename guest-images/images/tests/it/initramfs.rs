@@ -32,7 +32,7 @@ fn pack(dir: &Path, files: &[AddedFile]) -> Result<Initramfs, Error> {
 }
 
 #[test]
-fn the_same_input_gives_the_same_bytes() {
+fn packs_the_same_input_into_the_same_bytes() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let packed = pack(one.path(), &[added(one.path(), "/opt/bin/tool")]).unwrap();
     let again = pack(two.path(), &[added(two.path(), "/opt/bin/tool")]).unwrap();
@@ -47,7 +47,7 @@ fn the_same_input_gives_the_same_bytes() {
 }
 
 #[test]
-fn cpio_reads_it() {
+fn packs_an_archive_that_cpio_reads() {
     let dir = tempfile::tempdir().unwrap();
     let packed = pack(dir.path(), &[added(dir.path(), "/opt/bin/tool")]).unwrap();
     let archive = fs::File::open(&packed.path).unwrap();
@@ -88,7 +88,7 @@ fn cpio_reads_it() {
 }
 
 #[test]
-fn bad_additions_are_refused() {
+fn refuses_bad_additions() {
     let dir = tempfile::tempdir().unwrap();
     let names = ["relative", "/", "/a/../init", "/init", "/lib/dmarig/modules", "/init/x", "/dir/"];
     for guest in names {

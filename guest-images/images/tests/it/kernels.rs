@@ -47,7 +47,7 @@ fn check_refused(data: impl AsRef<[u8]>, matches: fn(&Error) -> bool, text: &str
 }
 
 #[test]
-fn each_packing_unpacks() {
+fn unpacks_each_compression() {
     // LZ4 has blocks of 8 MiB.
     let kernel = sized_vmlinux(true, 9 << 20);
     use Packing::*;
@@ -65,7 +65,7 @@ fn each_packing_unpacks() {
 }
 
 #[test]
-fn without_pvh_or_with_lzo_the_bzimage_is_booted() {
+fn boots_the_bzimage_without_pvh_or_with_lzo() {
     let lzo = (bzimage(Packing::Lzo, b""), "LZO");
     let no_pvh = (bzimage(Packing::Zstd, &vmlinux(false)), "CONFIG_PVH");
     for (data, reason) in [lzo, no_pvh] {
@@ -81,7 +81,7 @@ fn without_pvh_or_with_lzo_the_bzimage_is_booted() {
 }
 
 #[test]
-fn a_bare_vmlinux() {
+fn resolves_a_bare_vmlinux() {
     let bench = Bench::new();
     let path = bench.file("vmlinux", vmlinux(true));
     let image = bench.resolve(&path).unwrap();
@@ -92,7 +92,7 @@ fn a_bare_vmlinux() {
 }
 
 #[test]
-fn what_is_no_kernel_is_named() {
+fn reports_what_a_file_is_instead_of_a_kernel() {
     let not_a_kernel = |e: &Error| matches!(e, Error::NotAKernel { .. });
     check_refused("", |e| matches!(e, Error::Empty { .. }), "empty");
     check_refused("#!/bin/sh\n", not_a_kernel, "a script");
@@ -103,7 +103,7 @@ fn what_is_no_kernel_is_named() {
 }
 
 #[test]
-fn other_machines_are_named() {
+fn reports_kernels_of_other_architectures() {
     let wrong_arch = |e: &Error| matches!(e, Error::WrongArch { .. });
     let mut arm64 = vec![0; 4096];
     arm64[..2].copy_from_slice(b"MZ");
@@ -117,7 +117,7 @@ fn other_machines_are_named() {
 }
 
 #[test]
-fn damage_is_noticed() {
+fn detects_damaged_kernels() {
     let truncated = |e: &Error| matches!(e, Error::Truncated { .. });
     let kernel = vmlinux(true);
     let whole = bzimage(Packing::Gzip, &kernel);
@@ -142,7 +142,7 @@ fn damage_is_noticed() {
 }
 
 #[test]
-fn names_and_paths() {
+fn resolves_names_and_paths() {
     let bench = Bench::new();
     let error = bench.cache.resolve("debian-6.1", None).unwrap_err();
     assert!(error.to_string().contains("dmarig images fetch debian-6.1"), "{error}");
@@ -158,7 +158,7 @@ fn names_and_paths() {
 }
 
 #[test]
-fn an_unreadable_kernel() {
+fn reports_an_unreadable_kernel() {
     use std::os::unix::fs::PermissionsExt;
     let bench = Bench::new();
     let path = bench.file("vmlinuz", bzimage(Packing::Gzip, &vmlinux(true)));
@@ -171,7 +171,7 @@ fn an_unreadable_kernel() {
 }
 
 #[test]
-fn a_build_directory() {
+fn resolves_a_build_directory() {
     let bench = Bench::new();
     let packed = bench.file("linux/arch/x86/boot/bzImage", bzimage(Packing::Xz, &vmlinux(true)));
     bench.file("linux/.config", "CONFIG_NVME=y\n");
@@ -194,7 +194,7 @@ fn a_build_directory() {
 }
 
 #[test]
-fn modules_and_configuration_beside_the_kernel() {
+fn finds_modules_and_configuration_next_to_the_kernel() {
     let bench = Bench::new();
     let path = bench.file("boot/vmlinuz-x", bzimage(Packing::Gzip, &vmlinux(true)));
     let image = bench.resolve(&path).unwrap();
@@ -214,7 +214,7 @@ fn modules_and_configuration_beside_the_kernel() {
 }
 
 #[test]
-fn a_changed_file_is_read_again() {
+fn rereads_a_changed_file() {
     let bench = Bench::new();
     let path = bench.file("vmlinux", vmlinux(true));
     std::thread::sleep(Duration::from_millis(150));
@@ -226,7 +226,7 @@ fn a_changed_file_is_read_again() {
 }
 
 #[test]
-fn a_damaged_cache_is_made_again() {
+fn repairs_a_damaged_cache() {
     let bench = Bench::new();
     let path = bench.file("bzImage", bzimage(Packing::Gzip, &vmlinux(true)));
     let image = bench.resolve(&path).unwrap().image;

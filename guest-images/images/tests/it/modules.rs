@@ -35,7 +35,7 @@ fn closure(dir: &Path, wanted: &[&str]) -> Result<Vec<String>, Error> {
 }
 
 #[test]
-fn dependencies_come_first() {
+fn orders_dependencies_first() {
     let dir = tree();
     // The second time from the index.
     for _ in 0..2 {
@@ -46,7 +46,7 @@ fn dependencies_come_first() {
 }
 
 #[test]
-fn what_is_wrong_is_named() {
+fn reports_damaged_or_missing_modules() {
     let dir = tree();
     let error = closure(dir.path(), &["no-such"]).unwrap_err();
     assert!(matches!(&error, Error::NoModule { name, needed_by: None, .. } if name == "no_such"));
@@ -59,7 +59,7 @@ fn what_is_wrong_is_named() {
 }
 
 #[test]
-fn a_changed_tree_is_read_again() {
+fn rereads_a_changed_tree() {
     let dir = tree();
     assert!(closure(dir.path(), &["lonely"]).is_err());
     let net = dir.path().join("tree/kernel/net");
@@ -72,7 +72,7 @@ fn a_changed_tree_is_read_again() {
 }
 
 #[test]
-fn a_build_tree_lists_its_modules() {
+fn lists_the_modules_of_a_build_tree() {
     let dir = tempfile::tempdir().unwrap();
     let tree = dir.path().join("tree");
     fs::create_dir_all(tree.join("drivers")).unwrap();

@@ -8,16 +8,18 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use dmarig_images::{Boot, Cache, Error, FetchOptions, InitramfsSpec, Progress, Recipe, Recipes};
+use dmarig_images::{
+    Boot, Cache, Error, FetchOptions, InitramfsSpec, Progress, Recipe, Recipes, Unit,
+};
 
 #[derive(Default)]
-struct Seen {
+struct ByteCounter {
     total: AtomicU64,
     bytes: AtomicU64,
 }
 
-impl Progress for Seen {
-    fn begin(&self, what: &str, total: Option<u64>) {
+impl Progress for ByteCounter {
+    fn begin(&self, what: &str, _: Unit, total: Option<u64>) {
         eprintln!("  {what}: {total:?}");
         self.total.fetch_add(total.unwrap_or(0), Ordering::Relaxed);
     }
@@ -39,7 +41,7 @@ fn wanted() -> bool {
 }
 
 fn check_recipe(cache: &Cache, recipe: &Recipe) {
-    let progress = Seen::default();
+    let progress = ByteCounter::default();
     let start = Instant::now();
     let fetched = cache.fetch(recipe, &FetchOptions::default(), &progress).unwrap();
     let took = start.elapsed();
@@ -74,7 +76,7 @@ fn check_recipe(cache: &Cache, recipe: &Recipe) {
 }
 
 #[test]
-fn all_recipes_fetch() {
+fn fetches_all_recipes() {
     if !wanted() {
         return;
     }
@@ -99,7 +101,7 @@ fn all_recipes_fetch() {
 }
 
 #[test]
-fn all_qemus_fetch_and_run() {
+fn fetches_and_runs_all_qemus() {
     if !wanted() {
         return;
     }
@@ -107,7 +109,7 @@ fn all_qemus_fetch_and_run() {
     let given = env::var_os("DMARIG_TEST_CACHE").map(PathBuf::from);
     let cache = Cache::open(Some(&given.unwrap_or(dir.path().join("cache")))).unwrap();
     for recipe in cache.recipes().qemus() {
-        let (progress, start) = (Seen::default(), Instant::now());
+        let (progress, start) = (ByteCounter::default(), Instant::now());
         let fetched = cache.fetch(recipe, &FetchOptions::default(), &progress).unwrap();
         let took = start.elapsed();
         let seen = [&progress.bytes, &progress.total].map(|count| count.load(Ordering::Relaxed));
@@ -123,7 +125,7 @@ fn all_qemus_fetch_and_run() {
 }
 
 #[test]
-fn a_mirror_that_is_not_there() {
+fn reports_an_unreachable_mirror() {
     if !wanted() {
         return;
     }
@@ -132,14 +134,14 @@ fn a_mirror_that_is_not_there() {
     let mut options = FetchOptions::default();
     options.mirrors.debian = Some("http://127.0.0.1:9/debian".to_owned());
     let recipe = cache.recipes().default_recipe();
-    let error = cache.fetch(recipe, &options, &Seen::default()).unwrap_err();
+    let error = cache.fetch(recipe, &options, &ByteCounter::default()).unwrap_err();
     assert!(matches!(error, Error::Apt { .. }), "{error}");
     eprintln!("{error}");
     assert_eq!(cache.list().unwrap().len(), 0);
 }
 
 #[test]
-fn a_signature_by_another_key_is_refused() {
+fn refuses_a_signature_by_another_key() {
     if !wanted() {
         return;
     }
@@ -152,7 +154,7 @@ fn a_signature_by_another_key_is_refused() {
     let cache = Cache::open(Some(&dir.path().join("cache"))).unwrap();
     let recipes = Recipes::load(&file).unwrap();
     let error = cache
-        .fetch(recipes.default_recipe(), &FetchOptions::default(), &Seen::default())
+        .fetch(recipes.default_recipe(), &FetchOptions::default(), &ByteCounter::default())
         .unwrap_err();
     eprintln!("{error}");
     assert!(matches!(error, Error::BadSignature { .. }), "{error}");
@@ -161,14 +163,14 @@ fn a_signature_by_another_key_is_refused() {
 
 /// Kills fetches at several moments: what is listed afterwards is whole, and nothing else stays.
 #[test]
-fn an_interrupted_fetch_leaves_nothing() {
+fn leaves_nothing_after_an_interrupted_fetch() {
     if !wanted() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
     for milliseconds in [300, 1000, 2000, 3000, 4000, 5000, 7000] {
         let mut child = Command::new(env::current_exe().unwrap())
-            .args(["--exact", "network::all_recipes_fetch"])
+            .args(["--exact", "network::fetches_all_recipes"])
             .env("DMARIG_TEST_CACHE", dir.path())
             .spawn()
             .unwrap();
@@ -188,7 +190,7 @@ fn an_interrupted_fetch_leaves_nothing() {
 }
 
 #[test]
-fn real_packages_resolve() {
+fn resolves_real_packages() {
     let Some(debs) = env::var_os("DMARIG_TEST_DEBS") else {
         eprintln!("skipped: DMARIG_TEST_DEBS isn't set");
         return;

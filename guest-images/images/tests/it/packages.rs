@@ -33,7 +33,7 @@ fn check_refused(data: &[u8], matches: fn(&Error) -> bool, text: &str) {
 }
 
 #[test]
-fn a_whole_package() {
+fn resolves_a_whole_package() {
     let (kernel, module) = (kernel(), module(&["name=a", "depends="]));
     let modules = format!("./lib/modules/{RELEASE}");
     let names: Vec<_> = ["kernel/a-b.ko", "modules.builtin", "build/Makefile", "modules.order"]
@@ -67,7 +67,7 @@ fn a_whole_package() {
 }
 
 #[test]
-fn modules_from_a_package_of_their_own() {
+fn takes_modules_from_a_separate_package() {
     let dir = tempfile::tempdir().unwrap();
     let kernel = kernel();
     let data = deb(&control("linux-binary"), &[("./usr/lib/modules/x/vmlinuz", Regular, &kernel)]);
@@ -82,7 +82,7 @@ fn modules_from_a_package_of_their_own() {
 }
 
 #[test]
-fn traversal_and_links_are_refused() {
+fn refuses_traversal_and_links() {
     let unsafe_deb = |e: &Error| matches!(e, Error::UnsafeDeb { .. });
     let kernel = kernel();
     let names = ["../x", "./boot/../../x", "/etc/x", "./lib/modules/x/../../../../x.ko"];
@@ -104,7 +104,7 @@ fn traversal_and_links_are_refused() {
 }
 
 #[test]
-fn packages_without_a_kernel() {
+fn reports_packages_without_a_kernel() {
     let no_kernel = |e: &Error| matches!(e, Error::NoKernelInDeb { .. });
     let dir = tempfile::tempdir().unwrap();
     let meta = deb(&control("linux-image-amd64"), &[("./usr/share/doc/x", Regular, b"x")]);
@@ -118,7 +118,7 @@ fn packages_without_a_kernel() {
 }
 
 #[test]
-fn damaged_packages() {
+fn refuses_damaged_packages() {
     let bad = |e: &Error| matches!(e, Error::BadDeb { .. });
     let kernel = kernel();
     let entries: &Entries = &[("./boot/vmlinuz-x", Regular, &kernel)];

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use dmarig_images::{Cache, Error, Fetched, Progress, Silent};
+use dmarig_images::{Cache, Error, Fetched, Progress, Silent, Unit};
 use tar::EntryType::{Fifo, Link, Regular, Symlink};
 
 use crate::repository::{Content, Repository, below};
@@ -80,7 +80,7 @@ fn run(program: &Path) -> String {
 }
 
 #[test]
-fn a_qemu_comes_with_what_it_depends_on() {
+fn fetches_a_qemu_with_its_dependencies() {
     let Some(repository) = Repository::new() else { return };
     publish(&repository, "1:7+b1");
     let cache = repository.cache("it's a cache", &[RECIPE]);
@@ -121,7 +121,7 @@ fn a_qemu_comes_with_what_it_depends_on() {
 }
 
 #[test]
-fn backports_are_taken_with_what_they_build_upon() {
+fn fetches_backports_with_packages_of_their_base() {
     let Some(repository) = Repository::new() else { return };
     publish(&repository, "7");
     let newer = [("qemu-test", "9", qemu()), ("firmware", "2", firmware(b"two"))];
@@ -140,7 +140,7 @@ fn backports_are_taken_with_what_they_build_upon() {
 }
 
 #[test]
-fn a_newer_one_takes_the_name_and_leaves_the_older_for_those_who_run_it() {
+fn replaces_an_older_qemu_without_removing_its_files() {
     let Some(repository) = Repository::new() else { return };
     publish(&repository, "7");
     let cache = repository.cache("cache", &[RECIPE]);
@@ -156,7 +156,7 @@ fn a_newer_one_takes_the_name_and_leaves_the_older_for_those_who_run_it() {
 }
 
 #[test]
-fn a_damaged_tree_is_not_run_and_is_fetched_again() {
+fn fetches_a_damaged_tree_again() {
     let Some(repository) = Repository::new() else { return };
     publish(&repository, "7");
     let cache = repository.cache("cache", &[RECIPE]);
@@ -199,7 +199,7 @@ fn check_refused(
 }
 
 #[test]
-fn what_is_wrong_with_an_archive_is_told_and_nothing_is_kept() {
+fn reports_a_broken_archive_and_keeps_nothing() {
     let Some(repository) = Repository::new() else { return };
     let hostile = |name: &'static str, kind, data: &'static [u8]| {
         move |repository: &Repository, packages: &mut Vec<(&str, &str, Content)>| {
@@ -235,7 +235,7 @@ fn what_is_wrong_with_an_archive_is_told_and_nothing_is_kept() {
 }
 
 #[test]
-fn an_archive_that_lies_is_refused() {
+fn refuses_an_archive_with_wrong_hashes_or_signatures() {
     let Some(repository) = Repository::new() else { return };
     let apt = |e: &Error| matches!(e, Error::Apt { .. });
     let tampered = |repository: &Repository, _: &mut Vec<(&str, &str, Content)>| {
@@ -281,7 +281,7 @@ fn an_archive_that_lies_is_refused() {
 }
 
 #[test]
-fn a_cache_that_no_loader_could_use_is_refused_before_anything_is_fetched() {
+fn refuses_an_unusable_cache_path_before_fetching() {
     let Some(repository) = Repository::new() else { return };
     let cache = repository.cache("a:b", &[RECIPE]);
     let error = fetch(&repository, &cache, "q").unwrap_err();
@@ -289,7 +289,7 @@ fn a_cache_that_no_loader_could_use_is_refused_before_anything_is_fetched() {
 }
 
 #[test]
-fn two_at_once_make_one_tree() {
+fn two_concurrent_fetches_make_one_tree() {
     let Some(repository) = Repository::new() else { return };
     publish(&repository, "7");
     let caches = [repository.cache("cache", &[RECIPE]), repository.cache("cache", &[RECIPE])];
@@ -308,7 +308,7 @@ fn two_at_once_make_one_tree() {
 struct Dying;
 
 impl Progress for Dying {
-    fn begin(&self, _: &str, _: Option<u64>) {}
+    fn begin(&self, _: &str, _: Unit, _: Option<u64>) {}
     fn advance(&self, _: u64) {
         let work = env::var_os("DMARIG_TEST_WORK").map(PathBuf::from).unwrap();
         if below(&work).iter().any(|file| file.ends_with("usr/bin/qemu-system-x86_64")) {
@@ -332,7 +332,7 @@ fn dies_while_it_unpacks() {
 }
 
 #[test]
-fn a_fetch_that_is_killed_leaves_nothing_that_is_used() {
+fn ignores_what_a_killed_fetch_left() {
     let Some(repository) = Repository::new() else { return };
     publish(&repository, "7");
     let cache = repository.cache("cache", &[RECIPE]);

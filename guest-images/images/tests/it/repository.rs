@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use dmarig_digest::sha256_hex;
 use dmarig_images::{Cache, FetchOptions, Recipes};
-use sha2::{Digest, Sha256};
 use tar::EntryType;
 use tempfile::TempDir;
 
@@ -85,7 +85,7 @@ impl Repository {
             let file = self.file(name, version);
             fs::write(&file, &data).unwrap();
             let file = file.strip_prefix(self.path("debian")).unwrap().display().to_string();
-            let (size, sha256) = (data.len(), hash(&data));
+            let (size, sha256) = (data.len(), sha256_hex(&data));
             index.push_str(&format!(
                 "{control}Filename: {file}\nSize: {size}\nSHA256: {sha256}\n\n"
             ));
@@ -100,7 +100,7 @@ impl Repository {
         let release = format!(
             "Origin: test\nSuite: {suite}\nCodename: {suite}\nArchitectures: amd64\n\
              Components: main\n{kept_back}Date: Thu, 01 Jan 2026 00:00:00 UTC\nSHA256:\n {} {} {packages}\n",
-            hash(index.as_bytes()),
+            sha256_hex(index.as_bytes()),
             index.len()
         );
         fs::write(dir.join("Release"), release).unwrap();
@@ -133,7 +133,9 @@ impl Repository {
     /// To fetch from here, asking anew each time.
     pub(crate) fn options(&self) -> FetchOptions {
         let mut options = FetchOptions { refresh: true, ..FetchOptions::default() };
-        options.mirrors.debian = Some(format!("file://{}", self.path("debian").display()));
+        let mirror = format!("file://{}", self.path("debian").display());
+        options.mirrors.debian = Some(mirror.clone());
+        options.mirrors.security = Some(mirror);
         options
     }
 }
@@ -144,10 +146,6 @@ impl Drop for Repository {
         let home = self.path("gnupg");
         let _ = Command::new("gpgconf").arg("--homedir").arg(home).args(["--kill", "all"]).status();
     }
-}
-
-fn hash(data: &[u8]) -> String {
-    Sha256::digest(data).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// All files and links below `dir`.

@@ -32,7 +32,7 @@ fn publish(repository: &Repository, name: &str, version: &str, data: Vec<u8>) {
 }
 
 #[test]
-fn a_source_is_fetched_by_its_meta_package_and_unpacked_without_its_top() {
+fn fetches_a_source_by_its_meta_package() {
     let Some(repository) = Repository::new() else { return };
     let files = [("Makefile", "all:"), ("Kconfig", ""), ("arch/arm/a.c", ""), ("a/b.c", "int b;")];
     publish(&repository, "./usr/src/linux-source-9.9.tar.xz", "9.9.1-1", packed(&files));
@@ -71,7 +71,36 @@ fn a_source_is_fetched_by_its_meta_package_and_unpacked_without_its_top() {
 }
 
 #[test]
-fn a_package_without_a_source_is_refused() {
+fn takes_the_newest_version_of_a_release_and_its_updates() {
+    let Some(repository) = Repository::new() else { return };
+    let updates = "updates: [{suite: rel-updates, archive: debian}, \
+                   {suite: rel-security, archive: debian-security}]";
+    let recipe = format!("name: linux-9, suite: rel, package: linux-source, {updates}");
+    let cases = [
+        (["9.9.1-1", "9.9.2-1", "9.9.10-1"], "9.9.10-1"),
+        (["9.9.1-1", "9.9.3-1", "9.9.2-1"], "9.9.3-1"),
+        (["9.9.4-1", "9.9.3-1", "9.9.3-1+b1"], "9.9.4-1"),
+    ];
+    for (number, (versions, newest)) in cases.into_iter().enumerate() {
+        for (suite, version) in ["rel", "rel-updates", "rel-security"].into_iter().zip(versions) {
+            let name = "./usr/src/linux-source-9.9.tar.xz".to_owned();
+            let entries = vec![(name, Regular, packed(&[("Makefile", version), ("Kconfig", "")]))];
+            let meta = Content { depends: "linux-source-9.9", ..Content::default() };
+            let source = Content { entries, ..Content::default() };
+            let packages = [("linux-source", version, meta), ("linux-source-9.9", version, source)];
+            repository.publish(suite, &packages);
+        }
+        let cache = repository.cache_of("sources", &format!("cache{number}"), &[&recipe]);
+        let recipe = cache.recipes().source("linux-9").unwrap();
+        let fetched = cache.fetch(recipe, &repository.options(), &Silent).unwrap();
+        assert_eq!(fetched.version, newest);
+        let source = cache.source("linux-9").unwrap().unwrap();
+        assert_eq!(fs::read_to_string(source.root.join("Makefile")).unwrap(), newest);
+    }
+}
+
+#[test]
+fn refuses_a_package_without_a_source() {
     let Some(repository) = Repository::new() else { return };
     let cases = [
         ("./usr/share/doc/a", packed(&[("Makefile", "")]), "no usr/src/linux-source"),
@@ -89,7 +118,7 @@ fn a_package_without_a_source_is_refused() {
 }
 
 #[test]
-fn a_built_kernel_is_kept_whole_and_found_by_its_names() {
+fn keeps_a_built_kernel_and_finds_it_by_its_names() {
     let dir = tempfile::tempdir().unwrap();
     let cache = Cache::open(Some(&dir.path().join("cache"))).unwrap();
     let (image, config) = (dir.path().join("vmlinux"), dir.path().join("config"));

@@ -4,11 +4,11 @@ use super::*;
 fn check_value(condition: &str, expected: u8) {
     let config = [("CONFIG_A", "y"), ("CONFIG_M", "m"), ("CONFIG_S", "\"s\"")];
     let config = config.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-    assert_eq!(value(condition, &config), expected, "{condition}");
+    assert_eq!(evaluate(condition, &config), expected, "{condition}");
 }
 
 #[test]
-fn conditions_have_three_values() {
+fn evaluates_conditions_to_three_values() {
     check_value("A", 2);
     check_value("B", 0);
     check_value("A && M", 1);
@@ -23,7 +23,7 @@ fn conditions_have_three_values() {
 }
 
 #[test]
-fn what_is_missing_is_named() {
+fn explains_unmet_dependencies() {
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| {
         let path = dir.path().join(name);
@@ -68,7 +68,7 @@ fn check_why(text: &str, name: &str, wanted: &str, config: &str, expected: &str)
 }
 
 #[test]
-fn a_prompt_has_its_own_condition() {
+fn applies_the_condition_of_a_prompt() {
     let text = "config A\n\tbool \"what if it is\" if EXPERT\n\tdepends on B\n\tdefault y\n";
     let only = "can be asked for only under `EXPERT` (here EXPERT=n)";
     check_why(text, "A", "y", "B", only);
@@ -83,7 +83,7 @@ fn a_prompt_has_its_own_condition() {
 }
 
 #[test]
-fn a_menu_may_be_invisible_and_a_comment_is_no_menu() {
+fn hides_options_of_invisible_menus() {
     let text = "menu \"m\"\n\tvisible if EXPERT\n\nconfig A\n\tbool \"a\"\n\n\
             comment \"not for you\"\n\tdepends on OTHER\n\nconfig B\n\tbool \"b\"\nendmenu\n";
     check_why(text, "A", "y", "", "can be asked for only under `EXPERT` (here EXPERT=n)");
@@ -93,7 +93,7 @@ fn a_menu_may_be_invisible_and_a_comment_is_no_menu() {
 }
 
 #[test]
-fn an_option_without_a_prompt_is_told_with_what_sets_it() {
+fn explains_what_sets_an_option_without_a_prompt() {
     let text = "config A\n\tbool\n\tdepends on D\nconfig B\n\tbool \"b\"\n\tselect A if C\n";
     let no_prompt = "it can't be asked for, having no prompt:";
     check_why(text, "A", "y", "D", &format!("{no_prompt} it is selected by B"));
@@ -110,7 +110,7 @@ fn an_option_without_a_prompt_is_told_with_what_sets_it() {
 }
 
 #[test]
-fn a_dependency_that_is_a_module_limits_what_may_be_one() {
+fn limits_an_option_to_a_module_by_its_dependency() {
     let text = "config A\n\ttristate \"a\"\n\tdepends on M && B\n";
     let limited = "needs `M && B` (here M=m, B=y) as y, not only as m";
     check_why(text, "A", "y", "A=m M=m B", limited);
@@ -124,7 +124,7 @@ fn a_dependency_that_is_a_module_limits_what_may_be_one() {
 }
 
 #[test]
-fn what_stays_on_is_told_with_what_turns_it_on() {
+fn explains_what_keeps_an_option_on() {
     let text = "config A\n\tbool \"a\"\nconfig B\n\tbool \"b\"\n\tselect A if X\n\
             config C\n\tbool \"c\"\n\tselect A if Y\nconfig D\n\tbool \"d\"\n\tselect A\n";
     // C's condition does not hold, and D is off.

@@ -3,10 +3,10 @@ use std::fs;
 use dmarig_images::{Boot, ConfigValue};
 use dmarig_kernels::{Error, Fault};
 
-use crate::small_source::{Place, Told, configured, edited};
+use crate::small_source::{Place, ProgressLog, configured, edited};
 
 #[test]
-fn a_kernel_is_built_once_and_found_by_its_name() {
+fn builds_a_kernel_once_and_finds_it_by_name() {
     let place = Place::new();
     let spec = place.spec(None);
     let built = place.build(&spec).unwrap();
@@ -31,17 +31,17 @@ fn a_kernel_is_built_once_and_found_by_its_name() {
 }
 
 #[test]
-fn an_edit_compiles_what_it_changes_and_is_taken_back() {
+fn compiles_only_what_an_edit_changes_and_reverts_it() {
     let place = Place::new();
     let good = place.spec(None);
-    let told = Told::default();
-    let first = place.build_told(&good, &told).unwrap();
-    assert_eq!(told.total.get(), None);
+    let log = ProgressLog::default();
+    let first = place.build_logged(&good, &log).unwrap();
+    assert_eq!(log.total.get(), None);
     let bug = edited(&good, "bug", "a.c", "return 1", "return 2");
-    let told = Told::default();
-    let bad = place.build_told(&bug, &told).unwrap();
+    let log = ProgressLog::default();
+    let bad = place.build_logged(&bug, &log).unwrap();
     // One file, and the link; how many there are is known by now.
-    assert_eq!((bad.made, told.total.get()), (2, Some(3)));
+    assert_eq!((bad.made, log.total.get()), (2, Some(3)));
     assert_ne!(first.kernel.id, bad.kernel.id);
     assert_ne!(fs::read(&first.kernel.vmlinux).unwrap(), fs::read(&bad.kernel.vmlinux).unwrap());
     assert!(bad.kernel.about.iter().any(|line| line == "edits: bug"));
@@ -57,7 +57,7 @@ fn an_edit_compiles_what_it_changes_and_is_taken_back() {
 }
 
 #[test]
-fn what_does_not_build_is_the_sources_fault_and_tells_its_first_error() {
+fn blames_the_source_for_a_compile_error_and_reports_the_first() {
     let place = Place::new();
     let good = place.spec(None);
     let broken = edited(&good, "broken", "a.c", "return 1", "return x + y");
@@ -81,7 +81,7 @@ fn what_does_not_build_is_the_sources_fault_and_tells_its_first_error() {
 }
 
 #[test]
-fn a_kernel_that_qemu_can_not_start_is_the_sources_fault_each_time() {
+fn blames_the_source_for_an_unbootable_kernel_each_time() {
     let place = Place::new();
     let good = place.spec(None);
     let unstartable = edited(&good, "unstartable", "kernel.c", ".long 4, 4, 18", ".long 4, 4, 17");
@@ -95,7 +95,7 @@ fn a_kernel_that_qemu_can_not_start_is_the_sources_fault_each_time() {
 }
 
 #[test]
-fn what_the_host_breaks_is_the_hosts_fault() {
+fn blames_the_host_for_a_full_disk() {
     let place = Place::new();
     let line =
         "\t@echo \"cc1: fatal error: can't write a.o: No space left on device\" >&2; exit 1\n";
@@ -107,7 +107,7 @@ fn what_the_host_breaks_is_the_hosts_fault() {
 }
 
 #[test]
-fn an_option_that_is_lost_is_told_with_what_it_lacks() {
+fn explains_why_an_option_was_lost() {
     let place = Place::new();
     let spec = configured(&place.spec(None), "CONFIG_MISSING=y\nCONFIG_LOST=y\n");
     let error = place.build(&spec).unwrap_err();
@@ -120,7 +120,7 @@ fn an_option_that_is_lost_is_told_with_what_it_lacks() {
 }
 
 #[test]
-fn another_configuration_is_another_kernel_with_objects_of_its_own() {
+fn separates_objects_by_configuration() {
     let place = Place::new();
     let plain = place.build(&place.spec(None)).unwrap();
     let spec = configured(&place.spec(None), "CONFIG_OTHER=y\n");
@@ -131,11 +131,11 @@ fn another_configuration_is_another_kernel_with_objects_of_its_own() {
 }
 
 #[test]
-fn an_anchor_that_is_not_there_is_told_before_anything_is_made() {
+fn reports_a_missing_anchor_before_building() {
     let place = Place::new();
     let spec = edited(&place.spec(None), "bug", "a.c", "return 7", "return 8");
-    let told = Told::default();
-    let error = place.build_told(&spec, &told).unwrap_err();
+    let log = ProgressLog::default();
+    let error = place.build_logged(&spec, &log).unwrap_err();
     assert!(error.to_string().contains("bug: in a.c the text to find stands nowhere"), "{error}");
-    assert_eq!(told.made.get(), 0);
+    assert_eq!(log.made.get(), 0);
 }

@@ -3,9 +3,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use dmarig_kernels::{Builder, Error, Fault, Watch};
+use dmarig_images::{Progress, Unit};
+use dmarig_kernels::{Builder, Error, Fault};
 
-use crate::small_source::{Place, Told, edited};
+use crate::small_source::{Place, ProgressLog, edited};
 
 /// The object directory of the only workspace.
 fn objects(place: &Place) -> PathBuf {
@@ -15,15 +16,17 @@ fn objects(place: &Place) -> PathBuf {
 }
 
 #[test]
-fn the_user_ends_a_build_and_all_that_it_started() {
+fn cancelling_a_build_ends_all_its_processes() {
     let place = Place::new();
     let text = fs::read_to_string(place.source().join("Makefile")).unwrap();
     let pid = place.dir.path().join("pid");
     let wait = format!("\t@echo $$$$ > {}; exec sleep 1000\n", pid.display());
     place.write("Makefile", &text.replace("\t@echo '  LD", &format!("{wait}\t@echo '  LD")));
-    let told = Told { stop: true, ..Told::default() };
-    let error = place.build_told(&place.spec(None), &told).unwrap_err();
+    let log = ProgressLog { stop: true, ..ProgressLog::default() };
+    let error = place.build_logged(&place.spec(None), &log).unwrap_err();
     assert!(matches!(error, Error::Interrupted), "{error}");
+    assert_eq!(*log.steps.borrow(), ["source", "configure", "compile"]);
+    assert_eq!(log.ended.get(), 3);
     assert_eq!(error.fault(), Fault::Interrupted);
     let gone = |pid: &Path| {
         let pid = fs::read_to_string(pid).unwrap_or_default();
@@ -36,7 +39,7 @@ fn the_user_ends_a_build_and_all_that_it_started() {
 }
 
 #[test]
-fn half_a_file_of_a_killed_build_is_not_believed() {
+fn rebuilds_files_that_a_killed_build_left() {
     let place = Place::new();
     let spec = place.spec(None);
     place.build(&spec).unwrap();
@@ -49,15 +52,15 @@ fn half_a_file_of_a_killed_build_is_not_believed() {
     let later = SystemTime::now() + Duration::from_millis(50);
     fs::File::options().write(true).open(objects.join("a.o")).unwrap().set_modified(later).unwrap();
     let other = edited(&spec, "other", "kernel.c", "a();", "a(); a();");
-    let told = Told::default();
-    let built = place.build_told(&other, &told).unwrap();
-    assert!(told.messages.borrow().iter().any(|text| text.contains("cut short")));
+    let log = ProgressLog::default();
+    let built = place.build_logged(&other, &log).unwrap();
+    assert!(log.messages.borrow().iter().any(|text| text.contains("cut short")));
     assert_eq!(built.made, 3);
     assert!(!mark.exists());
 }
 
 #[test]
-fn a_second_build_from_the_same_source_waits() {
+fn waits_for_another_build_of_the_same_source() {
     let place = Place::new();
     let spec = place.spec(None);
     place.build(&spec).unwrap();
@@ -68,9 +71,10 @@ fn a_second_build_from_the_same_source_waits() {
     rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).unwrap();
     /// Gives the lock back as soon as it is waited for.
     struct Waits(RefCell<Option<fs::File>>);
-    impl Watch for Waits {
-        fn phase(&self, _name: &'static str) {}
-        fn made(&self, _files: u32, _total: Option<u32>) {}
+    impl Progress for Waits {
+        fn begin(&self, _step: &str, _unit: Unit, _total: Option<u64>) {}
+        fn advance(&self, _amount: u64) {}
+        fn end(&self) {}
         fn message(&self, text: &str) {
             assert!(text.contains("waiting for another build"), "{text}");
             self.0.take();

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use dmarig_images::Cache;
-use dmarig_kernels::{Builder, Built, Edit, Edits, Error, Fragment, Source, Spec, Watch};
+use dmarig_images::{Cache, Progress, Unit};
+use dmarig_kernels::{Builder, Built, Edit, Edits, Error, Fragment, Source, Spec};
 
 /// What the real one does in ten thousand lines: takes the options that its Kconfig knows, and makes
 /// an image of every .c file. `slow` takes until somebody ends it.
@@ -42,26 +42,39 @@ pub(crate) struct Place {
     pub(crate) cache: Cache,
 }
 
-/// What was told of a build.
+/// Remembers the progress of a build.
 #[derive(Default)]
-pub(crate) struct Told {
-    pub(crate) made: Cell<u32>,
-    pub(crate) total: Cell<Option<u32>>,
+pub(crate) struct ProgressLog {
+    pub(crate) made: Cell<u64>,
+    /// The total of the step `compile`.
+    pub(crate) total: Cell<Option<u64>>,
     pub(crate) messages: RefCell<Vec<String>>,
+    /// Names of the steps that began, and how many have ended.
+    pub(crate) steps: RefCell<Vec<String>>,
+    pub(crate) ended: Cell<usize>,
     /// Whether to stop once something was made.
     pub(crate) stop: bool,
 }
 
-impl Watch for Told {
-    fn phase(&self, _name: &'static str) {}
-    fn made(&self, files: u32, total: Option<u32>) {
-        self.made.set(files);
-        self.total.set(total);
+impl Progress for ProgressLog {
+    fn begin(&self, step: &str, unit: Unit, total: Option<u64>) {
+        assert_eq!(unit, Unit::Files);
+        self.steps.borrow_mut().push(step.to_owned());
+        self.made.set(0);
+        if step == "compile" {
+            self.total.set(total);
+        }
+    }
+    fn advance(&self, amount: u64) {
+        self.made.set(self.made.get() + amount);
+    }
+    fn end(&self) {
+        self.ended.set(self.ended.get() + 1);
     }
     fn message(&self, text: &str) {
         self.messages.borrow_mut().push(text.to_owned());
     }
-    fn cancelled(&self) -> bool {
+    fn is_cancelled(&self) -> bool {
         self.stop && self.made.get() > 0
     }
 }
@@ -116,11 +129,11 @@ impl Place {
     }
 
     pub(crate) fn build(&self, spec: &Spec) -> Result<Built, Error> {
-        self.build_told(spec, &Told::default())
+        self.build_logged(spec, &ProgressLog::default())
     }
 
-    pub(crate) fn build_told(&self, spec: &Spec, told: &Told) -> Result<Built, Error> {
-        Builder::new(&self.cache).with_jobs(1).build(spec, told)
+    pub(crate) fn build_logged(&self, spec: &Spec, log: &ProgressLog) -> Result<Built, Error> {
+        Builder::new(&self.cache).with_jobs(1).build(spec, log)
     }
 }
 

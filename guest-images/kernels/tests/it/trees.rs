@@ -8,7 +8,7 @@ use dmarig_kernels::{Error, Fault, Source, Spec};
 use crate::small_source::{Place, edited, snapshot};
 
 #[test]
-fn a_plain_directory_is_followed_file_by_file() {
+fn copies_only_changed_files_of_a_plain_directory() {
     let place = Place::new();
     let before = snapshot(&place.source());
     let first = place.build(&place.spec(None)).unwrap();
@@ -27,7 +27,7 @@ fn a_plain_directory_is_followed_file_by_file() {
 }
 
 #[test]
-fn revisions_share_a_workspace_and_the_users_repository_stays_as_it_was() {
+fn builds_revisions_in_one_workspace_without_touching_the_repository() {
     let place = Place::new();
     let one = place.commit();
     place.write("a.c", "int a(void) { return 2; }\n");
@@ -51,7 +51,7 @@ fn revisions_share_a_workspace_and_the_users_repository_stays_as_it_was() {
 }
 
 #[test]
-fn without_a_revision_it_is_the_users_files_as_they_are() {
+fn builds_the_working_tree_without_a_revision() {
     let place = Place::new();
     place.write(".gitignore", "*.o\n");
     place.commit();
@@ -72,7 +72,7 @@ fn without_a_revision_it_is_the_users_files_as_they_are() {
 }
 
 #[test]
-fn a_bare_clone_is_left_as_it_was_found() {
+fn leaves_a_bare_clone_unchanged() {
     let place = Place::new();
     let one = place.commit();
     let bare = place.dir.path().join("bare.git");
@@ -91,7 +91,7 @@ fn a_bare_clone_is_left_as_it_was_found() {
 }
 
 #[test]
-fn nothing_is_fetched_into_a_partial_clone() {
+fn fetches_nothing_into_a_partial_clone() {
     let place = Place::new();
     let one = place.commit();
     place.git(&["config", "uploadpack.allowFilter", "true"]);
@@ -113,7 +113,7 @@ fn nothing_is_fetched_into_a_partial_clone() {
 }
 
 #[test]
-fn what_git_replaces_for_its_user_is_built_as_it_was_committed() {
+fn builds_committed_content_despite_git_replacements() {
     let place = Place::new();
     let one = place.commit();
     let old = place.git(&["rev-parse", "HEAD:a.c"]);
@@ -125,7 +125,7 @@ fn what_git_replaces_for_its_user_is_built_as_it_was_committed() {
 }
 
 #[test]
-fn what_is_no_source_is_refused() {
+fn refuses_what_is_not_a_kernel_source() {
     let place = Place::new();
     place.write(".config", "CONFIG_A=y\n");
     let error = place.build(&place.spec(None)).unwrap_err();

@@ -251,7 +251,7 @@ impl Compare {
         // A word alone is a run or a kernel.
         let words = [self.candidate.as_str(), baseline_name];
         for word in words.into_iter().filter(|word| !word.contains('=')) {
-            if let Some(error) = cache.misnamed(word)? {
+            if let Some(error) = cache.unknown_kernel(word)? {
                 let runs = runs.display();
                 return Err(Failure::usage(anyhow!(
                     "no run of that name is in {runs}, and {error}"

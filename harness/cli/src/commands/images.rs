@@ -9,7 +9,7 @@ use std::{
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
-use dmarig_images::{Cache, FetchOptions, Mirrors, Progress, Recipe};
+use dmarig_images::{Cache, FetchOptions, Mirrors, Progress, Recipe, Unit};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
 use crate::{
@@ -225,7 +225,7 @@ impl Bars {
 }
 
 impl Progress for Bars {
-    fn begin(&self, what: &str, total: Option<u64>) {
+    fn begin(&self, what: &str, _unit: Unit, total: Option<u64>) {
         let bar = match total {
             Some(total) => ProgressBar::new(total),
             None => ProgressBar::new_spinner(),

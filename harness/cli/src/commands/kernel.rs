@@ -13,8 +13,8 @@ use std::{
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
-use dmarig_images::{Cache, FetchOptions};
-use dmarig_kernels::{Builder, Built, Edits, Error, Fragment, Source, Spec, Watch};
+use dmarig_images::{Cache, FetchOptions, Progress, Unit};
+use dmarig_kernels::{Builder, Built, Edits, Error, Fragment, Source, Spec};
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Files after which a line tells how far a build is, where there is no terminal.
-const LINE_EVERY: u32 = 250;
+const LINE_EVERY: u64 = 250;
 
 #[derive(Debug, Args)]
 pub(crate) struct Kernel {
@@ -261,38 +261,31 @@ fn config(cache: &Cache, name: &str) -> Result<Exit, Failure> {
 }
 
 /// A bar of files on standard error; where that is no terminal, a line now and then.
+#[derive(Default)]
 struct Bar {
     stop: Arc<AtomicBool>,
     bar: RefCell<Option<ProgressBar>>,
-    told: Cell<u32>,
+    files: Cell<u64>,
+    total: Cell<Option<u64>>,
+    /// How many files the last line reported.
+    printed: Cell<u64>,
 }
 
 impl Bar {
     /// A bar of a build that ends when `stop` is set.
     fn new(stop: Arc<AtomicBool>) -> Self {
-        Self { stop, bar: RefCell::new(None), told: Cell::new(0) }
+        Self { stop, ..Self::default() }
     }
 }
 
 /// A bar for the builds of a bisection.
-pub(crate) fn new_bar(stop: Arc<AtomicBool>) -> Box<dyn Watch> {
+pub(crate) fn new_bar(stop: Arc<AtomicBool>) -> Box<dyn Progress> {
     Box::new(Bar::new(stop))
 }
 
-impl Drop for Bar {
-    fn drop(&mut self) {
-        if let Some(bar) = self.bar.borrow_mut().take() {
-            bar.finish_and_clear();
-        }
-    }
-}
-
-impl Watch for Bar {
-    fn phase(&self, name: &'static str) {
-        if let Some(bar) = self.bar.borrow_mut().take() {
-            bar.finish_and_clear();
-        }
-        let bar = ProgressBar::new_spinner().with_message(name);
+impl Progress for Bar {
+    fn begin(&self, name: &str, _unit: Unit, total: Option<u64>) {
+        let bar = ProgressBar::new_spinner().with_message(name.to_owned());
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}  {elapsed}") {
             bar.set_style(style);
         }
@@ -300,17 +293,21 @@ impl Watch for Bar {
             errln!("{name}");
         }
         bar.enable_steady_tick(Duration::from_millis(200));
-        self.told.set(0);
+        self.files.set(0);
+        self.total.set(total);
+        self.printed.set(0);
         *self.bar.borrow_mut() = Some(bar);
     }
 
-    fn made(&self, files: u32, total: Option<u32>) {
+    fn advance(&self, amount: u64) {
         let Some(bar) = &*self.bar.borrow() else { return };
+        let files = self.files.get() + amount;
+        self.files.set(files);
         // A build after an edit makes few of them all.
-        let of = total.map_or_else(String::new, |total| format!(" of at most {total}"));
+        let of = self.total.get().map_or_else(String::new, |total| format!(" of at most {total}"));
         bar.set_message(format!("compile: {files}{of} files"));
-        if bar.is_hidden() && files >= self.told.get() + LINE_EVERY {
-            self.told.set(files);
+        if bar.is_hidden() && files >= self.printed.get() + LINE_EVERY {
+            self.printed.set(files);
             errln!("  {files}{of} files");
         }
     }
@@ -322,7 +319,13 @@ impl Watch for Bar {
         }
     }
 
-    fn cancelled(&self) -> bool {
+    fn end(&self) {
+        if let Some(bar) = self.bar.borrow_mut().take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn is_cancelled(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 }

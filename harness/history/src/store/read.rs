@@ -1,6 +1,7 @@
 //! What is asked of a history. Each answer is one query, or two.
 
-use dmarig_records::{EndedEarly, Environment, hash};
+use dmarig_digest::short_id;
+use dmarig_records::{EndedEarly, Environment};
 use std::collections::BTreeMap;
 
 use dmarig_model::observation::Outcome;
@@ -61,7 +62,7 @@ impl History {
         let sql =
             "SELECT id, digest FROM runs UNION ALL SELECT id, '' FROM alert_events ORDER BY 1, 2";
         let rows = self.rows(sql, (), |row| Ok([row.get(0)?, row.get::<_, String>(1)?]))?;
-        Ok(hash(rows.iter().flatten().map(String::as_str), 32))
+        Ok(short_id(rows.iter().flatten().map(String::as_str), 32))
     }
 
     /// The newest runs, newest first; all of them where there is no limit.

@@ -1,7 +1,8 @@
 //! What goes into a history: whole runs, each in a transaction.
 
+use dmarig_digest::short_id;
 use dmarig_model::observation::Outcome;
-use dmarig_records::{Build, Environment, hash};
+use dmarig_records::{Build, Environment};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use serde::Serialize;
 
@@ -92,7 +93,7 @@ fn put(transaction: &Transaction<'_>, run: &RunEntry, again: bool) -> rusqlite::
 
 /// A hash of all that an entry says.
 fn digest(run: &RunEntry) -> String {
-    hash([json(run).as_str()], 32)
+    short_id([json(run).as_str()], 32)
 }
 
 /// What is ours can always be written as JSON: names and numbers, of which none is infinite.

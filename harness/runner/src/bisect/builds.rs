@@ -6,8 +6,8 @@ use std::{
 };
 
 use dmarig_bisect::{Obstacle, Trouble};
-use dmarig_images::Cache;
-use dmarig_kernels::{Builder, Error, Fault, Watch};
+use dmarig_images::{Cache, Progress};
+use dmarig_kernels::{Builder, Error, Fault};
 use dmarig_model::text::shown;
 
 use super::spec::JudgeSpec;
@@ -17,7 +17,7 @@ use crate::{error::ErrorClass, signals::InterruptibleRuntime};
 pub(super) type Kernel = Result<String, Obstacle>;
 
 /// Makes the progress of a build that ends when the flag is set.
-pub type NewBuildProgress = fn(Arc<AtomicBool>) -> Box<dyn Watch>;
+pub type NewBuildProgress = fn(Arc<AtomicBool>) -> Box<dyn Progress>;
 
 /// Builds a revision of a tree, or finds it built.
 pub(super) fn build(

@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn links_stay_inside() {
+    fn keeps_links_inside_the_tree() {
         check_link("lib64/ld.so", "/lib/x/ld.so", Some("../lib/x/ld.so"));
         check_link("usr/lib64/ld.so", "../lib/x/ld.so", Some("../lib/x/ld.so"));
         check_link("lib/x/liba.so", "../../usr/lib/x/liba.so.1", Some("liba.so.1"));
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_layout_becomes_a_merged_one() {
+    fn merges_usr_of_an_old_layout() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("root");
         let libc: &[_] = &[
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_loses_its_top_and_what_is_not_built_from() {
+    fn unpacks_a_source_without_its_top_directory_and_unused_parts() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("root");
         let tar = tar_of(&[
@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leaves_the_tree_is_refused() {
+    fn refuses_paths_that_leave_the_tree() {
         for name in ["../outside", "./usr/../../outside", "/outside", "usr/share/doc/../../x"] {
             check_refused(&[(name, Regular, "x")], "leaves the directory");
         }
@@ -431,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_written_or_read_through_a_link() {
+    fn never_writes_or_reads_through_a_link() {
         let below = "lies below a link or a file";
         for to in [".", "etc", "/"] {
             let link = ("./etc/d", Symlink, to);
@@ -450,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn devices_and_floods_are_refused() {
+    fn refuses_devices_and_oversized_packages() {
         for kind in [Fifo, EntryType::Block, EntryType::Char, EntryType::Continuous] {
             check_refused(&[("./dev", kind, "")], "neither a file, a directory nor a link");
         }
@@ -466,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cache_that_the_loader_would_misread_is_refused() {
+    fn refuses_a_cache_path_that_the_loader_misreads() {
         assert!(check_path(Path::new("/var/a b/'c'")).is_ok());
         for path in ["/a:b", "/a;b", "/$ORIGIN/b"] {
             let error = check_path(Path::new(path)).unwrap_err();
