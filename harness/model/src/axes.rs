@@ -5,6 +5,8 @@ use std::{fmt, str::FromStr};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::value::{AwBits, Size};
+
 /// A value that an axis does not have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{given}` is no value of {axis}: it takes {allowed}")]
@@ -148,163 +150,312 @@ impl Device {
 /// The QEMU that is taken where none is named, found on the `PATH`.
 pub const DEFAULT_QEMU: &str = "qemu-system-x86_64";
 
-/// Every setting of one cell.
-#[derive(
-    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
-pub struct Axes {
-    /// Whether the virtual IOMMU reports caching mode.
-    pub caching_mode: Toggle,
-    /// Invalidation policy that the kernel is asked for.
-    pub policy: Policy,
-    /// The device that does the DMA.
-    pub device: Device,
-    /// What passes it through.
-    #[serde(default)]
-    pub passthrough: Passthrough,
-    /// Mappings of a page each that the device's driver keeps for as long as it runs.
-    #[serde(default)]
-    pub live_mappings: u32,
-    /// Whether the virtual IOMMU offers pass-through translation (ECAP.PT).
-    pub pt: Toggle,
-    /// Scalable mode.
-    pub scalable_mode: ScalableMode,
-    /// Whether the virtual IOMMU offers a device IOTLB (ATS).
-    pub device_iotlb: Toggle,
-    /// Address width of the virtual IOMMU, in bits; `None` for QEMU's own default.
-    pub aw_bits: Option<u8>,
-    /// CPUs of the guest.
-    pub smp: u32,
-    /// Memory of the guest, in MiB.
-    pub memory_mib: u32,
-    /// Name of the kernel under test.
-    pub kernel: String,
-    /// Name of the QEMU binary.
-    pub qemu: String,
-    /// Accelerator asked for.
-    pub accelerator: Accelerator,
+/// How the values of an axis are listed in a case file, kept in [`Axes`] and printed.
+pub trait AxisValue: Sized {
+    /// The type of the field of [`Axes`].
+    type Field;
+
+    /// The listed value that stands for a field's value.
+    fn from_field(field: &Self::Field) -> Self;
+
+    /// The field's value that a listed value stands for.
+    fn into_field(self) -> Self::Field;
+
+    /// A field's value as ids and reports print it.
+    fn text(field: &Self::Field) -> String;
 }
 
-impl Default for Axes {
-    fn default() -> Self {
-        Self {
-            caching_mode: Toggle::Off,
-            policy: Policy::Lazy,
-            device: Device::Nvme,
-            passthrough: Passthrough::None,
-            live_mappings: 0,
-            pt: Toggle::On,
-            scalable_mode: ScalableMode::Off,
-            device_iotlb: Toggle::Off,
-            aw_bits: None,
-            smp: 1,
-            memory_mib: 512,
-            kernel: String::new(),
-            qemu: DEFAULT_QEMU.to_owned(),
-            accelerator: Accelerator::Auto,
-        }
-    }
-}
+/// Implements [`AxisValue`] for types that are listed as they are kept.
+macro_rules! kept_as_listed {
+    ($($kept:ty),+ $(,)?) => {$(
+        impl AxisValue for $kept {
+            type Field = Self;
 
-/// The name of an axis.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum Axis {
-    /// [`Axes::caching_mode`]
-    CachingMode,
-    /// [`Axes::policy`]
-    Policy,
-    /// [`Axes::device`]
-    Device,
-    /// [`Axes::passthrough`]
-    Passthrough,
-    /// [`Axes::live_mappings`]
-    LiveMappings,
-    /// [`Axes::pt`]
-    Pt,
-    /// [`Axes::scalable_mode`]
-    ScalableMode,
-    /// [`Axes::device_iotlb`]
-    DeviceIotlb,
-    /// [`Axes::aw_bits`]
-    AwBits,
-    /// [`Axes::smp`]
-    Smp,
-    /// [`Axes::memory_mib`]
-    Memory,
-    /// [`Axes::accelerator`]
-    Accelerator,
-    /// [`Axes::qemu`]
-    Qemu,
-    /// [`Axes::kernel`]
-    Kernel,
-}
-
-impl Axis {
-    /// Every axis, in the order in which a cell's id names them.
-    pub const ALL: [Self; 14] = [
-        Self::CachingMode,
-        Self::Policy,
-        Self::Device,
-        Self::Passthrough,
-        Self::LiveMappings,
-        Self::Pt,
-        Self::ScalableMode,
-        Self::DeviceIotlb,
-        Self::AwBits,
-        Self::Smp,
-        Self::Memory,
-        Self::Accelerator,
-        Self::Qemu,
-        Self::Kernel,
-    ];
-
-    /// Its name in case files, ids and reports.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::CachingMode => "caching-mode",
-            Self::Policy => "policy",
-            Self::Device => "device",
-            Self::Passthrough => "passthrough",
-            Self::LiveMappings => "live-mappings",
-            Self::Pt => "pt",
-            Self::ScalableMode => "scalable-mode",
-            Self::DeviceIotlb => "device-iotlb",
-            Self::AwBits => "aw-bits",
-            Self::Smp => "smp",
-            Self::Memory => "memory",
-            Self::Accelerator => "accelerator",
-            Self::Qemu => "qemu",
-            Self::Kernel => "kernel",
-        }
-    }
-
-    /// This axis' value in `axes`, as text.
-    #[must_use]
-    pub fn value(self, axes: &Axes) -> String {
-        match self {
-            Self::CachingMode => axes.caching_mode.to_string(),
-            Self::Policy => axes.policy.to_string(),
-            Self::Device => axes.device.to_string(),
-            Self::Passthrough => axes.passthrough.to_string(),
-            Self::LiveMappings => axes.live_mappings.to_string(),
-            Self::Pt => axes.pt.to_string(),
-            Self::ScalableMode => axes.scalable_mode.to_string(),
-            Self::DeviceIotlb => axes.device_iotlb.to_string(),
-            Self::AwBits => {
-                axes.aw_bits.map_or_else(|| "default".to_owned(), |bits| bits.to_string())
+            fn from_field(field: &Self) -> Self {
+                field.clone()
             }
-            Self::Smp => axes.smp.to_string(),
-            Self::Memory => axes.memory_mib.to_string(),
-            Self::Accelerator => axes.accelerator.to_string(),
-            Self::Qemu => axes.qemu.clone(),
-            Self::Kernel => axes.kernel.clone(),
+
+            fn into_field(self) -> Self {
+                self
+            }
+
+            fn text(field: &Self) -> String {
+                field.to_string()
+            }
         }
+    )+};
+}
+kept_as_listed!(Toggle, Policy, Device, Passthrough, ScalableMode, Accelerator, u32, String);
+
+impl AxisValue for AwBits {
+    type Field = Option<u8>;
+
+    fn from_field(field: &Option<u8>) -> Self {
+        Self(*field)
+    }
+
+    fn into_field(self) -> Option<u8> {
+        self.0
+    }
+
+    fn text(field: &Option<u8>) -> String {
+        field.map_or_else(|| "default".to_owned(), |bits| bits.to_string())
     }
 }
+
+/// Memory is kept in MiB.
+impl AxisValue for Size {
+    type Field = u32;
+
+    fn from_field(field: &u32) -> Self {
+        Self(u64::from(*field) << 20)
+    }
+
+    fn into_field(self) -> u32 {
+        u32::try_from(self.0 >> 20).unwrap_or(u32::MAX)
+    }
+
+    fn text(field: &u32) -> String {
+        field.to_string()
+    }
+}
+
+/// The table of axes: everything that enumerates axes is generated from its rows.
+///
+/// `axis_table!(callback, order)` calls the macro `callback` with the rows. The order `ids` is that of
+/// ids, case files and the matrix; `fields` is that of the fields of [`Axes`]; `settings` leaves out
+/// the axes that options of the command line usually give.
+///
+/// A row has the axis, its name, its field in [`Axes`] with the default, and its list in a case file.
+/// `json` has serde attributes of the field: an axis that older records lack needs
+/// `#[serde(default)]`. `shown` documents the field of the result document.
+macro_rules! axis_table {
+    ($callback:ident, $order:ident) => {
+        $crate::axes::call_in_order! {
+            $order, $callback, [
+                {
+                    /// Whether the virtual IOMMU reports caching mode.
+                    CachingMode = "caching-mode";
+                    field caching_mode: Toggle = Toggle::Off;
+                    values caching_mode: Toggle;
+                    json {}
+                    shown {
+                        /// Whether the virtual IOMMU reports caching mode.
+                    }
+                }
+                {
+                    /// Invalidation policy that the kernel is asked for.
+                    Policy = "policy";
+                    field policy: Policy = Policy::Lazy;
+                    values policy: Policy;
+                    json {}
+                    shown {
+                        /// Invalidation policy that the kernel was asked for.
+                    }
+                }
+                {
+                    /// The device that does the DMA.
+                    Device = "device";
+                    field device: Device = Device::Nvme;
+                    values device: Device;
+                    json {}
+                    shown {
+                        /// The device that did the DMA.
+                    }
+                }
+                {
+                    /// What passes the device through to the guest, so that a hypervisor shadows its page tables.
+                    Passthrough = "passthrough";
+                    field passthrough: Passthrough = Passthrough::None;
+                    values passthrough: Passthrough;
+                    json { #[serde(default)] }
+                    shown {
+                        /// What passed the device through.
+                    }
+                }
+                {
+                    /// Mappings of a page each that the device's driver keeps for as long as it runs.
+                    LiveMappings = "live-mappings";
+                    field live_mappings: u32 = 0;
+                    values live_mappings: u32;
+                    json { #[serde(default)] }
+                    shown {
+                        /// Mappings of a page each that the device's driver was made to keep.
+                    }
+                }
+                {
+                    /// Whether the virtual IOMMU offers pass-through translation; QEMU 11 can't do without.
+                    Pt = "pt";
+                    field pt: Toggle = Toggle::On;
+                    values pt: Toggle;
+                    json {}
+                    shown {
+                        /// Whether the virtual IOMMU offers pass-through translation.
+                    }
+                }
+                {
+                    /// VT-d scalable mode.
+                    ScalableMode = "scalable-mode";
+                    field scalable_mode: ScalableMode = ScalableMode::Off;
+                    values scalable_mode: ScalableMode;
+                    json {}
+                    shown {
+                        /// Scalable mode.
+                    }
+                }
+                {
+                    /// Whether the virtual IOMMU offers a device IOTLB (ATS).
+                    DeviceIotlb = "device-iotlb";
+                    field device_iotlb: Toggle = Toggle::Off;
+                    values device_iotlb: Toggle;
+                    json {}
+                    shown {
+                        /// Whether the virtual IOMMU offers a device IOTLB.
+                    }
+                }
+                {
+                    /// Address width of the virtual IOMMU.
+                    AwBits = "aw-bits";
+                    field aw_bits: Option<u8> = None;
+                    values aw_bits: AwBits;
+                    json {}
+                    shown {
+                        /// Address width that was asked for, in bits; null for QEMU's default.
+                    }
+                }
+                {
+                    /// CPUs of the guest.
+                    Smp = "smp";
+                    field smp: u32 = 1;
+                    values smp: u32;
+                    json {}
+                    shown {
+                        /// CPUs.
+                    }
+                }
+                {
+                    /// Memory of the guest, in whole MiB.
+                    Memory = "memory";
+                    field memory_mib: u32 = 512;
+                    values memory: Size;
+                    json {}
+                    shown {
+                        /// Memory, in MiB.
+                    }
+                }
+            ] [
+                {
+                    /// Accelerator.
+                    Accelerator = "accelerator";
+                    field accelerator: Accelerator = Accelerator::Auto;
+                    values accelerator: Accelerator;
+                    json {}
+                    shown {}
+                }
+                {
+                    /// Name of a QEMU; usually from the command line.
+                    Qemu = "qemu";
+                    field qemu: String = DEFAULT_QEMU.to_owned();
+                    values qemu: String;
+                    json {}
+                    shown {}
+                }
+                {
+                    /// Name of a kernel; usually from the command line.
+                    Kernel = "kernel";
+                    field kernel: String = String::new();
+                    values kernel: String;
+                    json {}
+                    shown {}
+                }
+            ]
+        }
+    };
+}
+pub(crate) use axis_table;
+
+/// Calls a macro with the rows of [`axis_table`] in an order.
+macro_rules! call_in_order {
+    (ids, $callback:ident, [$($setting:tt)*] [$($option:tt)*]) => {
+        $callback! { $($setting)* $($option)* }
+    };
+    (fields, $callback:ident, [$($setting:tt)*] [$accelerator:tt $qemu:tt $kernel:tt]) => {
+        $callback! { $($setting)* $kernel $qemu $accelerator }
+    };
+    (settings, $callback:ident, [$($setting:tt)*] [$($option:tt)*]) => {
+        $callback! { $($setting)* }
+    };
+}
+pub(crate) use call_in_order;
+
+/// Defines [`Axes`].
+macro_rules! define_axes {
+    ($({
+        $(#[$doc:meta])+
+        $axis:ident = $name:literal;
+        field $field:ident: $field_type:ty = $default:expr;
+        values $list:ident: $value:ty;
+        json { $(#[$json:meta])* }
+        shown { $(#[$shown:meta])* }
+    })+) => {
+        /// Every setting of one cell.
+        #[derive(
+            Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+        )]
+        pub struct Axes {
+            $($(#[$doc])+ $(#[$json])* pub $field: $field_type,)+
+        }
+
+        impl Default for Axes {
+            fn default() -> Self {
+                Self { $($field: $default,)+ }
+            }
+        }
+    };
+}
+axis_table!(define_axes, fields);
+
+/// Defines [`Axis`].
+macro_rules! define_axis {
+    ($({
+        $(#[$doc:meta])+
+        $axis:ident = $name:literal;
+        field $field:ident: $field_type:ty = $default:expr;
+        values $list:ident: $value:ty;
+        json { $(#[$json:meta])* }
+        shown { $(#[$shown:meta])* }
+    })+) => {
+        /// The name of an axis.
+        #[derive(
+            Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+        )]
+        pub enum Axis {
+            $($(#[$doc])+ #[serde(rename = $name)] $axis,)+
+        }
+
+        impl Axis {
+            /// Every axis, in the order in which a cell's id names them.
+            pub const ALL: [Self; [$($name),+].len()] = [$(Self::$axis),+];
+
+            /// Its name in case files, ids and reports.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$axis => $name,)+
+                }
+            }
+
+            /// This axis' value in `axes`, as text.
+            #[must_use]
+            pub fn value(self, axes: &Axes) -> String {
+                match self {
+                    $(Self::$axis => <$value as AxisValue>::text(&axes.$field),)+
+                }
+            }
+        }
+    };
+}
+axis_table!(define_axis, ids);
 
 impl fmt::Display for Axis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

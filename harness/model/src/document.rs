@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    axes::{Accelerator, Axes, Axis, Device, Passthrough, Policy, ScalableMode, Toggle},
+    axes::{Accelerator, Device, Passthrough, Policy, ScalableMode, Toggle, axis_table},
     judge::group_types,
     log::read,
     measure::{Counted, DmaSource, metric, times},
@@ -83,42 +83,48 @@ pub struct CellResult {
     pub duration_us: u64,
 }
 
-/// The axes of a cell as they were in the guest.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct ShownAxes {
-    /// Whether the virtual IOMMU reports caching mode.
-    pub caching_mode: Toggle,
-    /// Invalidation policy that the kernel was asked for.
-    pub policy: Policy,
-    /// The device that did the DMA.
-    pub device: Device,
-    /// What passed the device through.
-    #[serde(default)]
-    pub passthrough: Passthrough,
-    /// Mappings of a page each that the device's driver was made to keep.
-    #[serde(default)]
-    pub live_mappings: u32,
-    /// Whether the virtual IOMMU offers pass-through translation.
-    pub pt: Toggle,
-    /// Scalable mode.
-    pub scalable_mode: ScalableMode,
-    /// Whether the virtual IOMMU offers a device IOTLB.
-    pub device_iotlb: Toggle,
-    /// Address width that was asked for, in bits; null for QEMU's default.
-    pub aw_bits: Option<u8>,
-    /// CPUs.
-    pub smp: u32,
-    /// Memory, in MiB.
-    pub memory_mib: u32,
-    /// The accelerator that was used; the one asked for where the cell did not start.
-    pub accelerator: Accelerator,
-    /// Name of the QEMU.
-    pub qemu: String,
-    /// The kernel's release as the guest says it; null where it never did.
-    pub kernel: Option<String>,
-    /// The kernel's name on the command line or in the case.
-    pub kernel_name: String,
+/// Defines [`ShownAxes`].
+macro_rules! define_shown_axes {
+    ($({
+        $(#[$doc:meta])+
+        $axis:ident = $name:literal;
+        field $field:ident: $field_type:ty = $default:expr;
+        values $list:ident: $value:ty;
+        json { $(#[$json:meta])* }
+        shown { $(#[$shown:meta])* }
+    })+) => {
+        /// The axes of a cell as they were in the guest.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+        pub struct ShownAxes {
+            $($(#[$shown])+ $(#[$json])* pub $field: $field_type,)+
+            /// The accelerator that was used; the one asked for where the cell did not start.
+            pub accelerator: Accelerator,
+            /// Name of the QEMU.
+            pub qemu: String,
+            /// The kernel's release as the guest says it; null where it never did.
+            pub kernel: Option<String>,
+            /// The kernel's name on the command line or in the case.
+            pub kernel_name: String,
+        }
+
+        fn shown_axes(observation: &Observation) -> ShownAxes {
+            let axes = observation.axes.clone();
+            let started = !matches!(observation.end, End::Skipped { .. });
+            ShownAxes {
+                $($field: axes.$field,)+
+                accelerator: if started {
+                    observation.setup.accelerator
+                } else {
+                    axes.accelerator
+                },
+                qemu: axes.qemu,
+                kernel: observation.release.as_deref().map(shown),
+                kernel_name: axes.kernel,
+            }
+        }
+    };
 }
+axis_table!(define_shown_axes, settings);
 
 /// Counts of the hypervisor in the counting window; null where nothing was counted.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -232,30 +238,6 @@ impl CellResult {
             qemu_version: (!qemu_version.is_empty()).then(|| shown(qemu_version)),
             duration_us: observation.phases.iter().map(|phase| phase.us).sum(),
         }
-    }
-}
-
-fn shown_axes(observation: &Observation) -> ShownAxes {
-    let Axes { caching_mode, policy, device, pt, scalable_mode, device_iotlb, .. } =
-        observation.axes;
-    let axes = &observation.axes;
-    let started = !matches!(observation.end, End::Skipped { .. });
-    ShownAxes {
-        caching_mode,
-        policy,
-        device,
-        passthrough: axes.passthrough,
-        live_mappings: axes.live_mappings,
-        pt,
-        scalable_mode,
-        device_iotlb,
-        aw_bits: axes.aw_bits,
-        smp: axes.smp,
-        memory_mib: axes.memory_mib,
-        accelerator: if started { observation.setup.accelerator } else { axes.accelerator },
-        qemu: axes.qemu.clone(),
-        kernel: observation.release.as_deref().map(shown),
-        kernel_name: Axis::Kernel.value(axes),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The model as its users see it.
 
 mod analysis;
+mod axes;
 mod case_files;
 mod document;
 mod judge;
