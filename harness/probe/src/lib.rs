@@ -20,6 +20,5 @@ mod run;
 pub mod server;
 pub mod shadow;
 mod store;
-pub mod tables;
 
 pub use run::{Error, run};

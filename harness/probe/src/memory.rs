@@ -14,16 +14,17 @@ use std::{
 };
 
 use dmarig_model::{
-    coherence::{Coherence, TablesSource, ram_offset},
+    coherence::{Coherence, TablesSource, mapping_of_leaf, ram_offset},
     probe::{Mapping as Told, PAGE_BYTES, ProbeCounts, Tables as Kind},
+    viommu::VIOMMUS,
 };
+use dmarig_viommu::tables::{FunctionTables, GuestPages, PciFunction};
 use rustix::{fs::FileType, io::Errno};
 
 use crate::{
     follow::{Follow, Request},
     protocol::DmaMap,
     shadow::{Access, FileId, MapError, MapId, Mapping, Piece, Refusal, Shadow},
-    tables,
 };
 
 /// Lines of a kind that a report has at most.
@@ -383,11 +384,20 @@ impl Memory {
     ) -> Result<(Kind, Option<Coherence>), String> {
         let inner = self.lock();
         let ram = Ram::of(&inner.files).ok_or("the device was never given memory of the guest")?;
-        let tables = tables::walk(&ram, root, bus, devfn)?;
+        // There is one virtual IOMMU: the request does not name it.
+        let found = VIOMMUS[0]
+            .walk(&ram, root, PciFunction { bus, devfn })
+            .map_err(|error| error.to_string())?;
+        let leaves = match found {
+            FunctionTables::Shadowed(leaves) => leaves,
+            FunctionTables::FirstStage => return Ok((Kind::FirstStage, None)),
+            FunctionTables::PassThrough => return Ok((Kind::PassThrough, None)),
+        };
+        let tables: Vec<Told> =
+            leaves.iter().map(|leaf| mapping_of_leaf(leaf, ram.bytes)).collect();
         let shadow: Vec<Told> = inner.shadow.iter().map(told).collect();
-        let same = (tables.kind == Kind::SecondStage)
-            .then(|| Coherence::of(TablesSource::Memory, &tables.mappings, &shadow, 1));
-        Ok((tables.kind, same))
+        let coherence = Coherence::of(TablesSource::Memory, &tables, &shadow, 1);
+        Ok((Kind::SecondStage, Some(coherence)))
     }
 
     /// Looks at the mappings, while nothing changes.
@@ -489,16 +499,12 @@ impl<'a> Ram<'a> {
     }
 }
 
-impl tables::Pages for Ram<'_> {
+impl GuestPages for Ram<'_> {
     fn page(&self, address: u64) -> Option<[u64; 512]> {
         let mut bytes = [0; PAGE_BYTES as usize];
         self.file.read_exact_at(&mut bytes, ram_offset(address, self.bytes)?).ok()?;
         let (words, _) = bytes.as_chunks();
         Some(std::array::from_fn(|n| u64::from_le_bytes(words[n])))
-    }
-
-    fn ram_bytes(&self) -> u64 {
-        self.bytes
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use dmarig_model::{axes::Device, qemu::Qemu, version::Version};
+use dmarig_model::{axes::Device, qemu::Qemu, version::Version, viommu::VIOMMUS};
 use qapi::qmp::{device_list_properties, qom_list_properties, query_version, quit};
 use sha2::{Digest, Sha256};
 use tokio::{io::AsyncReadExt, process::Command};
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Types that are asked for besides those of the device axis.
-const MORE_TYPES: &[&str] = &["intel-iommu", "vfio-pci", "vfio-user-pci", "iommufd"];
+const MORE_TYPES: &[&str] = &["vfio-pci", "vfio-user-pci", "iommufd"];
 /// Which questions these are: to be raised with every change of them, so that no answer to older
 /// ones is taken for an answer.
 const QUESTIONS: u32 = 3;
@@ -165,7 +165,8 @@ async fn ask(qmp: &mut Qmp, name: &str, path: &str) -> Result<Qemu, QmpError> {
     let package = &version.package;
     let mut devices = BTreeSet::new();
     let wanted = Device::ALL.iter().map(|device| Qemu::device_type(*device));
-    for name in wanted.chain(MORE_TYPES.iter().copied()) {
+    let viommus = VIOMMUS.iter().map(|viommu| viommu.qemu().device_type);
+    for name in wanted.chain(viommus).chain(MORE_TYPES.iter().copied()) {
         if has(qmp, name).await? {
             devices.insert(name.to_owned());
         }
@@ -176,8 +177,9 @@ async fn ask(qmp: &mut Qmp, name: &str, path: &str) -> Result<Qemu, QmpError> {
             accelerators.insert((*name).to_owned());
         }
     }
-    let iommu = if devices.contains("intel-iommu") {
-        let list = device_list_properties { typename: "intel-iommu".into() };
+    let viommu = VIOMMUS[0].qemu().device_type;
+    let iommu = if devices.contains(viommu) {
+        let list = device_list_properties { typename: viommu.into() };
         qmp.execute(list).await?
     } else {
         Vec::new()

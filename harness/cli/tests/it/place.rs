@@ -9,7 +9,7 @@ use std::{
 };
 
 use dmarig_images::Cache;
-use dmarig_model::kernel::OPTIONS;
+use dmarig_model::kernel::options;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open},
@@ -125,7 +125,7 @@ impl Place {
     /// As that, in another directory, with these options not set.
     pub(crate) fn kernel_without(&self, name: &str, unset: &[&str]) -> String {
         fs::create_dir_all(self.path(name).join("arch")).unwrap();
-        let set = OPTIONS.iter().filter(|name| !name.contains("DEFAULT") && !unset.contains(name));
+        let set = options().filter(|name| !name.contains("DEFAULT") && !unset.contains(name));
         let config: String = set.map(|name| format!("{name}=y\n")).collect();
         self.file(&format!("{name}/.config"), config);
         self.file(&format!("{name}/vmlinux"), vmlinux(EM_X86_64));
