@@ -13,24 +13,18 @@ use std::{
 use anyhow::{Context, Result};
 use dmarig_wire::DmaCounts;
 
-use crate::{environment, sys};
+use crate::{device::names_in, environment, sys};
 
 const TRACING: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
-/// What kernels have had, from 5.10 on. Some emit two of them for one operation.
-const EVENTS: [&str; 6] = [
-    "iommu:map",
-    "iommu:unmap",
-    "intel_iommu:map_single",
-    "intel_iommu:unmap_single",
-    "intel_iommu:map_sg",
-    "intel_iommu:unmap_sg",
-];
+/// Events that kernels have had in the group of the IOMMU layer or in that of a driver, from 5.10 on.
+/// Some emit two of them for one operation.
+const EVENTS: [&str; 6] = ["map", "unmap", "map_single", "unmap_single", "map_sg", "unmap_sg"];
 
 /// Counters that run from when they are made until they are dropped.
 #[derive(Debug)]
 pub(crate) struct Counters {
     /// One counter for each CPU.
-    events: BTreeMap<&'static str, Vec<File>>,
+    events: BTreeMap<String, Vec<File>>,
 }
 
 impl Counters {
@@ -41,12 +35,12 @@ impl Counters {
     pub(crate) fn start() -> Result<Self> {
         let cpus = environment::cpus_online()?;
         let mut events = BTreeMap::new();
-        for name in EVENTS {
-            let Some(id) = tracepoint(name)? else { continue };
+        for (name, id) in tracepoints(&TRACING.map(Path::new))? {
             let open = |&cpu| {
                 sys::count_tracepoint(id, cpu).with_context(|| format!("can't count {name}"))
             };
-            events.insert(name, cpus.iter().map(open).collect::<Result<_>>()?);
+            let counters = cpus.iter().map(open).collect::<Result<_>>()?;
+            events.insert(name, counters);
         }
         Ok(Self { events })
     }
@@ -64,21 +58,57 @@ impl Counters {
                 file.read_exact(&mut count).with_context(|| format!("can't read {name}"))?;
                 sum += u64::from_ne_bytes(count);
             }
-            events.insert((*name).to_owned(), sum);
+            events.insert(name.clone(), sum);
         }
         Ok((!events.is_empty()).then_some(DmaCounts { events }))
     }
 }
 
-/// The number that the kernel gave a tracepoint at boot.
-fn tracepoint(name: &str) -> Result<Option<u64>> {
-    for tracing in TRACING {
-        let path = Path::new(tracing).join("events").join(name.replace(':', "/")).join("id");
-        match fs::read_to_string(&path) {
-            Ok(id) => return Ok(Some(id.trim().parse().context("a tracepoint without number")?)),
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error).context(format!("can't read {}", path.display())),
+/// The tracepoints for DMA mapping, as `group:event`, each with the number that the kernel gave it at
+/// boot. Groups are found by their names, so that no driver need be known here.
+fn tracepoints(tracing: &[&Path]) -> Result<BTreeMap<String, u64>> {
+    let mut found = BTreeMap::new();
+    for directory in tracing {
+        let events = directory.join("events");
+        let groups = names_in(&events).into_iter().filter(|group| group.contains("iommu"));
+        for (group, event) in groups.flat_map(|group| EVENTS.map(|event| (group.clone(), event))) {
+            let name = format!("{group}:{event}");
+            let path = events.join(&group).join(event).join("id");
+            if found.contains_key(&name) {
+                continue;
+            }
+            match fs::read_to_string(&path) {
+                Ok(id) => {
+                    let id = id.trim().parse().context("a tracepoint without number")?;
+                    found.insert(name, id);
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error).context(format!("can't read {}", path.display())),
+            }
         }
     }
-    Ok(None)
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_tracepoints_of_the_layer_and_of_any_driver() {
+        let tracing = tempfile::tempdir().unwrap();
+        for (event, id) in [
+            ("iommu/map", 7),
+            ("iommu/attach_device_to_domain", 8),
+            ("a_iommu/unmap_sg", 9),
+            ("block/map", 10),
+        ] {
+            let directory = tracing.path().join("events").join(event);
+            fs::create_dir_all(&directory).unwrap();
+            fs::write(directory.join("id"), format!("{id}\n")).unwrap();
+        }
+        let found = tracepoints(&[Path::new("/nonexistent"), tracing.path()]).unwrap();
+        let expected = [("a_iommu:unmap_sg", 9), ("iommu:map", 7)];
+        assert_eq!(found, expected.map(|(name, id)| (name.to_owned(), id)).into());
+    }
 }

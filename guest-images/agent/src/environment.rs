@@ -61,14 +61,26 @@ fn cpu_list(text: &str) -> Option<Vec<u32>> {
 }
 
 fn iommus(class: &Path) -> BTreeMap<String, IommuRegisters> {
-    let register = |path| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
     let all = names_in(class).into_iter().map(|name| {
-        let intel = class.join(&name).join("intel-iommu");
-        let registers =
-            IommuRegisters { cap: register(intel.join("cap")), ecap: register(intel.join("ecap")) };
+        let registers = registers(&class.join(&name));
         (name, registers)
     });
     all.collect()
+}
+
+/// The registers of one IOMMU. Each driver exports them in a directory with a name of its own, so it
+/// is found by its file `cap`.
+fn registers(iommu: &Path) -> IommuRegisters {
+    let register = |path| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
+    let directories = names_in(iommu).into_iter().map(|name| iommu.join(name));
+    let exported = directories.into_iter().find(|directory| directory.join("cap").is_file());
+    match exported {
+        Some(directory) => IommuRegisters {
+            cap: register(directory.join("cap")),
+            ecap: register(directory.join("ecap")),
+        },
+        None => IommuRegisters { cap: None, ecap: None },
+    }
 }
 
 fn groups(directory: &Path) -> Vec<IommuGroup> {
@@ -98,6 +110,21 @@ mod tests {
         assert_eq!(cpu_list("0"), Some(vec![0]));
         assert_eq!(cpu_list(""), None);
         assert_eq!(cpu_list("0-x"), None);
+    }
+
+    #[test]
+    fn finds_registers_in_the_directory_of_any_driver() {
+        let class = tempfile::tempdir().unwrap();
+        let driver = class.path().join("unit0/a-driver");
+        fs::create_dir_all(&driver).unwrap();
+        fs::create_dir_all(class.path().join("unit0/power")).unwrap();
+        fs::create_dir_all(class.path().join("unit1/power")).unwrap();
+        fs::write(driver.join("cap"), "d2\n").unwrap();
+        fs::write(driver.join("ecap"), "f0\n").unwrap();
+        let found = iommus(class.path());
+        let known = IommuRegisters { cap: Some("d2".to_owned()), ecap: Some("f0".to_owned()) };
+        assert_eq!(found["unit0"], known);
+        assert_eq!(found["unit1"], IommuRegisters { cap: None, ecap: None });
     }
 
     #[test]

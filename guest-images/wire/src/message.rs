@@ -131,9 +131,9 @@ pub struct Environment {
 /// Registers that the kernel's driver exports, in hexadecimal as it prints them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IommuRegisters {
-    /// `intel-iommu/cap`.
+    /// The file `cap` of the driver's directory.
     pub cap: Option<String>,
-    /// `intel-iommu/ecap`.
+    /// The file `ecap` beside it.
     pub ecap: Option<String>,
 }
 
@@ -366,6 +366,6 @@ pub struct LogRecord {
 /// Operations on the IOMMU that the kernel counted for itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DmaCounts {
-    /// Events by tracepoint (`iommu:map`, `intel_iommu:unmap_sg`, ...).
+    /// Events by tracepoint (`iommu:map`, ...).
     pub events: BTreeMap<String, u64>,
 }

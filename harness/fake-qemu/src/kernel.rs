@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use dmarig_model::kernel::OPTIONS;
+use dmarig_model::kernel::options;
 
 /// ELF machine of x86-64.
 pub const EM_X86_64: u16 = 62;
@@ -16,7 +16,7 @@ pub const EM_AARCH64: u16 = 183;
 /// If the directory cannot be written.
 pub fn write_kernel_tree(directory: &Path, unset: &[&str]) {
     fs::create_dir_all(directory.join("arch")).unwrap();
-    let set = OPTIONS.iter().filter(|name| !name.contains("DEFAULT") && !unset.contains(name));
+    let set = options().filter(|name| !name.contains("DEFAULT") && !unset.contains(name));
     let config: String = set.map(|name| format!("{name}=y\n")).collect();
     fs::write(directory.join(".config"), config).unwrap();
     fs::write(directory.join("vmlinux"), vmlinux(EM_X86_64)).unwrap();

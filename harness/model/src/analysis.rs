@@ -1,18 +1,17 @@
 //! What a kernel log from anywhere says of the IOMMU, judged by the table of expectations as far as the
 //! log tells what it depends on.
 
+mod anomalies;
 mod boot;
-mod boots;
-mod clean;
 mod expected;
 mod json;
-mod mode;
-mod odd;
-mod reasons;
-mod registers;
+mod normalize;
+mod split_boots;
+mod translation_mode;
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
+use dmarig_viommu::{Viommu, mode::Registers};
 use dmarig_wire::LogRecord;
 use regex::Regex;
 use serde::Serialize;
@@ -20,15 +19,15 @@ use serde::Serialize;
 pub use crate::expect::Presence;
 use crate::{
     log::{LogFacts, LogKind, message, read},
-    observation::Registers,
     text::shown,
+    viommu,
 };
 
 use self::{
     boot::Boot,
-    boots::boots,
-    clean::Cleaned,
     expected::{Expected, warning},
+    normalize::Normalized,
+    split_boots::split_boots,
 };
 
 /// Version of [`Analysis`] as JSON.
@@ -112,7 +111,7 @@ pub struct Iommu {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct UnitFound {
-    /// `dmar0`
+    /// Its name in the log.
     pub name: String,
     /// Capability register, in hexadecimal.
     pub cap: Option<String>,
@@ -228,22 +227,22 @@ pub struct Splat {
 /// Reads a log as text in any of the forms in which people pass one on, boot by boot.
 #[must_use]
 pub fn analyze(bytes: &[u8]) -> Vec<Analysis> {
-    of_cleaned(&clean::clean(bytes))
+    of_normalized(&normalize::normalize(bytes))
 }
 
-fn of_cleaned(cleaned: &Cleaned) -> Vec<Analysis> {
-    let boots = boots(&cleaned.records);
-    let begins = |boot: &&[LogRecord]| boot.first().is_some_and(|it| it.seq <= cleaned.whole_until);
-    let with_gap = boots.iter().rposition(begins).filter(|_| cleaned.left_out > 0);
+fn of_normalized(log: &Normalized) -> Vec<Analysis> {
+    let boots = split_boots(&log.records);
+    let begins = |boot: &&[LogRecord]| boot.first().is_some_and(|it| it.seq <= log.whole_until);
+    let with_gap = boots.iter().rposition(begins).filter(|_| log.left_out > 0);
     let of_boot = |(at, boot): (usize, &&[LogRecord])| {
         let mut found = if with_gap == Some(at) {
-            let whole = boot.partition_point(|record| record.seq <= cleaned.whole_until);
-            let mut found = of_records_with(boot, Gap { lost: cleaned.left_out, whole });
+            let whole = boot.partition_point(|record| record.seq <= log.whole_until);
+            let mut found = of_records_with(boot, Gap { lost: log.left_out, whole });
             found.notes.insert(
                 0,
                 format!(
                     "{} lines in the middle of the log were left out: it is too long",
-                    cleaned.left_out
+                    log.left_out
                 ),
             );
             found
@@ -251,7 +250,7 @@ fn of_cleaned(cleaned: &Cleaned) -> Vec<Analysis> {
             of_records_with(boot, Gap { lost: 0, whole: boot.len() })
         };
         let last = boot.last().map_or(0, |record| record.seq);
-        found.kernel_log |= cleaned.kernels_from.is_some_and(|line| line <= last);
+        found.kernel_log |= log.kernels_from.is_some_and(|line| line <= last);
         found
     };
     let mut found: Vec<Analysis> = boots.iter().enumerate().map(of_boot).collect();
@@ -260,29 +259,29 @@ fn of_cleaned(cleaned: &Cleaned) -> Vec<Analysis> {
         found.remove(0);
     }
     if let Some(first) = found.first_mut() {
-        of_lines(first, cleaned);
+        of_lines(first, log);
     }
     found
 }
 
 /// What is to be said of a whole log's lines.
-fn of_lines(analysis: &mut Analysis, cleaned: &Cleaned) {
-    if cleaned.foreign > 0 {
-        analysis.notes.push(format!("{} lines of other programs were left out", cleaned.foreign));
+fn of_lines(analysis: &mut Analysis, log: &Normalized) {
+    if log.foreign > 0 {
+        analysis.notes.push(format!("{} lines of other programs were left out", log.foreign));
     }
-    if let [first, ..] = &*cleaned.broken {
+    if let [first, ..] = &*log.broken {
         analysis.kernel_log = true;
         analysis.odd.push(format!(
             "{} messages in JSON are broken, and were not read (the first is line {first})",
-            cleaned.broken.len()
+            log.broken.len()
         ));
     }
-    if let [first, ..] = &*cleaned.unread {
+    if let [first, ..] = &*log.unread {
         analysis.kernel_log = true;
         analysis.odd.push(format!(
-            "{} lines have `DMAR: ` behind what is no known prefix, and were not read (the first is \
-             line {first})",
-            cleaned.unread.len()
+            "{} {} (the first is line {first})",
+            log.unread.len(),
+            viommu::in_log(&log.records).advice().unknown_prefix
         ));
         analysis.hints.push(
             "pass the log on as `dmesg` or `journalctl -k -o short-monotonic` prints it".to_owned(),
@@ -318,31 +317,33 @@ fn of_records_with(records: &[LogRecord], gap: Gap) -> Analysis {
     let first =
         records.iter().take(50).any(|record| message(&record.text).starts_with("Linux version "));
     let line = |record: Option<&LogRecord>| record.map_or(0, |record| record.seq);
-    let iommu = iommu(&boot, &facts);
+    let viommu = viommu::in_log(records);
+    let iommu = iommu(&boot, &facts, viommu);
     let mut analysis = Analysis {
         schema: ANALYSIS_SCHEMA,
         lines: (line(records.first()), line(records.last())),
         kernel_log: false,
         kernel: kernel(&boot, first && gap.lost == 0),
         command_line: boot.command_line.as_deref().map(shown),
-        units: units(&facts),
-        mode: mode::mode(&boot, &facts, iommu.power),
+        units: units(&facts, viommu),
+        mode: translation_mode::translation_mode(viommu, &boot, &facts, iommu.power),
         iommu,
-        warning: warning_found(&boot, &facts, gap.whole),
+        warning: warning_found(viommu, &boot, &facts, gap.whole),
         // Of words that a pattern took, some have signs in them that nobody sees.
         interrupt_remapping: facts.interrupt_remapping.as_deref().map(shown),
         groups: boot.groups.clone(),
-        faults: faults(&boot),
+        faults: faults(&boot, viommu),
         splats: splats(&facts, records),
         odd: Vec::new(),
         notes: Vec::new(),
         hints: Vec::new(),
     };
     let of_driver = |record: &LogRecord| {
-        ["DMAR: ", "DMAR-IR: "].iter().any(|word| message(&record.text).starts_with(word))
+        let text = message(&record.text);
+        viommu.log_prefixes().iter().any(|prefix| text.starts_with(prefix))
     };
     analysis.kernel_log = speaks(&analysis, &facts) || records.iter().any(of_driver);
-    odd::judge(&mut analysis, &boot, &facts, gap.lost);
+    anomalies::judge(&mut analysis, viommu, &boot, &facts, gap.lost);
     analysis
 }
 
@@ -381,7 +382,9 @@ fn kernel(boot: &Boot, complete: bool) -> KernelFound {
     }
 }
 
-fn iommu(boot: &Boot, facts: &LogFacts) -> Iommu {
+fn iommu(boot: &Boot, facts: &LogFacts, viommu: &dyn Viommu) -> Iommu {
+    let advice = viommu.advice();
+    let turned_off = |text: &str| viommu.read_command_line(text, None).off;
     let by = match (facts.enabled, boot.opted_in) {
         (true, _) => "asked for on the command line",
         (_, true) => "the platform asked for it",
@@ -394,30 +397,30 @@ fn iommu(boot: &Boot, facts: &LogFacts) -> Iommu {
     } else if !boot.faults.is_empty() && !boot.amd {
         (Power::On, "it reports faults".to_owned())
     } else if boot.disabled {
-        (Power::Off, "`DMAR: IOMMU disabled`: turned off on the command line".to_owned())
-    } else if boot.command_line.as_deref().is_some_and(crate::judge::turned_off) {
+        (Power::Off, advice.disabled.to_owned())
+    } else if boot.command_line.as_deref().is_some_and(turned_off) {
         (Power::Off, "turned off on the command line".to_owned())
     } else if boot.amd {
         (Power::Untold, "this machine has AMD's (AMD-Vi), which is not judged here".to_owned())
-    } else if boot.tables && boot.dmar_table.is_none() {
-        (Power::Off, "the firmware has no DMAR table".to_owned())
-    } else if boot.dmar_table.is_some() && !facts.enabled && boot.started() {
-        (Power::Off, "the firmware has a DMAR table, and nothing turned the IOMMU on".to_owned())
+    } else if boot.tables && boot.firmware_table.is_none() {
+        (Power::Off, advice.no_firmware_table.to_owned())
+    } else if boot.firmware_table.is_some() && !facts.enabled && boot.started() {
+        (Power::Off, advice.firmware_table_unused.to_owned())
     } else {
         (Power::Untold, "no line of the log tells".to_owned())
     };
     Iommu { power, why }
 }
 
-fn units(facts: &LogFacts) -> Vec<UnitFound> {
+fn units(facts: &LogFacts, viommu: &dyn Viommu) -> Vec<UnitFound> {
     let unit = |(number, unit): (&u32, &crate::log::Unit)| {
         let registers = unit.cap.zip(unit.ecap).map(|(cap, ecap)| Registers { cap, ecap });
         UnitFound {
-            name: format!("dmar{number}"),
+            name: viommu.unit_name(*number),
             cap: unit.cap.map(|cap| format!("{cap:x}")),
             ecap: unit.ecap.map(|ecap| format!("{ecap:x}")),
-            caching_mode: registers.map(Registers::caching_mode),
-            offers: registers.map(registers::words).unwrap_or_default(),
+            caching_mode: registers.map(|it| viommu.capabilities(it).caching_mode),
+            offers: registers.map(|it| viommu.describe_capabilities(it)).unwrap_or_default(),
             invalidation: unit.invalidation.clone(),
         }
     };
@@ -425,7 +428,7 @@ fn units(facts: &LogFacts) -> Vec<UnitFound> {
 }
 
 /// The warning in a log of which the first `whole` records are there without a gap.
-fn warning_found(boot: &Boot, facts: &LogFacts, whole: usize) -> WarningFound {
+fn warning_found(viommu: &dyn Viommu, boot: &Boot, facts: &LogFacts, whole: usize) -> WarningFound {
     let present = !facts.warnings.is_empty();
     // It stands between the line on invalidation and the one that says that the driver is up.
     let covered = matches!(
@@ -440,7 +443,7 @@ fn warning_found(boot: &Boot, facts: &LogFacts, whole: usize) -> WarningFound {
         );
     }
     let doubt = boot.kernel.as_ref().and_then(|kernel| kernel.doubt);
-    let (expected, rule, because) = match warning(boot, facts) {
+    let (expected, rule, because) = match warning(viommu, boot, facts) {
         Expected::Told { presence, rule, because } if doubt.is_none() => {
             (Some(presence), rule, because)
         }
@@ -466,7 +469,7 @@ fn warning_found(boot: &Boot, facts: &LogFacts, whole: usize) -> WarningFound {
     }
 }
 
-fn faults(boot: &Boot) -> FaultsFound {
+fn faults(boot: &Boot, viommu: &dyn Viommu) -> FaultsFound {
     let mut devices: Vec<DeviceFaults> = boot
         .faults
         .iter()
@@ -482,8 +485,8 @@ fn faults(boot: &Boot) -> FaultsFound {
                     number: *number,
                     count: *count,
                     says: says.clone(),
-                    found: reasons::reason(*number).map(|reason| reason.found),
-                    mostly: reasons::reason(*number).map(|reason| reason.mostly),
+                    found: viommu.fault_reason(*number).map(|reason| reason.found),
+                    mostly: viommu.fault_reason(*number).map(|reason| reason.usual_cause),
                 })
                 .collect(),
             first: of.first.clone(),

@@ -1,12 +1,12 @@
 //! Whether a device's mappings are those of the guest's page tables, entry by entry.
 //!
 //! The tables are read in up to two ways: from the guest's memory, as the hardware would walk them,
-//! and as the guest's kernel prints them (debugfs `domain_translation_struct`, with
-//! `CONFIG_INTEL_IOMMU_DEBUGFS`). What the device was told is the probe's shadow.
+//! and as the guest's kernel prints them in debugfs. What the device was told is the probe's shadow.
 
+use dmarig_viommu::tables::Leaf;
 use serde::{Deserialize, Serialize};
 
-use crate::probe::{Mapping, PAGE_BYTES};
+use crate::probe::Mapping;
 
 /// Differences that are kept, of each kind.
 const MAX_KEPT: usize = 8;
@@ -161,74 +161,19 @@ pub const fn ram_offset(address: u64, ram_bytes: u64) -> Option<u64> {
     }
 }
 
-/// Bits of a second-stage entry (VT-d specification, "Second-Stage Paging Entries").
-pub mod entry {
-    /// The device may read.
-    pub const READ: u64 = 1 << 0;
-    /// The device may write.
-    pub const WRITE: u64 = 1 << 1;
-    /// It is a leaf above the lowest level.
-    pub const LARGE: u64 = 1 << 7;
-    /// The address of the next table, or of the memory.
-    pub const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
-}
-
-/// Bytes that a leaf of a level maps; the lowest level is 1.
-#[must_use]
-pub const fn leaf_bytes(level: u32) -> u64 {
-    PAGE_BYTES << (9 * (level - 1))
-}
-
 /// Set in the offset of what is no memory; the rest of it is the address.
 pub const NO_MEMORY: u64 = 1 << 63;
 
-/// A leaf as a mapping. One that leads to no memory is a mapping that no device can have.
+/// A leaf of the guest's tables as a mapping. One that leads to no memory is a mapping that no device
+/// can have.
 #[must_use]
-pub const fn leaf(iova: u64, value: u64, level: u32, ram_bytes: u64) -> Mapping {
-    let size = leaf_bytes(level);
-    let address = value & entry::ADDRESS & !(size - 1);
+pub const fn mapping_of_leaf(leaf: &Leaf, ram_bytes: u64) -> Mapping {
+    let Leaf { iova, size, address, read, write } = *leaf;
     let offset = match ram_offset(address, ram_bytes) {
         Some(offset) => offset,
         None => NO_MEMORY | address,
     };
-    let (read, write) = (value & entry::READ != 0, value & entry::WRITE != 0);
     Mapping { iova, size, offset, read, write }
-}
-
-/// The mappings of a device in a kernel's `domain_translation_struct`; `None` where it does not stand
-/// there. Up to 6.5 one file tells of all devices; later each has its own.
-///
-/// # Errors
-/// The line that is not of the form that kernels print.
-pub fn parse(text: &str, device: &str, ram_bytes: u64) -> Result<Option<Vec<Mapping>>, String> {
-    let mut found = None;
-    let mut of_it = false;
-    for line in text.lines() {
-        if let Some(rest) = line.strip_prefix("Device ") {
-            of_it = rest.split_whitespace().next() == Some(device);
-            if of_it {
-                found.get_or_insert_with(Vec::new);
-            }
-            continue;
-        }
-        let Some((page, columns)) = line.split_once(" |") else { continue };
-        if !of_it {
-            continue;
-        }
-        let mapping = row(page, columns, ram_bytes).ok_or_else(|| line.to_owned())?;
-        found.get_or_insert_with(Vec::new).push(mapping);
-    }
-    Ok(found)
-}
-
-/// A row: a page's number, and the entries of levels 5 to 1 on the way to it.
-fn row(page: &str, columns: &str, ram_bytes: u64) -> Option<Mapping> {
-    let number = |text: &str| u64::from_str_radix(text.trim().strip_prefix("0x")?, 16).ok();
-    let entries: Vec<u64> = columns.split_whitespace().map(number).collect::<Option<_>>()?;
-    // The levels below a large page are left out, or 0.
-    let last = entries.iter().rposition(|entry| *entry != 0)?;
-    let level = 5u32.checked_sub(u32::try_from(last).ok()?).filter(|level| *level > 0)?;
-    Some(leaf(number(page)?.checked_mul(PAGE_BYTES)?, entries[last], level, ram_bytes))
 }
 
 #[cfg(test)]
@@ -279,7 +224,8 @@ mod tests {
 
     #[test]
     fn a_leaf_that_leads_to_no_memory_is_a_difference() {
-        let lost = leaf(0x1000, RAM | entry::READ | entry::WRITE, 1, RAM);
+        let leaf = Leaf { iova: 0x1000, size: 4096, address: RAM, read: true, write: true };
+        let lost = mapping_of_leaf(&leaf, RAM);
         assert_eq!(lost, mapping(0x1000, 4096, NO_MEMORY | RAM));
         check(&[lost], &[], &[lost], &[]);
     }
@@ -293,46 +239,5 @@ mod tests {
         assert_eq!(ram_offset(LOW_BYTES, eight), None);
         assert_eq!(ram_offset(FOUR_GIB, eight), Some(LOW_BYTES));
         assert_eq!(ram_offset(FOUR_GIB + eight - LOW_BYTES, eight), None);
-    }
-
-    /// As 5.10 prints it, all devices in one file.
-    const ALL: &str = "\
-Device 0000:00:1f.2 with pasid 0 @0x1a2b000
-IOVA_PFN\t\tPML5E\t\t\tPML4E\t\t\tPDPE\t\t\tPDE\t\t\tPTE
-0x00000000ffff0 |\t0x0000000000000000\t0x0000000000000000\t0x0000000001000003\t0x0000000001001003\t0x0000000001002003
-
-Device 0000:00:01.0 with pasid 0 @0x1a2c000
-IOVA_PFN\t\tPML5E\t\t\tPML4E\t\t\tPDPE\t\t\tPDE\t\t\tPTE
-0x00000000fffe0 |\t0x0000000000000000\t0x0000000001003003\t0x0000000001004003\t0x0000000001005003\t0x0000000001234001
-0x00000000fffe1 |\t0x0000000000000000\t0x0000000001003003\t0x0000000001004003\t0x0000000001005003\t0x0000000001235003
-0x0000000100000 |\t0x0000000000000000\t0x0000000001003003\t0x0000000001004003\t0x0000000001400083\t0x0000000000000000
-";
-
-    #[test]
-    fn a_device_is_found_among_all() {
-        let found = parse(ALL, "0000:00:01.0", RAM).unwrap().unwrap();
-        let expected = [
-            Mapping { write: false, ..mapping(0xfffe_0000, 4096, 0x123_4000) },
-            mapping(0xfffe_1000, 4096, 0x123_5000),
-            mapping(0x1_0000_0000, 2 << 20, 0x140_0000),
-        ];
-        assert_eq!(found, expected);
-        assert_eq!(parse(ALL, "0000:00:02.0", RAM).unwrap(), None);
-    }
-
-    #[test]
-    fn levels_that_are_not_there_are_not_printed_later_on() {
-        let text = "Device 0000:00:01.0 @0x1a2c000\nIOVA_PFN         \tPML5E\n\
-            0x0000000100000 |\t0x0000000000000000\t0x0000000001003003\t0x0000000001004003\t0x0000000001400083\n";
-        let found = parse(text, "0000:00:01.0", RAM).unwrap().unwrap();
-        assert_eq!(found, [mapping(0x1_0000_0000, 2 << 20, 0x140_0000)]);
-    }
-
-    #[test]
-    fn a_line_of_another_form_is_named() {
-        let text = "Device 0000:00:01.0 @0x1\n0x0000000000001 |\tnonsense\n";
-        assert!(parse(text, "0000:00:01.0", RAM).unwrap_err().contains("nonsense"));
-        let deep = "Device 0000:00:01.0 @0x1\n0x1 |\t0x1 0x1 0x1 0x1 0x1 0x1\n";
-        assert!(parse(deep, "0000:00:01.0", RAM).is_err());
     }
 }

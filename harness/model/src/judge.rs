@@ -21,7 +21,7 @@ mod proof;
 mod ratio;
 
 pub use passed_through::attacks_of;
-pub(crate) use proof::{group_types, policy_of, turned_off};
+pub(crate) use proof::group_types;
 pub use ratio::{Estimator, Interval, judge_ratios};
 
 /// Rule named by checks that every cell has.

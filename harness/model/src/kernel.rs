@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use dmarig_viommu::{command_line::KernelDefaults, mode::Settings};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    axes::{Axes, Device, Policy, ScalableMode, Toggle},
+    axes::{Axes, Device, Toggle},
     probe::PAGE_BYTES,
     version::Version,
+    viommu::{self, VIOMMUS},
 };
 
 /// How a kernel image is entered.
@@ -52,7 +54,7 @@ pub struct Kernel {
     pub sha256: String,
     /// How it is entered.
     pub boot: Boot,
-    /// The options that are set, of those in [`OPTIONS`]; `None` where the configuration is not
+    /// The options that are set, of those in [`options`]; `None` where the configuration is not
     /// to be had.
     pub config: Option<BTreeMap<String, Setting>>,
     /// Packages it came from, each `name version sha256`.
@@ -101,13 +103,12 @@ impl KernelBuild {
     }
 }
 
-/// The options that a plan asks about.
-pub const OPTIONS: &[&str] = &[
+/// The options that a plan asks about, besides those of [`options`].
+const COMMON_OPTIONS: &[&str] = &[
     "CONFIG_BLK_DEV_INITRD",
     "CONFIG_BLK_DEV_NVME",
     "CONFIG_DEVTMPFS",
     "CONFIG_E1000E",
-    "CONFIG_INTEL_IOMMU",
     "CONFIG_IOMMU_DEFAULT_DMA_STRICT",
     "CONFIG_IOMMU_DEFAULT_PASSTHROUGH",
     "CONFIG_PACKET",
@@ -121,8 +122,11 @@ pub const OPTIONS: &[&str] = &[
     "CONFIG_VIRTIO_PCI",
 ];
 
-/// The first kernels whose Intel driver heeds `iommu.strict`.
-pub(crate) const HEEDS_IOMMU_STRICT: Version = Version::new(5, 15, 0);
+/// The options that a plan asks about.
+pub fn options() -> impl Iterator<Item = &'static str> {
+    let drivers = VIOMMUS.iter().map(|viommu| viommu.driver_option().name);
+    drivers.chain(COMMON_OPTIONS.iter().copied())
+}
 
 impl Kernel {
     fn setting(&self, option: &str) -> Option<Option<Setting>> {
@@ -136,8 +140,9 @@ impl Kernel {
     /// What this kernel lacks to run a cell with these axes, option by option, with what each is for.
     #[must_use]
     pub fn lacks(&self, axes: &Axes) -> Vec<String> {
+        let driver = viommu::for_axes(axes).driver_option();
         let everywhere = [
-            ("CONFIG_INTEL_IOMMU", "the Intel IOMMU driver"),
+            (driver.name, driver.purpose),
             ("CONFIG_SERIAL_8250_CONSOLE", "a serial console"),
             ("CONFIG_BLK_DEV_INITRD", "an initramfs"),
             ("CONFIG_DEVTMPFS", "devtmpfs"),
@@ -172,33 +177,17 @@ impl Kernel {
     /// The words that ask this kernel for what `axes` say.
     #[must_use]
     pub fn policy_words(&self, axes: &Axes) -> Vec<String> {
-        // A kernel that does not tell its version is taken for a recent one.
-        let recent = self.version.is_none_or(|version| version >= HEEDS_IOMMU_STRICT);
-        let mut driver = vec!["intel_iommu=on"];
-        let mut words: Vec<String> = Vec::new();
-        match axes.policy {
-            Policy::Strict if recent => words.push("iommu.strict=1".to_owned()),
-            Policy::Strict => driver.push("strict"),
-            // The default of nearly all kernels: said only where it is not this one's.
-            Policy::Lazy if self.is_set("CONFIG_IOMMU_DEFAULT_DMA_STRICT") => {
-                words.push("iommu.strict=0".to_owned());
-            }
-            Policy::Passthrough => words.push("iommu=pt".to_owned()),
-            Policy::Lazy => {}
-        }
-        if axes.policy != Policy::Passthrough && self.is_set("CONFIG_IOMMU_DEFAULT_PASSTHROUGH") {
-            words.push("iommu.passthrough=0".to_owned());
-        }
-        if axes.scalable_mode != ScalableMode::Off {
-            driver.push("sm_on");
-        }
+        let defaults = KernelDefaults {
+            version: self.version,
+            strict: self.is_set("CONFIG_IOMMU_DEFAULT_DMA_STRICT"),
+            passthrough: self.is_set("CONFIG_IOMMU_DEFAULT_PASSTHROUGH"),
+        };
+        let mut words = viommu::for_axes(axes).kernel_words(&defaults, &Settings::from(axes));
         if axes.live_mappings > 0 {
-            // Without superpages each page of a large buffer is a mapping of its own.
-            driver.push("sp_off");
             let mib = (u64::from(axes.live_mappings) * PAGE_BYTES).div_ceil(1 << 20);
             words.push(format!("nvme.max_host_mem_size_mb={mib}"));
         }
-        std::iter::once(driver.join(",")).chain(words).collect()
+        words
     }
 }
 
@@ -235,12 +224,12 @@ const fn needs(device: Device) -> &'static [Need] {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::axes::Policy;
 
     pub(crate) fn kernel(version: &str, set: &[(&str, Setting)]) -> Kernel {
-        let everything = OPTIONS
-            .iter()
+        let everything = options()
             .filter(|option| !option.contains("DEFAULT"))
-            .map(|option| ((*option).to_owned(), Setting::BuiltIn));
+            .map(|option| (option.to_owned(), Setting::BuiltIn));
         Kernel {
             name: format!("linux-{version}"),
             version: Some(version.parse().unwrap()),
@@ -257,36 +246,20 @@ pub(crate) mod tests {
         }
     }
 
-    #[track_caller]
-    fn check(
-        version: &str,
-        set: &[(&str, Setting)],
-        policy: Policy,
-        sm: ScalableMode,
-        words: &str,
-    ) {
-        let axes = Axes { policy, scalable_mode: sm, ..Axes::default() };
-        assert_eq!(kernel(version, set).policy_words(&axes).join(" "), words);
-    }
-
     #[test]
-    fn each_version_is_asked_in_its_own_words() {
-        use ScalableMode::{FirstStage, Off};
-        check("5.10.262", &[], Policy::Strict, Off, "intel_iommu=on,strict");
-        check("6.1.176", &[], Policy::Strict, Off, "intel_iommu=on iommu.strict=1");
-        check("6.1.176", &[], Policy::Lazy, Off, "intel_iommu=on");
-        check("5.10.1", &[], Policy::Passthrough, Off, "intel_iommu=on iommu=pt");
-        check("6.12", &[], Policy::Lazy, FirstStage, "intel_iommu=on,sm_on");
-    }
-
-    #[test]
-    fn a_kernel_with_another_default_is_told_explicitly() {
+    fn requests_what_the_axes_and_the_kernels_defaults_call_for() {
         let strict = [("CONFIG_IOMMU_DEFAULT_DMA_STRICT", Setting::BuiltIn)];
         let through = [("CONFIG_IOMMU_DEFAULT_PASSTHROUGH", Setting::BuiltIn)];
-        let off = ScalableMode::Off;
-        check("6.1", &strict, Policy::Lazy, off, "intel_iommu=on iommu.strict=0");
-        check("6.1", &through, Policy::Lazy, off, "intel_iommu=on iommu.passthrough=0");
-        check("6.1", &through, Policy::Passthrough, off, "intel_iommu=on iommu=pt");
+        let lazy = Axes::default();
+        let live = Axes { live_mappings: 512, policy: Policy::Strict, ..Axes::default() };
+        for (set, axes, words) in [
+            (&[][..], &lazy, "intel_iommu=on"),
+            (&strict[..], &lazy, "intel_iommu=on iommu.strict=0"),
+            (&through[..], &lazy, "intel_iommu=on iommu.passthrough=0"),
+            (&[][..], &live, "intel_iommu=on,sp_off iommu.strict=1 nvme.max_host_mem_size_mb=2"),
+        ] {
+            assert_eq!(kernel("6.1", set).policy_words(axes).join(" "), words);
+        }
     }
 
     #[test]

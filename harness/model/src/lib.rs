@@ -26,5 +26,7 @@ pub mod trace;
 mod tree;
 mod tree_de;
 pub mod value;
-pub mod version;
+pub mod viommu;
 pub mod windows;
+
+pub use dmarig_viommu::version;

@@ -1,9 +1,11 @@
-//! What a kernel log says: the patterns live in `data/log-patterns.yaml`.
+//! What a kernel log says: patterns of the kernel itself are in `data/log-patterns.yaml`, those of a
+//! driver are its virtual IOMMU's.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
+use dmarig_viommu::log::{Access, FindingKind, FindingPattern, LogFact, WarningSpelling};
 use dmarig_wire::LogRecord;
-use regex::{Captures, Regex, RegexSet};
+use regex::{Regex, RegexSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +14,7 @@ use crate::{
     probe::{AttackOutcome, PAGE_BYTES},
     text::shown,
     tree::{Part, read as read_tree},
-    version::VersionRange,
+    viommu::VIOMMUS,
 };
 
 /// Lines of one kind that are kept; a log that repeats itself says nothing new after these. Each kind
@@ -135,33 +137,10 @@ pub struct Fault {
     pub pasid: Option<u32>,
     /// Address (of an interrupt: index) that it used.
     pub address: u64,
-    /// VT-d fault reason.
+    /// The number of the reason.
     pub reason: u8,
     /// The kernel's words for the reason.
     pub why: String,
-}
-
-/// What a device was at when it faulted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    /// A DMA read.
-    Read,
-    /// A DMA write.
-    Write,
-    /// An interrupt.
-    Interrupt,
-}
-
-impl Access {
-    /// The word in reports.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Write => "write",
-            Self::Interrupt => "interrupt",
-        }
-    }
 }
 
 /// Something that a kernel log must not hold.
@@ -199,11 +178,11 @@ pub struct LogFacts {
     pub policy: Option<String>,
     /// The line of that.
     pub policy_line: Option<Seen>,
-    /// Whether `DMAR: IOMMU enabled` stands there.
+    /// Whether the command line turned the IOMMU on, by the driver's line.
     pub enabled: bool,
     /// Whether the driver said that it is up.
     pub success: bool,
-    /// Each IOMMU that the log names, by its number: `dmar0` is 0. At most 256.
+    /// Each IOMMU that the log names, by its number. At most 256.
     pub units: BTreeMap<u32, Unit>,
     /// Capability register of the first one, as printed at boot.
     pub cap: Option<u64>,
@@ -232,22 +211,10 @@ impl LogFacts {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Spelling {
-    text: String,
-    kernels: VersionRange,
-}
-
-#[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct FactPatterns {
     default_domain: Pattern,
     policy: Pattern,
-    enabled: Pattern,
-    registers: Pattern,
-    invalidation: Pattern,
-    interrupt_remapping: Pattern,
-    success: Pattern,
 }
 
 #[derive(Deserialize)]
@@ -262,18 +229,13 @@ struct FindingPatterns {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PatternFile {
-    warning: Vec<Spelling>,
     facts: FactPatterns,
-    faults: Vec<Pattern>,
     findings: Vec<FindingPatterns>,
 }
 
 /// The patterns, compiled once.
 struct Patterns {
-    warning: Regex,
-    spellings: Vec<Spelling>,
     facts: FactPatterns,
-    faults: Vec<Pattern>,
     findings: RegexSet,
     /// The kind of each pattern in `findings`, and what takes it back.
     kinds: Vec<(LogKind, RegexSet)>,
@@ -291,34 +253,41 @@ fn compile(text: &str) -> Result<Patterns, String> {
         (_, mistakes) => return Err(format!("{mistakes:?}")),
     };
     let set = |patterns: &[String]| RegexSet::new(patterns).map_err(|error| error.to_string());
-    let sentences: Vec<String> =
-        file.warning.iter().map(|spelling| regex::escape(&spelling.text)).collect();
-    // A format without a newline lets the next line run on, so a sentence may be glued to what is
-    // before and behind it. In both places a blank would make it a quotation, or another sentence.
-    let warning = format!(
-        r"^(?:DMAR: .*[^\s:])?DMAR: (?:{})(?:$|[\n\[A-Z]|(?:iommu|pci|ioapic|smpboot)\b)",
-        sentences.join("|")
-    );
     let mut all = Vec::new();
     let mut kinds = Vec::new();
-    for finding in &file.findings {
+    let mut findings = file.findings;
+    findings.extend(VIOMMUS.iter().flat_map(|viommu| viommu.findings()).map(driver_patterns));
+    // The first kind that fits a line is its kind; they are declared in that order.
+    findings.sort_by_key(|finding| finding.kind);
+    for finding in &findings {
         let except = set(&finding.except)?;
         kinds.extend(finding.r#match.iter().map(|_| (finding.kind, except.clone())));
         all.extend(finding.r#match.iter().cloned());
     }
-    Ok(Patterns {
-        warning: Regex::new(&warning).map_err(|error| error.to_string())?,
-        spellings: file.warning,
-        facts: file.facts,
-        faults: file.faults,
-        findings: set(&all)?,
-        kinds,
-    })
+    Ok(Patterns { facts: file.facts, findings: set(&all)?, kinds })
+}
+
+/// Patterns of a driver as those of the file.
+fn driver_patterns(pattern: &FindingPattern) -> FindingPatterns {
+    FindingPatterns {
+        kind: match pattern.kind {
+            FindingKind::Fault => LogKind::DmaFault,
+            FindingKind::InvalidationError => LogKind::InvalidationError,
+            FindingKind::DriverError => LogKind::DmarError,
+        },
+        r#match: pattern.matches.clone(),
+        except: Vec::new(),
+    }
 }
 
 /// Known spellings of the warning, each with the kernels that print it.
-pub fn warning_spellings() -> impl Iterator<Item = (&'static str, &'static VersionRange)> {
-    PATTERNS.spellings.iter().map(|spelling| (&*spelling.text, &spelling.kernels))
+pub fn warning_spellings() -> impl Iterator<Item = &'static WarningSpelling> {
+    VIOMMUS.iter().flat_map(|viommu| viommu.warning_spellings())
+}
+
+/// The known spelling that stands in a line.
+pub(crate) fn warning_spelling(line: &str) -> Option<&'static WarningSpelling> {
+    warning_spellings().find(|spelling| line.contains(&spelling.text))
 }
 
 /// A record's text without the time stamp (and the caller's id) that a console puts before it.
@@ -415,42 +384,49 @@ fn fact(facts: &mut LogFacts, text: &str, index: usize, record: &LogRecord) {
     let word = |pattern: &Pattern| {
         pattern.0.captures(text).and_then(|found| Some(found.get(1)?.as_str().to_owned()))
     };
-    if !["DMAR", "iommu: ", "dmar: ", "IOMMU"].iter().any(|word| text.contains(word)) {
-        return;
-    }
-    if patterns.warning.is_match(text) && facts.warnings.len() < MAX_OF_KIND {
-        facts.warnings.push(seen());
-    }
-    if let Some(kind) = word(&patterns.facts.default_domain) {
-        facts.default_domain = Some(kind);
-    } else if let Some(mode) = word(&patterns.facts.policy) {
-        facts.policy = Some(mode);
-        facts.policy_line = Some(seen());
-    } else if let Some(found) = patterns.facts.registers.0.captures(text) {
-        let register = |name| u64::from_str_radix(&found[name], 16).ok();
-        let (cap, ecap) = (register("cap"), register("ecap"));
-        if let Some(unit) = unit(facts, &found["unit"]) {
-            (unit.cap, unit.ecap) = (cap, ecap);
+    if text.starts_with("iommu: ") {
+        if let Some(kind) = word(&patterns.facts.default_domain) {
+            facts.default_domain = Some(kind);
+        } else if let Some(mode) = word(&patterns.facts.policy) {
+            facts.policy = Some(mode);
+            facts.policy_line = Some(seen());
         }
-        facts.cap = facts.cap.or(cap);
-        facts.ecap = facts.ecap.or(ecap);
-    } else if let Some(found) = patterns.facts.invalidation.0.captures(text) {
-        let how = found["how"].to_owned();
-        facts.invalidation.get_or_insert_with(|| how.clone());
-        if let Some(unit) = unit(facts, &found["unit"]) {
-            unit.invalidation = Some(how);
+    }
+    for viommu in VIOMMUS {
+        for fact in viommu.log_facts(text) {
+            if fact == LogFact::Warning && facts.warnings.len() < MAX_OF_KIND {
+                facts.warnings.push(seen());
+            }
+            driver_fact(facts, fact);
         }
-    } else if let Some(mode) = word(&patterns.facts.interrupt_remapping) {
-        facts.interrupt_remapping = Some(mode);
-    } else if patterns.facts.enabled.0.is_match(text) {
-        facts.enabled = true;
-    } else if patterns.facts.success.0.is_match(text) {
-        facts.success = true;
-    } else if let Some(fault) = fault_in(text, index, record) {
+    }
+    if let Some(fault) = fault_in(text, index, record) {
         facts.fault_count += 1;
         if facts.faults.len() < MAX_OF_KIND {
             facts.faults.push(fault);
         }
+    }
+}
+
+fn driver_fact(facts: &mut LogFacts, fact: LogFact) {
+    match fact {
+        LogFact::Warning => {}
+        LogFact::Enabled => facts.enabled = true,
+        LogFact::Started => facts.success = true,
+        LogFact::UnitRegisters { unit: number, cap, ecap } => {
+            if let Some(unit) = unit(facts, &number) {
+                (unit.cap, unit.ecap) = (cap, ecap);
+            }
+            facts.cap = facts.cap.or(cap);
+            facts.ecap = facts.ecap.or(ecap);
+        }
+        LogFact::UnitInvalidation { unit: number, method } => {
+            facts.invalidation.get_or_insert_with(|| method.clone());
+            if let Some(unit) = unit(facts, &number) {
+                unit.invalidation = Some(method);
+            }
+        }
+        LogFact::InterruptRemapping(mode) => facts.interrupt_remapping = Some(mode),
     }
 }
 
@@ -461,32 +437,18 @@ fn unit<'a>(facts: &'a mut LogFacts, number: &str) -> Option<&'a mut Unit> {
     room.then(|| facts.units.entry(number).or_default())
 }
 
-/// The DMA fault that a line of a record tells of.
+/// The DMA fault that a line of a record reports.
 pub(crate) fn fault_in(text: &str, index: usize, record: &LogRecord) -> Option<Fault> {
-    let found = PATTERNS.faults.iter().find_map(|fault| fault.0.captures(text))?;
-    Some(fault(&found, Seen { record: index, line: line(record) }))
-}
-
-fn fault(found: &Captures<'_>, seen: Seen) -> Fault {
-    let text = |name| found.name(name).map_or("", |group| group.as_str());
-    let hex = |name| u64::from_str_radix(text(name), 16).ok();
-    let reason = hex("hex").or_else(|| text("decimal").parse().ok());
-    Fault {
-        seen,
-        access: match text("what") {
-            "DMA Read" => Access::Read,
-            "DMA Write" => Access::Write,
-            _ => Access::Interrupt,
-        },
-        device: text("device").to_owned(),
-        // 5.10 prints all ones where there is none.
-        pasid: hex("pasid")
-            .and_then(|pasid| u32::try_from(pasid).ok())
-            .filter(|pasid| *pasid != u32::MAX),
-        address: hex("address").unwrap_or_default(),
-        reason: reason.and_then(|reason| u8::try_from(reason).ok()).unwrap_or(u8::MAX),
-        why: shown(text("why")),
-    }
+    let fault = VIOMMUS.iter().find_map(|viommu| viommu.fault(text))?;
+    Some(Fault {
+        seen: Seen { record: index, line: line(record) },
+        access: fault.access,
+        device: fault.device,
+        pasid: fault.pasid,
+        address: fault.address,
+        reason: fault.reason,
+        why: shown(&fault.text),
+    })
 }
 
 /// Faults among these records that an attack explains: those at a page that it tried for. Any other

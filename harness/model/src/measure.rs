@@ -1,5 +1,6 @@
 //! Numbers out of an observation: counts per operation, times, and where they came from.
 
+use dmarig_viommu::DmaTracepoints;
 use dmarig_wire::{DmaCounts, Interface};
 
 use crate::{
@@ -7,6 +8,7 @@ use crate::{
     expect::{COUNT_CHECKS, TIMES},
     observation::{Observation, TraceCounts, Window, WindowKind},
     probe::{ProbeCounts, Spread, Stale},
+    viommu::VIOMMUS,
     windows::Side,
 };
 
@@ -40,8 +42,8 @@ const AT_EDGES: u64 = 10;
 /// The DMA operations of a window. `None` where it moved nothing, as a program's.
 ///
 /// Unmaps are exact: `iommu:unmap` fires once per unmap, and on kernels before 5.12 so does
-/// `intel_iommu:unmap_single`, also for each unmap that `unmap_sg` reports besides. Map
-/// tracepoints fire once per *segment* (`iommu:map`, and `intel_iommu:map_sg` from 5.6 on), so
+/// `unmap_single` of the driver, also for each unmap that `unmap_sg` reports besides. Map
+/// tracepoints fire once per *segment* (`iommu:map`, and the driver's `map_sg` from 5.6 on), so
 /// where there are more of them than unmaps, the unmaps are the number of maps: a workload that is
 /// drained at both ends of the window unmaps all that it mapped.
 ///
@@ -51,7 +53,7 @@ pub fn dma_ops(window: &Window, maps_invalidate: bool) -> Option<DmaOps> {
     if let Some(counts) = &window.dma {
         let generic =
             ["iommu:map", "iommu:unmap"].iter().any(|name| counts.events.contains_key(*name));
-        // A kernel has both groups from 5.12 on; the Intel one no longer fires then.
+        // A kernel has both groups from 5.12 on; the driver's no longer fires then.
         let generic = generic && sum(counts, &["iommu:map", "iommu:unmap"]) > 0;
         let (maps, unmaps) = operations(counts, generic);
         let edges = window.dma_at_edges.as_ref().map(|counts| operations(counts, generic));
@@ -86,9 +88,13 @@ fn operations(counts: &DmaCounts, generic: bool) -> (u64, u64) {
     if generic {
         return (sum(counts, &["iommu:map"]), sum(counts, &["iommu:unmap"]));
     }
-    let singles = sum(counts, &["intel_iommu:unmap_single"]);
-    let maps = sum(counts, &["intel_iommu:map_single", "intel_iommu:map_sg"]);
-    (maps, singles.max(sum(counts, &["intel_iommu:unmap_sg"])))
+    let mut operations = (0, 0);
+    for viommu in VIOMMUS {
+        let DmaTracepoints { maps, unmaps, list_unmaps } = viommu.dma_tracepoints();
+        operations.0 += sum(counts, maps);
+        operations.1 += sum(counts, unmaps).max(sum(counts, list_unmaps));
+    }
+    operations
 }
 
 fn sum(counts: &DmaCounts, names: &[&str]) -> u64 {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use dmarig_viommu::mode::Registers;
 use dmarig_wire::{DmaCounts, Environment, LogRecord, Report};
 use serde::{Deserialize, Serialize};
 
@@ -200,15 +201,6 @@ pub struct Setup {
     pub initramfs_sha256: String,
     /// Modules in it, in load order.
     pub modules: Vec<String>,
-}
-
-/// Registers of the virtual IOMMU.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Registers {
-    /// Capability register.
-    pub cap: u64,
-    /// Extended capability register.
-    pub ecap: u64,
 }
 
 /// The kernel log.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use dmarig_viommu::{Viommu, mode::Settings};
 use dmarig_wire::{JOB_PARAMETER, Job, encode_job};
 
 use crate::{
@@ -10,7 +11,7 @@ use crate::{
     nested::OUTER_DEVICE,
     probe::{self, PAGE_BYTES},
     qemu::{Qemu, VFIO_USER},
-    trace,
+    viommu,
 };
 
 /// Words of the kernel's command line that make the boot faster and change nothing under test.
@@ -103,6 +104,7 @@ impl LaunchPlan {
     /// What this QEMU or this kernel lacks, as the reason to skip the cell.
     pub fn new(axes: &Axes, parts: &Parts<'_>) -> Result<Self, String> {
         let Parts { qemu, kernel, .. } = *parts;
+        let viommu = viommu::for_axes(axes);
         if let Some(reason) = qemu.refuses(axes) {
             return Err(reason);
         }
@@ -124,13 +126,13 @@ impl LaunchPlan {
         Ok(Self {
             program: qemu.path.clone(),
             machine,
-            channels: channels(),
+            channels: channels(viommu),
             boot: boot.map(str::to_owned).into(),
             cmdline,
             levers: levers.iter().map(|word| (*word).to_owned()).collect(),
             disk: !axes.device.is_network() && axes.passthrough == Passthrough::None,
             probe,
-            trace_events: trace::events(axes),
+            trace_events: viommu.counting_events(&Settings::from(axes)),
         })
     }
 
@@ -283,7 +285,8 @@ fn machine(axes: &Axes, parts: &Parts<'_>) -> Vec<String> {
 }
 
 /// QEMU connects to sockets that the rig listens on: no waiting for a socket to appear.
-fn channels() -> Vec<String> {
+fn channels(viommu: &dyn Viommu) -> Vec<String> {
+    let first_event = format!("enable={}", viommu.trace().first_event);
     [
         "-chardev",
         "socket,id=console,path=console.sock",
@@ -300,7 +303,7 @@ fn channels() -> Vec<String> {
         // One rare event at the start makes QEMU open the log; it is switched off before the guest
         // runs, and others are switched on over QMP.
         "-trace",
-        "enable=vtd_inv_qi_enable",
+        &first_event,
         "-D",
         TRACE_FIFO,
         "-S",

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use dmarig_viommu::{mode::Settings, qemu::Unsupported};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    axes::{Axes, Device, Passthrough, ScalableMode, Toggle},
+    axes::{Axes, Device, Passthrough},
     version::Version,
+    viommu::{self, VIOMMUS},
 };
 
 /// Versions before this one lack something that every cell needs.
@@ -30,7 +32,7 @@ pub struct Qemu {
     pub full_version: String,
     /// Device types it has, of those that a cell may want.
     pub devices: BTreeSet<String>,
-    /// Properties of its `intel-iommu`, with their defaults.
+    /// Properties of its virtual IOMMU's device, with their defaults.
     pub iommu: BTreeMap<String, serde_json::Value>,
     /// Accelerators built in.
     pub accelerators: BTreeSet<String>,
@@ -50,83 +52,25 @@ impl Qemu {
         }
     }
 
-    /// The name that this version gives to a property, or `None` where it has none.
-    fn property(&self, names: &[&'static str]) -> Option<&'static str> {
-        names.iter().copied().find(|name| self.iommu.contains_key(*name))
-    }
-
-    /// The `intel-iommu` device with the properties that `axes` ask for.
+    /// The virtual IOMMU's device with the properties that `axes` ask for.
     ///
     /// # Errors
     /// What this QEMU lacks, as the reason to skip the cell.
     pub fn iommu_device(&self, axes: &Axes) -> Result<String, String> {
-        if self.iommu.is_empty() {
-            return Err(self.lacks("an intel-iommu device"));
-        }
-        let mut device = String::from("intel-iommu,id=viommu,intremap=on");
-        let mut set = |name: &str, value: &dyn std::fmt::Display| {
-            device.push_str(&format!(",{name}={value}"));
-        };
-        set("caching-mode", &axes.caching_mode);
-        match (self.property(&["pt"]), axes.pt) {
-            (Some(name), value) => set(name, &value),
-            (None, Toggle::On) => {}
-            (None, Toggle::Off) => return Err(self.lacks("the property intel-iommu.pt")),
-        }
-        let scalable = self.property(&["scalable-mode", "x-scalable-mode"]);
-        let first_stage = self.property(&["fsts", "x-flts"]);
-        let mut aw_bits = axes.aw_bits;
-        match (axes.scalable_mode, scalable, first_stage) {
-            (ScalableMode::Off, ..) => {}
-            (_, None, _) => return Err(self.lacks("scalable mode")),
-            (ScalableMode::SecondStage, Some(name), stage) => {
-                set(name, &"on");
-                if let Some(stage) = stage {
-                    set(stage, &"off");
-                }
-            }
-            (ScalableMode::FirstStage, Some(_), None) => {
-                return Err(self.lacks("first-stage tables"));
-            }
-            (ScalableMode::FirstStage, Some(name), Some(stage)) => {
-                set(name, &"on");
-                set(stage, &"on");
-                // QEMU refuses first-stage tables of any other width.
-                aw_bits = aw_bits.or(Some(48));
-                if aw_bits != Some(48) {
-                    return Err("first-stage tables are 48 bits wide, not fewer".to_owned());
-                }
-            }
-        }
-        match (self.property(&["device-iotlb"]), axes.device_iotlb) {
-            (Some(name), Toggle::On) => set(name, &"on"),
-            (None, Toggle::On) => return Err(self.lacks("a device IOTLB")),
-            (_, Toggle::Off) => {}
-        }
-        match (self.property(&["aw-bits"]), aw_bits) {
-            (Some(name), Some(bits)) => set(name, &bits),
-            (None, Some(_)) => return Err(self.lacks("the property intel-iommu.aw-bits")),
-            (_, None) => {}
-        }
-        Ok(device)
+        let device = viommu::for_axes(axes).qemu_device(&self.iommu, &Settings::from(axes));
+        device.map_err(|reason| match reason {
+            Unsupported::Missing(what) => self.lacks(what),
+            Unsupported::Conflict(reason) => reason.to_owned(),
+        })
     }
 
-    /// The properties of `intel-iommu` that prove what a cell asked for, of those that this version
-    /// has: what is read back from a guest.
+    /// The properties of the virtual IOMMU's device that prove what a cell requested, of those that
+    /// this version has. They are read back from a guest.
     #[must_use]
     pub fn proving_properties(&self) -> Vec<String> {
-        const PROVING: &[&str] = &[
-            "aw-bits",
-            "caching-mode",
-            "device-iotlb",
-            "fsts",
-            "pt",
-            "scalable-mode",
-            "x-flts",
-            "x-scalable-mode",
-        ];
-        let has = |name: &&&str| self.iommu.contains_key(**name);
-        PROVING.iter().filter(has).map(|name| (*name).to_owned()).collect()
+        let all = VIOMMUS.iter().flat_map(|viommu| viommu.qemu().proving_properties);
+        let own = all.filter(|name| self.iommu.contains_key(**name));
+        own.map(|name| (*name).to_owned()).collect()
     }
 
     /// Why this QEMU can't run a cell with `axes` at all.
@@ -165,6 +109,7 @@ impl Qemu {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::axes::{ScalableMode, Toggle};
 
     pub(crate) fn qemu(version: &str, properties: &[&str]) -> Qemu {
         Qemu {
@@ -190,50 +135,16 @@ pub(crate) mod tests {
     pub(crate) const V11_1: &[&str] =
         &["caching-mode", "device-iotlb", "aw-bits", "scalable-mode", "fsts", "intremap"];
 
-    #[track_caller]
-    fn check(qemu: &Qemu, axes: Axes, expected: Result<&str, &str>) {
-        let found = qemu.iommu_device(&axes);
-        let found = found.as_ref().map(String::as_str).map_err(String::as_str);
-        assert_eq!(found, expected);
-    }
-
     #[test]
-    fn properties_take_the_names_of_their_version() {
-        let sm = |scalable_mode| Axes { scalable_mode, ..Axes::default() };
-        let (old, new) = (qemu("7.2.22", V7_2), qemu("11.1.3", V11_1));
-        let common = "intel-iommu,id=viommu,intremap=on,caching-mode=off";
-        check(&old, Axes::default(), Ok(&format!("{common},pt=on")));
-        check(&new, Axes::default(), Ok(common));
-        check(
-            &old,
-            sm(ScalableMode::SecondStage),
-            Ok(&format!("{common},pt=on,x-scalable-mode=on")),
-        );
-        check(
-            &new,
-            sm(ScalableMode::FirstStage),
-            Ok(&format!("{common},scalable-mode=on,fsts=on,aw-bits=48")),
-        );
-    }
-
-    #[test]
-    fn what_a_version_lacks_is_the_reason_to_skip() {
+    fn names_the_qemu_that_lacks_something() {
         let no_pt = Axes { pt: Toggle::Off, ..Axes::default() };
-        check(
-            &qemu("11.1.3", V11_1),
-            no_pt,
-            Err("QEMU 11.1.3 (qemu-system-x86_64) has not the property intel-iommu.pt"),
-        );
-        let first = Axes { scalable_mode: ScalableMode::FirstStage, ..Axes::default() };
-        check(
-            &qemu("7.2.22", V7_2),
-            first,
-            Err("QEMU 7.2.22 (qemu-system-x86_64) has not first-stage tables"),
-        );
-        check(
-            &qemu("7.2.22", &[]),
-            Axes::default(),
-            Err("QEMU 7.2.22 (qemu-system-x86_64) has not an intel-iommu device"),
-        );
+        let narrow =
+            Axes { scalable_mode: ScalableMode::FirstStage, aw_bits: Some(39), ..Axes::default() };
+        for (axes, reason) in [
+            (no_pt, "QEMU 11.1.3 (qemu-system-x86_64) has not the property intel-iommu.pt"),
+            (narrow, "first-stage tables are 48 bits wide, not fewer"),
+        ] {
+            assert_eq!(qemu("11.1.3", V11_1).iommu_device(&axes), Err(reason.to_owned()));
+        }
     }
 }

@@ -2,39 +2,15 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::{
-    axes::{Axes, ScalableMode, Toggle},
-    observation::TraceCounts,
+use dmarig_viommu::{
+    Viommu,
+    trace::{AddressSpace, PageRange, TraceEvent},
 };
 
-/// The events to switch on for a counting window.
-#[must_use]
-pub fn events(axes: &Axes) -> Vec<&'static str> {
-    // Each descriptor once more by its type: the only sight of device-IOTLB invalidations and of
-    // PASID-based ones (which first-stage tables are flushed by), and too much of a stream to have
-    // where there are none. QEMU declares events of PASID-based ones and never emits them.
-    let scalable = axes.scalable_mode != ScalableMode::Off;
-    let descriptors = (scalable || axes.device_iotlb == Toggle::On).then_some("vtd_inv_desc");
-    EVENTS.iter().copied().chain(descriptors).collect()
-}
-
-const EVENTS: &[&str] = &[
-    "vtd_inv_desc_iotlb_global",
-    "vtd_inv_desc_iotlb_domain",
-    "vtd_inv_desc_iotlb_pages",
-    "vtd_inv_desc_wait_sw",
-    "vtd_page_walk_level",
-    "vtd_page_walk_one",
-    "vtd_page_walk_one_skip_map",
-    "vtd_page_walk_one_skip_unmap",
-    "vtd_as_unmap_whole",
-    "vtd_dmar_fault",
-];
+use crate::observation::TraceCounts;
 
 /// Ranges that are kept track of at once: far more than any workload maps, and a few MiB.
 const MAX_OPEN: usize = 1 << 18;
-/// Stands for a domain's ranges outside of any PASID.
-const NO_PASID: u32 = u32::MAX;
 /// A line longer than this is no trace event.
 const MAX_LINE: usize = 4096;
 /// Lines of faults that are kept.
@@ -43,24 +19,36 @@ const MAX_FAULT_LINES: usize = 32;
 /// A line that the rig itself wrote into the stream, to know how far it has been read.
 pub const MARK: &str = "dmarig-mark ";
 
-/// What is known of one domain's ranges.
-type Open = HashSet<(u64, u8)>;
-
 /// Counts the lines of a trace stream.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct TraceCounter {
+    viommu: &'static dyn Viommu,
     counts: TraceCounts,
-    /// By domain and PASID (none: [`NO_PASID`]).
-    open: HashMap<(u16, u32), Open>,
+    /// Ranges that are open in each address space.
+    open: HashMap<AddressSpace, HashSet<PageRange>>,
     open_total: usize,
     /// Ranges that were opened in this window.
-    seen: HashSet<(u16, u32, u64, u8)>,
+    seen: HashSet<(AddressSpace, PageRange)>,
     /// The beginning of a line whose end has not come yet.
     partial: Vec<u8>,
     windows: Vec<(u64, TraceCounts)>,
 }
 
 impl TraceCounter {
+    /// A counter of the events of one virtual IOMMU.
+    #[must_use]
+    pub fn new(viommu: &'static dyn Viommu) -> Self {
+        Self {
+            viommu,
+            counts: TraceCounts::default(),
+            open: HashMap::new(),
+            open_total: 0,
+            seen: HashSet::new(),
+            partial: Vec::new(),
+            windows: Vec::new(),
+        }
+    }
+
     /// Takes what was read; a line may be split over two calls.
     pub fn push(&mut self, mut bytes: &[u8]) {
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
@@ -107,8 +95,7 @@ impl TraceCounter {
         if let Some(number) = line.strip_prefix(MARK.as_bytes()) {
             return self.end_window(number);
         }
-        let counts = &mut self.counts;
-        counts.lines += 1;
+        self.counts.lines += 1;
         // With `-msg timestamp=on`, and in some versions always, `PID@TIME:` stands before the name.
         let start = line.iter().position(|byte| *byte == b':' || *byte == b' ');
         let line = match start {
@@ -119,88 +106,45 @@ impl TraceCounter {
             Some(at) => (&line[..at], &line[at + 1..]),
             None => (line, &[][..]),
         };
-        match name {
-            b"vtd_inv_desc_iotlb_pages" => self.page_selective(rest),
-            b"vtd_inv_desc_iotlb_domain" => self.domain_selective(rest),
-            b"vtd_inv_desc_iotlb_global" => {
+        match self.viommu.trace_event(name, rest) {
+            Some(event) => self.count(event),
+            None => self.counts.unknown += 1,
+        }
+    }
+
+    fn count(&mut self, event: TraceEvent<'_>) {
+        let counts = &mut self.counts;
+        match event {
+            TraceEvent::PageSelective(space, range) => self.pages(space, range),
+            TraceEvent::UnknownPages => {
+                counts.psi += 1;
+                counts.psi_unattributed += 1;
+            }
+            TraceEvent::DomainSelective(space) => self.whole(space),
+            TraceEvent::Global => {
                 counts.global += 1;
                 self.open.clear();
                 self.open_total = 0;
             }
-            b"vtd_inv_desc_wait_sw" => counts.wait += 1,
-            b"vtd_inv_desc" => self.descriptor(rest),
-            b"vtd_page_walk_level" => counts.page_walk_levels += 1,
-            b"vtd_page_walk_one" => counts.page_walk_entries += 1,
-            b"vtd_page_walk_one_skip_map" | b"vtd_page_walk_one_skip_unmap" => {
-                counts.page_walk_in_vain += 1;
-            }
-            b"vtd_as_unmap_whole" => counts.unmap_whole += 1,
-            b"vtd_dmar_fault" => {
+            TraceEvent::Wait => counts.wait += 1,
+            TraceEvent::DeviceIotlb => counts.device_iotlb += 1,
+            TraceEvent::WalkLevel => counts.page_walk_levels += 1,
+            TraceEvent::WalkEntry => counts.page_walk_entries += 1,
+            TraceEvent::WalkUnchanged => counts.page_walk_in_vain += 1,
+            TraceEvent::UnmapWhole => counts.unmap_whole += 1,
+            TraceEvent::Fault(line) => {
                 counts.faults += 1;
                 if counts.fault_lines.len() < MAX_FAULT_LINES {
-                    counts.fault_lines.push(String::from_utf8_lossy(rest).into_owned());
+                    counts.fault_lines.push(String::from_utf8_lossy(line).into_owned());
                 }
             }
-            _ => counts.unknown += 1,
+            TraceEvent::Repeated => {}
         }
     }
 
-    /// `invalidate desc type T high 0xH low 0xL`, of every kind of descriptor. Most kinds have an
-    /// event of their own, too.
-    fn descriptor(&mut self, rest: &[u8]) {
-        let Some(rest) = rest.strip_prefix(b"invalidate desc type ") else {
-            self.counts.unknown += 1;
-            return;
-        };
-        // Any of `device`, `device-iotlb` and `device-piotlb`, by version.
-        if rest.starts_with(b"dev") {
-            self.counts.device_iotlb += 1;
-        } else if let Some(rest) = rest.strip_prefix(b"p-iotlb ") {
-            let mut numbers = Numbers(rest);
-            match (numbers.next(), numbers.next()) {
-                (Some(high), Some(low)) => self.pasid_based(high, low),
-                _ => self.counts.unknown += 1,
-            }
-        }
-    }
-
-    /// A PASID-based IOTLB descriptor (VT-d specification, 6.5.2.4).
-    fn pasid_based(&mut self, high: u64, low: u64) {
-        const GRANULARITY: u64 = 0x30;
-        const ALL_IN_PASID: u64 = 0x20;
-        const PAGES_IN_PASID: u64 = 0x30;
-        let domain = (low >> 16) as u16;
-        let pasid = (low >> 32) as u32 & 0xf_ffff;
-        match low & GRANULARITY {
-            PAGES_IN_PASID => self.pages((domain, pasid), (high & !0xfff, high as u8 & 0x3f)),
-            ALL_IN_PASID => self.whole((domain, pasid)),
-            _ => self.counts.unknown += 1,
-        }
-    }
-
-    /// `iotlb invalidate domain 0xD addr 0xA mask 0xM`
-    fn page_selective(&mut self, rest: &[u8]) {
-        let mut numbers = Numbers(rest);
-        match (numbers.next(), numbers.next(), numbers.next()) {
-            (Some(domain), Some(addr), Some(mask)) => {
-                self.pages((domain as u16, NO_PASID), (addr, mask as u8));
-            }
-            _ => {
-                self.counts.psi += 1;
-                self.counts.psi_unattributed += 1;
-            }
-        }
-    }
-
-    /// `iotlb invalidate whole domain 0xD`
-    fn domain_selective(&mut self, rest: &[u8]) {
-        let domain = Numbers(rest).next().unwrap_or(0) as u16;
-        self.whole((domain, NO_PASID));
-    }
-
-    fn pages(&mut self, of: (u16, u32), range: (u64, u8)) {
+    fn pages(&mut self, space: AddressSpace, range: PageRange) {
         self.counts.psi += 1;
-        let open = self.open.entry(of).or_default();
+        let open = self.open.entry(space).or_default();
         if open.remove(&range) {
             self.open_total -= 1;
             self.counts.psi_closing += 1;
@@ -209,7 +153,7 @@ impl TraceCounter {
             self.open_total += 1;
             self.counts.psi_opening += 1;
             self.counts.psi_open_at_most = self.counts.psi_open_at_most.max(self.open_total as u64);
-            if self.seen.len() < MAX_OPEN && self.seen.insert((of.0, of.1, range.0, range.1)) {
+            if self.seen.len() < MAX_OPEN && self.seen.insert((space, range)) {
                 self.counts.psi_new += 1;
             }
         } else {
@@ -217,37 +161,18 @@ impl TraceCounter {
         }
     }
 
-    fn whole(&mut self, of: (u16, u32)) {
+    fn whole(&mut self, space: AddressSpace) {
         self.counts.dsi += 1;
-        if let Some(open) = self.open.remove(&of) {
+        if let Some(open) = self.open.remove(&space) {
             self.open_total -= open.len();
         }
-    }
-}
-
-/// The hexadecimal numbers in a line.
-struct Numbers<'a>(&'a [u8]);
-
-impl Iterator for Numbers<'_> {
-    type Item = u64;
-
-    fn next(&mut self) -> Option<u64> {
-        let at = self.0.windows(2).position(|pair| pair == b"0x")?;
-        let digits = &self.0[at + 2..];
-        let mut number = 0u64;
-        let mut length = 0;
-        for digit in digits.iter().map_while(|byte| char::from(*byte).to_digit(16)) {
-            number = number << 4 | u64::from(digit);
-            length += 1;
-        }
-        self.0 = &digits[length..];
-        (length > 0).then_some(number)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::viommu::VIOMMUS;
 
     const STRICT: &str = "\
 vtd_inv_desc_iotlb_pages iotlb invalidate domain 0x2 addr 0xfffe0000 mask 0x4
@@ -258,7 +183,7 @@ vtd_inv_desc_iotlb_pages iotlb invalidate domain 0x2 addr 0xfffe0000 mask 0x4
 
     #[track_caller]
     fn count(text: &str, step: usize) -> TraceCounts {
-        let mut counter = TraceCounter::default();
+        let mut counter = TraceCounter::new(VIOMMUS[0]);
         for chunk in text.as_bytes().chunks(step) {
             counter.push(chunk);
         }
@@ -325,7 +250,7 @@ vtd_inv_desc invalidate desc type device high 0x1 low 0x3
 
     #[test]
     fn an_endless_line_takes_no_memory() {
-        let mut counter = TraceCounter::default();
+        let mut counter = TraceCounter::new(VIOMMUS[0]);
         for _ in 0..1000 {
             counter.push(&[b'x'; 4096]);
         }
@@ -338,7 +263,7 @@ vtd_inv_desc invalidate desc type device high 0x1 low 0x3
     fn a_mark_ends_a_window_exactly() {
         let line = "vtd_inv_desc_iotlb_global iotlb invalidate global\n";
         let text = [line, "dmarig-mark 1\n", line, line, "dmarig-mark 2\n", line].concat();
-        let mut counter = TraceCounter::default();
+        let mut counter = TraceCounter::new(VIOMMUS[0]);
         counter.push(text.as_bytes());
         let windows: Vec<_> =
             counter.windows().map(|(mark, counts)| (mark, counts.global)).collect();

@@ -22,6 +22,5 @@ pub mod server;
 pub mod shadow;
 pub mod stale;
 mod store;
-pub mod tables;
 
 pub use run::{Error, run};

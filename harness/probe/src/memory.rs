@@ -11,9 +11,11 @@ use std::{
 };
 
 use dmarig_model::{
-    coherence::{Coherence, TablesSource, ram_offset},
+    coherence::{Coherence, TablesSource, mapping_of_leaf, ram_offset},
     probe::{self, PAGE_BYTES, ProbeCounts, Tables},
+    viommu::VIOMMUS,
 };
+use dmarig_viommu::tables::{FunctionTables, GuestPages, PciFunction};
 use rustix::{fs::FileType, io::Errno};
 use zerocopy::{IntoBytes, little_endian::U64};
 
@@ -23,7 +25,6 @@ use crate::{
     range::Range,
     shadow::{Access, FileId, MapError, MapId, Mapping, Piece, Refusal, Shadow},
     stale::{StaleTracker, TrackedRequest},
-    tables,
 };
 
 /// The guest's memory behind its mappings.
@@ -348,13 +349,20 @@ impl Memory {
         let inner = self.lock();
         let ram =
             Ram::largest(&inner.files).ok_or("the device was never given memory of the guest")?;
-        let tables = tables::walk(&ram, root, bus, devfn)?;
-        if tables.kind != Tables::SecondStage {
-            return Ok((tables.kind, None));
-        }
+        // There is one virtual IOMMU: the request does not name it.
+        let found = VIOMMUS[0]
+            .walk(&ram, root, PciFunction { bus, devfn })
+            .map_err(|error| error.to_string())?;
+        let leaves = match found {
+            FunctionTables::Shadowed(leaves) => leaves,
+            FunctionTables::FirstStage => return Ok((Tables::FirstStage, None)),
+            FunctionTables::PassThrough => return Ok((Tables::PassThrough, None)),
+        };
+        let tables: Vec<probe::Mapping> =
+            leaves.iter().map(|leaf| mapping_of_leaf(leaf, ram.bytes)).collect();
         let shadow: Vec<probe::Mapping> = inner.shadow.iter().map(to_report).collect();
-        let coherence = Coherence::of(TablesSource::Memory, &tables.mappings, &shadow, 1);
-        Ok((tables.kind, Some(coherence)))
+        let coherence = Coherence::of(TablesSource::Memory, &tables, &shadow, 1);
+        Ok((Tables::SecondStage, Some(coherence)))
     }
 
     /// Reads the mappings, while nothing changes.
@@ -455,16 +463,12 @@ impl<'a> Ram<'a> {
     }
 }
 
-impl tables::Pages for Ram<'_> {
+impl GuestPages for Ram<'_> {
     fn page(&self, address: u64) -> Option<[u64; 512]> {
         let mut words = [U64::ZERO; PAGE_BYTES as usize / 8];
         let offset = ram_offset(address, self.bytes)?;
         self.file.read_exact_at(words.as_mut_bytes(), offset).ok()?;
         Some(words.map(U64::get))
-    }
-
-    fn ram_bytes(&self) -> u64 {
-        self.bytes
     }
 }
 

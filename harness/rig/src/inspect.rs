@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use dmarig_model::{axes::Device, qemu::Qemu, version::Version};
+use dmarig_model::{axes::Device, qemu::Qemu, version::Version, viommu::VIOMMUS};
 use qapi::qmp::{device_list_properties, qom_list_properties, query_version, quit};
 use tokio::{io::AsyncReadExt, process::Command};
 
@@ -14,8 +14,8 @@ use crate::{
     qmp::{Qmp, QmpError, QueryCommandLineOptions},
 };
 
-/// Types that are queried in addition to those of the device axis.
-const MORE_TYPES: &[&str] = &["intel-iommu", "vfio-pci", "vfio-user-pci", "iommufd"];
+/// Types that are queried in addition to those of the device axis and of virtual IOMMUs.
+const MORE_TYPES: &[&str] = &["vfio-pci", "vfio-user-pci", "iommufd"];
 /// Version of the queries: raised with every change of them, so that no older answer is used.
 const QUERY_VERSION: u32 = 3;
 /// Accelerators that a cell may want.
@@ -148,7 +148,8 @@ async fn query(qmp: &mut Qmp, name: &str, path: &str) -> Result<Qemu, QmpError> 
     let package = &version.package;
     let mut devices = BTreeSet::new();
     let wanted = Device::ALL.iter().map(|device| Qemu::device_type(*device));
-    for name in wanted.chain(MORE_TYPES.iter().copied()) {
+    let viommus = VIOMMUS.iter().map(|viommu| viommu.qemu().device_type);
+    for name in wanted.chain(viommus).chain(MORE_TYPES.iter().copied()) {
         if has_type(qmp, name).await? {
             devices.insert(name.to_owned());
         }
@@ -159,8 +160,9 @@ async fn query(qmp: &mut Qmp, name: &str, path: &str) -> Result<Qemu, QmpError> 
             accelerators.insert((*name).to_owned());
         }
     }
-    let iommu = if devices.contains("intel-iommu") {
-        let list = device_list_properties { typename: "intel-iommu".into() };
+    let viommu = VIOMMUS[0].qemu().device_type;
+    let iommu = if devices.contains(viommu) {
+        let list = device_list_properties { typename: viommu.into() };
         qmp.execute(list).await?
     } else {
         Vec::new()

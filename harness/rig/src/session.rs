@@ -5,6 +5,7 @@ use std::{fs::File, io, path::Path, time::Duration};
 use dmarig_model::{
     observation::{End, LogSource, Observation, WindowKind},
     probe::Request,
+    viommu,
 };
 use dmarig_wire::{Reply, Request as AgentRequest};
 use qapi::qmp::{QmpCommand, cont, quit};
@@ -128,7 +129,7 @@ fn prepare_workdir(launch: &Launch<'_>) -> io::Result<(Workdir, Listeners, Trace
         workdir.make_disk()?;
     }
     let listeners = Listeners::bind(workdir.path())?;
-    let trace = Trace::start(workdir.path())?;
+    let trace = Trace::start(workdir.path(), viommu::for_axes(launch.axes))?;
     Ok((workdir, listeners, trace))
 }
 

@@ -13,6 +13,7 @@ use dmarig_model::{
     plan::TRACE_FIFO,
     trace::{MARK, TraceCounter},
 };
+use dmarig_viommu::Viommu;
 use tokio::sync::mpsc;
 
 /// Size of the FIFO and of a read, in bytes: the most that an ordinary user may ask for.
@@ -28,11 +29,11 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// Creates the FIFO in `directory` and starts to read it.
+    /// Creates the FIFO in `directory` and starts to count the events of `viommu` in it.
     ///
     /// # Errors
     /// The system's error.
-    pub fn start(directory: &Path) -> io::Result<Self> {
+    pub fn start(directory: &Path, viommu: &'static dyn Viommu) -> io::Result<Self> {
         let path = directory.join(TRACE_FIFO);
         rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::from_raw_mode(0o600))?;
         // A FIFO opens for reading at once only without blocking, and for writing only with a reader.
@@ -43,8 +44,10 @@ impl Trace {
         // A host may allow less; then it is smaller.
         let _ = rustix::pipe::fcntl_setpipe_size(&fifo, CHUNK);
         let (sender, windows) = mpsc::unbounded_channel();
-        let reader =
-            std::thread::Builder::new().name("trace".into()).spawn(move || count(fifo, &sender))?;
+        let counter = TraceCounter::new(viommu);
+        let reader = std::thread::Builder::new()
+            .name("trace".into())
+            .spawn(move || count(fifo, counter, &sender))?;
         Ok(Self { marks, next_mark: 1, windows, reader: Some(reader) })
     }
 
@@ -76,9 +79,12 @@ impl Drop for Trace {
     }
 }
 
-fn count(mut fifo: File, sender: &mpsc::UnboundedSender<(u64, TraceCounts)>) -> io::Result<()> {
+fn count(
+    mut fifo: File,
+    mut counter: TraceCounter,
+    sender: &mpsc::UnboundedSender<(u64, TraceCounts)>,
+) -> io::Result<()> {
     let mut buffer = vec![0; CHUNK];
-    let mut counter = TraceCounter::default();
     loop {
         let length = fifo.read(&mut buffer)?;
         if length == 0 {

@@ -15,7 +15,7 @@ use dmarig_model::{
     axes::{Accelerator, Axes, DEFAULT_QEMU, Device, Passthrough},
     case::Case,
     judge::attacks_of,
-    kernel::{Boot, Kernel, KernelBuild, OPTIONS, Setting},
+    kernel::{Boot, Kernel, KernelBuild, Setting, options},
     matrix::Cell,
     observation::{PlannedWindow, Setup},
     plan::{LaunchPlan, Parts},
@@ -487,15 +487,15 @@ fn facts(name: &str, image: &KernelImage, stock_boot: bool) -> Kernel {
     // The package tells the patch level that Debian's release string hides.
     let package = image.packages.first().and_then(|package| package.version.parse().ok());
     let config = image.config.as_ref().map(|config| {
-        let setting = |option: &&str| {
+        let setting = |option: &'static str| {
             let setting = match config.get(option) {
                 ConfigValue::No => return None,
                 ConfigValue::Module => Setting::Module,
                 ConfigValue::Yes | ConfigValue::Text(_) => Setting::BuiltIn,
             };
-            Some(((*option).to_owned(), setting))
+            Some((option.to_owned(), setting))
         };
-        OPTIONS.iter().filter_map(setting).collect::<BTreeMap<_, _>>()
+        options().filter_map(setting).collect::<BTreeMap<_, _>>()
     });
     let stock = image.bzimage.as_deref().filter(|_| stock_boot);
     Kernel {

@@ -2,7 +2,7 @@
 
 use std::{fs::OpenOptions, io::Write, time::Instant};
 
-use dmarig_model::plan::TRACE_FIFO;
+use dmarig_model::{plan::TRACE_FIFO, viommu::VIOMMUS};
 
 /// Events to count.
 const EVENTS: usize = 5_000_000;
@@ -13,7 +13,7 @@ pub(crate) fn bench() {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let _inside = runtime.enter();
-    let mut trace = dmarig_rig::trace::Trace::start(directory.path()).expect("a trace");
+    let mut trace = dmarig_rig::trace::Trace::start(directory.path(), VIOMMUS[0]).expect("a trace");
     let path = directory.path().join(TRACE_FIFO);
     let before = resident_kib();
     let start = Instant::now();

@@ -2,13 +2,15 @@
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
+use dmarig_viommu::log::{Access, BootFact};
 use dmarig_wire::LogRecord;
 use regex::Regex;
 
 use crate::{
-    log::{Access, Fault, fault_in, line, message},
+    log::{Fault, fault_in, line, message},
     text::shown,
     version::Version,
+    viommu::VIOMMUS,
 };
 
 /// Groups' devices and faulting devices that are told apart.
@@ -42,8 +44,8 @@ pub(super) struct Faults {
 pub(super) struct Boot {
     pub(super) kernel: Option<Kernel>,
     pub(super) command_line: Option<String>,
-    /// The OEM in the DMAR table's line.
-    pub(super) dmar_table: Option<String>,
+    /// The OEM in the line of the firmware's table for the IOMMU.
+    pub(super) firmware_table: Option<String>,
     /// Whether ACPI tables are listed at all.
     pub(super) tables: bool,
     pub(super) disabled: bool,
@@ -53,9 +55,9 @@ pub(super) struct Boot {
     /// The lines of it that tell how the default domain and the policy were set.
     pub(super) domain_by_user: bool,
     pub(super) policy_by_user: bool,
-    /// `intel_iommu=strict` was read, on kernels before 5.15.
+    /// The driver read its own word for the strict policy.
     pub(super) strict_option: bool,
-    /// `intel_iommu=sm_on` was read.
+    /// Scalable mode was requested.
     pub(super) scalable_option: bool,
     pub(super) scalable_off: bool,
     pub(super) groups: BTreeMap<u32, Vec<String>>,
@@ -72,9 +74,7 @@ pub(super) struct Boot {
 struct Lines {
     splat: Regex,
     command_line: Regex,
-    dmar_table: Regex,
     group: Regex,
-    suppressed: Regex,
     amd: Regex,
     amd_fault: Regex,
     ubuntu: Regex,
@@ -88,13 +88,9 @@ static LINES: LazyLock<Lines> = LazyLock::new(|| {
             r"^CPU: \d+ .*(?:[Nn]ot [Tt]ainted|Tainted: .*?) (?<release>\d+\.\d+[^\s]*) #\S+(?<rest>.*)",
         ),
         command_line: regex(r"^(?:Kernel command line|Command line): (.*)"),
-        dmar_table: regex(
-            r"^ACPI: DMAR 0x[0-9A-Fa-f]+ [0-9A-Fa-f]+ \(v\d+ *(?<oem>.{0,40}?) *[0-9A-Fa-f]{8} ",
-        ),
         group: regex(
             r"^(?:\S+ (?<new>[0-9a-f]{4}:[0-9a-f:.]+): Adding to iommu group (?<to>\d+)|iommu: Adding device (?<old>\S+) to group (?<in>\d+))$",
         ),
-        suppressed: regex(r"^dmar_fault: (\d+) callbacks suppressed"),
         amd: regex(r"^(?:\S+ [0-9a-f:.]{7,16}: )?(?:AMD-Vi: |Event logged \[[A-Z_]+ )"),
         amd_fault: regex(
             r"^(?:\S+ (?<by>[0-9a-f:.]{7,16}): )?(?:AMD-Vi: )?Event logged \[IO_PAGE_FAULT (?:device=(?<device>[0-9a-f:.]{7,16}) )?.{0,40}?address=0x(?<address>[0-9a-f]{1,16}) flags=0x(?<flags>[0-9a-f]{1,4})",
@@ -142,13 +138,9 @@ impl Boot {
             self.command_line = Some(found[1].to_owned());
         } else if text.starts_with("ACPI: ") {
             self.tables |= text.starts_with("ACPI: RSDP ") || text.starts_with("ACPI: FACP ");
-            if let Some(found) = LINES.dmar_table.captures(text) {
-                self.dmar_table = Some(shown(found["oem"].trim()));
-            }
+            self.driver_line(text, index, record);
         } else if let Some(found) = LINES.group.captures(text) {
             self.group(&found);
-        } else if let Some(found) = LINES.suppressed.captures(text) {
-            self.suppressed = self.suppressed.saturating_add(found[1].parse().unwrap_or(0));
         } else if LINES.amd.is_match(text) {
             self.amd_line(text, record);
         } else if let Some(rest) = text.strip_prefix("iommu: ") {
@@ -165,24 +157,25 @@ impl Boot {
     }
 
     fn driver_line(&mut self, text: &str, index: usize, record: &LogRecord) {
-        let Some(rest) = text.strip_prefix("DMAR: ").or_else(|| text.strip_prefix("PCI-DMA: "))
-        else {
-            return;
-        };
-        // Anywhere in it, since a line without a newline may have run into this one.
-        if rest.contains("Intel(R) Virtualization Technology for Directed I/O") {
-            self.success_at.get_or_insert(index);
+        for fact in VIOMMUS.iter().flat_map(|viommu| viommu.boot_facts(text)) {
+            match fact {
+                BootFact::FirmwareTable(oem) => self.firmware_table = Some(shown(&oem)),
+                BootFact::Started => {
+                    self.success_at.get_or_insert(index);
+                }
+                BootFact::InvalidationChosen => {
+                    self.invalidation_at.get_or_insert(index);
+                }
+                BootFact::Disabled => self.disabled = true,
+                BootFact::PlatformOptIn => self.opted_in = true,
+                BootFact::StrictOption => self.strict_option = true,
+                BootFact::ScalableRequested => self.scalable_option = true,
+                BootFact::ScalableOff => self.scalable_off = true,
+                BootFact::FaultsSuppressed(count) => {
+                    self.suppressed = self.suppressed.saturating_add(count);
+                }
+            }
         }
-        if rest.contains("sing Queued invalidation") || rest.contains("sing Register based") {
-            self.invalidation_at.get_or_insert(index);
-        }
-        self.disabled |= rest == "IOMMU disabled";
-        self.opted_in |= rest.contains("force enabled due to platform opt in");
-        self.strict_option |= rest == "Disable batched IOTLB flush";
-        self.scalable_option |= rest.starts_with("Intel-IOMMU: scalable mode supported")
-            || rest.starts_with("Enable scalable mode if");
-        self.scalable_off |= rest.starts_with("VT-d Scalable Mode not enabled")
-            || rest.starts_with("Scalable mode is disallowed");
         if let Some(fault) = fault_in(text, index, record) {
             self.fault(&fault);
         }

@@ -1,11 +1,11 @@
 //! Whether the warning is as the table of expectations has it, when not all that decides it is in the log.
 
+use dmarig_viommu::{Viommu, mode::Registers};
+
 use crate::{
     axes::{Axes, Policy, ScalableMode, Toggle},
     expect::{Presence, Rule, decide, standard},
-    judge::policy_of,
-    log::{LogFacts, warning_spellings},
-    observation::Registers,
+    log::{LogFacts, warning_spelling},
     version::Version,
 };
 
@@ -47,12 +47,12 @@ struct Open<T> {
 }
 
 /// What is expected of the warning.
-pub(super) fn warning(boot: &Boot, facts: &LogFacts) -> Expected {
+pub(super) fn warning(viommu: &dyn Viommu, boot: &Boot, facts: &LogFacts) -> Expected {
     let situation = Situation {
         version: version(boot, facts),
-        caching_mode: caching_mode(facts),
-        policy: policy(boot, facts),
-        scalable_mode: scalable_mode(boot, facts),
+        caching_mode: caching_mode(viommu, facts),
+        policy: policy(viommu, boot, facts),
+        scalable_mode: scalable_mode(viommu, boot, facts),
     };
     let mut found = situation.outcomes();
     if found.len() == 1 {
@@ -159,15 +159,15 @@ fn version(boot: &Boot, facts: &LogFacts) -> Open<Version> {
     }
     // A spelling belongs to certain kernels.
     let said = facts.warnings.first().map_or("", |seen| seen.line.as_str());
-    let spelling = warning_spellings().find(|(text, _)| said.contains(text));
-    let fits = |version: &Version| spelling.is_none_or(|(_, kernels)| kernels.contains(*version));
+    let spelling = warning_spelling(said);
+    let fits = |version: &Version| spelling.is_none_or(|known| known.kernels.contains(*version));
     let values = STAND_INS.into_iter().filter(fits).collect();
     Open { values, unknown: "the kernel's version" }
 }
 
-fn caching_mode(facts: &LogFacts) -> Open<Toggle> {
+fn caching_mode(viommu: &dyn Viommu, facts: &LogFacts) -> Open<Toggle> {
     let units = facts.units.values().filter_map(|unit| unit.cap);
-    let on = units.clone().any(|cap| Registers { cap, ecap: 0 }.caching_mode());
+    let on = units.clone().any(|cap| viommu.capabilities(Registers { cap, ecap: 0 }).caching_mode);
     match (on, units.count()) {
         // One such unit is enough for the kernel.
         (true, _) => Open::known(Toggle::On),
@@ -180,7 +180,7 @@ fn caching_mode(facts: &LogFacts) -> Open<Toggle> {
 }
 
 /// The policy that was asked for.
-pub(super) fn asked_policy(boot: &Boot, facts: &LogFacts) -> Option<Policy> {
+pub(super) fn asked_policy(viommu: &dyn Viommu, boot: &Boot, facts: &LogFacts) -> Option<Policy> {
     let version = boot.kernel.as_ref().and_then(|kernel| kernel.version);
     if facts.default_domain.as_deref() == Some("Passthrough") {
         return Some(Policy::Passthrough);
@@ -188,14 +188,14 @@ pub(super) fn asked_policy(boot: &Boot, facts: &LogFacts) -> Option<Policy> {
     match (&boot.command_line, facts.policy.as_deref()) {
         _ if boot.strict_option => Some(Policy::Strict),
         (_, Some("strict")) => Some(Policy::Strict),
-        (Some(words), _) => Some(policy_of(words, version)),
+        (Some(words), _) => Some(viommu.read_command_line(words, version).policy.into()),
         (None, Some("lazy")) => Some(Policy::Lazy),
         (None, _) => None,
     }
 }
 
-fn policy(boot: &Boot, facts: &LogFacts) -> Open<Policy> {
-    asked_policy(boot, facts).map_or_else(
+fn policy(viommu: &dyn Viommu, boot: &Boot, facts: &LogFacts) -> Open<Policy> {
+    asked_policy(viommu, boot, facts).map_or_else(
         || Open {
             values: vec![Policy::Lazy, Policy::Strict, Policy::Passthrough],
             unknown: "the policy that was asked for: the kernel's command line is not in the log",
@@ -204,28 +204,20 @@ fn policy(boot: &Boot, facts: &LogFacts) -> Open<Policy> {
     )
 }
 
-fn scalable_mode(boot: &Boot, facts: &LogFacts) -> Open<ScalableMode> {
+fn scalable_mode(viommu: &dyn Viommu, boot: &Boot, facts: &LogFacts) -> Open<ScalableMode> {
     let offered = facts
         .units
         .values()
-        .filter_map(|unit| Some(Registers { cap: unit.cap?, ecap: unit.ecap? }.scalable_mode()))
+        .filter_map(|unit| Some(Registers { cap: unit.cap?, ecap: unit.ecap? }))
+        .map(|registers| viommu.capabilities(registers).page_tables)
         // Scalable mode is used where every unit has it, first-stage tables likewise.
-        .min_by_key(|mode| match mode {
-            ScalableMode::Off => 0,
-            ScalableMode::SecondStage => 1,
-            ScalableMode::FirstStage => 2,
-        });
+        .min();
     let words = boot.command_line.as_deref().unwrap_or_default();
-    let driver: Vec<&str> = words
-        .split_ascii_whitespace()
-        .filter_map(|word| word.strip_prefix("intel_iommu="))
-        .flat_map(|values| values.split(','))
-        .collect();
-    let last = driver.iter().rev().find(|word| matches!(**word, "sm_on" | "sm_off"));
-    match (offered, last) {
-        (Some(ScalableMode::Off), _) | (_, Some(&"sm_off")) => Open::known(ScalableMode::Off),
+    let requested = viommu.read_command_line(words, None).scalable_mode;
+    match (offered.map(ScalableMode::from), requested) {
+        (Some(ScalableMode::Off), _) | (_, Some(false)) => Open::known(ScalableMode::Off),
         _ if boot.scalable_off => Open::known(ScalableMode::Off),
-        (Some(mode), Some(_)) => Open::known(mode),
+        (Some(mode), Some(true)) => Open::known(mode),
         (Some(mode), None) if boot.scalable_option => Open::known(mode),
         (Some(mode), None) => Open {
             values: vec![ScalableMode::Off, mode],

@@ -8,16 +8,8 @@ use crate::{
     observation::{End, Observation, Outcome, Verdict},
     probe::{Attack, Mapping, ProbeCounts},
     text::{shown, shown_end},
+    viommu,
 };
-
-/// How QEMU refuses a device that would need a shadow of page tables which it can't follow without
-/// caching mode: before 10.1, from then on, and for a device in another process, where it ends only
-/// when the guest turns translation on.
-const REFUSALS: &[&str] = &[
-    "We need to set caching-mode=on for intel-iommu to enable device assignment",
-    "Device assignment is not allowed without enabling caching-mode=on",
-    "requires caching mode",
-];
 
 /// The verdict on a device that is passed through although caching mode is off: QEMU has to refuse
 /// it. `None` where that is not asked, or something else is in the way.
@@ -29,8 +21,9 @@ pub(super) fn refusal(observation: &Observation) -> Option<Verdict> {
     let expected = "QEMU's refusal of a passed-through device without caching mode".to_owned();
     let (held, found) = match &observation.end {
         End::QemuDied { status, stderr } => {
+            let refusals = viommu::for_axes(axes).qemu().passthrough_refusals;
             let line =
-                stderr.lines().find(|line| REFUSALS.iter().any(|words| line.contains(words)));
+                stderr.lines().find(|line| refusals.iter().any(|words| line.contains(words)));
             (Held::Yes, format!("{} ({})", shown(line?), shown(status)))
         }
         // A device in another process is looked at when translation is turned on, and mapped one to

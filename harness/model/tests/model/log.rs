@@ -1,6 +1,7 @@
 //! Kernel logs: real lines of each version, and lines made to deceive.
 
-use dmarig_model::log::{Access, LogFacts, LogKind, read, warning_spellings};
+use dmarig_model::log::{LogFacts, LogKind, read, warning_spellings};
+use dmarig_viommu::log::Access;
 
 use crate::seen::{fault_flood, records};
 
@@ -45,7 +46,8 @@ fn real_logs_are_read() {
 #[test]
 fn every_spelling_of_the_warning_counts_and_nothing_less() {
     assert_eq!(warning_spellings().count(), 3);
-    for (text, _) in warning_spellings() {
+    for spelling in warning_spellings() {
+        let text = &spelling.text;
         for line in [
             format!("DMAR: {text}"),
             format!("[    1.489488] DMAR: {text}"),
@@ -58,7 +60,7 @@ fn every_spelling_of_the_warning_counts_and_nothing_less() {
             assert_eq!(facts(&line).warnings.len(), 1, "{line}");
         }
         for line in [
-            text.to_owned(),
+            text.clone(),
             format!("AMD-Vi: {text}"),
             format!("DMAR: {text} of something else"),
             format!("DMAR: {text}s"),

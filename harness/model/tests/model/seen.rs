@@ -8,11 +8,12 @@ use dmarig_model::{
     judge::judge,
     kernel::KernelBuild,
     observation::{
-        End, KernelLog, LogSource, OBSERVATION_SCHEMA, Observation, Outcome, Phase, Registers,
-        Setup, TraceCounts, Verdict, Window, WindowKind,
+        End, KernelLog, LogSource, OBSERVATION_SCHEMA, Observation, Outcome, Phase, Setup,
+        TraceCounts, Verdict, Window, WindowKind,
     },
     probe::{ProbeCounts, Spread, Stale},
 };
+use dmarig_viommu::mode::Registers;
 use dmarig_wire::{
     DmaCounts, Environment, Interface, IommuGroup, IommuRegisters, Latency, LogRecord, Report,
     Target,

@@ -4,6 +4,7 @@ use dmarig_model::{
     log::provoked,
     observation::{Attacked, End, KernelLog, Observation, Window, WindowKind},
     probe::{Attack, AttackOutcome, Reply, Request},
+    viommu,
 };
 use dmarig_wire::{Reply as AgentReply, Request as AgentRequest};
 
@@ -20,9 +21,6 @@ use crate::{
 /// with the first one's record and not with its status was seen to be swallowed with its successor.
 const ATTEMPTS: usize = 3;
 
-/// The hypervisor's event of a DMA that it let nobody have.
-const FAULT_EVENTS: &[&str] = &["vtd_dmar_fault"];
-
 impl Session {
     /// Has the probe do one attack, and waits until the guest has said what its IOMMU reports.
     pub(super) async fn attack(
@@ -31,12 +29,13 @@ impl Session {
         kind: Attack,
         observation: &mut Observation,
     ) -> Result<(), End> {
+        let fault_events = viommu::for_axes(launch.axes).trace().fault_events;
         let log = &mut observation.log;
         // What the guest said before is not the answer.
         self.read_log(launch, log).await?;
         let before = log.records.len();
         self.trace.take().await.map_err(|error| host_fault(&error))?;
-        self.switch_trace(launch, FAULT_EVENTS, true).await?;
+        self.switch_trace(launch, fault_events, true).await?;
         // A workload that runs beside it is judged as any other is, and is no measurement.
         let (mut outcome, beside) = self.attacked(launch, kind).await?;
         observation.windows.extend(beside);
@@ -50,7 +49,7 @@ impl Session {
             outcome = again.0;
             observation.windows.extend(again.1);
         }
-        self.switch_trace(launch, FAULT_EVENTS, false).await?;
+        self.switch_trace(launch, fault_events, false).await?;
         let taken =
             self.vitals.race("end of the trace", launch.deadlines.request, self.trace.take());
         let hypervisor_faults = taken.await?.faults;

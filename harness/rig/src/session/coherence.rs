@@ -2,10 +2,12 @@
 //! is at rest.
 
 use dmarig_model::{
-    coherence::{Coherence, TablesSource, parse},
+    coherence::{Coherence, TablesSource, mapping_of_leaf},
     observation::{End, Observation},
-    probe::{Reply, Request, Tables},
+    probe::{Mapping, Reply, Request, Tables},
+    viommu,
 };
+use dmarig_viommu::tables::{BadPrint, PrintedTables};
 use dmarig_wire::{Reply as AgentReply, Request as AgentRequest};
 
 use super::Session;
@@ -16,11 +18,6 @@ use crate::{
     probe::{ProbeLink, unexpected_reply},
 };
 
-/// Offset of the root table address register (VT-d specification, "Register Descriptions").
-const ROOT_TABLE: u64 = 0x20;
-/// Where a kernel with `CONFIG_INTEL_IOMMU_DEBUGFS` prints its page tables.
-const DEBUGFS: &str = "/sys/kernel/debug/iommu/intel";
-const PRINTED: &str = "domain_translation_struct";
 /// Longest print of page tables, in bytes.
 const MAX_PRINTED: usize = 64 << 20;
 
@@ -38,7 +35,10 @@ impl Session {
         let Some((bus, devfn)) = bus_and_function(&address) else {
             return Err(End::ChannelBroken { what: format!("{address:?} is no PCI address") });
         };
-        let root = self.register(launch, ROOT_TABLE).await?;
+        let Some(addresses) = viommu::for_axes(launch.axes).register_addresses() else {
+            return Ok(Vec::new());
+        };
+        let root = self.register(launch, addresses.table_root).await?;
         let Some(first) = self.compare(launch, Request::Compare { root, bus, devfn }).await? else {
             return Ok(Vec::new());
         };
@@ -95,7 +95,11 @@ impl Session {
 
     /// The file in which the guest's kernel prints a device's tables; `None` where it does not.
     async fn printed(&mut self, launch: &Launch<'_>, address: &str) -> Result<Option<String>, End> {
-        let request = AgentRequest::ListFiles(DEBUGFS.to_owned());
+        let Some(tables) = viommu::for_axes(launch.axes).printed_tables() else {
+            return Ok(None);
+        };
+        let PrintedTables { directory, file } = tables;
+        let request = AgentRequest::ListFiles(directory.to_owned());
         let asked = self.ask("list of the guest's debugfs", launch.deadlines.request, &request);
         let names = match asked.await {
             Ok(reply) => expect_reply!(reply, AgentReply::Files(names) => names, "names of files")
@@ -103,10 +107,10 @@ impl Session {
             Err(End::AgentFailed { .. }) => return Ok(None),
             Err(end) => return Err(end),
         };
-        // One file for all devices, or from Linux 6.6 on one for each.
-        let own = format!("{address}/{PRINTED}");
-        let found = [PRINTED, &own].into_iter().find(|name| names.iter().any(|have| have == name));
-        Ok(found.map(|name| format!("{DEBUGFS}/{name}")))
+        let of_device = format!("{address}/{file}");
+        let found =
+            [file, &of_device].into_iter().find(|name| names.iter().any(|have| have == name));
+        Ok(found.map(|name| format!("{directory}/{name}")))
     }
 
     async fn with_printed(
@@ -122,9 +126,12 @@ impl Session {
         loop {
             reads += 1;
             let text = self.read_text(launch, file).await?;
-            let tables = parse(&text, address, ram)
-                .map_err(|line| broken_print(file, &format!("the line {line:?}")))?
+            let leaves = viommu::for_axes(launch.axes)
+                .parse_printed_tables(&text, address)
+                .map_err(|BadPrint(line)| broken_print(file, &format!("the line {line:?}")))?
                 .ok_or_else(|| broken_print(file, &format!("no word of {address}")))?;
+            let tables: Vec<Mapping> =
+                leaves.iter().map(|leaf| mapping_of_leaf(leaf, ram)).collect();
             let shadow = match self.ask_probe(launch, &Request::Shadow).await? {
                 Reply::Shadow { mappings } => mappings,
                 other => return Err(End::HostFault { what: unexpected_reply(&other).to_string() }),

@@ -1,17 +1,16 @@
 //! What is read off a guest from both sides: its IOMMU by the hypervisor, itself by its agent.
 
-use dmarig_model::observation::{End, KernelLog, LogSource, Observation, Registers};
+use dmarig_model::{
+    observation::{End, KernelLog, LogSource, Observation},
+    viommu,
+};
+use dmarig_viommu::mode::Registers;
 use dmarig_wire::{Hello, LogRecord, Reply, Request};
 use qapi::qmp::{human_monitor_command, qom_get};
 
 use super::Session;
 use crate::{agent::expect_reply, blame::channel_broken, launch::Launch};
 
-/// Physical address of the virtual IOMMU's registers in QEMU's q35 machine.
-const REGISTERS: u64 = 0xfed9_0000;
-/// Offsets of the capability registers (VT-d specification, chapter "Register Descriptions").
-const CAP: u64 = 0x08;
-const ECAP: u64 = 0x10;
 /// QOM path of the virtual IOMMU, by the id that the plan gives it.
 const VIOMMU: &str = "/machine/peripheral/viommu";
 /// Pieces of a kernel log that are taken from an agent before it is taken for endless.
@@ -30,18 +29,20 @@ impl Session {
             let value = self.qmp(launch, get).await?;
             observation.qom.insert(property.clone(), value);
         }
-        let cap = self.register(launch, CAP).await?;
-        let ecap = self.register(launch, ECAP).await?;
-        observation.registers = Some(Registers { cap, ecap });
+        if let Some(addresses) = viommu::for_axes(launch.axes).register_addresses() {
+            let cap = self.register(launch, addresses.capability).await?;
+            let ecap = self.register(launch, addresses.extended_capability).await?;
+            observation.registers = Some(Registers { cap, ecap });
+        }
         Ok(())
     }
 
-    pub(super) async fn register(&mut self, launch: &Launch<'_>, offset: u64) -> Result<u64, End> {
-        let command_line = format!("xp /1gx {:#x}", REGISTERS + offset);
+    pub(super) async fn register(&mut self, launch: &Launch<'_>, address: u64) -> Result<u64, End> {
+        let command_line = format!("xp /1gx {address:#x}");
         let text =
             self.qmp(launch, human_monitor_command { cpu_index: None, command_line }).await?;
         parse_register(&text).ok_or_else(|| End::HostFault {
-            what: format!("QEMU's monitor gave no register at offset {offset:#x}: {text:?}"),
+            what: format!("QEMU's monitor gave no register at {address:#x}: {text:?}"),
         })
     }
 

@@ -11,7 +11,7 @@ const MAX_BOOTS: usize = 100;
 
 /// One slice a boot. A console is played back when the real one takes over from an early one: what stands
 /// again in the next slice, stamps and all, is no boot of its own.
-pub(super) fn boots(records: &[LogRecord]) -> Vec<&[LogRecord]> {
+pub(super) fn split_boots(records: &[LogRecord]) -> Vec<&[LogRecord]> {
     let starts = |record: &LogRecord| message(&record.text).starts_with("Linux version ");
     let mut borders: Vec<usize> =
         (0..records.len()).filter(|at| starts(&records[*at])).take(MAX_BOOTS).collect();

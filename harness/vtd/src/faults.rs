@@ -1,14 +1,7 @@
-//! Fault reasons in words: what the hardware found, and what that mostly means. By the VT-d
+//! Fault reasons in words: what the hardware found, and the usual cause. By the VT-d
 //! specification, section 7.1.3 (legacy mode), 7.1.3.1 (scalable mode) and 5.1.4.1 (interrupts).
 
-/// What a reason says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Reason {
-    /// What the hardware found.
-    pub(super) found: &'static str,
-    /// What that mostly comes from.
-    pub(super) mostly: &'static str,
-}
+use dmarig_viommu::log::FaultReason;
 
 const UNMAPPED: &str = "the device used an address that was never mapped for it, or is no longer: a driver \
      that unmaps too early, a device that goes on after its request is over or was set up by the \
@@ -28,9 +21,15 @@ const NESTED: &str =
 const INTERRUPTS: &str =
     "an interrupt that no driver has set up: one that was torn down early, or a spoofed one";
 
-/// What a VT-d fault reason says; `None` for numbers that the specification does not give away.
-pub(super) const fn reason(number: u8) -> Option<Reason> {
-    let (found, mostly) = match number {
+/// What a fault reason means; `None` for a number that the specification does not assign.
+pub(crate) fn reason(number: u8) -> Option<FaultReason> {
+    let (found, usual_cause) = legacy_or_interrupt(number).or_else(|| scalable(number))?;
+    Some(FaultReason { found, usual_cause, is_unmapped: usual_cause == UNMAPPED })
+}
+
+/// What the hardware found, and the usual cause, in legacy mode and for interrupts.
+const fn legacy_or_interrupt(number: u8) -> Option<(&'static str, &'static str)> {
+    Some(match number {
         0x01 | 0x39 => ("root entry not present", OUTSIDE),
         0x02 | 0x41 => ("context entry not present", OUTSIDE),
         0x03 | 0x43 => ("context entry programmed wrong", TABLES),
@@ -57,14 +56,13 @@ pub(super) const fn reason(number: u8) -> Option<Reason> {
             "interrupt from another source than its entry names",
             "a device behind a bridge that sends under another requester id",
         ),
-        _ => return scalable(number),
-    };
-    Some(Reason { found, mostly })
+        _ => return None,
+    })
 }
 
-/// Those that scalable mode has alone.
-const fn scalable(number: u8) -> Option<Reason> {
-    let (found, mostly) = match number {
+/// The same for the reasons that only scalable mode has.
+const fn scalable(number: u8) -> Option<(&'static str, &'static str)> {
+    Some(match number {
         0x30 => ("root table address not valid", TABLES),
         0x31 => ("request with a PASID where the root table is not of scalable mode", PASIDS),
         0x32 => ("page request where the root table is not of scalable mode", PAGE_REQUESTS),
@@ -111,11 +109,26 @@ const fn scalable(number: u8) -> Option<Reason> {
         ),
         0x90 => ("accessed or dirty bit of a first-stage table entry can't be set", TABLES),
         _ => return None,
-    };
-    Some(Reason { found, mostly })
+    })
 }
 
-/// Whether a reason says that nothing was mapped where the device went.
-pub(super) fn is_unmapped(number: u8) -> bool {
-    reason(number).is_some_and(|reason| reason.mostly == UNMAPPED)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_which_reasons_mean_that_nothing_is_mapped() {
+        for (number, expected) in [
+            (0x05, Some(true)),
+            (0x06, Some(true)),
+            (0x71, Some(true)),
+            (0x79, Some(true)),
+            (0x0c, Some(false)),
+            (0x22, Some(false)),
+            (0x00, None),
+            (0xff, None),
+        ] {
+            assert_eq!(reason(number).map(|reason| reason.is_unmapped), expected, "{number:#x}");
+        }
+    }
 }

@@ -10,7 +10,7 @@ use std::{
 use dmarig_wire::LogRecord;
 use regex::Regex;
 
-use crate::log::message;
+use crate::{log::message, viommu::VIOMMUS};
 
 use super::json::{self, Json};
 
@@ -26,9 +26,9 @@ const MAX_PREFIXES: usize = 5;
 /// Columns within which a mailer wraps.
 const WRAP: usize = 80;
 
-/// A log, cleaned.
+/// A log, normalized.
 #[derive(Debug, Default)]
-pub(super) struct Cleaned {
+pub(super) struct Normalized {
     /// Its records; `seq` is the line's number in the log, from 1.
     pub(super) records: Vec<LogRecord>,
     /// Lines of other programs that a journal has between the kernel's.
@@ -85,10 +85,19 @@ static PREFIXES: LazyLock<Prefixes> = LazyLock::new(|| {
         wall: regex(r"^\[\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?\](?: |$)"),
         iso: regex(r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.,]\d{3,9}(?:[+-]\d\d:?\d\d|Z)? "),
         caller: regex(r"^\[ *[TC]\d{1,9}\] ?"),
-        // `pci 0000:00:02.0: DMAR: ` is the driver's own, `systemd[1]: ` a program's.
-        others: regex(r"^(?:\S+ [0-9a-f:.]{7,16}: DMAR: |[^\s\[]+\[\d+\]: )"),
+        // `pci 0000:00:02.0: ` before a driver's prefix is the driver's own, `systemd[1]: ` a
+        // program's.
+        others: regex(&format!(
+            r"^(?:\S+ [0-9a-f:.]{{7,16}}: (?:{})|[^\s\[]+\[\d+\]: )",
+            driver_prefixes().map(regex::escape).collect::<Vec<_>>().join("|")
+        )),
     }
 });
+
+/// What the main lines of each driver begin with.
+fn driver_prefixes() -> impl Iterator<Item = &'static str> {
+    VIOMMUS.iter().filter_map(|viommu| viommu.log_prefixes().first().copied())
+}
 
 /// A line with what its prefixes said.
 struct Line<'a> {
@@ -100,13 +109,13 @@ struct Line<'a> {
     kernels: bool,
 }
 
-/// Cleans a log. Bytes that are no text become replacement characters.
-pub(super) fn clean(bytes: &[u8]) -> Cleaned {
-    clean_within(bytes, MAX_HALF)
+/// Normalizes a log. Bytes that are no text become replacement characters.
+pub(super) fn normalize(bytes: &[u8]) -> Normalized {
+    normalize_within(bytes, MAX_HALF)
 }
 
-/// Cleans a log of which at most so many lines at each end are kept.
-fn clean_within(bytes: &[u8], half: usize) -> Cleaned {
+/// Normalizes a log of which at most so many lines at each end are kept.
+fn normalize_within(bytes: &[u8], half: usize) -> Normalized {
     let text = decoded(bytes);
     let (text, json) = match json::read(&text) {
         Some(mut json) => (Cow::Owned(std::mem::take(&mut json.text)), json),
@@ -120,28 +129,28 @@ fn clean_within(bytes: &[u8], half: usize) -> Cleaned {
     let bare: Vec<(u64, &str)> =
         lines.into_iter().map(|(number, line)| (number, &line[quoted(line)..])).collect();
     let hosts: HashSet<&str> = bare.iter().filter_map(|(_, line)| kernels_host(line)).collect();
-    let mut cleaned = Cleaned {
+    let mut normalized = Normalized {
         left_out,
         whole_until,
         foreign: json.foreign,
         broken: json.broken,
-        ..Cleaned::default()
+        ..Normalized::default()
     };
     let mut stamped = 0;
     let mut unstamped = Vec::new();
     for (number, line) in &bare {
         match strip(line, &hosts) {
-            None => cleaned.foreign += 1,
+            None => normalized.foreign += 1,
             Some(line) if line.text.trim().is_empty() => {}
             Some(line) => {
                 stamped += usize::from(line.stamped);
                 if line.kernels {
-                    cleaned.kernels_from.get_or_insert(*number);
+                    normalized.kernels_from.get_or_insert(*number);
                 }
                 if !line.stamped {
-                    unstamped.push(cleaned.records.len());
+                    unstamped.push(normalized.records.len());
                 }
-                cleaned.records.push(LogRecord {
+                normalized.records.push(LogRecord {
                     level: line.level,
                     seq: *number,
                     time_us: line.time_us,
@@ -150,14 +159,14 @@ fn clean_within(bytes: &[u8], half: usize) -> Cleaned {
             }
         }
     }
-    cleaned.unread = unread(&cleaned.records);
+    normalized.unread = unread(&normalized.records);
     // In JSON no message is wrapped.
     let narrow =
         json.numbers.is_empty() && bare.iter().all(|(_, line)| line.chars().count() <= WRAP);
     if narrow && stamped > unstamped.len() {
-        join(&mut cleaned.records, &unstamped);
+        join(&mut normalized.records, &unstamped);
     }
-    cleaned
+    normalized
 }
 
 /// A log's text: UTF-16 with its mark, as PowerShell writes it, or UTF-8 with or without one.
@@ -177,12 +186,16 @@ fn decoded(bytes: &[u8]) -> Cow<'_, str> {
 /// Lines with a word of the driver's behind what is no known prefix. Where other lines begin with one
 /// the prefixes are known, and it is a person who writes.
 fn unread(records: &[LogRecord]) -> Vec<u64> {
-    let said = |record: &LogRecord| message(&record.text).starts_with("DMAR");
+    let said = |record: &LogRecord| {
+        let text = message(&record.text);
+        driver_prefixes().any(|prefix| text.starts_with(prefix.trim_end_matches([':', ' '])))
+    };
     if records.iter().any(said) {
         return Vec::new();
     }
     let unknown = |record: &&LogRecord| {
-        record.text.contains("DMAR: ") && !PREFIXES.others.is_match(message(&record.text))
+        driver_prefixes().any(|prefix| record.text.contains(prefix))
+            && !PREFIXES.others.is_match(message(&record.text))
     };
     records.iter().filter(unknown).map(|record| record.seq).collect()
 }
@@ -319,8 +332,8 @@ mod tests {
 
     #[track_caller]
     fn check(log: &str, texts: &[&str]) {
-        let cleaned = clean(log.as_bytes());
-        let got: Vec<&str> = cleaned.records.iter().map(|record| &*record.text).collect();
+        let normalized = normalize(log.as_bytes());
+        let got: Vec<&str> = normalized.records.iter().map(|record| &*record.text).collect();
         assert_eq!(got, texts, "{log:?}");
     }
 
@@ -378,24 +391,24 @@ mod tests {
         for unit in [u16::to_le_bytes, u16::to_be_bytes] {
             let log = format!("\u{feff}[    1.653853] {said}\r\n");
             let wide: Vec<u8> = log.encode_utf16().flat_map(unit).collect();
-            let cleaned = clean(&wide);
-            assert_eq!((cleaned.records.len(), &*cleaned.records[0].text), (1, said));
+            let normalized = normalize(&wide);
+            assert_eq!((normalized.records.len(), &*normalized.records[0].text), (1, said));
         }
     }
 
     #[test]
     fn a_prefix_that_is_not_known_is_told() {
         let log = "x|1|DMAR: IOMMU enabled\nMESSAGE=DMAR: x\nno word\n";
-        assert_eq!(clean(log.as_bytes()).unread, [1, 2]);
+        assert_eq!(normalize(log.as_bytes()).unread, [1, 2]);
         // One that begins as another does.
         let log = "<6>1 2026-11-22T18:41:39.123Z box kernel - - - DMAR: IOMMU enabled\n";
-        assert_eq!(clean(log.as_bytes()).unread, [1]);
+        assert_eq!(normalize(log.as_bytes()).unread, [1]);
         for log in [
             "I see `DMAR: x`\n[    1.000000] DMAR: IOMMU enabled\n",
             "pci 0000:00:02.0: DMAR: Skip IOMMU disabling for graphics\n",
             "[    2.000000] systemd[1]: DMAR: x\n",
         ] {
-            assert_eq!(clean(log.as_bytes()).unread, [0; 0], "{log}");
+            assert_eq!(normalize(log.as_bytes()).unread, [0; 0], "{log}");
         }
     }
 
@@ -414,7 +427,7 @@ mod tests {
             ("[2026-11-22 18:41:39] WARNING: modpost: x", false),
             ("WARNING: modpost: x", false),
         ] {
-            assert_eq!(clean(line.as_bytes()).kernels_from.is_some(), kernels, "{line}");
+            assert_eq!(normalize(line.as_bytes()).kernels_from.is_some(), kernels, "{line}");
         }
     }
 
@@ -424,7 +437,7 @@ mod tests {
                    Nov 22 18:41:40 box systemd[1]: DMAR: IOMMU disabled\n\
                    Nov 22 18:41:40 box sshd[12]: BUG: no\n";
         check(log, &["DMAR: IOMMU enabled"]);
-        assert_eq!(clean(log.as_bytes()).foreign, 2);
+        assert_eq!(normalize(log.as_bytes()).foreign, 2);
         // No journal: a driver's line has the same form.
         check("[    1.653853] nvme nvme0: 1/0/0 queues", &["nvme nvme0: 1/0/0 queues"]);
         check("[    2.0] systemd[1]: DMAR: x", &["systemd[1]: DMAR: x"]);
@@ -446,11 +459,11 @@ mod tests {
 
     #[test]
     fn stamps_and_lines_are_kept() {
-        let cleaned = clean(b"\n[   12.000345] a\n<3>b\n");
-        let seen: Vec<_> = cleaned.records.iter().map(|r| (r.seq, r.time_us, r.level)).collect();
+        let normalized = normalize(b"\n[   12.000345] a\n<3>b\n");
+        let seen: Vec<_> = normalized.records.iter().map(|r| (r.seq, r.time_us, r.level)).collect();
         assert_eq!(seen, [(2, 12_000_345, 255), (3, 0, 3)]);
         let lines = |log: &str| -> Vec<u64> {
-            clean(log.as_bytes()).records.iter().map(|record| record.seq).collect()
+            normalize(log.as_bytes()).records.iter().map(|record| record.seq).collect()
         };
         assert_eq!(lines("a\r\r\nb\r\n\0\0\0c\n"), [1, 2, 3]);
         // A title that is cut off swallows no lines.
@@ -459,16 +472,16 @@ mod tests {
 
     #[test]
     fn floods_are_bounded() {
-        let long = clean("x".repeat(1 << 20).as_bytes());
+        let long = normalize("x".repeat(1 << 20).as_bytes());
         assert_eq!(long.records[0].text.len(), MAX_LINE);
         let many: String = (1..=30).map(|number| format!("{number}\n")).collect();
-        let many = clean_within(many.as_bytes(), 10);
+        let many = normalize_within(many.as_bytes(), 10);
         assert_eq!((many.records.len(), many.left_out, many.whole_until), (20, 10, 10));
         assert_eq!(many.records.last().unwrap().text, "30");
-        assert!(clean(&[0xff, 0xfe, b'\n', 0, b'\r']).records.len() <= 2);
+        assert!(normalize(&[0xff, 0xfe, b'\n', 0, b'\r']).records.len() <= 2);
         // As many wrapped lines as there can be, which are joined in one go.
         let wrapped = "[    1.000000] a\n[    1.000000] b\nc\n".repeat(50_000);
-        assert_eq!(clean(wrapped.as_bytes()).records.len(), 100_000);
+        assert_eq!(normalize(wrapped.as_bytes()).records.len(), 100_000);
     }
 
     #[test]
@@ -479,7 +492,7 @@ mod tests {
 [    0.300000] DMAR: Intel(R) Virtualization Technology for Directed I/O
 ";
         let fault = "[    9.000000] DMAR: [DMA Read NO_PASID] Request device [03:00.0] fault addr 0x1000 [fault reason 0x06] PTE Read access is not set\n";
-        let told = |log: &str| super::super::of_cleaned(&clean_within(log.as_bytes(), 10));
+        let told = |log: &str| super::super::of_normalized(&normalize_within(log.as_bytes(), 10));
         let found = told(&format!("{start}{}", fault.repeat(40))).remove(0);
         assert_eq!(found.warning.present, Some(false), "{:?}", found.warning);
         assert!(found.odd[0].starts_with("at least 16 DMA faults of 03:00.0"), "{:?}", found.odd);

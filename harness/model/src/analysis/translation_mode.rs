@@ -1,5 +1,7 @@
 //! How devices are mapped, by the kernel's own lines and, where it has none, by its command line.
 
+use dmarig_viommu::Viommu;
+
 use crate::{axes::Policy, log::LogFacts, text::shown, version::Version};
 
 use super::{Mode, Power, boot::Boot, expected::asked_policy};
@@ -7,9 +9,14 @@ use super::{Mode, Power, boot::Boot, expected::asked_policy};
 /// The first kernel with a line on the policy.
 const TELLS_POLICY: Version = Version::new(5, 14, 0);
 
-pub(super) fn mode(boot: &Boot, facts: &LogFacts, power: Power) -> Mode {
+pub(super) fn translation_mode(
+    viommu: &dyn Viommu,
+    boot: &Boot,
+    facts: &LogFacts,
+    power: Power,
+) -> Mode {
     // Older kernels have no line on the default domain either.
-    let asked = asked_policy(boot, facts).filter(|_| power == Power::On);
+    let asked = asked_policy(viommu, boot, facts).filter(|_| power == Power::On);
     let by_words = facts.default_domain.is_none() && asked == Some(Policy::Passthrough);
     let default_domain = if by_words {
         Some("Passthrough".to_owned())
@@ -25,13 +32,13 @@ pub(super) fn mode(boot: &Boot, facts: &LogFacts, power: Power) -> Mode {
                 "devices are mapped one to one and never unmapped, but for those that can't be"
                     .to_owned()
             }
-            _ => policy(boot, facts, asked),
+            _ => policy(viommu, boot, facts, asked),
         },
         default_domain,
     }
 }
 
-fn policy(boot: &Boot, facts: &LogFacts, asked: Option<Policy>) -> String {
+fn policy(viommu: &dyn Viommu, boot: &Boot, facts: &LogFacts, asked: Option<Policy>) -> String {
     let warned = !facts.warnings.is_empty();
     let by = if boot.policy_by_user { ", as the command line asks" } else { "" };
     match (facts.policy.as_deref(), warned) {
@@ -42,7 +49,7 @@ fn policy(boot: &Boot, facts: &LogFacts, asked: Option<Policy>) -> String {
             format!("lazy{by}; the line is printed before the driver has its say, so only a group's type (`/sys/kernel/iommu_groups/*/type`) is certain")
         }
         (Some(other), false) => format!("{}{by}", shown(other)),
-        (None, false) if boot.strict_option => "strict, as `intel_iommu=strict` asks".to_owned(),
+        (None, false) if boot.strict_option => viommu.advice().strict_by_option.to_owned(),
         (None, false) => without_line(boot.version(), asked),
     }
 }

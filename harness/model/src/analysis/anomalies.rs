@@ -1,15 +1,18 @@
 //! What is odd in a log, what is worth knowing besides, and what to do next.
 
+use dmarig_viommu::{
+    Viommu,
+    log::WarningSpelling,
+    mode::{Capabilities, Registers},
+};
+
 use crate::{
-    axes::{Policy, ScalableMode},
-    judge::turned_off,
-    kernel::HEEDS_IOMMU_STRICT,
-    log::{LogFacts, LogKind, warning_spellings},
-    observation::Registers,
+    axes::Policy,
+    log::{LogFacts, LogKind, Unit, warning_spelling},
     version::Version,
 };
 
-use super::{Analysis, Power, Presence, boot::Boot, expected::asked_policy, reasons};
+use super::{Analysis, Power, Presence, boot::Boot, expected::asked_policy};
 
 /// The first kernels of each series with commit 29b32839725f, where that is known.
 const FIXED_SERIES: (Version, Version) = (Version::new(5, 10, 14), Version::new(5, 11, 0));
@@ -18,43 +21,42 @@ const FIXED_SERIES: (Version, Version) = (Version::new(5, 10, 14), Version::new(
 const TOLD: usize = 5;
 
 /// Fills in what is odd, the notes and the hints, in a log of which so many records are missing.
-pub(super) fn judge(analysis: &mut Analysis, boot: &Boot, facts: &LogFacts, lost: u64) {
-    power(analysis, boot, facts);
-    warning(analysis, boot, facts);
-    policy(analysis, boot, facts);
-    units(analysis, boot, facts);
+pub(super) fn judge(
+    analysis: &mut Analysis,
+    viommu: &dyn Viommu,
+    boot: &Boot,
+    facts: &LogFacts,
+    lost: u64,
+) {
+    power(analysis, viommu, boot, facts);
+    warning(analysis, viommu, boot, facts);
+    policy(analysis, viommu, boot, facts);
+    units(analysis, viommu, boot, facts);
     let least = if lost > 0 { "at least " } else { "" };
-    faults(analysis, boot, facts, least);
+    faults(analysis, viommu, boot, facts, least);
     splats(analysis, facts, least);
 }
 
-fn power(analysis: &mut Analysis, boot: &Boot, facts: &LogFacts) {
+fn power(analysis: &mut Analysis, viommu: &dyn Viommu, boot: &Boot, facts: &LogFacts) {
     if analysis.iommu.power == Power::On {
         return;
     }
+    let advice = viommu.advice();
     let words = boot.command_line.as_deref();
     if facts.enabled && boot.success_at.is_none() && boot.started() {
-        analysis.odd.push(
-            "the IOMMU was asked for (`DMAR: IOMMU enabled`), and the driver never said that it is up"
-                .to_owned(),
-        );
+        analysis.odd.push(advice.not_started.to_owned());
     }
     match words {
-        Some(words) if turned_off(words) => {
-            analysis.hints.push("boot without `intel_iommu=off` or `iommu=off`".to_owned());
+        Some(words) if viommu.read_command_line(words, None).off => {
+            analysis.hints.push(advice.remove_off_words.to_owned());
         }
-        _ if boot.amd => analysis.hints.push(
-            "this is a machine with AMD's IOMMU (AMD-Vi): nothing here speaks of the Intel driver"
-                .to_owned(),
-        ),
-        _ if boot.dmar_table.is_some() && !facts.enabled => analysis.hints.push(
-            "the firmware offers an IOMMU: `intel_iommu=on` on the kernel's command line turns it on"
-                .to_owned(),
-        ),
-        _ if boot.tables && boot.dmar_table.is_none() => analysis.hints.push(
-            "the firmware has no DMAR table: turn VT-d on in its setup (QEMU: `-device intel-iommu`)"
-                .to_owned(),
-        ),
+        _ if boot.amd => analysis.hints.push(advice.other_vendor.to_owned()),
+        _ if boot.firmware_table.is_some() && !facts.enabled => {
+            analysis.hints.push(advice.turn_on.to_owned());
+        }
+        _ if boot.tables && boot.firmware_table.is_none() => {
+            analysis.hints.push(advice.turn_on_in_firmware.to_owned());
+        }
         _ => {}
     }
     if analysis.iommu.power == Power::Untold && !boot.amd {
@@ -66,11 +68,12 @@ fn power(analysis: &mut Analysis, boot: &Boot, facts: &LogFacts) {
     }
 }
 
-fn warning(analysis: &mut Analysis, boot: &Boot, facts: &LogFacts) {
+fn warning(analysis: &mut Analysis, viommu: &dyn Viommu, boot: &Boot, facts: &LogFacts) {
     let version = boot.version();
     if let (Some(version), Some(seen)) = (version, facts.warnings.first()) {
-        let spelling = warning_spellings().find(|(text, _)| seen.line.contains(text));
-        if let Some((text, kernels)) = spelling.filter(|(_, kernels)| !kernels.contains(version)) {
+        let spelling = warning_spelling(&seen.line);
+        if let Some(spelling) = spelling.filter(|known| !known.kernels.contains(version)) {
+            let WarningSpelling { text, kernels } = spelling;
             analysis.odd.push(format!(
                 "`{text}` is the wording of kernels {kernels}, and this one says it is {version}"
             ));
@@ -92,28 +95,26 @@ fn warning(analysis: &mut Analysis, boot: &Boot, facts: &LogFacts) {
         ));
     }
     if !present {
-        analysis.hints.push(
-            "without it unmaps are batched, and each batch has the hypervisor walk whole page tables: \
-             boot with `iommu.strict=1` (before 5.15: `intel_iommu=on,strict`) until it is mended"
-                .to_owned(),
-        );
+        analysis.hints.push(viommu.advice().use_strict.to_owned());
     }
 }
 
-fn policy(analysis: &mut Analysis, boot: &Boot, facts: &LogFacts) {
+fn policy(analysis: &mut Analysis, viommu: &dyn Viommu, boot: &Boot, facts: &LogFacts) {
     let version = boot.version();
     let words = boot.command_line.as_deref().unwrap_or_default();
     let strict_asked = words.split_ascii_whitespace().any(|word| word.starts_with("iommu.strict="));
-    if strict_asked && version.is_some_and(|version| version < HEEDS_IOMMU_STRICT) {
-        analysis.notes.push(format!(
-            "the Intel driver of this kernel does not look at `iommu.strict` (from {HEEDS_IOMMU_STRICT} on it \
-             does): `intel_iommu=on,strict` is its word for that"
-        ));
+    let follows_since = viommu.follows_iommu_strict_since();
+    if let (Some(version), Some(since)) = (version, follows_since)
+        && strict_asked
+        && version < since
+    {
+        let advice = viommu.advice().ignores_iommu_strict;
+        analysis.notes.push(advice.replace("{since}", &since.to_string()));
     }
-    let asked = asked_policy(boot, facts);
+    let asked = asked_policy(viommu, boot, facts);
     if asked == Some(Policy::Strict)
         && facts.policy.as_deref() == Some("lazy")
-        && version.is_some_and(|v| v >= HEEDS_IOMMU_STRICT)
+        && version.is_some_and(|version| follows_since.is_none_or(|since| version >= since))
     {
         analysis
             .odd
@@ -121,36 +122,33 @@ fn policy(analysis: &mut Analysis, boot: &Boot, facts: &LogFacts) {
     }
 }
 
-fn units(analysis: &mut Analysis, boot: &Boot, facts: &LogFacts) {
-    let told: Vec<(u32, Registers)> = facts
-        .units
-        .iter()
-        .filter_map(|(number, unit)| {
-            Some((*number, Registers { cap: unit.cap?, ecap: unit.ecap? }))
-        })
-        .collect();
-    let on = told.iter().filter(|(_, registers)| registers.caching_mode()).count();
-    if on > 0 && on < told.len() {
+fn units(analysis: &mut Analysis, viommu: &dyn Viommu, boot: &Boot, facts: &LogFacts) {
+    let capabilities =
+        |unit: &Unit| Some(viommu.capabilities(Registers { cap: unit.cap?, ecap: unit.ecap? }));
+    let known: Vec<Capabilities> = facts.units.values().filter_map(capabilities).collect();
+    let on = known.iter().filter(|unit| unit.caching_mode).count();
+    if on > 0 && on < known.len() {
         analysis.odd.push(format!(
             "{on} of {} units have caching mode on; one is enough for the kernel to turn batching off for all",
-            told.len()
+            known.len()
         ));
     }
-    if on > 0 && told.iter().any(|(_, r)| r.caching_mode() && !r.page_selective()) {
+    if on > 0 && known.iter().any(|unit| unit.caching_mode && !unit.page_selective) {
         analysis.odd.push(
             "caching mode without page-selective invalidation: each unmap makes the hypervisor walk a whole domain"
                 .to_owned(),
         );
     }
     for (number, unit) in &facts.units {
-        let queued = unit.ecap.is_some_and(|ecap| ecap >> 1 & 1 == 1);
+        let queued = capabilities(unit).is_some_and(|unit| unit.queued_invalidation);
         if queued && unit.invalidation.as_deref() == Some("Register based") {
             analysis.odd.push(format!(
-                "dmar{number} offers queued invalidation, and the kernel uses registers, one request at a time"
+                "{} offers queued invalidation, and the kernel uses registers, one request at a time",
+                viommu.unit_name(*number)
             ));
         }
     }
-    let remaps = told.iter().any(|(_, registers)| registers.ecap >> 3 & 1 == 1);
+    let remaps = known.iter().any(|unit| unit.interrupt_remapping);
     let covered = boot.success_at.is_some() && analysis.kernel.complete;
     if remaps && covered && facts.interrupt_remapping.is_none() {
         analysis.notes.push(
@@ -158,14 +156,20 @@ fn units(analysis: &mut Analysis, boot: &Boot, facts: &LogFacts) {
         );
     }
     if boot.scalable_option
-        && told.iter().all(|(_, r)| r.scalable_mode() == ScalableMode::Off)
-        && !told.is_empty()
+        && known.iter().all(|unit| !unit.page_tables.is_scalable())
+        && !known.is_empty()
     {
         analysis.notes.push("scalable mode was asked for, and no unit offers it".to_owned());
     }
 }
 
-fn faults(analysis: &mut Analysis, boot: &Boot, facts: &LogFacts, least: &str) {
+fn faults(
+    analysis: &mut Analysis,
+    viommu: &dyn Viommu,
+    boot: &Boot,
+    facts: &LogFacts,
+    least: &str,
+) {
     let faults = &analysis.faults;
     if !faults.any() {
         let lines = facts.count(|kind| kind == LogKind::DmaFault);
@@ -192,8 +196,9 @@ fn faults(analysis: &mut Analysis, boot: &Boot, facts: &LogFacts, least: &str) {
             "`lspci -nnk -s {device}` tells what {device} is and whose driver it has"
         ));
     }
-    if boot.faults.values().any(|of| of.reasons.keys().any(|reason| reasons::is_unmapped(*reason)))
-    {
+    let is_unmapped =
+        |number: &u8| viommu.fault_reason(*number).is_some_and(|reason| reason.is_unmapped);
+    if boot.faults.values().any(|of| of.reasons.keys().any(is_unmapped)) {
         analysis.hints.push(
             "`iommu.strict=1` tells a use after unmap from a wrong address: with it the fault comes at once, \
              beside the unmap; the driver's own log around the first fault says the rest"

@@ -1,7 +1,50 @@
-//! Capability registers in words. Fields by the VT-d specification, sections 11.4.2 (CAP) and 11.4.3
-//! (ECAP).
+//! Registers: where they are, and the capability registers decoded and in words. Fields by the VT-d
+//! specification, sections 11.4.2 (CAP) and 11.4.3 (ECAP).
 
-use crate::{axes::ScalableMode, observation::Registers};
+use dmarig_viommu::{
+    RegisterAddresses,
+    mode::{Capabilities, PageTables, Registers},
+};
+
+/// Physical address of the registers in QEMU's q35 machine.
+const BASE: u64 = 0xfed9_0000;
+
+/// Offsets by the VT-d specification, chapter "Register Descriptions".
+pub(crate) const ADDRESSES: RegisterAddresses = RegisterAddresses {
+    capability: BASE + 0x08,
+    extended_capability: BASE + 0x10,
+    table_root: BASE + 0x20,
+};
+
+const fn bit(register: u64, bit: u32) -> bool {
+    register >> bit & 1 == 1
+}
+
+pub(crate) const fn capabilities(registers: Registers) -> Capabilities {
+    let Registers { cap, ecap } = registers;
+    Capabilities {
+        // CAP.CM
+        caching_mode: bit(cap, 7),
+        // ECAP.PT
+        pass_through: bit(ecap, 6),
+        // ECAP.DT
+        device_iotlb: bit(ecap, 2),
+        // ECAP.SMTS and ECAP.FSTS
+        page_tables: match (bit(ecap, 43), bit(ecap, 47)) {
+            (false, _) => PageTables::Legacy,
+            (true, false) => PageTables::SecondStage,
+            (true, true) => PageTables::FirstStage,
+        },
+        // CAP.MGAW
+        address_bits: field(cap, 16, 6) + 1,
+        // CAP.PSI
+        page_selective: bit(cap, 39),
+        // ECAP.QI
+        queued_invalidation: bit(ecap, 1),
+        // ECAP.IR
+        interrupt_remapping: bit(ecap, 3),
+    }
+}
 
 const fn field(register: u64, low: u32, bits: u32) -> u64 {
     register >> low & ((1 << bits) - 1)
@@ -36,22 +79,24 @@ const ECAP: &[(u32, &str)] = &[
 ];
 
 /// What a unit offers, each in a few words.
-pub(super) fn words(registers: Registers) -> Vec<String> {
+pub(crate) fn words(registers: Registers) -> Vec<String> {
     let Registers { cap, ecap } = registers;
+    let capabilities = capabilities(registers);
     let set = |register: u64, flags: &'static [(u32, &str)]| {
         flags.iter().filter(move |(bit, _)| register >> bit & 1 == 1).map(|(_, word)| *word)
     };
     let caching =
-        if registers.caching_mode() { "caching mode on (CM)" } else { "caching mode off" };
+        if capabilities.caching_mode { "caching mode on (CM)" } else { "caching mode off" };
     let mut words = vec![caching.to_owned()];
-    words.push(if registers.page_selective() {
-        let mask = registers.max_address_mask();
+    words.push(if capabilities.page_selective {
+        // CAP.MAMV: log2 of the most pages that one invalidation covers.
+        let mask = field(cap, 48, 6);
         format!("page-selective invalidation (PSI), up to {} at once (MAMV {mask})", range(mask))
     } else {
         "no page-selective invalidation: each unmap flushes a domain".to_owned()
     });
     words.push(format!("{} domains", 1u64 << (4 + 2 * field(cap, 0, 3))));
-    words.push(format!("{}-bit guest addresses", registers.address_width()));
+    words.push(format!("{}-bit guest addresses", capabilities.address_bits));
     let levels = [(1, "3"), (2, "4"), (3, "5")];
     let levels: Vec<&str> = levels
         .iter()
@@ -65,7 +110,7 @@ pub(super) fn words(registers: Registers) -> Vec<String> {
     words.push(format!("superpages: {}", join_or_none(&pages)));
     words.extend(set(cap, CAP).map(str::to_owned));
     words.extend(set(ecap, ECAP).map(str::to_owned));
-    if registers.scalable_mode() != ScalableMode::Off {
+    if capabilities.page_tables.is_scalable() {
         words.push(format!("PASIDs of {} bits", field(ecap, 35, 5) + 1));
     }
     words
@@ -91,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn qemus_registers_are_told() {
+    fn describes_the_registers_of_qemu() {
         let words = words(Registers { cap: 0x00d2_008c_2226_0286, ecap: 0xf0_0f4a });
         for word in [
             "caching mode on (CM)",
@@ -104,13 +149,17 @@ mod tests {
             "interrupt remapping",
             "pass-through (PT)",
         ] {
-            assert!(words.iter().any(|told| told == word), "no `{word}` in {words:?}");
+            assert!(words.iter().any(|described| described == word), "no `{word}` in {words:?}");
         }
-        assert!(!words.iter().any(|told| told.contains("ATS") || told.contains("scalable")));
+        assert!(
+            !words
+                .iter()
+                .any(|described| { described.contains("ATS") || described.contains("scalable") })
+        );
     }
 
     #[test]
-    fn any_value_is_told() {
+    fn describes_any_value() {
         for bits in [0, u64::MAX, 1 << 48, 0x3f << 48] {
             assert!(words(Registers { cap: bits, ecap: bits }).len() >= 6);
         }
