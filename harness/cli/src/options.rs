@@ -163,14 +163,18 @@ impl SelectionOptions {
             option("--set", format!("{axis}={values}"));
         }
         let path = |path: &PathBuf| path.display().to_string();
-        for (name, directory) in [
-            ("--modules", &self.modules),
-            ("--cache", &places.cache),
-            ("--runs", &places.runs),
-            ("--recipes", &places.recipes),
+        for (name, variable, given) in [
+            ("--modules", None, &self.modules),
+            ("--cache", Some("DMARIG_CACHE"), &places.cache),
+            ("--runs", Some("DMARIG_RUNS"), &places.runs),
+            ("--recipes", None, &places.recipes),
         ] {
-            if let Some(directory) = directory {
-                option(name, path(directory));
+            let Some(given) = given else { continue };
+            // What the environment says is still there when the command is run again.
+            let from_environment =
+                variable.and_then(std::env::var_os).is_some_and(|value| *value == **given);
+            if !from_environment {
+                option(name, path(given));
             }
         }
         for words in &self.append {

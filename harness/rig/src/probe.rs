@@ -46,7 +46,7 @@ pub enum ProbeError {
         after: Duration,
     },
     /// A line is not a reply, or not the expected one.
-    #[error("the probe sent an invalid reply: {what}")]
+    #[error("the probe said what is no answer: {what}")]
     InvalidReply {
         /// What was wrong.
         what: String,

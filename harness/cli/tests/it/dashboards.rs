@@ -87,7 +87,8 @@ fn writes_site_of_recorded_runs() {
     assert_eq!(runs.len(), 3);
     // The command to see it again has the QEMU that the environment named.
     let again = format!("--qemu {qemu}</code>");
-    assert_eq!(runs.iter().filter(|page| page.contains(&again)).count(), 1, "{again} {runs:?}");
+    let with_qemu = runs.iter().filter(|page| page.contains(&again)).count();
+    assert_eq!(with_qemu, 1, "pages with {again}");
 
     // Of older runs nothing beside the history is read, and their pages say so.
     for run in std::fs::read_dir(place.path("runs")).unwrap().flatten() {

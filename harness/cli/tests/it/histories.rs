@@ -135,7 +135,7 @@ fn merges_histories() {
     // A record of a newer dmarig is named, and the others go in.
     let newer = place.path("runs/newer");
     fs::create_dir(&newer).unwrap();
-    fs::write(newer.join("run.json"), "{\"schema\": 2}").unwrap();
+    fs::write(newer.join("run.json"), "{\"schema\": 99}").unwrap();
     fs::write(newer.join("cells.jsonl"), "").unwrap();
     insta::assert_snapshot!("newer_record", place.run_all(3, &[&["history", "add"]]));
 }

@@ -1,6 +1,6 @@
-//! One run of the workload, with what is counted around it.
+//! Runs the workload once and counts what it causes.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use dmarig_model::observation::{End, PlannedWindow, Window, WindowKind};
 use dmarig_wire::{DmaCounts, Reply, Request};
@@ -14,29 +14,23 @@ use crate::{
     qmp::QueryBlockstats,
 };
 
-/// The line to the probe has a deadline of its own, which says more: this one is only a backstop.
+/// Backstop for requests to the probe, whose connection has a deadline of its own with a better error.
 const PROBE_BACKSTOP: Duration = Duration::from_secs(3600);
 
 impl Session {
-    /// Runs the workload once, in a window of this kind, under this type of group.
+    /// Runs the workload once in a planned window, with the group type that the window wants.
     pub(super) async fn window(
         &mut self,
         launch: &Launch<'_>,
         planned: &PlannedWindow,
     ) -> Result<Window, End> {
-        let kind = planned.kind;
         if let Some(group_type) = &planned.group_type {
             self.set_group_type(launch, group_type).await?;
         }
-        let counting = kind == WindowKind::Counting;
-        // The guest counts for longer than the trace, and can't be stopped while that is switched: what
-        // it counts meanwhile may be on either side.
-        let mut before = None;
-        if counting {
-            self.count_dma(launch, Request::CountDma(true)).await?;
-            self.trace.take().await.map_err(|error| host_fault(&error))?;
-            self.switch_trace(launch, &launch.plan.trace_events, true).await?;
-            before = self.count_dma(launch, Request::ReadDma).await?;
+        let is_counting = planned.kind == WindowKind::Counting;
+        let mut counts_at_start = None;
+        if is_counting {
+            counts_at_start = self.start_counting(launch).await?;
         }
         if let Some(probe) = &mut self.probe {
             self.vitals.race("the probe", PROBE_BACKSTOP, probe.begin_counting()).await?;
@@ -48,28 +42,45 @@ impl Session {
         if report.errors > 0 && launch.plan.disk {
             self.check_host_disk(launch).await?;
         }
-        let probe = match &mut self.probe {
-            Some(probe) => {
-                Some(self.vitals.race("the probe", PROBE_BACKSTOP, probe.read_counts()).await?)
-            }
-            None => None,
-        };
-        if !counting {
-            let group_type = planned.group_type.clone();
-            return Ok(Window { probe, ..Window::new(kind, group_type, report) });
+        let mut window = Window::new(planned.kind, planned.group_type.clone(), report);
+        if let Some(probe) = &mut self.probe {
+            let counts = self.vitals.race("the probe", PROBE_BACKSTOP, probe.read_counts()).await?;
+            window.probe = Some(counts);
         }
-        let until = self.count_dma(launch, Request::ReadDma).await?;
+        if is_counting {
+            self.stop_counting(launch, counts_at_start, &mut window).await?;
+        }
+        Ok(window)
+    }
+
+    /// Starts to count in the guest's kernel and in the hypervisor; returns the guest's counts after
+    /// that. The guest counts for longer than the trace, and goes on while the trace is switched:
+    /// what it counts meanwhile may belong to the window or not.
+    async fn start_counting(&mut self, launch: &Launch<'_>) -> Result<Option<DmaCounts>, End> {
+        self.count_dma(launch, Request::CountDma(true)).await?;
+        self.trace.take().await.map_err(|error| host_fault(&error))?;
+        self.switch_trace(launch, &launch.plan.trace_events, true).await?;
+        self.count_dma(launch, Request::ReadDma).await
+    }
+
+    /// Stops to count, and stores the counts of hypervisor and guest in the window.
+    async fn stop_counting(
+        &mut self,
+        launch: &Launch<'_>,
+        at_start: Option<DmaCounts>,
+        window: &mut Window,
+    ) -> Result<(), End> {
+        let at_end = self.count_dma(launch, Request::ReadDma).await?;
         self.switch_trace(launch, &launch.plan.trace_events, false).await?;
-        let taken =
-            self.vitals.race("end of the trace", launch.deadlines.request, self.trace.take());
-        let trace = Some(taken.await?);
-        let dma = self.count_dma(launch, Request::CountDma(false)).await?;
-        let dma_at_edges = match (&before, &until, &dma) {
-            (Some(before), Some(until), Some(dma)) => Some(at_edges(before, until, dma)),
-            _ => None,
-        };
-        let group_type = planned.group_type.clone();
-        Ok(Window { trace, dma, dma_at_edges, probe, ..Window::new(kind, group_type, report) })
+        let deadline = launch.deadlines.request;
+        let trace = self.vitals.race("end of the trace", deadline, self.trace.take()).await?;
+        let all = self.count_dma(launch, Request::CountDma(false)).await?;
+        if let (Some(at_start), Some(at_end), Some(all)) = (&at_start, &at_end, &all) {
+            window.dma_at_edges = Some(counts_at_edges(at_start, at_end, all));
+        }
+        window.trace = Some(trace);
+        window.dma = all;
+        Ok(())
     }
 
     async fn set_group_type(&mut self, launch: &Launch<'_>, kind: &str) -> Result<(), End> {
@@ -126,15 +137,17 @@ impl Session {
     }
 }
 
-/// What was counted before the trace was all on, and since it began to be switched off. The numbers are
-/// a guest's: they may be anything.
-fn at_edges(before: &DmaCounts, until: &DmaCounts, dma: &DmaCounts) -> DmaCounts {
-    let of = |counts: &DmaCounts, name: &str| counts.events.get(name).copied().unwrap_or(0);
-    let events = dma.events.iter().map(|(name, all)| {
-        let since = all.saturating_sub(of(until, name));
-        (name.clone(), of(before, name).saturating_add(since).min(*all))
-    });
-    DmaCounts { events: events.collect() }
+/// The part of all counts that was counted while the trace was switched on or off. The numbers come
+/// from a guest, so they may be anything.
+fn counts_at_edges(at_start: &DmaCounts, at_end: &DmaCounts, all: &DmaCounts) -> DmaCounts {
+    let count = |counts: &DmaCounts, name: &str| counts.events.get(name).copied().unwrap_or(0);
+    let mut events = BTreeMap::new();
+    for (name, total) in &all.events {
+        let after_end = total.saturating_sub(count(at_end, name));
+        let at_edges = count(at_start, name).saturating_add(after_end).min(*total);
+        events.insert(name.clone(), at_edges);
+    }
+    DmaCounts { events }
 }
 
 #[cfg(test)]
@@ -146,10 +159,13 @@ mod tests {
         let counts = |maps, unmaps| DmaCounts {
             events: [("iommu:map".to_owned(), maps), ("iommu:unmap".to_owned(), unmaps)].into(),
         };
-        let edges = at_edges(&counts(3, 0), &counts(100, 90), &counts(109, 99));
+        let edges = counts_at_edges(&counts(3, 0), &counts(100, 90), &counts(109, 99));
         assert_eq!(edges, counts(12, 9));
-        assert_eq!(at_edges(&counts(0, 0), &counts(7, 7), &counts(7, 7)), counts(0, 0));
-        // Nonsense from a guest is no more than all.
-        assert_eq!(at_edges(&counts(u64::MAX, 5), &counts(9, 9), &counts(10, 1)), counts(10, 1));
+        assert_eq!(counts_at_edges(&counts(0, 0), &counts(7, 7), &counts(7, 7)), counts(0, 0));
+        // Nonsense from a guest never exceeds all counts.
+        assert_eq!(
+            counts_at_edges(&counts(u64::MAX, 5), &counts(9, 9), &counts(10, 1)),
+            counts(10, 1)
+        );
     }
 }

@@ -89,7 +89,7 @@ pub(crate) fn inspected(script: QemuScript) -> ExitCode {
             }
             "device-list-properties" => iommu_defaults()
                 .into_iter()
-                .map(|(name, value)| json!({"name": name, "default-value": value}))
+                .map(|(name, value)| json!({"name": name, "type": "str", "default-value": value}))
                 .collect(),
             "query-command-line-options" => json!([{"option": "sandbox", "parameters": []}]),
             _ => json!({}),
