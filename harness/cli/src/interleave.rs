@@ -16,9 +16,10 @@ use dmarig_model::{
     axes::Axis,
     case::{Case, Workload},
     judge::judge,
-    limit::{self, Limit},
+    limit::Limit,
     matrix::Cell,
     measure::{Measured, times},
+    metrics,
     observation::{End, Observation, Outcome, PlannedWindow, Verdict, WindowKind},
     text::shown,
     windows::{Side, Windows, on_sides},
@@ -437,10 +438,10 @@ enum Stop {
 }
 
 /// A direction as the tests know it; lower is better of what does not tell.
-pub(crate) fn better(better: Option<limit::Better>) -> Better {
+pub(crate) fn better(better: Option<metrics::Better>) -> Better {
     match better {
-        Some(limit::Better::Higher) => Better::Higher,
-        Some(limit::Better::Lower) | None => Better::Lower,
+        Some(metrics::Better::Higher) => Better::Higher,
+        Some(metrics::Better::Lower) | None => Better::Lower,
     }
 }
 
@@ -493,7 +494,7 @@ impl Tracks {
         let metric = |measured: &&Measured| {
             let limit = limit(&measured.name);
             let known = limit.and_then(|limit| limit.better);
-            let known = known.or_else(|| limit::Better::of(&measured.name, &measured.unit));
+            let known = known.or_else(|| metrics::Better::of(&measured.name, &measured.unit));
             if let (Some(limit), None) = (limit, known) {
                 let (name, percent) = (shown(&measured.name), limit.percent);
                 return Err(Stop::Now(format!(

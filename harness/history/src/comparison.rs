@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, io, path::Path};
 use dmarig_model::{
     axes::{Axes, Axis},
     conditions::AxisSets,
-    expect::{metric_names, unit_of},
     measure::{Measured, metric, times},
+    metrics::{metric_names, unit_of},
     observation::{End, Observation, Outcome},
     text::shown,
     windows::Side,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use dmarig_dashboard::{Sweep, quantity};
 use dmarig_history::{History, HistoryError, RunRow};
 use dmarig_model::{
-    document::CONTROL_PREFIX,
+    metrics::CONTROL_PREFIX,
     sweep::{METRICS, Point, Sweep as Seen},
     windows::Side,
 };
@@ -105,7 +105,7 @@ fn told(seen: &Seen, title: String, run: usize) -> Option<Sweep> {
         Side::Control => format!("{name}, made to batch"),
     };
     let field = |point: &Point, (at, name, side): &(usize, &str, Side)| {
-        let unit = dmarig_model::expect::unit_of(name).unwrap_or("1");
+        let unit = dmarig_model::metrics::unit_of(name).unwrap_or("1");
         point.values[*at][*side as usize]
             .map_or_else(|| "-".to_owned(), |value| quantity(value, unit))
     };

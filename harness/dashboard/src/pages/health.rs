@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dmarig_model::observation::Outcome;
+use dmarig_model::{metrics::Family, observation::Outcome};
 use maud::{Markup, html};
 
 use crate::{
     chart::strip,
-    checks::{Came, Checks, Family, Square},
+    checks::{Came, Checks, Square},
     dashboard::Dashboard,
     page::{class, scrolling, sign, worst},
     pages::run_cells::group_anchor,
@@ -182,7 +182,7 @@ impl Night<'_> {
         let older = lately.keys().filter(|(of, _)| *of == case).map(|(_, name)| *name);
         for name in older {
             if !names.iter().any(|(_, known)| *known == name) {
-                names.push((Family::of(name), name));
+                names.push((Family::of_check(name), name));
             }
         }
         names.sort_unstable();
