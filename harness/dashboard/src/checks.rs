@@ -2,74 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dmarig_model::{document::CONTROL_PREFIX, observation::Outcome};
+use dmarig_model::{metrics::Family, observation::Outcome};
 
 use crate::site::{Cell, CellResult, Site};
-
-/// Kinds of checks, in the order in which they stand on a page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Family {
-    Warning,
-    Group,
-    Invalidations,
-    Mappings,
-    Device,
-    Log,
-    Data,
-    Others,
-}
-
-impl Family {
-    pub(crate) const ALL: [Self; 8] = [
-        Self::Warning,
-        Self::Group,
-        Self::Invalidations,
-        Self::Mappings,
-        Self::Device,
-        Self::Log,
-        Self::Data,
-        Self::Others,
-    ];
-
-    /// The kind that a check of this name is of; what no rule of ours has is one of the others.
-    pub(crate) fn of(check: &str) -> Self {
-        let name = check.strip_prefix(CONTROL_PREFIX).unwrap_or(check);
-        let name = name.strip_suffix("-growth").unwrap_or(name);
-        let begins = |prefix: &&str| name.starts_with(*prefix);
-        match name {
-            "warning" => Self::Warning,
-            "group-type" | "group-type-after" | "behind-iommu" => Self::Group,
-            "psi" | "dsi" | "global" => Self::Invalidations,
-            // Times, of which a case may bound some.
-            "stale-p50" | "stale-p99" | "stale-max" => Self::Others,
-            "coherence" => Self::Mappings,
-            "device" | "refusal" | "faults" | "outer-guest" => Self::Device,
-            "log" | "kernel" => Self::Log,
-            "integrity" | "lost" => Self::Data,
-            _ if ["psi-", "dsi-", "device-iotlb-", "page-walk-"].iter().any(begins) => {
-                Self::Invalidations
-            }
-            _ if ["stale-", "leaked-", "mappings-", "new-ranges-"].iter().any(begins) => {
-                Self::Mappings
-            }
-            _ if name.starts_with("attack-") => Self::Device,
-            _ => Self::Others,
-        }
-    }
-
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Warning => "warning",
-            Self::Group => "group",
-            Self::Invalidations => "invalidations",
-            Self::Mappings => "mappings",
-            Self::Device => "device",
-            Self::Log => "log",
-            Self::Data => "data",
-            Self::Others => "others",
-        }
-    }
-}
 
 /// How often something was judged, and how it came out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -151,7 +86,7 @@ impl Square<'_> {
     /// The worst of a family's checks, with the names of those that came out so: one that was never judged
     /// is not made up for by others that held.
     pub(crate) fn family(&self, family: Family) -> (Came, Vec<&str>) {
-        let of_family = || self.checks.iter().filter(|(name, _)| Family::of(name) == family);
+        let of_family = || self.checks.iter().filter(|(name, _)| Family::of_check(name) == family);
         let came = of_family().map(|(_, count)| count.came()).max().unwrap_or(Came::Unasked);
         let like = of_family().filter(|(_, count)| count.came() == came);
         (came, like.map(|(name, _)| *name).collect())
@@ -180,7 +115,7 @@ impl<'a> Checks<'a> {
             all.add(run, cell, result);
         }
         let names = all.squares.values().flat_map(|square| square.checks.keys());
-        all.families = names.map(|name| Family::of(name)).collect();
+        all.families = names.map(|name| Family::of_check(name)).collect();
         all
     }
 
@@ -216,33 +151,13 @@ impl<'a> Checks<'a> {
     pub(crate) fn of_case(&self, case: &str) -> BTreeSet<(Family, &'a str)> {
         let squares = self.squares.iter().filter(|((of, _), _)| *of == case);
         let names = squares.flat_map(|(_, square)| square.checks.keys());
-        names.map(|name| (Family::of(name), *name)).collect()
+        names.map(|name| (Family::of_check(name), *name)).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn each_check_of_ours_has_a_family() {
-        let others: Vec<&str> = dmarig_model::expect::metric_names()
-            .filter(|name| dmarig_model::expect::unit_of(name) == Some("1"))
-            .filter(|name| Family::of(name) == Family::Others)
-            .collect();
-        assert_eq!(others, [""; 0]);
-        for (name, family) in [
-            ("control/psi-per-unmap", Family::Invalidations),
-            ("page-walk-in-vain-per-unmap-growth", Family::Invalidations),
-            ("stale-requests", Family::Mappings),
-            ("stale-p99", Family::Others),
-            ("attack-read-only", Family::Device),
-            ("elapsed", Family::Others),
-        ] {
-            assert_eq!(Family::of(name), family, "{name}");
-        }
-        assert!(Family::ALL.is_sorted());
-    }
 
     #[test]
     fn a_family_is_told_by_the_worst_of_its_checks() {

@@ -277,8 +277,8 @@ fn series(
         p: found.p,
     });
     let better = match row.key.better() {
-        Some(dmarig_model::limit::Better::Lower) => Better::Lower,
-        Some(dmarig_model::limit::Better::Higher) => Better::Higher,
+        Some(dmarig_model::metrics::Better::Lower) => Better::Lower,
+        Some(dmarig_model::metrics::Better::Higher) => Better::Higher,
         None => Better::Unknown,
     };
     Ok(Series {

@@ -6,7 +6,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use dmarig_model::limit::Better;
+use dmarig_model::metrics::Better;
 use serde::Serialize;
 
 use crate::{

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use dmarig_model::{
     axes::Axis,
-    document::{CONTROL_PREFIX, CellResult},
-    expect::{metric_names, unit_of},
+    document::CellResult,
     measure::{Measured, metric, times},
+    metrics::{CONTROL_PREFIX, metric_names, unit_of},
     observation::{End, Observation, Outcome, Verdict, WindowKind},
     text::shown,
     windows::Side,

@@ -4,7 +4,7 @@ use dmarig_digest::short_id;
 use dmarig_records::{Build, Environment, HostFacts};
 use std::{collections::BTreeMap, fmt};
 
-use dmarig_model::limit::Better;
+use dmarig_model::metrics::Better;
 use dmarig_model::{
     axes::{Axes, Axis},
     observation::Outcome,
@@ -184,7 +184,7 @@ impl SeriesKey {
     /// Which of two values is better, where it is known.
     #[must_use]
     pub fn better(&self) -> Option<Better> {
-        let name = self.metric.strip_prefix(dmarig_model::document::CONTROL_PREFIX);
+        let name = self.metric.strip_prefix(dmarig_model::metrics::CONTROL_PREFIX);
         let name = name.unwrap_or(&self.metric);
         Better::of(name, &self.unit)
     }

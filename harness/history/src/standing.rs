@@ -4,12 +4,7 @@
 use dmarig_records::{LoadError, RecordFile};
 use std::{collections::BTreeSet, io, path::Path};
 
-use dmarig_model::{
-    case::Case,
-    limit::{self, HistoryLimit},
-    observation::Outcome,
-    text::shown,
-};
+use dmarig_model::{case::Case, limit::HistoryLimit, metrics, observation::Outcome, text::shown};
 use dmarig_stats::{
     paired::{Better, Judgement},
     prediction::{ERROR, LEAST, Prediction, RULE_VERSION, Subject, Unfit, judge},
@@ -53,7 +48,7 @@ pub struct StandingMetric {
     /// Most percent by which it may be worse.
     pub limit: f64,
     /// Which of two values is better; null where that is not known.
-    pub better: Option<limit::Better>,
+    pub better: Option<metrics::Better>,
     /// The series that it belongs to, with its id; null where there is no such number.
     pub series: Option<(String, SeriesKey)>,
     /// The number; null where there is none.
@@ -270,8 +265,8 @@ impl Draft {
         };
         let Earlier { alike: earlier, other_samples } = earlier;
         let better = match better {
-            limit::Better::Lower => Better::Lower,
-            limit::Better::Higher => Better::Higher,
+            metrics::Better::Lower => Better::Lower,
+            metrics::Better::Higher => Better::Higher,
         };
         let values: Vec<f64> = earlier.iter().map(|(_, value)| *value).collect();
         let subject =

@@ -8,6 +8,7 @@ use crate::{
     judge::group_types,
     log::read,
     measure::{Counted, DmaSource, metric, times},
+    metrics::{self, CONTROL_PREFIX},
     observation::{Check, End, Observation, Outcome, Verdict},
     text::shown,
     windows::Side,
@@ -16,22 +17,19 @@ use crate::{
 /// Version of [`Document`].
 pub const DOCUMENT_SCHEMA: u32 = 1;
 
-/// Stands before the name of a metric that was measured with the kernel made to batch.
-pub const CONTROL_PREFIX: &str = "control/";
-
 /// Counts of passed-through devices that are shown among the metrics.
 const PROBE_METRICS: &[&str] = &[
-    "page-walk-entries-per-unmap",
-    "page-walk-in-vain-per-unmap",
-    "mappings-per-op",
-    "mappings-in-flight",
-    "psi-per-unmap",
-    "dsi-per-1000-unmaps",
-    "stale-requests",
-    "stale-share",
-    "stale-bytes",
-    "leaked-requests",
-    "stale-for-requests",
+    metrics::PAGE_WALK_ENTRIES_PER_UNMAP,
+    metrics::PAGE_WALK_IN_VAIN_PER_UNMAP,
+    metrics::MAPPINGS_PER_OP,
+    metrics::MAPPINGS_IN_FLIGHT,
+    metrics::PSI_PER_UNMAP,
+    metrics::DSI_PER_1000_UNMAPS,
+    metrics::STALE_REQUESTS,
+    metrics::STALE_SHARE,
+    metrics::STALE_BYTES,
+    metrics::LEAKED_REQUESTS,
+    metrics::STALE_FOR_REQUESTS,
 ];
 
 /// The results of a run.

@@ -12,6 +12,7 @@ use crate::{
     axes::{Accelerator, Axes},
     case::Case,
     conditions::{AxisSets, When},
+    metrics,
     tree::{Part, read},
     value::{Bound, OneOrMany},
     version::Version,
@@ -219,7 +220,7 @@ impl Rule {
     }
 }
 
-/// A check of a count: its name, the bound that a rule sets, and whether it is a rate.
+/// A check of a count: its name and the bound that a rule sets.
 pub(crate) struct CountCheck {
     pub(crate) name: &'static str,
     pub(crate) bound: fn(&Rule) -> Option<Bound>,
@@ -227,59 +228,30 @@ pub(crate) struct CountCheck {
 
 /// Every check of a count. Each is a metric of that name, too.
 pub(crate) const COUNT_CHECKS: [CountCheck; 17] = [
-    CountCheck { name: "psi", bound: |rule| rule.psi },
-    CountCheck { name: "dsi", bound: |rule| rule.dsi },
-    CountCheck { name: "global", bound: |rule| rule.global },
-    CountCheck { name: "psi-per-unmap", bound: |rule| rule.psi_per_unmap },
-    CountCheck { name: "psi-per-map", bound: |rule| rule.psi_per_map },
-    CountCheck { name: "new-ranges-per-unmap", bound: |rule| rule.new_ranges_per_unmap },
-    CountCheck { name: "dsi-per-1000-unmaps", bound: |rule| rule.dsi_per_1000_unmaps },
-    CountCheck { name: "device-iotlb-per-unmap", bound: |rule| rule.device_iotlb_per_unmap },
+    CountCheck { name: metrics::PSI, bound: |rule| rule.psi },
+    CountCheck { name: metrics::DSI, bound: |rule| rule.dsi },
+    CountCheck { name: metrics::GLOBAL, bound: |rule| rule.global },
+    CountCheck { name: metrics::PSI_PER_UNMAP, bound: |rule| rule.psi_per_unmap },
+    CountCheck { name: metrics::PSI_PER_MAP, bound: |rule| rule.psi_per_map },
+    CountCheck { name: metrics::NEW_RANGES_PER_UNMAP, bound: |rule| rule.new_ranges_per_unmap },
+    CountCheck { name: metrics::DSI_PER_1000_UNMAPS, bound: |rule| rule.dsi_per_1000_unmaps },
+    CountCheck { name: metrics::DEVICE_IOTLB_PER_UNMAP, bound: |rule| rule.device_iotlb_per_unmap },
     CountCheck {
-        name: "page-walk-entries-per-unmap",
+        name: metrics::PAGE_WALK_ENTRIES_PER_UNMAP,
         bound: |rule| rule.page_walk_entries_per_unmap,
     },
     CountCheck {
-        name: "page-walk-in-vain-per-unmap",
+        name: metrics::PAGE_WALK_IN_VAIN_PER_UNMAP,
         bound: |rule| rule.page_walk_in_vain_per_unmap,
     },
-    CountCheck { name: "stale-requests", bound: |rule| rule.stale_requests },
-    CountCheck { name: "stale-share", bound: |rule| rule.stale_share },
-    CountCheck { name: "stale-bytes", bound: |rule| rule.stale_bytes },
-    CountCheck { name: "leaked-requests", bound: |rule| rule.leaked_requests },
-    CountCheck { name: "stale-for-requests", bound: |rule| rule.stale_for_requests },
-    CountCheck { name: "mappings-per-op", bound: |rule| rule.mappings_per_op },
-    CountCheck { name: "mappings-in-flight", bound: |rule| rule.mappings_in_flight },
+    CountCheck { name: metrics::STALE_REQUESTS, bound: |rule| rule.stale_requests },
+    CountCheck { name: metrics::STALE_SHARE, bound: |rule| rule.stale_share },
+    CountCheck { name: metrics::STALE_BYTES, bound: |rule| rule.stale_bytes },
+    CountCheck { name: metrics::LEAKED_REQUESTS, bound: |rule| rule.leaked_requests },
+    CountCheck { name: metrics::STALE_FOR_REQUESTS, bound: |rule| rule.stale_for_requests },
+    CountCheck { name: metrics::MAPPINGS_PER_OP, bound: |rule| rule.mappings_per_op },
+    CountCheck { name: metrics::MAPPINGS_IN_FLIGHT, bound: |rule| rule.mappings_in_flight },
 ];
-
-/// Metrics of a timing window, with their units.
-pub(crate) const TIMES: [(&str, &str); 12] = [
-    ("throughput", "bytes/s"),
-    ("iops", "1/s"),
-    ("elapsed", "ns"),
-    ("latency-mean", "ns"),
-    ("latency-p50", "ns"),
-    ("latency-p90", "ns"),
-    ("latency-p99", "ns"),
-    ("latency-p999", "ns"),
-    ("latency-max", "ns"),
-    // From a request's completion until the device reaches none of its buffers, with a probe.
-    ("stale-p50", "ns"),
-    ("stale-p99", "ns"),
-    ("stale-max", "ns"),
-];
-
-/// Names of the metrics that every workload has.
-pub fn metric_names() -> impl Iterator<Item = &'static str> {
-    TIMES.iter().map(|(name, _)| *name).chain(COUNT_CHECKS.iter().map(|check| check.name))
-}
-
-/// The unit of a metric of ours; counts have `1`.
-#[must_use]
-pub fn unit_of(metric: &str) -> Option<&'static str> {
-    let timed = TIMES.iter().find(|(name, _)| *name == metric).map(|(_, unit)| *unit);
-    timed.or_else(|| COUNT_CHECKS.iter().any(|check| check.name == metric).then_some("1"))
-}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -369,7 +341,8 @@ mod tests {
     }
 
     #[test]
-    fn every_metric_has_a_unit() {
-        assert!(metric_names().all(|name| unit_of(name).is_some()));
+    fn every_count_of_the_registry_can_be_bounded() {
+        let counts: Vec<&str> = metrics::counts().map(|entry| entry.name).collect();
+        assert_eq!(COUNT_CHECKS.map(|check| check.name), *counts);
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     expect::{COUNT_CHECKS, MetricBound, Presence, Rule, applying, decide, last_of_each},
     log::{Finding, LogFacts, LogKind, read_but},
     measure::{Counted, NoCount, metric},
+    metrics,
     observation::{Check, End, Observation, Outcome, Verdict, WindowKind},
     text::shown,
     value::Bound,
@@ -26,9 +27,6 @@ pub use ratio::{Estimator, Interval, judge_ratios};
 
 /// Rule named by checks that every cell has.
 const ALWAYS: &str = "every cell";
-
-/// The check that each device under test is behind the IOMMU.
-const BEHIND: &str = "behind-iommu";
 
 /// Lines of evidence that one check shows.
 const MAX_EVIDENCE: usize = 8;
@@ -133,12 +131,21 @@ pub fn judge(case: &Case, observation: &Observation) -> Verdict {
     judged.extend(counts(&rules, case, observation));
     judged.extend(bounds(&rules, observation));
     // What a missing warning or invalidation means is said of a kernel whose IOMMU is in use.
-    if judged.iter().any(|judged| judged.check.name == BEHIND && judged.held == Held::No) {
+    if judged
+        .iter()
+        .any(|judged| judged.check.name == metrics::BEHIND_IOMMU && judged.held == Held::No)
+    {
         judged.iter_mut().for_each(|judged| judged.because = None);
     }
     if kernel.is_none() {
         let found = "the guest never said which kernel it runs".to_owned();
-        judged.push(Judged::new("kernel", ALWAYS, Held::NotSeen, "a version".to_owned(), found));
+        judged.push(Judged::new(
+            metrics::KERNEL,
+            ALWAYS,
+            Held::NotSeen,
+            "a version".to_owned(),
+            found,
+        ));
     }
     verdict(wrong, judged)
 }
@@ -217,8 +224,14 @@ fn log_check(facts: &LogFacts) -> Judged {
     let lines = findings.iter().flat_map(|finding| {
         std::iter::once(finding.seen.line.clone()).chain(finding.context.iter().take(2).cloned())
     });
-    Judged::new("log", ALWAYS, held, "nothing suspicious in the kernel log".to_owned(), found)
-        .with(lines)
+    Judged::new(
+        metrics::LOG,
+        ALWAYS,
+        held,
+        "nothing suspicious in the kernel log".to_owned(),
+        found,
+    )
+    .with(lines)
 }
 
 fn behind_iommu(observation: &Observation) -> Judged {
@@ -238,7 +251,7 @@ fn behind_iommu(observation: &Observation) -> Judged {
     } else {
         (Held::No, format!("{} in no IOMMU group", outside.join(", ")))
     };
-    Judged::new(BEHIND, ALWAYS, held, expected, found)
+    Judged::new(metrics::BEHIND_IOMMU, ALWAYS, held, expected, found)
 }
 
 fn integrity(observation: &Observation) -> Judged {
@@ -270,7 +283,7 @@ fn integrity(observation: &Observation) -> Judged {
     }
     let found = if held == Held::Yes { "all as written".to_owned() } else { found.join(", ") };
     let expected = "every byte as written and no failed operation".to_owned();
-    Judged::new("integrity", ALWAYS, held, expected, found).with(problems)
+    Judged::new(metrics::INTEGRITY, ALWAYS, held, expected, found).with(problems)
 }
 
 fn warning(rules: &[&Rule], observation: &Observation, facts: &LogFacts) -> Option<Judged> {
@@ -295,7 +308,10 @@ fn warning(rules: &[&Rule], observation: &Observation, facts: &LogFacts) -> Opti
     };
     let lines = facts.warnings.iter().map(|seen| seen.line.clone());
     let policy = facts.policy_line.iter().map(|seen| seen.line.clone());
-    Some(Judged::by(rule, "warning", held, expected.to_owned(), found).with(lines.chain(policy)))
+    Some(
+        Judged::by(rule, metrics::WARNING, held, expected.to_owned(), found)
+            .with(lines.chain(policy)),
+    )
 }
 
 fn groups(rules: &[&Rule], observation: &Observation) -> Vec<Judged> {
@@ -304,8 +320,8 @@ fn groups(rules: &[&Rule], observation: &Observation) -> Vec<Judged> {
         (!rule.group_type_after.is_empty()).then_some(&*rule.group_type_after)
     });
     let sides = [
-        ("group-type", before, &observation.guest),
-        ("group-type-after", after, &observation.guest_after),
+        (metrics::GROUP_TYPE, before, &observation.guest),
+        (metrics::GROUP_TYPE_AFTER, after, &observation.guest_after),
     ];
     let check = |(name, decided, guest): (&str, Option<(&Rule, &[String])>, &Option<_>)| {
         let (rule, types) = decided?;
@@ -369,8 +385,8 @@ fn faults(rules: &[&Rule], observation: &Observation, facts: &LogFacts) -> Judge
     let traced = traced.iter().flat_map(|trace| &trace.fault_lines).map(|line| shown(line));
     let expected = bound.to_string();
     match decided {
-        Some((rule, _)) => Judged::by(rule, "faults", held, expected, found),
-        None => Judged::new("faults", ALWAYS, held, expected, found),
+        Some((rule, _)) => Judged::by(rule, metrics::FAULTS, held, expected, found),
+        None => Judged::new(metrics::FAULTS, ALWAYS, held, expected, found),
     }
     .with(lines.chain(traced))
 }
@@ -382,8 +398,8 @@ fn lost(rules: &[&Rule], observation: &Observation) -> Judged {
     let held = if bound.holds(count as f64) { Held::Yes } else { Held::No };
     let (expected, found) = (bound.to_string(), count.to_string());
     match decided {
-        Some((rule, _)) => Judged::by(rule, "lost", held, expected, found),
-        None => Judged::new("lost", ALWAYS, held, expected, found),
+        Some((rule, _)) => Judged::by(rule, metrics::LOST, held, expected, found),
+        None => Judged::new(metrics::LOST, ALWAYS, held, expected, found),
     }
 }
 
@@ -474,6 +490,6 @@ fn windows(case: &Case, observation: &Observation) -> Option<Judged> {
     (missing && case.workload != Workload::Idle).then(|| {
         let expected = format!("{} counting, {time} timing", u8::from(count));
         let found = format!("{counting} counting, {timing} timing");
-        Judged::new("windows", ALWAYS, Held::NotSeen, expected, found)
+        Judged::new(metrics::WINDOWS, ALWAYS, Held::NotSeen, expected, found)
     })
 }

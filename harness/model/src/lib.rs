@@ -15,6 +15,7 @@ pub mod limit;
 pub mod log;
 pub mod matrix;
 pub mod measure;
+pub mod metrics;
 pub mod nested;
 pub mod observation;
 pub mod plan;

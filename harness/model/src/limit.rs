@@ -1,19 +1,9 @@
 //! How much worse than a baseline's a metric may be.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use crate::expect::unit_of;
-
-/// Which of two values is better.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Better {
-    /// The lower one, as of a time.
-    Lower,
-    /// The higher one, as of a rate.
-    Higher,
-}
+use crate::metrics::Better;
 
 /// How much worse than the baseline's a metric may be, where a run has a baseline.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -60,20 +50,6 @@ pub const LEAST_SAMPLES: u32 = 4;
 
 const fn usual_runs() -> u32 {
     50
-}
-
-impl Better {
-    /// Which of two values of a metric is better; `None` of a program's, unless its unit tells.
-    #[must_use]
-    pub fn of(name: &str, unit: &str) -> Option<Self> {
-        match name {
-            "throughput" | "iops" => Some(Self::Higher),
-            _ if unit_of(name).is_some() => Some(Self::Lower),
-            _ if unit.ends_with("/s") => Some(Self::Higher),
-            _ if matches!(unit, "s" | "ms" | "us" | "ns") => Some(Self::Lower),
-            _ => None,
-        }
-    }
 }
 
 impl Limit {

@@ -5,7 +5,7 @@ use dmarig_wire::{DmaCounts, Interface};
 
 use crate::{
     axes::{Axes, Device, ScalableMode, Toggle},
-    expect::{COUNT_CHECKS, TIMES},
+    metrics,
     observation::{Observation, TraceCounts, Window, WindowKind},
     probe::{ProbeCounts, Spread, Stale},
     viommu::VIOMMUS,
@@ -164,35 +164,35 @@ impl Counted {
         let stale = probe.and_then(|probe| probe.stale.as_ref().ok_or(NoCount::NoData));
         let (maps, unmaps) = (self.dma.map(|dma| dma.maps), self.dma.map(|dma| dma.unmaps));
         match check {
-            "psi" => Ok(trace.psi as f64),
-            "dsi" => Ok(trace.dsi as f64),
-            "global" => Ok(trace.global as f64),
-            "psi-per-unmap" if self.maps_invalidate => per(trace.psi_closing, unmaps),
-            "psi-per-unmap" => per(trace.psi, unmaps),
-            "psi-per-map" if self.maps_invalidate => per(trace.psi_opening, maps),
-            "psi-per-map" => Ok(0.0),
+            metrics::PSI => Ok(trace.psi as f64),
+            metrics::DSI => Ok(trace.dsi as f64),
+            metrics::GLOBAL => Ok(trace.global as f64),
+            metrics::PSI_PER_UNMAP if self.maps_invalidate => per(trace.psi_closing, unmaps),
+            metrics::PSI_PER_UNMAP => per(trace.psi, unmaps),
+            metrics::PSI_PER_MAP if self.maps_invalidate => per(trace.psi_opening, maps),
+            metrics::PSI_PER_MAP => Ok(0.0),
             // As many as are open at once must be new.
-            "new-ranges-per-unmap" if self.maps_invalidate => {
+            metrics::NEW_RANGES_PER_UNMAP if self.maps_invalidate => {
                 per(trace.psi_new.saturating_sub(trace.psi_open_at_most), unmaps)
             }
-            "new-ranges-per-unmap" => Err(NoCount::NoData),
-            "dsi-per-1000-unmaps" => per(trace.dsi * 1000, unmaps),
-            "device-iotlb-per-unmap" => per(trace.device_iotlb, unmaps),
-            "page-walk-entries-per-unmap" => per(trace.page_walk_entries, unmaps),
-            "page-walk-in-vain-per-unmap" => per(trace.page_walk_in_vain, unmaps),
-            "stale-requests" => Ok(stale?.stale as f64),
-            "stale-share" => per(stale?.stale, Some(stale?.requests)),
-            "stale-bytes" => Ok(stale?.most_bytes as f64),
-            "leaked-requests" => Ok(stale?.never as f64),
-            "stale-for-requests" => {
+            metrics::NEW_RANGES_PER_UNMAP => Err(NoCount::NoData),
+            metrics::DSI_PER_1000_UNMAPS => per(trace.dsi * 1000, unmaps),
+            metrics::DEVICE_IOTLB_PER_UNMAP => per(trace.device_iotlb, unmaps),
+            metrics::PAGE_WALK_ENTRIES_PER_UNMAP => per(trace.page_walk_entries, unmaps),
+            metrics::PAGE_WALK_IN_VAIN_PER_UNMAP => per(trace.page_walk_in_vain, unmaps),
+            metrics::STALE_REQUESTS => Ok(stale?.stale as f64),
+            metrics::STALE_SHARE => per(stale?.stale, Some(stale?.requests)),
+            metrics::STALE_BYTES => Ok(stale?.most_bytes as f64),
+            metrics::LEAKED_REQUESTS => Ok(stale?.never as f64),
+            metrics::STALE_FOR_REQUESTS => {
                 let spread = stale?.later_requests.ok_or(NoCount::NoDenominator)?;
                 Ok(spread.max as f64)
             }
-            "mappings-in-flight" => {
+            metrics::MAPPINGS_IN_FLIGHT => {
                 let probe = probe?;
                 Ok(probe.peak.saturating_sub(probe.live_before) as f64)
             }
-            "mappings-per-op" => per(probe?.maps, Some(self.ops)),
+            metrics::MAPPINGS_PER_OP => per(probe?.maps, Some(self.ops)),
             _ => Err(NoCount::NoData),
         }
     }
@@ -337,7 +337,8 @@ impl Measured {
 pub fn times(observation: &Observation, side: Side) -> Vec<Measured> {
     let windows: Vec<&Window> = of_kind(observation, side, WindowKind::Timing).collect();
     let mut all = Vec::new();
-    for (name, unit) in TIMES {
+    for entry in metrics::times() {
+        let (name, unit) = (entry.name, entry.unit.unwrap_or_default());
         let samples: Option<Vec<f64>> = windows.iter().map(|window| sample(window, name)).collect();
         if let Some(samples) = samples.filter(|samples| !samples.is_empty()) {
             all.push(Measured { name: name.to_owned(), unit: unit.to_owned(), samples });
@@ -363,7 +364,7 @@ pub fn times(observation: &Observation, side: Side) -> Vec<Measured> {
 /// One metric by name, a time or a count.
 #[must_use]
 pub fn metric(observation: &Observation, side: Side, name: &str) -> Option<Measured> {
-    if COUNT_CHECKS.iter().any(|check| check.name == name) {
+    if metrics::entry(name).is_some_and(metrics::Entry::is_count) {
         let value = Counted::of(observation, side)?.value(name).ok()?;
         return Some(Measured {
             name: name.to_owned(),
@@ -381,18 +382,18 @@ fn sample(window: &Window, name: &str) -> Option<f64> {
     let latency = report.latency.as_ref();
     let stale = window.probe.as_ref().and_then(|probe| probe.stale.as_ref()?.ns);
     match name {
-        "throughput" => rate(report.bytes),
-        "iops" => rate(report.ops),
-        "elapsed" => (report.elapsed_ns > 0).then_some(report.elapsed_ns as f64),
-        "latency-mean" => latency.map(|latency| latency.mean_ns),
-        "latency-p50" => latency.map(|latency| latency.p50_ns as f64),
-        "latency-p90" => latency.map(|latency| latency.p90_ns as f64),
-        "latency-p99" => latency.map(|latency| latency.p99_ns as f64),
-        "latency-p999" => latency.map(|latency| latency.p999_ns as f64),
-        "latency-max" => latency.map(|latency| latency.max_ns as f64),
-        "stale-p50" => stale.map(|stale| stale.p50 as f64),
-        "stale-p99" => stale.map(|stale| stale.p99 as f64),
-        "stale-max" => stale.map(|stale| stale.max as f64),
+        metrics::THROUGHPUT => rate(report.bytes),
+        metrics::IOPS => rate(report.ops),
+        metrics::ELAPSED => (report.elapsed_ns > 0).then_some(report.elapsed_ns as f64),
+        metrics::LATENCY_MEAN => latency.map(|latency| latency.mean_ns),
+        metrics::LATENCY_P50 => latency.map(|latency| latency.p50_ns as f64),
+        metrics::LATENCY_P90 => latency.map(|latency| latency.p90_ns as f64),
+        metrics::LATENCY_P99 => latency.map(|latency| latency.p99_ns as f64),
+        metrics::LATENCY_P999 => latency.map(|latency| latency.p999_ns as f64),
+        metrics::LATENCY_MAX => latency.map(|latency| latency.max_ns as f64),
+        metrics::STALE_P50 => stale.map(|stale| stale.p50 as f64),
+        metrics::STALE_P99 => stale.map(|stale| stale.p99 as f64),
+        metrics::STALE_MAX => stale.map(|stale| stale.max as f64),
         _ => None,
     }
 }

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     axes::{Accelerator, Axes},
     coherence::Coherence,
-    document::CONTROL_PREFIX,
     kernel::KernelBuild,
+    metrics::CONTROL_PREFIX,
     probe::{AttackOutcome, ProbeCounts},
     text::{shown, shown_end},
 };

@@ -4,8 +4,8 @@ use std::{io, path::Path};
 
 use dmarig_model::{
     axes::{Axes, Axis},
-    expect::{metric_names, unit_of},
     measure::metric,
+    metrics::{metric_names, unit_of},
     observation::{Observation, Outcome},
     windows::Side,
 };

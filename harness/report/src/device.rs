@@ -4,8 +4,9 @@
 use comfy_table::{Cell as Field, CellAlignment, ContentArrangement, Table, presets};
 use dmarig_model::{
     axes::{Axis, Passthrough},
-    document::{CONTROL_PREFIX, CellResult},
+    document::CellResult,
     matrix::Cell,
+    metrics::CONTROL_PREFIX,
 };
 
 use crate::{

@@ -9,6 +9,7 @@ use dmarig_model::{
     axes::{Axis, Passthrough},
     document::CellResult,
     matrix::Cell,
+    metrics::SHOWN_OF_PASSED_CELLS,
     observation::Outcome,
 };
 
@@ -24,17 +25,6 @@ type Row<'a> = (&'a Cell, &'a CellResult);
 
 /// Cells whose checks are told though they passed; more would bury the table.
 const EXPLAINED: usize = 12;
-
-/// The checks that tell what a kernel did; the others only find what it should not have done.
-const TELLING: &[&str] = &[
-    "refusal",
-    "warning",
-    "group-type",
-    "psi-per-unmap",
-    "psi-per-map",
-    "psi",
-    "dsi-per-1000-unmaps",
-];
 
 /// How the tables of a run are shown.
 #[derive(Clone, Copy)]
@@ -122,7 +112,10 @@ fn why(cells: &[Row<'_>], columns: &[Axis], context: &TableContext<'_>) -> Strin
     let mut text = String::from("\nas expected of each\n");
     for (cell, result) in passed {
         let values: Vec<String> = columns.iter().map(|axis| axis.value(&cell.axes)).collect();
-        let held = result.checks.iter().filter(|check| TELLING.contains(&check.name.as_str()));
+        let held = result
+            .checks
+            .iter()
+            .filter(|check| SHOWN_OF_PASSED_CELLS.contains(&check.name.as_str()));
         let checks: Vec<String> = held
             .map(|check| {
                 if check.expected.trim_start_matches("exactly ") == check.found {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use dmarig_history::{History, HistoryError, RunRow};
 use dmarig_model::{
-    document::CONTROL_PREFIX,
+    metrics::CONTROL_PREFIX,
     sweep::{METRICS, Point, Sweep as Seen},
     windows::Side,
 };

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dmarig_model::observation::Outcome;
+use dmarig_model::{metrics::Family, observation::Outcome};
 use dmarig_report::safe;
 use maud::{Markup, html};
 
 use crate::{
     chart::strip,
-    checks::{Came, Checks, Family, Square},
+    checks::{Came, Checks, Square},
     index::Index,
     outcomes::worst,
     page::{class, scrolling, sign},
@@ -270,7 +270,7 @@ impl Night<'_> {
         let older = lately.keys().filter(|(of, _)| *of == case).map(|(_, name)| *name);
         for name in older {
             if !names.iter().any(|(_, known)| *known == name) {
-                names.push((Family::of(name), name));
+                names.push((Family::of_check(name), name));
             }
         }
         names.sort_unstable();

@@ -2,7 +2,7 @@
 //! loses.
 
 use dmarig_model::{
-    expect::unit_of,
+    metrics::unit_of,
     sweep::{METRICS, Point, Sweep as Cells},
     windows::Side,
 };

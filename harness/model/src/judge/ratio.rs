@@ -6,9 +6,9 @@ use super::{Held, Judged, kernel_version, number};
 use crate::{
     case::Case,
     conditions::AxisSets,
-    document::CONTROL_PREFIX,
-    expect::{Growth, Ratio, Rule, applying, last_of_each, unit_of},
+    expect::{Growth, Ratio, Rule, applying, last_of_each},
     measure::{Measured, metric},
+    metrics::{CONTROL_PREFIX, unit_of},
     observation::{Check, End, Observation},
     sweep::{Sweep, sweeps},
     value::Bound,

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use dmarig_bisect::{Obstacle, Seen, Trouble};
 use dmarig_model::{
     axes::Axis,
-    expect::unit_of,
     matrix::Cell,
+    metrics::{EVIDENCE_OF_PASSED_CELLS, unit_of},
     observation::{End, Observation, Outcome},
     text::shown,
 };
@@ -134,13 +134,9 @@ fn one(
         told.insert(&check.name);
     }
     if ended.result.outcome == Outcome::Passed {
-        let telling =
-            ["warning", "group-type", "psi-per-unmap", "dsi-per-1000-unmaps", "dsi", "global"];
-        let checks = ended
-            .result
-            .checks
-            .iter()
-            .filter(|check| telling.contains(&&*check.name) && wanted(&check.name));
+        let checks = ended.result.checks.iter().filter(|check| {
+            EVIDENCE_OF_PASSED_CELLS.contains(&&*check.name) && wanted(&check.name)
+        });
         seen.evidence.extend(checks.map(|check| format!("{key}: {}: {}", check.name, check.found)));
     }
     Ok(Shown::Checks)

@@ -2,9 +2,9 @@
 
 use dmarig_bisect::{Obstacle, Seen, Trouble};
 use dmarig_model::{
-    expect::unit_of,
-    limit::{Better, Limit},
+    limit::Limit,
     measure::{Measured, metric},
+    metrics::{Better, unit_of},
     windows::Side,
 };
 use dmarig_stats::{

@@ -1,10 +1,6 @@
 //! What pairs gave, metric by metric, and the test that decides on it.
 
-use dmarig_model::{
-    limit::{self, Limit},
-    measure::Measured,
-    text::shown,
-};
+use dmarig_model::{limit::Limit, measure::Measured, metrics, text::shown};
 use dmarig_records::{Compared, ComparedMetric, is_wanted};
 use dmarig_stats::{
     paired::{Better, Judgement},
@@ -70,7 +66,7 @@ impl MetricSeries {
             let limit = limit_of(&measured.name);
             let direction = limit
                 .and_then(|limit| limit.better)
-                .or_else(|| limit::Better::of(&measured.name, &measured.unit));
+                .or_else(|| metrics::Better::of(&measured.name, &measured.unit));
             if let (Some(limit), None) = (limit, direction) {
                 let (name, percent) = (shown(&measured.name), limit.percent);
                 return Err(PairError::Final(format!(
@@ -223,9 +219,9 @@ impl MetricSeries {
 }
 
 /// A direction in the words of the tests. Lower is better where nothing is known.
-pub(crate) fn better(better: Option<limit::Better>) -> Better {
+pub(crate) fn better(better: Option<metrics::Better>) -> Better {
     match better {
-        Some(limit::Better::Higher) => Better::Higher,
-        Some(limit::Better::Lower) | None => Better::Lower,
+        Some(metrics::Better::Higher) => Better::Higher,
+        Some(metrics::Better::Lower) | None => Better::Lower,
     }
 }

@@ -7,9 +7,10 @@ use super::{At, between};
 use crate::{
     axes::{Axes, Axis, Passthrough},
     case::{Case, CaseFile, Workload, WorkloadFile},
-    expect::{COUNT_CHECKS, MetricBound, Ratio, Rule, TIMES, metric_names, unit_of},
+    expect::{COUNT_CHECKS, MetricBound, Ratio, Rule},
     limit::{LEAST_RUNS, LEAST_SAMPLES, MOST_RUNS},
     measure::maps_invalidate,
+    metrics::{self, metric_names, unit_of},
     sweep::{METRICS, MIN_POINTS},
     text::{nearest, shown},
     value::Bound,
@@ -63,18 +64,19 @@ impl<'a> Known<'a> {
         if self.cells.is_empty() || self.workload.exec.is_some() {
             return None;
         }
-        let (has, needed): (fn(&Axes) -> bool, &str) = match name {
-            "stale-p50" | "stale-p99" | "stale-max" | "stale-requests" | "stale-share"
-            | "stale-bytes" | "stale-for-requests" | "leaked-requests" | "mappings-per-op"
-            | "mappings-in-flight" => (
+        let needs_probe = metrics::entry(name).is_some_and(metrics::Entry::needs_probe);
+        let (has, needed): (fn(&Axes) -> bool, &str) = if needs_probe {
+            (
                 |axes| axes.passthrough == Passthrough::Probe,
                 "of a probe's alone, with `axes: {passthrough: probe}`",
-            ),
-            "new-ranges-per-unmap" => (
+            )
+        } else if name == metrics::NEW_RANGES_PER_UNMAP {
+            (
                 maps_invalidate,
                 "of cells with caching mode on and other than first-stage tables alone",
-            ),
-            _ => return None,
+            )
+        } else {
+            return None;
         };
         let none = !cells.into_iter().any(has);
         none.then(|| format!("no cell has `{name}`: it is {needed}"))
@@ -116,7 +118,7 @@ fn unknown<'n, I: Iterator<Item = &'n str>>(name: &str, known: impl Fn() -> I) -
 
 /// What is timed of every workload of ours.
 fn times() -> impl Iterator<Item = &'static str> {
-    TIMES.iter().map(|(name, _)| *name)
+    metrics::times().map(|entry| entry.name)
 }
 
 impl Case {
