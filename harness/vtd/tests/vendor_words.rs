@@ -14,8 +14,8 @@ const OWN_WORDS: &[&str] = &["dmarig", "DMARIG", "dmarig_vtd"];
 const EXCEPTIONS: &[(&str, &str)] = &[
     ("harness/hostdev/src/device.rs", "facts about the host's own IOMMU, whatever the guest has"),
     ("harness/hostdev/src/obstacles.rs", "advice about the host's own IOMMU"),
-    ("harness/cli/src/host.rs", "advice about the host's own IOMMU"),
-    ("harness/cli/src/dashboard/details.rs", "a filter of log lines by words of all vendors"),
+    ("harness/runner/src/host.rs", "advice about the host's own IOMMU"),
+    ("harness/dashboard/src/gather/details.rs", "a filter of log lines by words of all vendors"),
 ];
 
 #[test]
