@@ -50,7 +50,7 @@ fn sources(directory: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        let is_other = ["tests", "benches", "examples", "fuzz", "target", "vtd"];
+        let is_other = ["tests", "benches", "examples", "fake-qemu", "fuzz", "target", "vtd"];
         if path.is_dir() && !is_other.contains(&name.as_str()) {
             sources(&path, files);
         } else if name.ends_with(".rs") && name != "tests.rs" {
