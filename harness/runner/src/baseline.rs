@@ -1,6 +1,6 @@
 //! The kernels of a run compared with a baseline kernel, by the limits of their cases.
 
-use std::{collections::BTreeSet, path::Path};
+use std::collections::BTreeSet;
 
 use dmarig_history::Place;
 use dmarig_images::Cache;
@@ -13,6 +13,7 @@ use crate::{
     event::{Event, Reporter},
     paired::{CompareRequest, compare, fresh_seed},
     request::Selection,
+    run::RunRequest,
     select::{Selected, case_word, check_kernel, check_limits},
 };
 
@@ -59,11 +60,9 @@ impl Baseline {
     /// [`Error`]
     pub async fn compare(
         &self,
-        cache: &Cache,
-        selection: &Selection,
+        request: &RunRequest,
         selected: &Selected,
-        command: &[String],
-        runs: &Path,
+        cache: &Cache,
         interrupted: &watch::Receiver<bool>,
         reporter: &dyn Reporter,
     ) -> Result<Vec<Comparison>, Error> {
@@ -77,9 +76,9 @@ impl Baseline {
                 kernels: vec![kernel.to_owned()],
                 // Each of the two kernels has its side.
                 reference: None,
-                ..selection.clone()
+                ..request.selection.clone()
             };
-            let request = CompareRequest {
+            let comparison = CompareRequest {
                 names: [kernel.clone(), self.kernel.clone()],
                 selections: [with_kernel(&kernel), with_kernel(&self.kernel)],
                 sides: [Side::Own; 2],
@@ -87,8 +86,9 @@ impl Baseline {
                 metrics: &[],
                 seed: self.seed.unwrap_or_else(fresh_seed),
             };
-            let (command, interrupted) = (command.to_vec(), interrupted.clone());
-            let outcome = compare(&request, cache, command, runs, interrupted, reporter).await?;
+            let (command, interrupted) = (request.command.clone(), interrupted.clone());
+            let outcome =
+                compare(&comparison, cache, command, &request.runs, interrupted, reporter).await?;
             reporter.report(&Event::Recorded(&outcome.directory));
             compared.push(outcome.comparison);
         }

@@ -9,6 +9,6 @@ mod spec;
 
 pub use self::{
     builds::{NewBuildProgress, kernel_error_class},
-    judge::{CellJudge, Revision},
+    judge::{CellJudge, JudgeSetup, Revision},
     spec::{JudgeSpec, case_of},
 };

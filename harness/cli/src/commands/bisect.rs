@@ -10,7 +10,7 @@ use dmarig_bisect::{
 };
 use dmarig_model::{plan::shell_line, text::shown};
 use dmarig_runner::{
-    bisect::{CellJudge, JudgeSpec},
+    bisect::{CellJudge, JudgeSetup, JudgeSpec},
     remove_left_directories,
     signals::InterruptibleRuntime,
 };
@@ -87,17 +87,15 @@ impl Bisect {
         let runs = directory.join(RUNS);
         let runtime =
             InterruptibleRuntime::new(on_interrupt).context("signals can't be listened to")?;
-        let reporter = Box::new(BisectionCells::default());
-        let mut judge = CellJudge::new(
+        let setup = JudgeSetup {
             cache,
-            runs.clone(),
-            words,
-            spec.clone(),
-            &tree,
+            runs: runs.clone(),
+            command: words,
             runtime,
-            reporter,
-            new_bar,
-        );
+            reporter: Box::new(BisectionCells::default()),
+            build_progress: new_bar,
+        };
+        let mut judge = CellJudge::new(setup, spec.clone(), &tree);
         errln!("bisection: {}", directory.display());
         let bisection = Bisection::new(journal, &mut judge, &Told).map_err(failure);
         // The error is shared by the judgements, and how many there are is known only now.

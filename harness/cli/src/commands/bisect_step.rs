@@ -11,7 +11,7 @@ use dmarig_bisect::{Seen, Trouble, Workspace};
 use dmarig_model::text::shown;
 
 use dmarig_runner::{
-    bisect::{CellJudge, Revision},
+    bisect::{CellJudge, JudgeSetup, Revision},
     signals::InterruptibleRuntime,
 };
 
@@ -68,10 +68,15 @@ impl BisectStep {
                 )));
             }
         };
-        let runtime = InterruptibleRuntime::new(on_interrupt)?;
-        let reporter = Box::new(BisectionCells::default());
-        let mut judge =
-            CellJudge::new(cache, runs, words, spec, &self.tree, runtime, reporter, new_bar);
+        let setup = JudgeSetup {
+            cache,
+            runs,
+            command: words,
+            runtime: InterruptibleRuntime::new(on_interrupt)?,
+            reporter: Box::new(BisectionCells::default()),
+            build_progress: new_bar,
+        };
+        let mut judge = CellJudge::new(setup, spec, &self.tree);
         let mut look = || match &good {
             None => judge.checks(&revision),
             Some(good) => judge.compare(good, &revision, error),

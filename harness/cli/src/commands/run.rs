@@ -136,17 +136,7 @@ impl Run {
         let judged = gate.map(|gate| gate.judge(&run.directory, selected, baseline.as_ref()));
         let compared = match &baseline {
             Some(baseline) => {
-                baseline
-                    .compare(
-                        cache,
-                        &request.selection,
-                        selected,
-                        &request.command,
-                        &request.runs,
-                        &interrupted,
-                        &Lines::default(),
-                    )
-                    .await?
+                baseline.compare(request, selected, cache, &interrupted, &Lines::default()).await?
             }
             None => Vec::new(),
         };

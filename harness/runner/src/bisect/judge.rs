@@ -24,6 +24,22 @@ pub enum Revision {
     AsItIs,
 }
 
+/// Where a judge builds, runs and records, and how it reports that.
+pub struct JudgeSetup {
+    /// Where kernels and QEMUs are found, and built kernels are kept.
+    pub cache: dmarig_images::Cache,
+    /// Directory below which runs are recorded.
+    pub runs: PathBuf,
+    /// The command line that records name.
+    pub command: Vec<String>,
+    /// The runtime of builds and guests.
+    pub runtime: InterruptibleRuntime,
+    /// Takes the events of runs.
+    pub reporter: Box<dyn Reporter>,
+    /// Makes the progress of a build.
+    pub build_progress: NewBuildProgress,
+}
+
 /// Judges revisions by cells: by their checks, or by a metric against the good kernel.
 pub struct CellJudge {
     guests: Guests,
@@ -35,17 +51,10 @@ pub struct CellJudge {
 }
 
 impl CellJudge {
-    /// A judge of `tree`'s revisions.
-    pub fn new(
-        cache: dmarig_images::Cache,
-        runs: PathBuf,
-        command: Vec<String>,
-        spec: JudgeSpec,
-        tree: &Path,
-        runtime: InterruptibleRuntime,
-        reporter: Box<dyn Reporter>,
-        build_progress: NewBuildProgress,
-    ) -> Self {
+    /// A judge of the revisions of `tree`.
+    #[must_use]
+    pub fn new(setup: JudgeSetup, spec: JudgeSpec, tree: &Path) -> Self {
+        let JudgeSetup { cache, runs, command, runtime, reporter, build_progress } = setup;
         Self {
             guests: Guests { cache, runs, command, reporter },
             spec,

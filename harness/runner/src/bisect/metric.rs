@@ -97,6 +97,13 @@ impl MetricComparison {
     }
 }
 
+/// What a run gave.
+enum Value {
+    Measured(Measured),
+    /// What was observed instead.
+    Obstacle(Box<Seen>),
+}
+
 /// Boots of the two kernels, each recorded as a run.
 struct KernelBoots<'a> {
     guests: &'a Guests,
@@ -114,29 +121,26 @@ struct KernelBoots<'a> {
 
 impl KernelBoots<'_> {
     /// The metric of a run, whatever its checks say: those are another question.
-    fn value(&self, arm: Arm, ran: &RecordedCells) -> Result<Measured, Result<Seen, Trouble>> {
-        let seen = match evidence(ran, &[]) {
-            Ok(seen) => seen,
-            Err(trouble) => return Err(Err(trouble)),
-        };
+    fn value(&self, arm: Arm, ran: &RecordedCells) -> Result<Value, Trouble> {
+        let seen = evidence(ran, &[])?;
         if let Some(obstacle) = &seen.obstacle {
-            return Err(match arm {
+            return match arm {
                 // The good kernel has run before: that it does not now says nothing about the other one.
                 Arm::Baseline => {
                     Err(Trouble::Host(format!("the good kernel: {}", obstacle.told())))
                 }
-                Arm::Candidate => Ok(seen),
-            });
+                Arm::Candidate => Ok(Value::Obstacle(Box::new(seen))),
+            };
         }
         let [cell] = ran.cells.as_slice() else {
-            return Err(Err(Trouble::Host(format!(
+            return Err(Trouble::Host(format!(
                 "a metric is judged by one cell, and {} are selected: name one with --case or --cell",
                 ran.cells.len()
-            ))));
+            )));
         };
         match metric(&cell.observation, Side::Own, self.metric) {
-            Some(measured) if measured.median().is_finite() => Ok(measured),
-            _ if arm == Arm::Baseline => Err(Err(Trouble::Host(format!(
+            Some(measured) if measured.median().is_finite() => Ok(Value::Measured(measured)),
+            _ if arm == Arm::Baseline => Err(Trouble::Host(format!(
                 "{} has no metric `{}` on the good kernel: {}",
                 key(&cell.cell, false),
                 self.metric,
@@ -145,14 +149,14 @@ impl KernelBoots<'_> {
                 } else {
                     "its case needs timing windows (`windows: { time: 5 }`)"
                 }
-            )))),
+            ))),
             _ => {
                 let what = format!("{} has no metric `{}`", key(&cell.cell, false), self.metric);
-                Err(Ok(Seen {
+                Ok(Value::Obstacle(Box::new(Seen {
                     obstacle: Some(Obstacle::Unclear(what)),
                     record: Some(ran.record.clone()),
                     ..Seen::default()
-                }))
+                })))
             }
         }
     }
@@ -162,23 +166,18 @@ impl BootArm for KernelBoots<'_> {
     async fn boot(&mut self, arm: Arm, purpose: Purpose) -> Result<Vec<Measured>, PairError> {
         let kernel = self.kernels[arm as usize];
         let ran = self.guests.run(self.spec, kernel, self.interrupted.clone()).await;
-        let value = match ran {
-            Ok(ran) => {
-                let value = self.value(arm, &ran);
+        let end = match ran.and_then(|ran| Ok((self.value(arm, &ran)?, ran.record))) {
+            Ok((Value::Measured(measured), record)) => {
                 if arm == Arm::Candidate && purpose != Purpose::WarmUp {
-                    self.record = ran.record;
+                    self.record = record;
                 }
-                value
+                return Ok(vec![measured]);
             }
-            Err(trouble) => Err(Err(trouble)),
+            Ok((Value::Obstacle(seen), _)) => Ok(*seen),
+            Err(trouble) => Err(trouble),
         };
-        match value {
-            Ok(measured) => Ok(vec![measured]),
-            Err(end) => {
-                self.end = Some(end);
-                Err(PairError::Final("there is no comparison".to_owned()))
-            }
-        }
+        self.end = Some(end);
+        Err(PairError::Final("there is no comparison".to_owned()))
     }
 
     fn first_series(&mut self, _warm_ups: &[Vec<Measured>; 2]) -> Result<MetricSeries, PairError> {
