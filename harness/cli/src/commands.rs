@@ -7,7 +7,6 @@ pub(crate) mod bisect_step;
 mod cells;
 pub(crate) mod compare;
 mod dashboard;
-mod demo_history;
 mod doctor;
 mod history;
 mod images;
@@ -42,8 +41,6 @@ pub(crate) enum Command {
     History(#[command(flatten)] history::HistoryCommand),
     /// List what changed or failed in the history, and say what is thought of it
     Alerts(#[command(flatten)] alerts::Alerts),
-    /// Make up a year of nights, to look at: marked as made up wherever it is shown
-    DemoHistory(#[command(flatten)] demo_history::DemoHistory),
     /// Say what a kernel log from anywhere, or that of a recorded run, tells of the IOMMU
     Analyze(#[command(flatten)] analyze::Analyze),
     /// Find the commit that broke a cell, or made a metric worse
@@ -76,7 +73,6 @@ pub(crate) fn dispatch(command: Command, words: Vec<String>) -> Result<Exit, Fai
         Command::Dashboard(dashboard) => dashboard.execute(),
         Command::History(history) => history.execute(),
         Command::Alerts(alerts) => alerts.execute(),
-        Command::DemoHistory(demo) => demo.execute(),
         Command::Analyze(analyze) => analyze.execute(),
         Command::Bisect(bisect) => bisect.execute(words),
         Command::BisectStep(step) => step.execute(words),

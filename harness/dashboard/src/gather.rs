@@ -299,7 +299,8 @@ fn series(
 
 #[cfg(test)]
 mod tests {
-    use dmarig_history::{RunEntry, synthetic_year};
+    use dmarig_demo::synthetic_year;
+    use dmarig_history::RunEntry;
 
     use super::*;
 

@@ -356,7 +356,8 @@ fn events(current: Current) -> Response<Body> {
 mod tests {
     use std::path::Path;
 
-    use dmarig_history::{AlertEvent, AlertState, EVENT_SCHEMA, How, synthetic_year};
+    use dmarig_demo::synthetic_year;
+    use dmarig_history::{AlertEvent, AlertState, EVENT_SCHEMA, How};
     use dmarig_records::{HostFacts, RECORD_SCHEMA, Recorder, RunMeta};
 
     use crate::{RunDetails, Site};

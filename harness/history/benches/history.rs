@@ -12,9 +12,10 @@ use std::{
 #[path = "../tests/it/recorded.rs"]
 mod recorded;
 
+use dmarig_demo::synthetic_year;
 use dmarig_history::{
     CellEntry, DERIVATION, History, How, Place, PointEntry, RunEntry, Sample, SeriesFilter,
-    SeriesKey, synthetic_year,
+    SeriesKey,
 };
 use dmarig_model::observation::Outcome;
 use dmarig_records::{Build, Environment, HostFacts};

@@ -37,9 +37,9 @@ impl RunEntry {
             entries.push(entry);
         }
         let reference = meta.reference.or_else(|| reference.map(str::to_owned));
-        let mut points: Vec<PointEntry> = points.into_iter().map(finish).collect();
+        let mut points: Vec<PointEntry> = points.into_iter().map(median_point).collect();
         if let Some(reference) = &reference {
-            points.extend(ratios(&points, &entries, &shown(reference)));
+            points.extend(reference_ratios(&points, &entries, &shown(reference)));
         }
         points.sort_by(|a, b| a.series.cmp(&b.series));
         Self {
@@ -158,7 +158,9 @@ fn windows(
     all.filter(move |(_, window)| window.kind == kind && window.side() == side).map(|(at, _)| at)
 }
 
-pub(crate) fn finish((series, samples): (SeriesKey, Vec<Sample>)) -> PointEntry {
+/// The point of a series in one run: the median of its samples, of which there is at least one.
+#[must_use]
+pub fn median_point((series, samples): (SeriesKey, Vec<Sample>)) -> PointEntry {
     let value = median(samples.iter().map(|sample| sample.value));
     PointEntry { series, cell: samples[0].cell, value, samples }
 }
@@ -166,7 +168,8 @@ pub(crate) fn finish((series, samples): (SeriesKey, Vec<Sample>)) -> PointEntry 
 /// Each number in relation to the reference kernel's in the same run: the median of the ratios of pairs
 /// where there are pairs, and the ratio of medians where there are none. `points` stand in the order of
 /// their series.
-pub(crate) fn ratios(
+#[must_use]
+pub fn reference_ratios(
     points: &[PointEntry],
     cells: &[CellEntry],
     reference: &str,

@@ -34,7 +34,7 @@ pub struct RunEntry {
     pub rules: String,
     /// Name of the kernel that the others are set in relation to.
     pub reference: Option<String>,
-    /// Whether it was made up, as by `dmarig demo-history`.
+    /// Whether it was made up, as the demo history is.
     pub synthetic: bool,
     /// Cells that were to run; `None` where that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]

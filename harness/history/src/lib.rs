@@ -11,10 +11,10 @@ mod import;
 mod merge;
 mod standing;
 mod store;
-mod synthetic;
 
 pub use alerts::{Alert, Mark, What};
 pub use changes::ChangeRow;
+pub use derive::{median_point, reference_ratios};
 pub use entry::{
     CellEntry, DERIVATION, Judged, Place, PointEntry, RunEntry, Sample, SeriesKey, Tally, variant,
 };
@@ -27,4 +27,3 @@ pub use store::{
     HISTORY_SCHEMA, History, HistoryError, Info, Outcomes, Point, Put, RunRow, SeriesFilter,
     SeriesRow, Visit, history_file,
 };
-pub use synthetic::{Planted, SYNTHETIC_NIGHTS, planted, synthetic_year};

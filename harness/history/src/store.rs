@@ -48,8 +48,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 pub enum HistoryError {
     /// There is none.
     #[error(
-        "there is no history at {path}: `dmarig history add` makes it from the records of runs, \
-         `dmarig demo-history` one that is made up"
+        "there is no history at {path}: `dmarig history add` makes it from the records of runs"
     )]
     Missing {
         /// Where it was looked for.

@@ -157,10 +157,7 @@ fn merges_others_despite_unreadable_history() {
 #[test]
 fn shows_and_sets_alerts() {
     let place = Place::new();
-    let out = place.path("demo").display().to_string();
-    place.run(&["demo-history", "--seed", "3", "--out", &out]).exits(0);
-    place.run(&["demo-history", "--seed", "3", "--out", &out]).exits(2);
-    let file = place.path("demo/history.sqlite").display().to_string();
+    let file = dmarig_demo::write_history(&place.path("demo"), 3).unwrap().display().to_string();
     let alerts = |words: &[&str]| place.run(&[&["alerts", "--history", &file], words].concat());
     alerts(&["--check"]).exits(1);
     place.run(&["history", "list", "--history", &file]).exits(0);

@@ -79,7 +79,8 @@ fn of_pairs(comparison: &Comparison, machine: &str) -> JudgedNumbers {
 
 #[cfg(test)]
 mod tests {
-    use dmarig_history::{Asked, Place, synthetic_year};
+    use dmarig_demo::synthetic_year;
+    use dmarig_history::{Asked, Place};
     use dmarig_model::{case::Case, observation::Outcome};
 
     use super::*;

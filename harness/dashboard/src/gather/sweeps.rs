@@ -83,7 +83,8 @@ fn of_run(history: &History, run: &str) -> Result<Vec<(String, Seen)>, HistoryEr
 
 #[cfg(test)]
 mod tests {
-    use dmarig_history::{PointEntry, RunEntry, SeriesKey, synthetic_year};
+    use dmarig_demo::synthetic_year;
+    use dmarig_history::{PointEntry, RunEntry, SeriesKey};
 
     use super::*;
 

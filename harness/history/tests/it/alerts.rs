@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use dmarig_history::{
-    Alert, AlertState, History, Merged, RunEntry, SeriesKey, What, planted, synthetic_year,
-};
+use dmarig_demo::{planted, synthetic_year};
+use dmarig_history::{Alert, AlertState, History, Merged, RunEntry, SeriesKey, What};
 
 use crate::made::{key, point, run};
 

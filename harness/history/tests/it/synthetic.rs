@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use dmarig_history::{
-    CellEntry, History, RunEntry, SYNTHETIC_NIGHTS, SeriesFilter, planted, synthetic_year,
-};
+use dmarig_demo::{SYNTHETIC_NIGHTS, planted, synthetic_year};
+use dmarig_history::{CellEntry, History, RunEntry, SeriesFilter};
 use dmarig_model::observation::Outcome;
 
 /// The bytes of a file with the first nights of a year.
@@ -70,7 +69,7 @@ fn a_year_has_nights_that_are_missing_and_some_that_fail() {
 fn what_happens_in_it_lies_within_it() {
     for seed in 0..50 {
         let planted = planted(seed);
-        assert_eq!(planted, dmarig_history::planted(seed));
+        assert_eq!(planted, dmarig_demo::planted(seed));
         for event in planted {
             assert!(event.from + 9 <= event.until && event.until <= SYNTHETIC_NIGHTS, "{event:?}");
             assert!(!event.variants.is_empty());

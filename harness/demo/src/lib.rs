@@ -1,7 +1,10 @@
-//! A history that is made up: a year of nights on a kernel in development, with what a year brings. It
-//! is for looking at, and for tests of what looks for changes. All that comes of it says so.
+//! A history that is made up: a year of nights on a kernel in development, with what a year brings. Tests
+//! of what looks for changes use it, and `demo-history` writes it for a first look at the dashboard. Each of
+//! its runs is marked as synthetic.
 
 mod health;
+
+use std::path::{Path, PathBuf};
 
 use dmarig_digest::short_id;
 use dmarig_model::{
@@ -14,11 +17,9 @@ use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg64;
 use serde::Serialize;
 
-use crate::{
-    derive::{finish, ratios},
-    entry::{
-        CellEntry, DERIVATION, Judged, Place, PointEntry, RunEntry, Sample, SeriesKey, variant,
-    },
+use dmarig_history::{
+    CellEntry, DERIVATION, History, HistoryError, Judged, Place, PointEntry, RunEntry, Sample,
+    SeriesKey, median_point, reference_ratios, variant,
 };
 
 /// Nights of a made-up year.
@@ -183,7 +184,7 @@ impl Year {
         }
         cells.extend(health::cells(self, night, cells.len() as u32, self.batches(night)));
         points.sort_by(|a: &PointEntry, b| a.series.cmp(&b.series));
-        points.extend(ratios(&points, &cells, REFERENCE));
+        points.extend(reference_ratios(&points, &cells, REFERENCE));
         points.sort_by(|a, b| a.series.cmp(&b.series));
         let words =
             ["dmarig", "run", CASE, "smoke", "full", "-k", KERNEL, "--reference", REFERENCE];
@@ -267,11 +268,11 @@ impl Year {
                 let value = level * factor * (1.0 + noise * self.normal()).max(0.2);
                 Sample { cell: cell.number, window, pair: None, value: value.round() }
             });
-            points.push(finish((key(metric, unit), samples.collect())));
+            points.push(median_point((key(metric, unit), samples.collect())));
         }
         for (metric, value) in self.counts(subject) {
             let sample = Sample { cell: cell.number, window: 0, pair: None, value };
-            points.push(finish((key(metric, "1"), vec![sample])));
+            points.push(median_point((key(metric, "1"), vec![sample])));
         }
         points
     }
@@ -417,4 +418,19 @@ fn environment() -> Environment {
         accelerator: "kvm".to_owned(),
         machine: String::new(),
     }
+}
+
+/// Writes the year as `history.sqlite` into a directory, and returns the file.
+///
+/// # Errors
+/// [`HistoryError`], also where the file exists.
+pub fn write_history(directory: &Path, seed: u64) -> Result<PathBuf, HistoryError> {
+    let file = directory.join("history.sqlite");
+    if file.exists() {
+        let error = std::io::ErrorKind::AlreadyExists.into();
+        return Err(HistoryError::Io { path: file.display().to_string(), error });
+    }
+    let runs: Vec<RunEntry> = synthetic_year(seed).collect();
+    History::create(&file)?.put(&runs)?;
+    Ok(file)
 }

@@ -6,7 +6,7 @@ use dmarig_model::{
 };
 
 use super::{KERNEL, REFERENCE, Year, build, environment, group_type, release};
-use crate::entry::{CellEntry, Judged, Place, Tally, variant};
+use dmarig_history::{CellEntry, Judged, Place, Tally, variant};
 
 /// Kernels that are judged, the ones that stay the same among them.
 const KERNELS: [&str; 4] = ["debian-5.10", "debian-6.1", REFERENCE, KERNEL];
