@@ -171,6 +171,8 @@ impl Place {
             (r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d)?( UTC|Z)?", "[TIME]"),
             (r"\b([0-9a-f]{12}|[0-9a-f]{20}|[0-9a-f]{40}|[0-9a-f]{64})\b", "[HASH]"),
             (r"\bprocess \d+", "process [ID]"),
+            // As many as one read happened to bring.
+            (r"\b\d+ bytes on the agent's channel", "[N] bytes on the agent's channel"),
         ];
         kinds.iter().fold(text.to_owned(), |text, (pattern, kind)| {
             regex::Regex::new(pattern).unwrap().replace_all(&text, *kind).into_owned()
