@@ -1,0 +1,3 @@
+//! Records of earlier versions, as those versions wrote them.
+
+mod version_1;
