@@ -1,7 +1,7 @@
 //! A site of runs, series and alerts. It needs no network and, to be read, no script.
 //!
-//! [`gather`] reads a history and records into a [`Site`]; a [`Dashboard`] renders its pages, and is
-//! either written as files ([`write_site`]) or served ([`serve`]). Pages read no disk and no clock.
+//! [`gather()`] reads a history and records into a [`Site`]; a [`Dashboard`] renders its pages, and is
+//! either written as files ([`write_site`]) or served ([`serve()`]). Pages read no disk and no clock.
 //!
 //! What comes from a guest may be meant to break out of a page. It is shown as text alone, bounded and
 //! escaped; addresses and names of files are made of letters, digits, dots and dashes.

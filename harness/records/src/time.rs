@@ -31,7 +31,7 @@ pub(crate) fn new_id(now: Timestamp) -> String {
 }
 
 /// When a run began, in microseconds since 1970: to the microsecond where its id says it, as those of
-/// [`new_id`] do, and to the second otherwise.
+/// [`new_name`] do, and to the second otherwise.
 #[must_use]
 pub fn began_us(id: &str, started: i64) -> i64 {
     let said = id.split_once('-').and_then(|(time, _)| time.parse::<Timestamp>().ok());

@@ -1,5 +1,5 @@
 //! Runs cases on guests: selects cells, prepares kernels and QEMUs, schedules guests, judges and
-//! records what they did. [`run`] is the whole of it for one request; comparisons, seeded-bug trials
+//! records what they did. [`run()`] is the whole of it for one request; comparisons, seeded-bug trials
 //! and the judge of a bisection are made of the same parts.
 //!
 //! Nothing here prints. Progress is a stream of [`Event`]s that a [`Reporter`] consumes.
