@@ -64,8 +64,8 @@ impl Link {
         tcdrain(&self.tty).context("can't empty the control channel")
     }
 
-    /// Waits for the next request. After an error decoding starts anew, so that the rig can be told
-    /// and send another request.
+    /// Waits for the next request. After an error decoding starts anew, so that the agent can report it
+    /// and the rig can send another request.
     ///
     /// # Errors
     /// Where the bytes are not a request.

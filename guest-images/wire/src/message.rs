@@ -133,7 +133,7 @@ pub struct Environment {
 pub struct IommuRegisters {
     /// The file `cap` of the driver's directory.
     pub cap: Option<String>,
-    /// The file `ecap` beside it.
+    /// The file `ecap` of the same directory.
     pub ecap: Option<String>,
 }
 

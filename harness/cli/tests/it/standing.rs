@@ -55,11 +55,11 @@ impl Bench {
 
     /// Runs a kernel of always the same name.
     fn run(&self, script: QemuScript, more: &[&str]) -> Ended {
-        self.told(script, "json", more)
+        self.judge(script, "json", more)
     }
 
     /// As that, told otherwise.
-    fn told(&self, script: QemuScript, format: &str, more: &[&str]) -> Ended {
+    fn judge(&self, script: QemuScript, format: &str, more: &[&str]) -> Ended {
         let mine = kernel(&self.place, "mine", script);
         let words = ["run", &self.case, "--qemu", &self.qemu, "-k", &mine, "--format", format];
         self.place.run(&[&words[..], &["--reference", &self.reference], more].concat())
@@ -146,7 +146,7 @@ fn judges_run_by_earlier_runs() {
     assert_eq!(report.failures, 1);
     assert_eq!(written(&bench.place).len(), 3);
 
-    let table = bench.told(QemuScript::IsSlow, "table", &["--history", &file]);
+    let table = bench.judge(QemuScript::IsSlow, "table", &["--history", &file]);
     table.exits(1);
 
     // Who looks at the pages alone sees it as well.

@@ -143,9 +143,10 @@ fn keeps_the_trouble_of_one_kernel_from_the_other() {
 fn leaves_the_first_look_at_a_qemu_out_of_a_cells_time() {
     let mut place = Place::new(CASE, QemuScript::Passes);
     let qemu = &mut place.selection.qemus[0];
-    // It takes a second to answer, each time that it is started.
+    // It takes three seconds to answer, each time that it is started. A cell's own plan is computed in less than
+    // a thousandth of that, so a busy machine does not blur the two.
     let slow = place.directory.path().join("bin/fake-qemu-passes-slowly");
-    fs::write(&slow, format!("#!/bin/sh\nsleep 1\nexec {qemu} \"$@\"\n")).unwrap();
+    fs::write(&slow, format!("#!/bin/sh\nsleep 3\nexec {qemu} \"$@\"\n")).unwrap();
     fs::set_permissions(&slow, fs::Permissions::from_mode(0o755)).unwrap();
     *qemu = slow.display().to_string();
     let run = place.run(false, &Log::default()).unwrap();
@@ -153,7 +154,7 @@ fn leaves_the_first_look_at_a_qemu_out_of_a_cells_time() {
     for finished in &run.outcome.cells {
         let phases = &finished.observation.phases;
         let planning = phases.iter().find(|phase| phase.name == "plan").unwrap();
-        assert!(planning.us < 1_000_000, "{planning:?}");
+        assert!(planning.us < 3_000_000, "{planning:?}");
     }
 }
 
