@@ -17,7 +17,7 @@ pub use exit::Exit;
 /// A test rig for the Linux Intel IOMMU driver: it boots kernels in QEMU behind a virtual IOMMU,
 /// drives DMA through it, and judges what kernel and hypervisor did.
 #[derive(Debug, Parser)]
-#[command(name = "dmarig", version, max_term_width = 100, after_help = exit::HELP)]
+#[command(name = "dmarig", version = dmarig_version::VERSION, max_term_width = 100, after_help = exit::HELP)]
 struct Cli {
     #[command(subcommand)]
     command: commands::Command,

@@ -15,7 +15,7 @@ pub fn run_meta(selected: &Selected, command: Vec<String>) -> RunMeta {
         schema: RECORD_SCHEMA,
         id: String::new(),
         started: 0,
-        dmarig: env!("CARGO_PKG_VERSION").to_owned(),
+        dmarig: dmarig_version::VERSION.to_owned(),
         command,
         host: host::facts(),
         cases: cases.collect(),
