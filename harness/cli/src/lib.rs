@@ -11,7 +11,7 @@ mod report;
 
 use std::ffi::OsString;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 pub use exit::Exit;
 
 /// A test rig for the Linux Intel IOMMU driver: it boots kernels in QEMU behind a virtual IOMMU,
@@ -21,6 +21,12 @@ pub use exit::Exit;
 struct Cli {
     #[command(subcommand)]
     command: commands::Command,
+}
+
+/// The definition of the command line, for documentation.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the command line, program name first, and gives the process' exit code.
