@@ -6,6 +6,8 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # Versions that the workspace's rust-version builds: the newest cargo-nextest asks for more.
 NEXTEST=0.9.114
 CARGO_DENY=0.20.2
+TYPOS=1.52.0
+MDBOOK=0.5.4
 
 # The Rust whose rustfmt, Clippy and rustdoc decide. Each release adds lints, and a pinned one keeps them
 # from failing a change that did not cause them.
@@ -188,28 +190,43 @@ as_root() {
     "${sudo[@]}" "$@" >&2
 }
 
-# Builds a cargo subcommand into ~/.cargo/bin where it is missing or older than $2. Hardly optimised: it is
-# built sooner than it would save. What follows are the version to build and options of `cargo install`.
-need_subcommand() {
-    local name=$1 oldest=$2 pinned=$3 version
-    shift 3
-    version=$(cd / && cargo "${name#cargo-}" --version 2>/dev/null | sed -n "1s/^$name \([0-9.]*\).*/\1/p") || true
+# need_program COMMAND CRATE OLDEST PINNED [OPTION...]: builds version PINNED of a program into ~/.cargo/bin if
+# COMMAND is missing or older than OLDEST. It is hardly optimized, because that would take longer than it saves. The
+# options go to `cargo install`.
+need_program() {
+    local command=$1 crate=$2 oldest=$3 pinned=$4 version
+    shift 4
+    # shellcheck disable=SC2086  # the command has two words
+    version=$(cd / && $command --version 2>/dev/null | sed -n '1s/^[a-z-]* v\{0,1\}\([0-9.]*\).*/\1/p') || true
     if [ -n "$version" ] && at_least "$version" "$oldest"; then
         return
     fi
-    say "$name is ${version:-missing}${version:+, too old}; building $pinned (some minutes, once)"
+    say "$crate is ${version:-missing}${version:+, too old}; building $pinned (some minutes, once)"
     (cd / && CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_DEBUG=false CARGO_PROFILE_RELEASE_LTO=off \
-        CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo install --locked --force "$@" "$name@$pinned") >&2
+        CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 lint_cargo install --locked --force "$@" "$crate@$pinned") >&2
 }
 
 # Without what only nextest's self-update needs.
 need_nextest() {
     local oldest
     oldest=$(sed -n 's/^nextest-version = "\(.*\)"/\1/p' "$ROOT/.config/nextest.toml")
-    need_subcommand cargo-nextest "$oldest" "$NEXTEST" --no-default-features
+    need_program 'cargo nextest' cargo-nextest "$oldest" "$NEXTEST" --no-default-features
 }
 
-need_cargo_deny() { need_subcommand cargo-deny "$CARGO_DENY" "$CARGO_DENY"; }
+need_cargo_deny() { need_program 'cargo deny' cargo-deny "$CARGO_DENY" "$CARGO_DENY"; }
+
+need_typos() { need_program typos typos-cli "$TYPOS" "$TYPOS"; }
+
+need_mdbook() { need_program mdbook mdbook "$MDBOOK" "$MDBOOK" --no-default-features --features search; }
+
+# Installs the programs of ci/prose from its lock file.
+need_prose_programs() {
+    local directory=$ROOT/ci/prose
+    cmp -s "$directory/package-lock.json" "$directory/node_modules/.installed" && return
+    say "installing textlint and remark"
+    npm ci --prefix "$directory" --no-audit --no-fund >&2 &&
+        cp "$directory/package-lock.json" "$directory/node_modules/.installed"
+}
 
 # Where cargo puts what it builds.
 target_dir() {
