@@ -5,6 +5,7 @@
 mod output;
 
 mod commands;
+mod complete;
 mod exit;
 mod options;
 mod report;
@@ -31,6 +32,7 @@ pub fn command() -> clap::Command {
 
 /// Runs the command line, program name first, and gives the process' exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> std::process::ExitCode {
+    complete::answer(Cli::command);
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     if !for_git(&arguments) {
         return run(arguments).into();

@@ -8,6 +8,7 @@ mod bisecting;
 mod building;
 mod cases;
 mod compare;
+mod completion;
 mod dashboards;
 mod disks;
 mod guests;
