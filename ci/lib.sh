@@ -8,6 +8,7 @@ NEXTEST=0.9.114
 CARGO_DENY=0.20.2
 TYPOS=1.52.0
 MDBOOK=0.5.4
+CARGO_DEB_VERSION=3.8.0
 
 # The Rust whose rustfmt, Clippy and rustdoc decide. Each release adds lints, and a pinned one keeps them
 # from failing a change that did not cause them.
@@ -217,6 +218,8 @@ need_cargo_deny() { need_program 'cargo deny' cargo-deny "$CARGO_DENY" "$CARGO_D
 
 need_typos() { need_program typos typos-cli "$TYPOS" "$TYPOS"; }
 
+need_cargo_deb() { need_program "cargo deb" cargo-deb "$CARGO_DEB_VERSION" "$CARGO_DEB_VERSION"; }
+
 need_mdbook() { need_program mdbook mdbook "$MDBOOK" "$MDBOOK" --no-default-features --features search; }
 
 # Installs the programs of ci/prose from its lock file.
@@ -232,4 +235,23 @@ need_prose_programs() {
 target_dir() {
     cargo metadata --manifest-path "$ROOT/Cargo.toml" --format-version 1 --no-deps --locked |
         sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'
+}
+
+# stage DIR: builds the release and puts what belongs below a prefix such as /usr into DIR.
+stage() {
+    local target shell file
+    target=$(target_dir)
+    say "building dmarig"
+    cargo build --manifest-path "$ROOT/Cargo.toml" --release --locked --package dmarig --package dmarig-reference
+    rm -rf "$1"
+    mkdir -p "$1/bin" "$1/share/man/man1"
+    install -m 755 "$target/release/dmarig" "$1/bin/dmarig"
+    "$target/release/dmarig-reference" man "$1/share/man/man1"
+    for shell in bash:bash-completion/completions/dmarig zsh:zsh/site-functions/_dmarig \
+        fish:fish/vendor_completions.d/dmarig.fish; do
+        file=$1/share/${shell#*:}
+        mkdir -p "$(dirname "$file")"
+        # Called by its name alone, so that the completion calls whichever dmarig is in PATH.
+        PATH="$1/bin:$PATH" COMPLETE=${shell%%:*} dmarig >"$file"
+    done
 }
