@@ -11,6 +11,7 @@ mod compare;
 mod completion;
 mod dashboards;
 mod disks;
+mod documentation;
 mod guests;
 mod hand_over;
 mod histories;

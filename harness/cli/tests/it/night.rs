@@ -3,6 +3,7 @@
 //! bisections of a real kernel's history.
 
 mod bisecting;
+mod documentation;
 mod linux;
 
 use dmarig_fake_qemu::{PROBE_LAST_WORDS, RelayFault};
