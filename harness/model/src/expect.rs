@@ -1,4 +1,6 @@
-//! Expectations: rules, each with the cells that it speaks of, and the standard table of them.
+//! Expectations: rules, each with the cells that it applies to, and the standard table.
+
+mod keys;
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -12,8 +14,8 @@ use crate::{
     axes::{Accelerator, Axes},
     case::Case,
     conditions::{AxisSets, When},
-    metrics,
     tree::{Part, read},
+    tree_de::Mistake,
     value::{Bound, OneOrMany},
     version::Version,
 };
@@ -30,103 +32,34 @@ pub enum Presence {
     Any,
 }
 
-/// An expectation. Of the rules that apply to a cell, the last one that names a check decides it.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+/// An expectation. If several rules that apply to a cell set the same check, the last one wins.
+#[derive(Debug, Clone, Default)]
 pub struct Rule {
-    /// Its name, for reports.
+    /// Name for reports.
     pub name: String,
-    /// The cells that it speaks of; all of them where nothing is said.
-    #[serde(default)]
+    /// Cells that the rule applies to; all cells if empty.
     pub when: When,
-    /// What it means if this does not hold, in a few words.
-    #[serde(default)]
+    /// Meaning of a failure, in a few words.
     pub because: Option<String>,
     /// The warning that batching is off because the IOMMU is virtual.
-    #[serde(default)]
     pub warning: Option<Presence>,
     /// Types that the group of each device under test may have: DMA, DMA-FQ, identity.
-    #[serde(default)]
     pub group_type: OneOrMany<String>,
     /// The same after the workload.
-    #[serde(default)]
     pub group_type_after: OneOrMany<String>,
-    /// DMA faults, in the log and in the hypervisor; 0 where no rule says more.
-    #[serde(default)]
-    pub faults: Option<Bound>,
-    /// Frames lost; 0 where no rule says more.
-    #[serde(default)]
-    pub lost: Option<Bound>,
-    /// Page-selective invalidations in the counting window.
-    #[serde(default)]
-    pub psi: Option<Bound>,
-    /// Domain-selective invalidations in the counting window.
-    #[serde(default)]
-    pub dsi: Option<Bound>,
-    /// Global invalidations in the counting window.
-    #[serde(default)]
-    pub global: Option<Bound>,
-    /// Page-selective invalidations of unmaps, per unmap.
-    #[serde(default)]
-    pub psi_per_unmap: Option<Bound>,
-    /// Page-selective invalidations of maps, per map (with caching mode on).
-    #[serde(default)]
-    pub psi_per_map: Option<Bound>,
-    /// Ranges that are mapped for the first time in the window, beyond as many as are mapped at once,
-    /// per unmap (with caching mode on).
-    #[serde(default)]
-    pub new_ranges_per_unmap: Option<Bound>,
-    /// Domain-selective invalidations per thousand unmaps.
-    #[serde(default, rename = "dsi-per-1000-unmaps")]
-    pub dsi_per_1000_unmaps: Option<Bound>,
-    /// Device-IOTLB invalidations per unmap (with a device IOTLB).
-    #[serde(default)]
-    pub device_iotlb_per_unmap: Option<Bound>,
-    /// Leaf entries visited by walks of a shadowed page table, per unmap.
-    #[serde(default)]
-    pub page_walk_entries_per_unmap: Option<Bound>,
-    /// Of them, those that had not changed.
-    #[serde(default)]
-    pub page_walk_in_vain_per_unmap: Option<Bound>,
-    /// Requests of which the device still reached a buffer when the kernel had certainly given them
-    /// back (with a probe).
-    #[serde(default)]
-    pub stale_requests: Option<Bound>,
-    /// Requests of which a buffer was never unmapped at all (with a probe).
-    #[serde(default)]
-    pub leaked_requests: Option<Bound>,
-    /// The share of such requests in all that the probe followed, from 0 to 1.
-    #[serde(default)]
-    pub stale_share: Option<Bound>,
-    /// Most bytes of finished requests that the device reached at one time (with a probe).
-    #[serde(default)]
-    pub stale_bytes: Option<Bound>,
-    /// Most requests that were submitted between one's completion and its last unmapping (with a
-    /// probe).
-    #[serde(default)]
-    pub stale_for_requests: Option<Bound>,
-    /// Mappings that the device was told of, per operation (with a probe).
-    #[serde(default)]
-    pub mappings_per_op: Option<Bound>,
-    /// Most mappings that lived at one time in the window, beside those from before it (with a probe).
-    #[serde(default)]
-    pub mappings_in_flight: Option<Bound>,
+    /// Bounds by the name of the count or check; see [`crate::metrics::bounded`].
+    pub checks: BTreeMap<&'static str, Bound>,
     /// Fewest unmaps in a window for which this rule's rates are judged.
-    #[serde(default)]
     pub needs_unmaps: Option<u64>,
-    /// Whether a rate that has no denominator (nothing was unmapped) is let pass.
-    #[serde(default)]
+    /// Whether a rate passes if it has no denominator, because nothing was unmapped.
     pub optional: bool,
-    /// Bounds on what was measured, each judged on the accelerators that it names. Of those of a metric that
-    /// name the accelerator, the last one decides.
-    #[serde(default)]
+    /// Bounds on medians, each judged on the accelerators that it names. If several bounds on a metric name
+    /// the accelerator, the last one wins.
     pub bounds: Vec<MetricBound>,
-    /// Comparisons with another cell of the same run. Of those of a metric with the same cell, the last one
-    /// decides.
-    #[serde(default)]
+    /// Comparisons with another cell of the same run. If several compare a metric with the same cell, the
+    /// last one wins.
     pub ratios: Vec<Ratio>,
     /// Growth with live mappings, over cells of the same run.
-    #[serde(default)]
     pub growth: Vec<Growth>,
 }
 
@@ -211,47 +144,17 @@ impl Rule {
         self.warning.is_none()
             && self.group_type.is_empty()
             && self.group_type_after.is_empty()
-            && self.faults.is_none()
-            && self.lost.is_none()
-            && COUNT_CHECKS.iter().all(|check| (check.bound)(self).is_none())
+            && self.checks.is_empty()
             && self.bounds.is_empty()
             && self.ratios.is_empty()
             && self.growth.is_empty()
     }
-}
 
-/// A check of a count: its name and the bound that a rule sets.
-pub(crate) struct CountCheck {
-    pub(crate) name: &'static str,
-    pub(crate) bound: fn(&Rule) -> Option<Bound>,
+    /// The bound on a count or check.
+    pub(crate) fn bound(&self, check: &str) -> Option<Bound> {
+        self.checks.get(check).copied()
+    }
 }
-
-/// Every check of a count. Each is a metric of that name, too.
-pub(crate) const COUNT_CHECKS: [CountCheck; 17] = [
-    CountCheck { name: metrics::PSI, bound: |rule| rule.psi },
-    CountCheck { name: metrics::DSI, bound: |rule| rule.dsi },
-    CountCheck { name: metrics::GLOBAL, bound: |rule| rule.global },
-    CountCheck { name: metrics::PSI_PER_UNMAP, bound: |rule| rule.psi_per_unmap },
-    CountCheck { name: metrics::PSI_PER_MAP, bound: |rule| rule.psi_per_map },
-    CountCheck { name: metrics::NEW_RANGES_PER_UNMAP, bound: |rule| rule.new_ranges_per_unmap },
-    CountCheck { name: metrics::DSI_PER_1000_UNMAPS, bound: |rule| rule.dsi_per_1000_unmaps },
-    CountCheck { name: metrics::DEVICE_IOTLB_PER_UNMAP, bound: |rule| rule.device_iotlb_per_unmap },
-    CountCheck {
-        name: metrics::PAGE_WALK_ENTRIES_PER_UNMAP,
-        bound: |rule| rule.page_walk_entries_per_unmap,
-    },
-    CountCheck {
-        name: metrics::PAGE_WALK_IN_VAIN_PER_UNMAP,
-        bound: |rule| rule.page_walk_in_vain_per_unmap,
-    },
-    CountCheck { name: metrics::STALE_REQUESTS, bound: |rule| rule.stale_requests },
-    CountCheck { name: metrics::STALE_SHARE, bound: |rule| rule.stale_share },
-    CountCheck { name: metrics::STALE_BYTES, bound: |rule| rule.stale_bytes },
-    CountCheck { name: metrics::LEAKED_REQUESTS, bound: |rule| rule.leaked_requests },
-    CountCheck { name: metrics::STALE_FOR_REQUESTS, bound: |rule| rule.stale_for_requests },
-    CountCheck { name: metrics::MAPPINGS_PER_OP, bound: |rule| rule.mappings_per_op },
-    CountCheck { name: metrics::MAPPINGS_IN_FLIGHT, bound: |rule| rule.mappings_in_flight },
-];
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -263,15 +166,15 @@ struct RuleFile {
 pub const STANDARD_TEXT: &str = include_str!("../data/standard.yaml");
 
 static STANDARD: LazyLock<Vec<Rule>> = LazyLock::new(|| {
-    // Our own data: a unit test reads it, so it can't be wrong in a build that passed them.
+    // A unit test reads this data.
     parse(STANDARD_TEXT).expect("data/standard.yaml is sound")
 });
 
-fn parse(text: &str) -> Result<Vec<Rule>, String> {
-    let root = Part::parse(text).map_err(|mistake| mistake.to_string())?;
+fn parse(text: &str) -> Result<Vec<Rule>, Vec<Mistake>> {
+    let root = Part::parse(text).map_err(|mistake| vec![mistake])?;
     match read::<RuleFile>(&root) {
         (Some(file), mistakes) if mistakes.is_empty() => Ok(file.expect),
-        (_, mistakes) => Err(format!("{mistakes:?}")),
+        (_, mistakes) => Err(mistakes),
     }
 }
 
@@ -338,11 +241,5 @@ mod tests {
                 assert!(range.as_ref().is_none_or(|range| !range.is_empty()), "{}", rule.name);
             }
         }
-    }
-
-    #[test]
-    fn every_count_of_the_registry_can_be_bounded() {
-        let counts: Vec<&str> = metrics::counts().map(|entry| entry.name).collect();
-        assert_eq!(COUNT_CHECKS.map(|check| check.name), *counts);
     }
 }

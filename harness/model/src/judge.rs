@@ -6,7 +6,7 @@
 
 use crate::{
     case::{Case, Workload},
-    expect::{COUNT_CHECKS, MetricBound, Presence, Rule, applying, decide, last_of_each},
+    expect::{MetricBound, Presence, Rule, applying, decide, last_of_each},
     log::{Finding, LogFacts, LogKind, read_but},
     measure::{Counted, NoCount, metric},
     metrics,
@@ -358,7 +358,7 @@ fn groups(rules: &[&Rule], observation: &Observation) -> Vec<Judged> {
 
 fn faults(rules: &[&Rule], observation: &Observation, facts: &LogFacts) -> Judged {
     let none = Bound::exactly(0.0);
-    let decided = decide(rules, |rule| rule.faults);
+    let decided = decide(rules, |rule| rule.bound(metrics::FAULTS));
     let bound = decided.map_or(none, |(_, bound)| bound);
     let traced: Vec<_> =
         observation.windows.iter().filter_map(|window| window.trace.as_ref()).collect();
@@ -392,7 +392,7 @@ fn faults(rules: &[&Rule], observation: &Observation, facts: &LogFacts) -> Judge
 }
 
 fn lost(rules: &[&Rule], observation: &Observation) -> Judged {
-    let decided = decide(rules, |rule| rule.lost);
+    let decided = decide(rules, |rule| rule.bound(metrics::LOST));
     let bound = decided.map_or(Bound::exactly(0.0), |(_, bound)| bound);
     let count: u64 = observation.windows.iter().map(|window| window.report.lost).sum();
     let held = if bound.holds(count as f64) { Held::Yes } else { Held::No };
@@ -431,10 +431,9 @@ fn counts(rules: &[&Rule], case: &Case, observation: &Observation) -> Vec<Judged
         let evidence = counted.as_ref().map(Counted::describe);
         Judged::by(rule, name, held, bound.to_string(), found).with(evidence)
     };
-    COUNT_CHECKS
-        .iter()
+    metrics::counts()
         .filter_map(|count| {
-            let (rule, bound) = decide(rules, count.bound)?;
+            let (rule, bound) = decide(rules, |rule| rule.bound(count.name))?;
             Some(check(count.name, rule, bound))
         })
         .collect()

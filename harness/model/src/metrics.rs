@@ -278,6 +278,12 @@ pub fn counts() -> impl Iterator<Item = &'static Entry> {
     REGISTRY.iter().filter(|entry| entry.is_count())
 }
 
+/// Checks that a rule can set a bound on: faults, lost frames and every count.
+pub fn bounded() -> impl Iterator<Item = &'static Entry> {
+    let events = [FAULTS, LOST].into_iter().filter_map(entry);
+    events.chain(counts())
+}
+
 /// Metrics that are timed in a timing window.
 pub fn times() -> impl Iterator<Item = &'static Entry> {
     REGISTRY.iter().filter(|entry| entry.is_time())

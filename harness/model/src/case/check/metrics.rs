@@ -7,7 +7,7 @@ use super::{At, between};
 use crate::{
     axes::{Axes, Axis, Passthrough},
     case::{Case, CaseFile, Workload, WorkloadFile},
-    expect::{COUNT_CHECKS, MetricBound, Ratio, Rule},
+    expect::{MetricBound, Ratio, Rule},
     limit::{LEAST_RUNS, LEAST_SAMPLES, MOST_RUNS},
     measure::maps_invalidate,
     metrics::{self, metric_names, unit_of},
@@ -185,7 +185,7 @@ pub(super) fn history(file: &CaseFile, known: &Known<'_>, at: &mut At<'_>) {
 }
 
 pub(super) fn rule(rule: &Rule, known: &Known<'_>, at: &mut At<'_>) {
-    for check in COUNT_CHECKS.iter().filter(|check| (check.bound)(rule).is_some()) {
+    for check in metrics::counts().filter(|check| rule.bound(check.name).is_some()) {
         if let Some(what) = known.never(check.name, rule) {
             at.key(check.name).wrong(what);
         }
