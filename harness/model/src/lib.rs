@@ -21,6 +21,7 @@ pub mod observation;
 pub mod plan;
 pub mod probe;
 pub mod qemu;
+pub mod skip;
 pub mod sweep;
 pub mod text;
 pub mod trace;

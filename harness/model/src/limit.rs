@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::metrics::Better;
+use crate::{metrics::Better, text::shown};
 
 /// How much worse than the baseline's a metric may be, where a run has a baseline.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -52,16 +52,44 @@ const fn usual_runs() -> u32 {
     50
 }
 
+/// A limit that cannot be applied.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum InvalidLimit {
+    /// There is no `=`.
+    #[error("expected METRIC=PERCENT, as in elapsed=5")]
+    Form,
+    /// The percentage is not a number.
+    #[error("`{0}` is not a number")]
+    Number(String),
+    /// The wrong value is called better.
+    #[error("`{metric}` is better if it is {}", better.name())]
+    Direction {
+        /// The metric.
+        metric: String,
+        /// The better value.
+        better: Better,
+    },
+    /// The percentage is out of range.
+    #[error(
+        "invalid limit of {percent} % for `{metric}`: it must be above 0, and below 100 if higher is better"
+    )]
+    Percent {
+        /// The metric.
+        metric: String,
+        /// The percentage.
+        percent: f64,
+    },
+}
+
 impl Limit {
-    /// Reads `METRIC=PERCENT` or `METRIC:lower=PERCENT` or `METRIC:higher=PERCENT`.
+    /// Parses `METRIC=PERCENT`, `METRIC:lower=PERCENT` or `METRIC:higher=PERCENT`.
     ///
     /// # Errors
-    /// What is wrong with it.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let (name, percent) =
-            text.rsplit_once('=').ok_or("write METRIC=PERCENT, as in elapsed=5")?;
+    /// [`InvalidLimit`]
+    pub fn parse(text: &str) -> Result<Self, InvalidLimit> {
+        let (name, percent) = text.rsplit_once('=').ok_or(InvalidLimit::Form)?;
         let percent = percent.trim().trim_end_matches('%').trim_end();
-        let percent: f64 = percent.parse().map_err(|_| format!("`{percent}` is no number"))?;
+        let percent: f64 = percent.parse().map_err(|_| InvalidLimit::Number(shown(percent)))?;
         let (metric, better) = match name.rsplit_once(':') {
             Some((metric, "lower")) => (metric, Some(Better::Lower)),
             Some((metric, "higher")) => (metric, Some(Better::Higher)),
@@ -71,32 +99,31 @@ impl Limit {
         limit.mistake().map_or(Ok(limit), Err)
     }
 
-    /// What is wrong with it, if anything.
+    /// The reason why the limit is invalid, if it is.
     #[must_use]
-    pub fn mistake(&self) -> Option<String> {
+    pub fn mistake(&self) -> Option<InvalidLimit> {
         let Self { metric, better, percent } = self;
         let known = Better::of(metric, "");
-        if better.is_some() && known.is_some() && *better != known {
-            let word = if known == Some(Better::Lower) { "lower" } else { "higher" };
-            return Some(format!("of `{metric}` the {word} value is the better one"));
+        if let (Some(_), Some(known)) = (better, known)
+            && *better != Some(known)
+        {
+            return Some(InvalidLimit::Direction { metric: metric.clone(), better: known });
         }
         let most = match better.or(known) {
             Some(Better::Higher) => 100.0,
             _ => f64::INFINITY,
         };
-        (!(*percent > 0.0 && *percent < most)).then(|| {
-            format!(
-                "`{metric}` can't be limited to {percent} % worse: it must be above 0, and below 100 where \
-                 higher is better"
-            )
-        })
+        if *percent > 0.0 && *percent < most {
+            return None;
+        }
+        Some(InvalidLimit::Percent { metric: metric.clone(), percent: *percent })
     }
 }
 
 impl HistoryLimit {
-    /// What is wrong with it, if anything, but for the number of runs.
+    /// The reason why the limit is invalid, if it is, without regard to the number of runs.
     #[must_use]
-    pub fn mistake(&self) -> Option<String> {
+    pub fn mistake(&self) -> Option<InvalidLimit> {
         let Self { metric, better, percent, .. } = self;
         Limit { metric: metric.clone(), better: *better, percent: *percent }.mistake()
     }

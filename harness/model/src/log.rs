@@ -241,18 +241,20 @@ struct Patterns {
     kinds: Vec<(LogKind, RegexSet)>,
 }
 
-static PATTERNS: LazyLock<Patterns> = LazyLock::new(|| {
-    // Our own data: a unit test reads it, so it can't be wrong in a build that passed them.
-    compile(include_str!("../data/log-patterns.yaml")).expect("data/log-patterns.yaml is sound")
-});
+static PATTERNS: LazyLock<Patterns> =
+    LazyLock::new(|| compile(include_str!("../data/log-patterns.yaml")));
 
-fn compile(text: &str) -> Result<Patterns, String> {
-    let root = Part::parse(text).map_err(|mistake| mistake.to_string())?;
+/// Compiles the built-in patterns.
+///
+/// # Panics
+/// If they are invalid, which a unit test excludes.
+fn compile(text: &str) -> Patterns {
+    let root = Part::parse(text).expect("the patterns are YAML");
     let file: PatternFile = match read_tree(&root) {
         (Some(file), mistakes) if mistakes.is_empty() => file,
-        (_, mistakes) => return Err(format!("{mistakes:?}")),
+        (_, mistakes) => panic!("{mistakes:?}"),
     };
-    let set = |patterns: &[String]| RegexSet::new(patterns).map_err(|error| error.to_string());
+    let set = |patterns: &[String]| RegexSet::new(patterns).expect("the patterns are valid");
     let mut all = Vec::new();
     let mut kinds = Vec::new();
     let mut findings = file.findings;
@@ -260,11 +262,11 @@ fn compile(text: &str) -> Result<Patterns, String> {
     // The first kind that fits a line is its kind; they are declared in that order.
     findings.sort_by_key(|finding| finding.kind);
     for finding in &findings {
-        let except = set(&finding.except)?;
+        let except = set(&finding.except);
         kinds.extend(finding.r#match.iter().map(|_| (finding.kind, except.clone())));
         all.extend(finding.r#match.iter().cloned());
     }
-    Ok(Patterns { facts: file.facts, findings: set(&all)?, kinds })
+    Patterns { facts: file.facts, findings: set(&all), kinds }
 }
 
 /// Patterns of a driver as those of the file.

@@ -301,6 +301,15 @@ pub fn unit_of(metric: &str) -> Option<&'static str> {
 }
 
 impl Better {
+    /// Its name in case files.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Lower => "lower",
+            Self::Higher => "higher",
+        }
+    }
+
     /// Which of two values of a metric is better: by the registry, else by the unit of a program's
     /// metric. `None` where the unit does not decide it.
     #[must_use]

@@ -11,6 +11,7 @@ use crate::{
     nested::OUTER_DEVICE,
     probe::{self, PAGE_BYTES},
     qemu::{Qemu, VFIO_USER},
+    skip::SkipReason,
     viommu,
 };
 
@@ -101,8 +102,8 @@ impl LaunchPlan {
     /// Plans the launch of a cell.
     ///
     /// # Errors
-    /// What this QEMU or this kernel lacks, as the reason to skip the cell.
-    pub fn new(axes: &Axes, parts: &Parts<'_>) -> Result<Self, String> {
+    /// [`SkipReason`]
+    pub fn new(axes: &Axes, parts: &Parts<'_>) -> Result<Self, SkipReason> {
         let Parts { qemu, kernel, .. } = *parts;
         let viommu = viommu::for_axes(axes);
         if let Some(reason) = qemu.refuses(axes) {
@@ -110,7 +111,7 @@ impl LaunchPlan {
         }
         let lacks = kernel.lacks(axes);
         if !lacks.is_empty() {
-            return Err(format!("kernel {} lacks {}", kernel.name, lacks.join(", ")));
+            return Err(SkipReason::Kernel { name: kernel.name.clone(), options: lacks });
         }
         let probe = probe(axes, parts.probe)?;
         let levers = if parts.stock_boot { &[][..] } else { BOOT_LEVERS };
@@ -223,7 +224,7 @@ fn cmdline(
     accelerator: Accelerator,
     levers: &[&str],
     append: &[String],
-) -> Result<String, String> {
+) -> Result<String, CommandLineTooLong> {
     // `panic=-1` reboots at once, which `-no-reboot` makes QEMU's end: a panic is never waited out.
     // `earlycon` shows what a kernel says before it has a console: that it dies there, for example.
     let mut words: Vec<String> = vec![
@@ -239,7 +240,7 @@ fn cmdline(
     words.extend(append.iter().cloned());
     let line = words.join(" ");
     if line.len() > MAX_CMDLINE {
-        return Err(CommandLineTooLong { bytes: line.len() }.to_string());
+        return Err(CommandLineTooLong { bytes: line.len() });
     }
     Ok(line)
 }
@@ -313,35 +314,30 @@ fn channels(viommu: &dyn Viommu) -> Vec<String> {
 }
 
 /// The probe that a cell needs.
-fn probe(axes: &Axes, knobs: &probe::Knobs) -> Result<Option<probe::Settings>, String> {
+fn probe(axes: &Axes, knobs: &probe::Knobs) -> Result<Option<probe::Settings>, SkipReason> {
     if axes.passthrough != Passthrough::Probe {
         return match axes.live_mappings {
             0 => Ok(None),
-            _ => Err("live mappings are held by a probe alone (passthrough=probe)".to_owned()),
+            _ => Err(SkipReason::LiveMappings),
         };
     }
     // Measured with QEMU 11.1: it sends no DMA_MAP for them, and the driver's first command fails. Without
     // translation there is nothing to follow.
     if axes.scalable_mode == ScalableMode::FirstStage && axes.policy != Policy::Passthrough {
-        return Err(
-            "QEMU tells a device in another process of no mapping in a first-stage table, so that \
-                    a probe could reach nothing; take second-stage, or a device of QEMU's own"
-                .to_owned(),
-        );
+        return Err(SkipReason::FirstStageProbe);
     }
     let needs = u64::from(axes.live_mappings) * PAGE_BYTES + BESIDE_LIVE_MAPPINGS;
     if needs > u64::from(axes.memory_mib) << 20 && axes.live_mappings > 0 {
-        return Err(format!(
-            "{} live mappings need {} MiB of guest memory, not {}",
-            axes.live_mappings,
-            needs >> 20,
-            axes.memory_mib
-        ));
+        return Err(SkipReason::Memory {
+            mappings: axes.live_mappings,
+            needed: needs >> 20,
+            given: axes.memory_mib,
+        });
     }
     Ok(Some(knobs.settings(axes.live_mappings)))
 }
 
-fn passed_through(axes: &Axes, host: &[String]) -> Result<Vec<String>, String> {
+fn passed_through(axes: &Axes, host: &[String]) -> Result<Vec<String>, SkipReason> {
     match axes.passthrough {
         Passthrough::Probe => {
             let socket = serde_json::json!({
@@ -352,17 +348,13 @@ fn passed_through(axes: &Axes, host: &[String]) -> Result<Vec<String>, String> {
             Ok(vec!["-device".to_owned(), socket.to_string()])
         }
         Passthrough::Host if !host.is_empty() => Ok(host.to_vec()),
-        Passthrough::Host => {
-            Err("no device of the host's is named: --device host=0000:BB:DD.F".to_owned())
-        }
+        Passthrough::Host => Err(SkipReason::NoHostDevice),
         // Planned as its two guests: see `nested`.
-        Passthrough::Nested | Passthrough::None => {
-            Err(format!("a guest by itself has no passthrough={}", axes.passthrough))
-        }
+        Passthrough::Nested | Passthrough::None => Err(SkipReason::Passthrough(axes.passthrough)),
     }
 }
 
-fn device(axes: &Axes, host: &[String]) -> Result<Vec<String>, String> {
+fn device(axes: &Axes, host: &[String]) -> Result<Vec<String>, SkipReason> {
     if axes.passthrough != Passthrough::None {
         return passed_through(axes, host);
     }
@@ -422,7 +414,7 @@ mod tests {
         qemu::tests::{V7_2, qemu},
     };
 
-    fn plan(axes: &Axes) -> Result<LaunchPlan, String> {
+    fn plan(axes: &Axes) -> Result<LaunchPlan, SkipReason> {
         LaunchPlan::new(
             axes,
             &Parts {
@@ -456,11 +448,11 @@ mod tests {
     #[test]
     fn live_mappings_need_a_probe_and_memory() {
         let axes = Axes { live_mappings: 100_000, ..Axes::default() };
-        assert!(plan(&axes).unwrap_err().contains("by a probe alone"));
+        assert_eq!(plan(&axes).unwrap_err(), SkipReason::LiveMappings);
         let axes = Axes { passthrough: Passthrough::Probe, ..axes };
         assert_eq!(
             plan(&axes).unwrap_err(),
-            "100000 live mappings need 646 MiB of guest memory, not 512"
+            SkipReason::Memory { mappings: 100_000, needed: 646, given: 512 }
         );
     }
 
@@ -469,7 +461,7 @@ mod tests {
         let (passthrough, scalable_mode) = (Passthrough::Probe, ScalableMode::FirstStage);
         let axes = Axes { passthrough, scalable_mode, ..Axes::default() };
         let knobs = probe::Knobs::default();
-        assert!(probe(&axes, &knobs).unwrap_err().contains("no mapping in a first-stage table"));
+        assert_eq!(probe(&axes, &knobs).unwrap_err(), SkipReason::FirstStageProbe);
         let policy = Policy::Passthrough;
         assert!(probe(&Axes { policy, ..axes.clone() }, &knobs).is_ok());
         let scalable_mode = ScalableMode::SecondStage;
@@ -544,7 +536,7 @@ mod tests {
             },
         )
         .unwrap_err();
-        assert!(error.contains("over 2047"), "{error}");
+        assert!(matches!(error, SkipReason::CommandLine(_)), "{error}");
     }
 
     #[test]
@@ -563,7 +555,10 @@ mod tests {
         };
         assert_eq!(
             LaunchPlan::new(&Axes::default(), &parts).unwrap_err(),
-            "kernel linux-6.1.176 lacks NVMe (CONFIG_BLK_DEV_NVME is not set)"
+            SkipReason::Kernel {
+                name: "linux-6.1.176".to_owned(),
+                options: vec!["NVMe (CONFIG_BLK_DEV_NVME is not set)".to_owned()],
+            }
         );
     }
 }

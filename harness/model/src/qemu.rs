@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     axes::{Axes, Device, Passthrough},
+    skip::SkipReason,
     version::Version,
     viommu::{self, VIOMMUS},
 };
@@ -55,12 +56,12 @@ impl Qemu {
     /// The virtual IOMMU's device with the properties that `axes` ask for.
     ///
     /// # Errors
-    /// What this QEMU lacks, as the reason to skip the cell.
-    pub fn iommu_device(&self, axes: &Axes) -> Result<String, String> {
+    /// [`SkipReason`]
+    pub fn iommu_device(&self, axes: &Axes) -> Result<String, SkipReason> {
         let device = viommu::for_axes(axes).qemu_device(&self.iommu, &Settings::from(axes));
         device.map_err(|reason| match reason {
-            Unsupported::Missing(what) => self.lacks(what),
-            Unsupported::Conflict(reason) => reason.to_owned(),
+            Unsupported::Missing(what) => self.lacks(what.to_owned()),
+            Unsupported::Conflict(reason) => SkipReason::Settings(reason),
         })
     }
 
@@ -73,17 +74,14 @@ impl Qemu {
         own.map(|name| (*name).to_owned()).collect()
     }
 
-    /// Why this QEMU can't run a cell with `axes` at all.
+    /// The reason why this QEMU cannot run a cell with `axes`, if there is one.
     #[must_use]
-    pub fn refuses(&self, axes: &Axes) -> Option<String> {
+    pub fn refuses(&self, axes: &Axes) -> Option<SkipReason> {
         if self.version < OLDEST {
-            return Some(format!(
-                "QEMU {} is too old: dmarig needs {OLDEST} or later",
-                self.version
-            ));
+            return Some(SkipReason::OldQemu { version: self.version });
         }
         if axes.passthrough != Passthrough::None && axes.device != Device::Nvme {
-            return Some(format!("only an NVMe controller is passed through, not {}", axes.device));
+            return Some(SkipReason::Device(axes.device));
         }
         let device = match axes.passthrough {
             // What runs in an outer guest is not this QEMU's to have.
@@ -91,18 +89,20 @@ impl Qemu {
             Passthrough::Probe => VFIO_USER,
             Passthrough::Host => "vfio-pci",
         };
+        if self.devices.contains(device) {
+            return None;
+        }
         let hint = match axes.passthrough {
             Passthrough::Probe => {
-                "; QEMU 10.2 and later have it: `dmarig images fetch qemu` brings one for --qemu qemu"
+                "; QEMU 10.2 and later have it: run `dmarig images fetch qemu`, then use --qemu qemu"
             }
             _ => "",
         };
-        let lacks = || format!("{}{hint}", self.lacks(&format!("the device {device}")));
-        (!self.devices.contains(device)).then(lacks)
+        Some(self.lacks(format!("the device {device}{hint}")))
     }
 
-    fn lacks(&self, what: &str) -> String {
-        format!("QEMU {} ({}) has not {what}", self.version, self.name)
+    fn lacks(&self, what: String) -> SkipReason {
+        SkipReason::Qemu { version: self.version, name: self.name.clone(), what }
     }
 }
 
@@ -140,11 +140,13 @@ pub(crate) mod tests {
         let no_pt = Axes { pt: Toggle::Off, ..Axes::default() };
         let narrow =
             Axes { scalable_mode: ScalableMode::FirstStage, aw_bits: Some(39), ..Axes::default() };
-        for (axes, reason) in [
-            (no_pt, "QEMU 11.1.3 (qemu-system-x86_64) has not the property intel-iommu.pt"),
-            (narrow, "first-stage tables are 48 bits wide, not fewer"),
-        ] {
-            assert_eq!(qemu("11.1.3", V11_1).iommu_device(&axes), Err(reason.to_owned()));
-        }
+        let qemu = qemu("11.1.3", V11_1);
+        let missing = SkipReason::Qemu {
+            version: qemu.version,
+            name: "qemu-system-x86_64".to_owned(),
+            what: "the property intel-iommu.pt".to_owned(),
+        };
+        assert_eq!(qemu.iommu_device(&no_pt), Err(missing));
+        assert!(matches!(qemu.iommu_device(&narrow), Err(SkipReason::Settings(_))));
     }
 }

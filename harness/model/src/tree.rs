@@ -184,24 +184,24 @@ impl Builder {
                 Mistake::new(format!("not YAML: {}", error.info())).standing(place)
             })?;
             self.event(event, place_of(&span))
-                .map_err(|what| Mistake::new(what).standing(place_of(&span)).under(&self.path()))?;
+                .map_err(|mistake| mistake.standing(place_of(&span)).under(&self.path()))?;
         }
         self.done
             .ok_or_else(|| Mistake::new("the file is empty").standing(Place { line: 1, column: 1 }))
     }
 
-    fn event(&mut self, event: Event<'_>, place: Place) -> Result<(), String> {
+    fn event(&mut self, event: Event<'_>, place: Place) -> Result<(), Mistake> {
         let refused = |anchor: usize, tagged: bool| match (anchor, tagged) {
             (0, false) => Ok(()),
-            (_, true) => Err("a tag (`!...`): write plain values".to_owned()),
-            _ => Err("an anchor (`&...`): write the value out where it is used".to_owned()),
+            (_, true) => Err(Mistake::new("a tag (`!...`): write plain values")),
+            _ => Err(Mistake::new("an anchor (`&...`): write the value out where it is used")),
         };
         match event {
             Event::DocumentStart(..) if self.done.is_some() => {
-                Err("a second document (`---`): one file holds one".to_owned())
+                Err(Mistake::new("a second document (`---`): one file holds one"))
             }
             Event::Alias(_) | Event::UnresolvedAlias(_) => {
-                Err("an alias (`*...`): write the value out".to_owned())
+                Err(Mistake::new("an alias (`*...`): write the value out"))
             }
             Event::Scalar(text, style, anchor, tag) => {
                 refused(anchor, tag.is_some())?;
@@ -226,15 +226,15 @@ impl Builder {
         }
     }
 
-    fn scalar(&mut self, text: String, plain: bool, place: Place) -> Result<(), String> {
+    fn scalar(&mut self, text: String, plain: bool, place: Place) -> Result<(), Mistake> {
         match self.open.last_mut() {
             Some(Open { part: Part { node: Node::Map(entries), .. }, key: key @ None }) => {
                 if let Some(first) = entries.iter().find(|entry| entry.key == text) {
-                    return Err(format!(
+                    return Err(Mistake::new(format!(
                         "`{}` a second time: it stands on line {} already",
                         crate::text::shown(&text),
                         first.key_place.line
-                    ));
+                    )));
                 }
                 *key = Some((text, place));
             }
@@ -243,12 +243,12 @@ impl Builder {
         Ok(())
     }
 
-    fn open(&mut self, node: Node, place: Place) -> Result<(), String> {
+    fn open(&mut self, node: Node, place: Place) -> Result<(), Mistake> {
         if self.open.len() >= MAX_DEPTH {
-            return Err(format!("nested more than {MAX_DEPTH} deep"));
+            return Err(Mistake::new(format!("nested more than {MAX_DEPTH} deep")));
         }
         if let Some(Open { part: Part { node: Node::Map(_), .. }, key: None }) = self.open.last() {
-            return Err("a list or map as a key".to_owned());
+            return Err(Mistake::new("a list or map as a key"));
         }
         self.open.push(Open { part: Part { place, node }, key: None });
         Ok(())

@@ -8,7 +8,7 @@ use serde::{
     de::{self, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
 };
 
-use crate::tree_de::ONE_OR_MANY;
+use crate::{text::shown, tree_de::ONE_OR_MANY};
 
 /// One value or a list of them; empty where nothing was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,16 +87,28 @@ pub struct Size(pub u64);
 /// Units, the largest first.
 const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
 
-impl FromStr for Size {
-    type Err = String;
+/// A text that is not a value of its kind. The text is fit to be printed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidValue {
+    /// Not a size.
+    #[error("invalid size `{0}`: expected 64KiB, 512MiB, 1GiB or a number of bytes")]
+    Size(String),
+    /// Not a time.
+    #[error("invalid time `{0}`: expected a number with a unit, as in 60s, 2m or 500ms")]
+    Time(String),
+    /// A time that is too short or too long for a deadline.
+    #[error("time limit `{0}` is out of range: expected 1ms to a day")]
+    TimeRange(String),
+    /// Not an address width.
+    #[error("invalid aw-bits `{0}`: expected 39, 48, 57 or default")]
+    AddressWidth(String),
+}
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || {
-            format!(
-                "`{}` is no size: write 64KiB, 512MiB, 1GiB or a number of bytes",
-                crate::text::shown(text)
-            )
-        };
+impl FromStr for Size {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let bad = || InvalidValue::Size(shown(text));
         let (number, unit) = UNITS
             .iter()
             .find_map(|(name, unit)| text.strip_suffix(name).map(|number| (number, *unit)))
@@ -136,10 +148,10 @@ impl JsonSchema for Size {
 pub struct Limit(pub Duration);
 
 impl FromStr for Limit {
-    type Err = String;
+    type Err = InvalidValue;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("`{}` is no time: write 60s, 2m or 500ms", crate::text::shown(text));
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let bad = || InvalidValue::Time(shown(text));
         let at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
         let (number, unit) = text.split_at(at);
         let number: u64 = number.parse().map_err(|_| bad())?;
@@ -152,7 +164,7 @@ impl FromStr for Limit {
         // A day is more than any guest needs, and far from any overflow.
         match number.checked_mul(millis) {
             Some(millis @ 1..=86_400_000) => Ok(Self(Duration::from_millis(millis))),
-            _ => Err(format!("`{text}` is no time limit: it must lie between 1ms and a day")),
+            _ => Err(InvalidValue::TimeRange(shown(text))),
         }
     }
 }
@@ -206,18 +218,15 @@ deserialize_from_text!(AwBits, "39, 48, 57 or default");
 pub struct AwBits(pub Option<u8>);
 
 impl FromStr for AwBits {
-    type Err = String;
+    type Err = InvalidValue;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
         match text {
             "default" => Ok(Self(None)),
             "39" => Ok(Self(Some(39))),
             "48" => Ok(Self(Some(48))),
             "57" => Ok(Self(Some(57))),
-            _ => Err(format!(
-                "`{}` is no value of aw-bits: it takes 39, 48, 57, default",
-                crate::text::shown(text)
-            )),
+            _ => Err(InvalidValue::AddressWidth(shown(text))),
         }
     }
 }

@@ -15,7 +15,7 @@ use dmarig_model::{
     probe::{self, PAGE_BYTES, ProbeCounts, Tables},
     viommu::VIOMMUS,
 };
-use dmarig_viommu::tables::{FunctionTables, GuestPages, PciFunction};
+use dmarig_viommu::tables::{FunctionTables, GuestPages, PciFunction, WalkError};
 use rustix::{fs::FileType, io::Errno};
 use zerocopy::{IntoBytes, little_endian::U64};
 
@@ -33,6 +33,17 @@ pub struct Memory {
     inner: Mutex<Inner>,
     start: Instant,
     profile: Profile,
+}
+
+/// The live mappings could not be compared with the guest's page tables.
+#[derive(Debug, thiserror::Error)]
+pub enum CompareError {
+    /// QEMU has not shared the guest's memory.
+    #[error("the device was never given memory of the guest")]
+    NoMemory,
+    /// The page tables are invalid.
+    #[error(transparent)]
+    Walk(#[from] WalkError),
 }
 
 /// An access that failed.
@@ -339,20 +350,17 @@ impl Memory {
     /// unmapped.
     ///
     /// # Errors
-    /// Where the tables make no sense, or nothing was ever mapped that tells where they are.
+    /// [`CompareError`]
     pub fn compare(
         &self,
         root: u64,
         bus: u8,
         devfn: u8,
-    ) -> Result<(Tables, Option<Coherence>), String> {
+    ) -> Result<(Tables, Option<Coherence>), CompareError> {
         let inner = self.lock();
-        let ram =
-            Ram::largest(&inner.files).ok_or("the device was never given memory of the guest")?;
+        let ram = Ram::largest(&inner.files).ok_or(CompareError::NoMemory)?;
         // There is one virtual IOMMU: the request does not name it.
-        let found = VIOMMUS[0]
-            .walk(&ram, root, PciFunction { bus, devfn })
-            .map_err(|error| error.to_string())?;
+        let found = VIOMMUS[0].walk(&ram, root, PciFunction { bus, devfn })?;
         let leaves = match found {
             FunctionTables::Shadowed(leaves) => leaves,
             FunctionTables::FirstStage => return Ok((Tables::FirstStage, None)),

@@ -252,7 +252,7 @@ impl<W: Write> Control<'_, W> {
             Request::Shadow => Reply::Shadow { mappings: memory.mappings() },
             Request::Compare { root, bus, devfn } => match memory.compare(root, bus, devfn) {
                 Ok((tables, coherence)) => Reply::Compared { tables, coherence },
-                Err(what) => Reply::Failed { what },
+                Err(error) => Reply::Failed { what: error.to_string() },
             },
             Request::Attack { kind } => self.attack(kind),
             Request::Quit => Reply::Bye,

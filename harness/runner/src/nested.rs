@@ -16,7 +16,7 @@ use dmarig_model::{
     observation::{End, Observation, Setup},
     text::shown_end,
 };
-use dmarig_records::StoredRun;
+use dmarig_records::{LoadError, StoredRun};
 use dmarig_rig::launch::GuestFiles;
 
 use crate::{error::PrepareError, request::Selection};
@@ -187,7 +187,7 @@ pub(crate) fn hand_out(cell: &Cell, artifacts: &Path, outer: Observation) -> Obs
     let inner = match &outer.end {
         End::Interrupted => return Observation { end: End::Interrupted, ..fault(String::new()) },
         End::Completed => record(artifacts),
-        end => Err(format!("it ended early: {}", end.in_words())),
+        end => Err(InnerRunError::Ended(end.in_words())),
     };
     match inner {
         Ok(inner) => Observation::nested(inner, &cell.id, &cell.axes, outer),
@@ -200,12 +200,23 @@ pub(crate) fn hand_out(cell: &Cell, artifacts: &Path, outer: Observation) -> Obs
     }
 }
 
-/// The one cell that was recorded inside.
-fn record(artifacts: &Path) -> Result<Observation, String> {
-    let run = StoredRun::load("last", &artifacts.join(INNER)).map_err(|error| error.to_string())?;
+/// The reason why an outer guest returned no observation of the inner one.
+#[derive(Debug, thiserror::Error)]
+enum InnerRunError {
+    #[error("it ended early: {0}")]
+    Ended(String),
+    #[error(transparent)]
+    Record(#[from] LoadError),
+    #[error("it contains {0} cells instead of one")]
+    Cells(usize),
+}
+
+/// The observation of the one cell that was recorded inside.
+fn record(artifacts: &Path) -> Result<Observation, InnerRunError> {
+    let run = StoredRun::load("last", &artifacts.join(INNER))?;
     match <[_; 1]>::try_from(run.cells) {
         Ok([cell]) => Ok(cell.observation),
-        Err(cells) => Err(format!("there are {} cells in it, not one", cells.len())),
+        Err(cells) => Err(InnerRunError::Cells(cells.len())),
     }
 }
 

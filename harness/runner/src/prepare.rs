@@ -21,6 +21,7 @@ use dmarig_model::{
     plan::{LaunchPlan, Parts},
     probe::{Attack, Knobs},
     qemu::Qemu,
+    skip::SkipReason,
     windows,
 };
 use dmarig_rig::{
@@ -52,6 +53,12 @@ pub enum NotLaunched {
     /// Something that the cell needs is missing or broken: it is errored.
     #[error(transparent)]
     Failed(#[from] PrepareError),
+}
+
+impl From<SkipReason> for NotLaunched {
+    fn from(reason: SkipReason) -> Self {
+        Self::Skipped(reason.to_string())
+    }
 }
 
 /// A cell that is ready to be launched, or can't be.
@@ -238,8 +245,7 @@ impl<'a> Preparer<'a> {
             _ => Vec::new(),
         };
         let parts = self.parts(probe, qemu, kernel, &host_device);
-        LaunchPlan::new(axes, &Parts { initramfs, accelerator, ..parts })
-            .map_err(NotLaunched::Skipped)
+        LaunchPlan::new(axes, &Parts { initramfs, accelerator, ..parts }).map_err(NotLaunched::from)
     }
 
     /// Parts of a plan under TCG that lacks its initramfs.

@@ -18,8 +18,25 @@ pub fn is_due(trial: &Trial) -> bool {
     trial.bug.is_some() && (trial.failed.is_empty() || trial.owns(CHECK))
 }
 
-/// What pairs of runs say of a kernel: each finding of the check with its cell, or why nothing is said.
-pub fn findings(outcome: &CompareOutcome) -> Result<Vec<(String, String)>, String> {
+/// The reason why pairs of runs say nothing about a kernel.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotCompared {
+    /// The comparison was stopped.
+    #[error("not compared with the good kernel: {0}")]
+    Stopped(String),
+    /// Noise hides the difference.
+    #[error("too much noise to compare it with the good kernel")]
+    Noise,
+    /// Nothing was compared.
+    #[error("not compared with the good kernel")]
+    Nothing,
+}
+
+/// Findings of the check in pairs of runs, each with its cell.
+///
+/// # Errors
+/// [`NotCompared`]
+pub fn findings(outcome: &CompareOutcome) -> Result<Vec<(String, String)>, NotCompared> {
     let comparison = &outcome.comparison;
     let mut found = Vec::new();
     for cell in &comparison.cells {
@@ -33,21 +50,19 @@ pub fn findings(outcome: &CompareOutcome) -> Result<Vec<(String, String)>, Strin
     conclude(found, comparison.stopped(), comparison.judgement())
 }
 
-/// Only what was compared to its end and found no worse was missed: noise that did not let it be told, and a
-/// comparison that was stopped, say nothing of the kernel.
+/// A bug was missed only if a comparison ran to its end and found nothing worse. Noise and a stopped
+/// comparison are not verdicts about the kernel.
 fn conclude(
     found: Vec<(String, String)>,
     stopped: Option<&str>,
     judgement: Option<Judgement>,
-) -> Result<Vec<(String, String)>, String> {
+) -> Result<Vec<(String, String)>, NotCompared> {
     match (judgement, stopped) {
         _ if !found.is_empty() => Ok(found),
-        (_, Some(why)) => Err(format!("not compared with the good kernel: {why}")),
+        (_, Some(why)) => Err(NotCompared::Stopped(why.to_owned())),
         (Some(Judgement::Pass), None) => Ok(found),
-        (Some(Judgement::Inconclusive), None) => {
-            Err("too much noise to compare it with the good kernel".to_owned())
-        }
-        _ => Err("not compared with the good kernel".to_owned()),
+        (Some(Judgement::Inconclusive), None) => Err(NotCompared::Noise),
+        _ => Err(NotCompared::Nothing),
     }
 }
 
@@ -72,19 +87,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_comparison_that_was_told_says_that_nothing_is_slower() {
-        let told = |judgement, stopped| conclude(Vec::new(), stopped, judgement);
-        assert_eq!(told(Some(Judgement::Pass), None), Ok(Vec::new()));
-        for (judgement, stopped, why) in [
-            (Some(Judgement::Inconclusive), None, "too much noise"),
-            (Some(Judgement::Pass), Some("it died"), "it died"),
-            (Some(Judgement::Inconclusive), Some("it died"), "it died"),
-            (None, None, "not compared"),
+    fn only_a_finished_comparison_shows_that_nothing_is_slower() {
+        let conclude_nothing = |judgement, stopped| conclude(Vec::new(), stopped, judgement);
+        assert_eq!(conclude_nothing(Some(Judgement::Pass), None), Ok(Vec::new()));
+        let stopped = NotCompared::Stopped("it died".to_owned());
+        for (judgement, why, expected) in [
+            (Some(Judgement::Inconclusive), None, NotCompared::Noise),
+            (Some(Judgement::Pass), Some("it died"), stopped.clone()),
+            (Some(Judgement::Inconclusive), Some("it died"), stopped),
+            (None, None, NotCompared::Nothing),
         ] {
-            assert!(
-                told(judgement, stopped).unwrap_err().contains(why),
-                "{judgement:?} {stopped:?}"
-            );
+            assert_eq!(conclude_nothing(judgement, why), Err(expected), "{judgement:?} {why:?}");
         }
         // What was found stands, though another part is missing.
         let found = vec![("cell".to_owned(), "1.5 times".to_owned())];

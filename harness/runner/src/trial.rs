@@ -9,8 +9,14 @@ use dmarig_records::Recorder;
 use tokio::sync::watch;
 
 use crate::{
-    cell_run::CellRun, error::Error, event::Reporter, meta::run_meta, request::Selection,
-    schedule::FinishedCell, select::select, slower,
+    cell_run::CellRun,
+    error::Error,
+    event::Reporter,
+    meta::run_meta,
+    request::Selection,
+    schedule::FinishedCell,
+    select::select,
+    slower::{self, NotCompared},
 };
 
 /// A kernel that is tried.
@@ -145,11 +151,11 @@ impl Trial {
         self.verdict = self.conclude();
     }
 
-    /// Judges by what pairs of runs with the good kernel say as well.
-    pub fn judge_times(&mut self, findings: Result<Vec<(String, String)>, String>) {
+    /// Also judges by pairs of runs with the good kernel.
+    pub fn judge_times(&mut self, findings: Result<Vec<(String, String)>, NotCompared>) {
         match findings {
             Ok(found) => found.iter().for_each(|(cell, what)| self.note(cell, slower::CHECK, what)),
-            Err(why) => self.unfit = self.unfit.take().or(Some(why)),
+            Err(reason) => self.unfit = self.unfit.take().or_else(|| Some(reason.to_string())),
         }
         self.verdict = self.conclude();
     }
@@ -268,8 +274,8 @@ mod tests {
         // Nothing is said where it was not compared to the end.
         let mut stopped = bugs(&[]);
         assert!(slower::is_due(&stopped));
-        stopped.judge_times(Err("why".into()));
-        assert_eq!(stopped.verdict, Verdict::Errored("why".into()));
+        stopped.judge_times(Err(NotCompared::Noise));
+        assert_eq!(stopped.verdict, Verdict::Errored(NotCompared::Noise.to_string()));
         // A bug that the cells show needs no pairs, nor does the good kernel.
         let mut seen = bugs(&["psi"]);
         seen.note("cell", "psi", "");

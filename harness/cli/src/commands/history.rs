@@ -11,7 +11,7 @@ use std::{
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use dmarig_history::{Fate, History, How, Imported, Keep, sweep_gone};
-use dmarig_model::text::shown;
+use dmarig_model::{text::shown, value::Size};
 use dmarig_records::{StoredRun, is_run, run_directories};
 use indicatif::HumanBytes;
 
@@ -77,8 +77,8 @@ struct Gc {
     #[arg(long, value_name = "N")]
     keep: Option<usize>,
     /// Keep as many of the newest as take this much disk space, as in 500MiB or 20GiB
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    max_size: Option<u64>,
+    #[arg(long, value_name = "SIZE", value_parser = clap::value_parser!(Size))]
+    max_size: Option<Size>,
     /// Only say what would be removed
     #[arg(long)]
     dry_run: bool,
@@ -184,7 +184,7 @@ impl Gc {
         let keep = Keep {
             age: self.older_than.map(|days| day * days),
             count: self.keep,
-            bytes: self.max_size,
+            bytes: self.max_size.map(|size| size.0),
         };
         if keep == Keep::default() {
             return Err(Failure::usage(anyhow!(
@@ -233,33 +233,5 @@ impl Gc {
             errln!("runs without a record here: {gone}; {file} has all that is kept of them");
         }
         Ok(exit)
-    }
-}
-
-/// A size in bytes: `500MiB`, `20GiB`, or a bare number.
-fn size(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit: u64 = match &text[digits.len()..] {
-        "" | "B" => 1,
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        "TiB" => 1 << 40,
-        unit => return Err(format!("`{unit}` is no unit: it takes KiB, MiB, GiB, TiB")),
-    };
-    let number: u64 = digits.trim().parse().map_err(|_| format!("`{digits}` is no number"))?;
-    number.checked_mul(unit).ok_or_else(|| format!("`{text}` is too large"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_have_units() {
-        assert_eq!(size("500MiB"), Ok(500 << 20));
-        assert_eq!(size("7"), Ok(7));
-        assert!(size("20GB").unwrap_err().contains("it takes KiB"));
-        assert!(size("99999999TiB").is_err() && size("MiB").is_err());
     }
 }

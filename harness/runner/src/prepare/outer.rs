@@ -36,7 +36,7 @@ impl Preparer<'_> {
         // What can't be planned, within or around, needs neither an accelerator nor an initramfs.
         let device = ["-device".to_owned(), format!("vfio-pci,host={OUTER_DEVICE}")];
         let inside = self.parts(&case.probe, &qemu, &kernel, &device);
-        LaunchPlan::new(&inner(axes), &inside).map_err(NotLaunched::Skipped)?;
+        LaunchPlan::new(&inner(axes), &inside)?;
         self.plan(&outer, &case.probe, &qemu, &around, "", Accelerator::Tcg)?;
         let finding = self.accelerator(&qemu, axes.accelerator, &kernel).await?;
         let patience = self.selection.patience * patience(finding.accelerator);

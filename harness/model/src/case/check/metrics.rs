@@ -145,8 +145,8 @@ pub(super) fn limits(file: &CaseFile, known: &Known<'_>, at: &mut At<'_>) {
             at.key("metric").wrong(format!("`{}` stands before it", shown(name)));
         } else if let Some(what) = known.unknown(name, times) {
             at.key("metric").wrong(what);
-        } else if let Some(what) = limit.mistake() {
-            at.wrong(what);
+        } else if let Some(invalid) = limit.mistake() {
+            at.wrong(invalid.to_string());
         } else if let Some(what) = known.no_cell(name, &known.cells) {
             // Pairs have timing windows whether the case has any or not.
             at.key("metric").wrong(what);
@@ -175,8 +175,8 @@ pub(super) fn history(file: &CaseFile, known: &Known<'_>, at: &mut At<'_>) {
             at.key("metric").wrong(format!("`{}` stands before it", shown(name)));
         } else if let Some(what) = known.unknown(name, metric_names) {
             at.key("metric").wrong(what);
-        } else if let Some(what) = limit.mistake() {
-            at.wrong(what);
+        } else if let Some(invalid) = limit.mistake() {
+            at.wrong(invalid.to_string());
         } else if let Some(what) = never() {
             at.key("metric").wrong(what);
         }
