@@ -312,7 +312,7 @@ mod tests {
             other => panic!("{other:?}"),
         };
         check(End::Completed, 0, "there is no run `last`");
-        check(End::Completed, 2, "there are 2 cells in it");
+        check(End::Completed, 2, "it contains 2 cells");
         let panicked = End::Panicked { message: "oh".into() };
         check(panicked, 1, "it ended early: the guest's kernel panicked: oh");
         assert_eq!(handed(End::Interrupted, 0).end, End::Interrupted);

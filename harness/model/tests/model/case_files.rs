@@ -130,7 +130,7 @@ fn wrong_types_are_told_apart() {
     check_line(
         "{ops: 400}",
         "{block-size: 64kb}",
-        "a.yaml:6:23: workload.block.block-size: `64kb` is no size: write 64KiB, 512MiB, 1GiB or a number of bytes",
+        "a.yaml:6:23: workload.block.block-size: invalid size `64kb`: expected 64KiB, 512MiB, 1GiB or a number of bytes",
     );
     check_line(
         "{ops: 400}",
@@ -145,7 +145,7 @@ fn wrong_types_are_told_apart() {
     check_line(
         "case: sound\n",
         "case: sound\ntime-limits: {boot: 60}\n",
-        "a.yaml:2:21: time-limits.boot: `60` is no time: write 60s, 2m or 500ms",
+        "a.yaml:2:21: time-limits.boot: invalid time `60`: expected a number with a unit, as in 60s, 2m or 500ms",
     );
 }
 
@@ -164,7 +164,7 @@ fn unknown_axis_values_are_named_with_the_right_ones() {
     check_line(
         "  policy",
         "  aw-bits: 40\n  policy",
-        "a.yaml:4:12: axes.aw-bits: `40` is no value of aw-bits: it takes 39, 48, 57, default",
+        "a.yaml:4:12: axes.aw-bits: invalid aw-bits `40`: expected 39, 48, 57 or default",
     );
 }
 
@@ -180,11 +180,11 @@ fn limits_are_of_what_is_timed() {
     };
     with(
         "{metric: elapsed, percent: 0}",
-        "10: limits[0]: `elapsed` can't be limited to 0 % worse: it must be above 0, and below 100 where higher is better",
+        "10: limits[0]: invalid limit of 0 % for `elapsed`: it must be above 0, and below 100 if higher is better",
     );
     with(
         "{metric: iops, better: lower, percent: 5}",
-        "10: limits[0]: of `iops` the higher value is the better one",
+        "10: limits[0]: `iops` is better if it is higher",
     );
     let times = "throughput, iops, elapsed, latency-mean, latency-p50, latency-p90, latency-p99, latency-p999, latency-max, stale-p50, stale-p99, stale-max";
     with(
@@ -215,11 +215,11 @@ fn limits_against_history_are_of_what_is_measured() {
     with("{metric: stale-p50, percent: 5}", &format!("12: history[0].metric: {NO_PROBE}"));
     with(
         "{metric: throughput, percent: 100}",
-        "11: history[0]: `throughput` can't be limited to 100 % worse: it must be above 0, and below 100 where higher is better",
+        "11: history[0]: invalid limit of 100 % for `throughput`: it must be above 0, and below 100 if higher is better",
     );
     with(
         "{metric: psi-per-unmap, better: higher, percent: 5}",
-        "11: history[0]: of `psi-per-unmap` the lower value is the better one",
+        "11: history[0]: `psi-per-unmap` is better if it is lower",
     );
     with(
         "{metric: elapsed, percent: 5, runs: 23}",
