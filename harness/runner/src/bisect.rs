@@ -5,10 +5,10 @@ mod evidence;
 mod guests;
 mod judge;
 mod metric;
+pub mod session;
 mod spec;
 
 pub use self::{
-    builds::{NewBuildProgress, kernel_error_class},
     judge::{CellJudge, JudgeSetup, Revision},
     spec::{JudgeSpec, case_of},
 };

@@ -5,7 +5,7 @@ use std::{io, path::PathBuf, sync::Arc};
 use dmarig_model::{axes::Axis, case::CaseErrors, matrix::MatrixError};
 use dmarig_records::LoadError;
 
-use crate::bisect::kernel_error_class;
+use crate::builds::kernel_error_class;
 
 /// Who has to act on an error. The exit code of a command follows from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +32,12 @@ pub enum Error {
     /// A kernel could not be built.
     #[error(transparent)]
     Kernels(#[from] dmarig_kernels::Error),
+    /// A bisection could not be begun or continued.
+    #[error(transparent)]
+    Bisect(#[from] dmarig_bisect::Error),
+    /// The specification of a judge, in a journal, is not this version's.
+    #[error("this version of dmarig cannot read how the bisection judges: {0}")]
+    Specification(serde_json::Error),
     /// A record could not be written, or signals not be listened to.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -61,7 +67,18 @@ impl Error {
         match self {
             Self::Request(_) => ErrorClass::Request,
             Self::Kernels(error) => kernel_error_class(error),
+            Self::Bisect(error) => match error {
+                dmarig_bisect::Error::NoRepository { .. }
+                | dmarig_bisect::Error::NoRevision { .. }
+                | dmarig_bisect::Error::SameEnds(_)
+                | dmarig_bisect::Error::Unrelated { .. }
+                | dmarig_bisect::Error::Reversed { .. }
+                | dmarig_bisect::Error::Unknown { .. } => ErrorClass::Request,
+                dmarig_bisect::Error::Interrupted(_) => ErrorClass::Interrupted,
+                _ => ErrorClass::Host,
+            },
             Self::Images(_)
+            | Self::Specification(_)
             | Self::Io(_)
             | Self::Load(_)
             | Self::History(_)
@@ -177,6 +194,20 @@ pub enum RequestError {
     Accelerator {
         /// What was given.
         name: String,
+    },
+    /// A source tree that cannot be read.
+    #[error("can't read {}", path.display())]
+    Tree {
+        /// Its directory.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// A file of bugs that does not name its kernel.
+    #[error("{}: name the one kernel that its bugs are for by --kernel", path.display())]
+    KernelOfBugs {
+        /// The file.
+        path: PathBuf,
     },
     /// A metric that cannot be judged as requested.
     #[error("{0}")]

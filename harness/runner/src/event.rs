@@ -6,6 +6,8 @@ use dmarig_model::matrix::Cell;
 use dmarig_records::CellRecord;
 use dmarig_rig::launch::Stage;
 
+use crate::trial::Trial;
+
 /// Something that happened in a run, in the order in which it happened.
 #[derive(Debug)]
 pub enum Event<'a> {
@@ -36,6 +38,27 @@ pub enum Event<'a> {
     },
     /// A record was completed.
     Recorded(&'a Path),
+    /// A kernel's source was fetched and verified.
+    SourceFetched {
+        /// Its name.
+        name: &'a str,
+        /// Its version.
+        version: &'a str,
+    },
+    /// The build of a kernel starts.
+    BuildStarted {
+        /// The kernel's name.
+        name: &'a str,
+    },
+    /// A kernel with a seeded bug is timed in pairs with the good one.
+    TimingStarted {
+        /// The kernel with the bug.
+        candidate: &'a str,
+        /// The good kernel.
+        baseline: &'a str,
+    },
+    /// A kernel of a proof was tried and judged.
+    TrialFinished(&'a Trial),
 }
 
 /// What a pair gave for one metric.

@@ -6,6 +6,7 @@
 
 mod baseline;
 pub mod bisect;
+pub mod builds;
 mod cell_run;
 mod error;
 mod event;
@@ -16,6 +17,7 @@ mod meta;
 mod nested;
 pub mod paired;
 pub mod prepare;
+pub mod proof;
 pub mod request;
 mod run;
 mod schedule;

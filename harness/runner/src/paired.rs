@@ -2,6 +2,7 @@
 
 mod pair_loop;
 mod series;
+mod subject;
 
 use std::{
     collections::BTreeSet,
@@ -32,6 +33,7 @@ use dmarig_stats::{
 use tokio::sync::watch;
 
 use self::pair_loop::{INTERRUPTED, PairSource, Step};
+pub use self::subject::{StoredPart, Subject, SubjectError};
 pub(crate) use self::{
     pair_loop::{BootArm, LoopEnd, PairError, Purpose, SeparateBoots, run_pairs},
     series::{EXACT_AFTER, MetricSeries, better},

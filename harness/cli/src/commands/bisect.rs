@@ -1,16 +1,16 @@
 //! `dmarig bisect`
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use clap::{Args, ValueEnum};
-use dmarig_bisect::{
-    Bisection, Commit, Conclusion, Error, Events, Journal, Question, Role, Step, Summary, Verdict,
-    Workspace,
-};
-use dmarig_model::{plan::shell_line, text::shown};
+use dmarig_bisect::{Commit, Conclusion, Events, Role, Step, Summary, Verdict};
+use dmarig_model::text::shown;
 use dmarig_runner::{
-    bisect::{CellJudge, JudgeSetup, JudgeSpec},
+    bisect::{
+        JudgeSetup,
+        session::{self, BisectRequest},
+    },
     remove_left_directories,
     signals::InterruptibleRuntime,
 };
@@ -22,12 +22,6 @@ use crate::{
     output::print,
     report::{BisectionCells, on_interrupt},
 };
-
-/// Where bisections are, among the records of runs.
-pub(super) const PLACE: &str = "bisections";
-
-/// Where one has its own records.
-const RUNS: &str = "runs";
 
 #[derive(Debug, Args)]
 pub(crate) struct Bisect {
@@ -73,89 +67,34 @@ impl Bisect {
         }
         let cache = self.places.open_cache()?;
         let runs = self.places.runs()?;
-        let place = runs.join(PLACE);
         let journal = match &self.resume {
-            Some(name) => Journal::find(&place, name).map_err(failure)?,
-            None => self.begin(&place, &words)?,
+            Some(name) => session::find(name, &runs)?,
+            None => session::begin(&self.request(&words)?, &runs, &cache)?,
         };
-        let spec: JudgeSpec = serde_json::from_value(journal.question().subject.clone())
-            .context("the journal's subject is not one of this dmarig's")?;
         remove_left_directories();
-        let directory = journal.directory().to_owned();
-        let tree = journal.question().tree.clone();
-        // Kernels that are tried on the way have no place in the history of those that are in use.
-        let runs = directory.join(RUNS);
-        let runtime =
-            InterruptibleRuntime::new(on_interrupt).context("signals can't be listened to")?;
+        errln!("bisection: {}", journal.directory().display());
         let setup = JudgeSetup {
             cache,
-            runs: runs.clone(),
+            runs,
             command: words,
-            runtime,
+            runtime: InterruptibleRuntime::new(on_interrupt)?,
             reporter: Box::new(BisectionCells::default()),
             build_progress: new_bar,
         };
-        let mut judge = CellJudge::new(setup, spec.clone(), &tree);
-        errln!("bisection: {}", directory.display());
-        let bisection = Bisection::new(journal, &mut judge, &Told).map_err(failure);
-        // The error is shared by the judgements, and how many there are is known only now.
-        let possible = bisection.and_then(|bisection| {
-            spec.judged(bisection.error_of_each())?;
-            Ok(bisection)
-        });
-        let bisection = possible.inspect_err(|_| {
-            // What can't be asked is no bisection to go on with.
-            if self.resume.is_none() && !runs.exists() {
-                let _ = std::fs::remove_dir_all(&directory);
-            }
-        })?;
-        let summary = bisection.run().map_err(failure)?;
-        self.keep(&directory, &summary)?;
+        let summary = session::run(journal, self.resume.is_some(), setup, &JudgementLines)?;
         self.print(&summary)?;
         Ok(exit(&summary.conclusion))
     }
 
-    /// Checks all that can be checked, and only then begins.
-    fn begin(&self, place: &Path, words: &[String]) -> Result<Journal, Failure> {
-        let given = |word: &Option<String>| word.clone().unwrap_or_default();
-        let tree = self.tree.clone().unwrap_or_default();
-        let tree = std::fs::canonicalize(&tree)
-            .with_context(|| format!("can't read {}", tree.display()))
-            .map_err(Failure::usage)?;
-        let spec = self.judge.spec()?;
-        let end = |word: String| -> Result<(String, String), Failure> {
-            let id = Workspace::resolve(&tree, &word).map_err(failure)?;
-            Ok((word, id))
-        };
-        let (good, bad) = (end(given(&self.good))?, end(given(&self.bad))?);
-        let cache = self.places.open_cache()?;
-        let error = self.judge.error()?;
-        let revisions = [&bad, &good].map(|end| Some(end.1.as_str()));
-        spec.check(error, &tree, revisions, &cache)?;
-        let question = Question {
-            tree,
-            good,
-            bad,
-            only: Default::default(),
-            error,
-            subject: serde_json::to_value(&spec)?,
-            command: shell_line(words.iter()),
-        };
-        let directory = place.join(dmarig_records::new_name());
-        Journal::create(&directory, question).map_err(failure)
-    }
-
-    fn keep(&self, directory: &Path, summary: &Summary) -> Result<(), Failure> {
-        for (name, text) in [
-            ("summary.txt", summary.text()),
-            ("mail.txt", summary.mail()),
-            ("bisect.log", summary.bisect_log()),
-        ] {
-            let path = directory.join(name);
-            std::fs::write(&path, text)
-                .with_context(|| format!("can't write {}", path.display()))?;
-        }
-        Ok(())
+    fn request(&self, words: &[String]) -> Result<BisectRequest, Failure> {
+        Ok(BisectRequest {
+            tree: self.tree.clone().unwrap_or_default(),
+            good: self.good.clone().unwrap_or_default(),
+            bad: self.bad.clone().unwrap_or_default(),
+            spec: self.judge.spec()?,
+            error: self.judge.error()?,
+            command: words.to_vec(),
+        })
     }
 
     fn print(&self, summary: &Summary) -> Result<(), Failure> {
@@ -180,24 +119,10 @@ fn exit(conclusion: &Conclusion) -> Exit {
     }
 }
 
-fn failure(error: Error) -> Failure {
-    let exit = match &error {
-        Error::NoRepository { .. }
-        | Error::NoRevision { .. }
-        | Error::SameEnds(_)
-        | Error::Unrelated { .. }
-        | Error::Reversed { .. }
-        | Error::Unknown { .. } => Exit::Usage,
-        Error::Interrupted(_) => Exit::Interrupted,
-        _ => Exit::Errored,
-    };
-    Failure { exit, error: error.into() }
-}
+/// Prints each judgement on standard error.
+struct JudgementLines;
 
-/// Tells each judgement on standard error.
-struct Told;
-
-impl Events for Told {
+impl Events for JudgementLines {
     fn judging(&self, commit: &Commit, role: Role, left: Option<(u64, u32)>) {
         let left = left.map_or_else(String::new, |(left, steps)| {
             let plural = if steps == 1 { "" } else { "s" };

@@ -11,7 +11,7 @@ use dmarig_bisect::{Seen, Trouble, Workspace};
 use dmarig_model::text::shown;
 
 use dmarig_runner::{
-    bisect::{CellJudge, JudgeSetup, Revision},
+    bisect::{CellJudge, JudgeSetup, Revision, session::steps_directory},
     signals::InterruptibleRuntime,
 };
 
@@ -21,9 +21,6 @@ use crate::{
     options::{JudgeOptions, Places},
     report::{BisectionCells, on_interrupt},
 };
-
-/// Where steps are recorded, among bisections. It is before any of them by its name.
-const STEPS: &str = ".steps";
 
 /// The name of the command, by which its exit codes are told before its words are read.
 pub(crate) const NAME: &str = "bisect-step";
@@ -48,8 +45,7 @@ pub(crate) struct BisectStep {
 impl BisectStep {
     pub(crate) fn execute(self, words: Vec<String>) -> Result<Exit, Failure> {
         let cache = self.places.open_cache()?;
-        // Kernels that are tried on the way have no place in the history of those that are in use.
-        let runs = self.places.runs()?.join(super::bisect::PLACE).join(STEPS);
+        let runs = steps_directory(&self.places.runs()?);
         let spec = self.judge.spec()?;
         // A mistake in the words is told before an hour of building.
         let error = self.judge.error()?;

@@ -5,14 +5,11 @@ use std::{path::Path, time::SystemTime};
 use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use dmarig_dashboard::comparison_page;
-use dmarig_model::{
-    axes::Accelerator, conditions::AxisSets, limit::Limit, matrix::parse_override, text::shown,
-    windows::Side,
-};
-use dmarig_records::{Comparison, LoadError, Part, StoredRun, compare_runs};
+use dmarig_model::{axes::Accelerator, limit::Limit, text::shown, windows::Side};
+use dmarig_records::{Comparison, StoredRun, compare_runs};
 use dmarig_report::{comparison_json, comparison_markdown, comparison_table};
 use dmarig_runner::{
-    paired::{CompareOutcome, CompareRequest, compare, fresh_seed},
+    paired::{CompareOutcome, CompareRequest, Subject, compare, fresh_seed},
     remove_left_directories,
     request::Selection,
     signals::InterruptibleRuntime,
@@ -88,78 +85,12 @@ enum Format {
     Json,
 }
 
-/// What the user named.
-enum Subject {
-    /// A recorded run, and the part of it.
-    Stored(Box<Stored>),
-    /// Values of axes to run.
-    Variant { sets: Vec<String>, side: Side },
-}
-
-struct Stored {
-    run: StoredRun,
-    only: AxisSets,
-    side: Side,
-}
-
-impl Stored {
-    fn part(&self) -> Part<'_> {
-        Part { run: &self.run, only: &self.only, side: self.side }
-    }
-}
-
-impl Subject {
-    fn parse(text: &str, runs: &Path) -> Result<Self, Failure> {
-        let (head, rest) = match text.split_once(':') {
-            Some((head, rest)) if !head.contains('=') => (head, rest),
-            _ => (text, ""),
-        };
-        if !head.contains('=') {
-            match StoredRun::load(head, runs) {
-                Ok(run) => {
-                    let (sets, side) = words(rest)?;
-                    let mut only = AxisSets::default();
-                    for set in &sets {
-                        parse_override(set, &mut only).map_err(Failure::usage)?;
-                    }
-                    return Ok(Self::Stored(Box::new(Stored { run, only, side })));
-                }
-                Err(LoadError::Unknown { .. }) => {}
-                Err(error) => return Err(Failure::usage(error)),
-            }
-            // What is no run is a kernel; if it is none either, its cells say so.
-            let sets = vec![format!("kernel={text}")];
-            return Ok(Self::Variant { sets, side: Side::Own });
-        }
-        let (sets, side) = words(text)?;
-        Ok(Self::Variant { sets, side })
-    }
-}
-
-/// The words `axis=value` of a list, and the side, which is no axis.
-fn words(text: &str) -> Result<(Vec<String>, Side), Failure> {
-    let mut sets = Vec::new();
-    let mut side = Side::Own;
-    for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
-        match word {
-            "control=on" => side = Side::Control,
-            "control=off" => side = Side::Own,
-            _ if word.contains('=') => sets.push(word.to_owned()),
-            _ => {
-                let word = shown(word);
-                return Err(Failure::usage(anyhow!("`{word}`: write axis=value,axis=value")));
-            }
-        }
-    }
-    Ok((sets, side))
-}
-
 impl Compare {
     pub(crate) fn execute(self, command: Vec<String>) -> Result<Exit, Failure> {
         let runs = self.places.runs()?;
         let Some(baseline_name) = &self.baseline else { return self.told_before(&runs) };
-        let candidate = Subject::parse(&self.candidate, &runs)?;
-        let baseline = Subject::parse(baseline_name, &runs)?;
+        let candidate = Subject::parse(&self.candidate, &runs).map_err(Failure::usage)?;
+        let baseline = Subject::parse(baseline_name, &runs).map_err(Failure::usage)?;
         match (candidate, baseline) {
             (Subject::Stored(ours), Subject::Stored(theirs)) => {
                 if !self.limits.is_empty() {
@@ -306,25 +237,5 @@ impl Compare {
             }
         };
         print(&text)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_no_run_is_a_kernel_or_values_of_axes() {
-        let nowhere = Path::new("/nonexistent");
-        let variant = |text| match Subject::parse(text, nowhere).map_err(|failure| failure.error) {
-            Ok(Subject::Variant { sets, side }) => (sets, side),
-            Ok(Subject::Stored(_)) => panic!("{text} is a run"),
-            Err(error) => panic!("{error}"),
-        };
-        assert_eq!(variant("debian-6.1"), (vec!["kernel=debian-6.1".into()], Side::Own));
-        assert_eq!(variant("./arch/x86/boot/bzImage").0, ["kernel=./arch/x86/boot/bzImage"]);
-        let both = vec!["policy=lazy".to_owned(), "kernel=a".into()];
-        assert_eq!(variant("policy=lazy, kernel=a,control=on"), (both, Side::Control));
-        assert!(Subject::parse("policy=lazy,strict", nowhere).is_err());
     }
 }

@@ -13,10 +13,13 @@ use std::{
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
-use dmarig_images::{Cache, FetchOptions, Progress, Unit};
+use dmarig_images::{Cache, Progress, Unit};
 use dmarig_kernels::{Builder, Built, Edits, Error, Fragment, Source, Spec};
+use dmarig_runner::{
+    builds::{build, fetch_source},
+    signals::InterruptibleRuntime,
+};
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressStyle};
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     commands::images::{Bars, MirrorOptions},
@@ -107,13 +110,17 @@ impl Build {
         let name = self.name.clone().unwrap_or_else(|| spec.name());
         cache.check_name(&name).map_err(Error::from)?;
         if let Source::Package(name) = &spec.source {
-            fetch_source(cache, name, &self.mirrors)?;
+            let fetched = fetch_source(cache, name, &self.mirrors.mirrors(), &Bars::default())?;
+            if let Some(fetched) = fetched {
+                errln!("{} {} fetched and verified", fetched.name, fetched.version);
+            }
         }
         let mut builder = Builder::new(cache);
         if let Some(jobs) = self.jobs {
             builder = builder.with_jobs(jobs.into());
         }
-        let built = build_until_interrupted(builder, spec)?;
+        let mut runtime = InterruptibleRuntime::new(|| ())?;
+        let built = build(builder, spec, &mut runtime, new_bar)?;
         cache.name_built(&name, &built.kernel.id).map_err(Error::from)?;
         tell(&name, &built);
         outln!("{}", built.kernel.vmlinux.display());
@@ -136,52 +143,6 @@ impl Build {
             edits: self.edits.iter().map(|word| Edits::load(word, of)).collect::<Result<_, _>>()?,
         })
     }
-}
-
-/// Fetches a source where there is a recipe and no source.
-pub(crate) fn fetch_source(
-    cache: &Cache,
-    name: &str,
-    mirrors: &MirrorOptions,
-) -> Result<(), Failure> {
-    if !matches!(cache.source(name), Err(dmarig_images::Error::SourceNotFetched { .. })) {
-        return Ok(());
-    }
-    if let Some(recipe) = cache.recipes().source(name) {
-        let options = FetchOptions { mirrors: mirrors.mirrors(), refresh: false };
-        let fetched = cache.fetch(recipe, &options, &Bars::default())?;
-        errln!("{} {} fetched and verified", fetched.name, fetched.version);
-    }
-    Ok(())
-}
-
-/// Builds on a thread of its own, so that signals are heard meanwhile; they end the build in order.
-pub(crate) fn build_until_interrupted(builder: Builder, spec: Spec) -> Result<Built, Error> {
-    let broken = |error: std::io::Error| Error::Io {
-        action: "listen to signals for",
-        path: "dmarig kernel build".into(),
-        source: error,
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(broken)?.block_on(async move {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let task = tokio::task::spawn_blocking(move || {
-            builder.build(&spec, &Bar::new(stopped))
-        });
-        let mut int = signal(SignalKind::interrupt()).map_err(broken)?;
-        let mut term = signal(SignalKind::terminate()).map_err(broken)?;
-        tokio::pin!(task);
-        loop {
-            tokio::select! {
-                built = &mut task => {
-                    return built.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
-                }
-                _ = int.recv() => stop.store(true, Ordering::Relaxed),
-                _ = term.recv() => stop.store(true, Ordering::Relaxed),
-            }
-        }
-    })
 }
 
 fn tell(name: &str, built: &Built) {

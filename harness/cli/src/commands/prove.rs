@@ -2,33 +2,22 @@
 
 mod matrix;
 
-use std::{
-    os::fd::AsFd,
-    path::{Path, PathBuf},
-    time::Instant,
-};
+use std::{os::fd::AsFd, path::PathBuf};
 
 use anyhow::anyhow;
 use clap::Args;
-use dmarig_images::Cache;
-use dmarig_kernels::{Bug, Bugs, Builder, Edits, Fault, Source, Spec};
-use dmarig_model::windows::Side;
 use dmarig_report::folded;
 use dmarig_runner::{
-    paired::{CompareOutcome, CompareRequest, compare, fresh_seed},
-    prepare::qemu_program,
-    remove_left_directories,
-    request::Selection,
-    select::select,
+    Event, Reporter,
+    proof::{Proof, ProofRequest, ProofSetup},
     signals::InterruptibleRuntime,
-    slower,
-    trial::{Trial, TrialCells, Verdict, run_cells},
+    trial::{Trial, Verdict},
 };
 
 use crate::{
     commands::{
-        images::MirrorOptions,
-        kernel::{build_until_interrupted, fetch_source},
+        images::{Bars, MirrorOptions},
+        kernel::new_bar,
         run::Format,
     },
     exit::{Exit, Failure},
@@ -113,19 +102,24 @@ impl ProofPlaces {
 impl Prove {
     pub(crate) fn execute(self, words: Vec<String>) -> Result<Exit, Failure> {
         let cache = self.places.common().open_cache()?;
+        let format = self.format;
         let runs = self.places.runs()?;
-        let lists = self.lists()?;
-        // A mistake in the words is told before the first source is fetched.
-        for case in [&self.case, slower::CASE] {
-            select(&self.selection(case, "a-kernel"), &cache)?;
-        }
-        qemu_program(&cache, &self.qemu).map_err(|error| Failure::usage(anyhow!(error)))?;
-        remove_left_directories();
+        let setup = ProofSetup {
+            cache: &cache,
+            runtime: InterruptibleRuntime::new(on_interrupt)?,
+            reporter: &TrialLines,
+            build_progress: new_bar,
+            fetch_progress: &Bars::default(),
+        };
+        let mut proof = Proof::new(self.request(runs.clone(), words), setup)?;
         let mut trials = Vec::new();
-        let tried = self.all(&cache, &runs, &lists, &words, &mut trials);
-        // What was found before something went wrong is told all the same.
-        if tried.is_ok() || !trials.is_empty() {
-            self.tell(&trials)?;
+        let completed = proof.run(&mut trials);
+        // Trials before an error are printed nevertheless.
+        if completed.is_ok() || !trials.is_empty() {
+            print(&match format {
+                Format::Json => serde_json::to_string_pretty(&matrix::document(&trials))? + "\n",
+                Format::Table => matrix::text(&trials, width(std::io::stdout())),
+            })?;
         }
         if trials.iter().any(|trial| trial.cells > 0) {
             let judge = format!("`dmarig judge last --runs {0}`", runs.display());
@@ -133,168 +127,40 @@ impl Prove {
                 format!("records of these runs: {}; {judge} judges the last again", runs.display());
             errln!("{}", folded(&line, width(std::io::stderr()), "  "));
         }
-        Ok(if tried? { exit(&trials) } else { Exit::Interrupted })
+        Ok(if completed? { exit(&trials) } else { Exit::Interrupted })
     }
 
-    /// Tries one kernel after the other; says whether it came to the end.
-    fn all(
-        &self,
-        cache: &Cache,
-        runs: &Path,
-        lists: &[(String, Vec<Bug>)],
-        words: &[String],
-        trials: &mut Vec<Trial>,
-    ) -> Result<bool, Failure> {
-        for (kernel, bugs) in lists {
-            fetch_source(cache, kernel, &self.mirrors)?;
-            for bug in std::iter::once(None).chain(bugs.iter().map(Some)) {
-                let Some(trial) = self.trial(cache, runs, kernel, bug, words)? else {
-                    return Ok(false);
-                };
-                errln!("{}", matrix::line(&trial, width(std::io::stderr())));
-                trials.push(trial);
-            }
-        }
-        Ok(true)
-    }
-
-    /// The kernels to try, each with its bugs.
-    fn lists(&self) -> Result<Vec<(String, Vec<Bug>)>, Failure> {
-        let lists: Vec<(String, Bugs)> = match &self.file {
-            Some(path) => {
-                let bugs = Bugs::load(path)?;
-                let kernel = match (self.kernels.as_slice(), &bugs.kernel) {
-                    ([kernel], _) => kernel.clone(),
-                    ([], Some(kernel)) => kernel.clone(),
-                    _ => {
-                        return Err(Failure::usage(anyhow!(
-                            "{}: name the one kernel that its bugs are for by --kernel",
-                            path.display()
-                        )));
-                    }
-                };
-                vec![(kernel, bugs)]
-            }
-            None => {
-                let named = self.kernels.iter().map(String::as_str);
-                let kernels: Vec<&str> = if self.kernels.is_empty() {
-                    Bugs::kernels().collect()
-                } else {
-                    named.collect()
-                };
-                let load = |name: &str| Bugs::builtin(name).map(|bugs| (name.to_owned(), bugs));
-                kernels.into_iter().map(load).collect::<Result<_, _>>()?
-            }
-        };
-        let picked = |bugs: &Bugs| -> Result<Vec<Bug>, Failure> {
-            if self.bugs.is_empty() {
-                return Ok(bugs.bugs.clone());
-            }
-            let get = |id: &String| bugs.get(id).cloned();
-            Ok(self.bugs.iter().map(get).collect::<Result<_, _>>()?)
-        };
-        lists.iter().map(|(kernel, bugs)| Ok((kernel.clone(), picked(bugs)?))).collect()
-    }
-
-    /// Builds one kernel, good or with a bug, and runs the case on it. `None` where the user
-    /// stopped it.
-    fn trial(
-        &self,
-        cache: &Cache,
-        runs: &Path,
-        kernel: &str,
-        bug: Option<&Bug>,
-        words: &[String],
-    ) -> Result<Option<Trial>, Failure> {
-        let edits: Vec<Edits> = bug.iter().map(|bug| bug.edits.clone()).collect();
-        let spec = Spec { edits, ..Spec::new(Source::Package(kernel.to_owned())) };
-        let name = spec.name();
-        let mut trial = Trial::new(kernel, bug);
-        let start = Instant::now();
-        let mut builder = Builder::new(cache);
-        if let Some(jobs) = self.jobs {
-            builder = builder.with_jobs(jobs.into());
-        }
-        errln!("{}", folded(&format!("building {name}"), width(std::io::stderr()), "  "));
-        match build_until_interrupted(builder, spec) {
-            Ok(built) => {
-                cache.name_built(&name, &built.kernel.id)?;
-                trial.built = start.elapsed();
-            }
-            Err(error) => match error.fault() {
-                Fault::Interrupted => return Ok(None),
-                // An edit that does not apply or build proves nothing; the others still may.
-                Fault::Source => {
-                    trial.verdict = Verdict::Errored(format!("not built: {error}"));
-                    return Ok(Some(trial));
-                }
-                Fault::Request | Fault::Host => return Err(error.into()),
-            },
-        }
-        let start = Instant::now();
-        let selection = self.selection(&self.case, &name);
-        let jobs = self.jobs.map(usize::from);
-        // When it is dropped, every guest is killed and its directory removed.
-        let mut runtime = InterruptibleRuntime::new(on_interrupt)?;
-        let interrupted = runtime.interrupted();
-        let run = run_cells(cache, &selection, runs, jobs, words, interrupted, &Notes);
-        let cells = runtime.run(run).transpose()?;
-        let Some(TrialCells { cells, interrupted: false }) = cells else { return Ok(None) };
-        trial.judge(cells);
-        if slower::is_due(&trial) {
-            let good = Spec::new(Source::Package(kernel.to_owned())).name();
-            let Some(outcome) = self.compare(cache, runs, [name, good], words)? else {
-                return Ok(None);
-            };
-            trial.judge_times(slower::findings(&outcome));
-        }
-        trial.ran = start.elapsed();
-        Ok(Some(trial))
-    }
-
-    /// Times a kernel in pairs with the good one. `None` where the user stopped it.
-    fn compare(
-        &self,
-        cache: &Cache,
-        runs: &Path,
-        names: [String; 2],
-        words: &[String],
-    ) -> Result<Option<CompareOutcome>, Failure> {
-        errln!("timing {} beside {}", names[0], names[1]);
-        let selections =
-            [self.selection(slower::CASE, &names[0]), self.selection(slower::CASE, &names[1])];
-        let request = CompareRequest {
-            names,
-            selections,
-            sides: [Side::Own; 2],
-            limits: &[],
-            metrics: &[],
-            seed: fresh_seed(),
-        };
-        let mut runtime = InterruptibleRuntime::new(on_interrupt)?;
-        let interrupted = runtime.interrupted();
-        let comparison = compare(&request, cache, words.to_vec(), runs, interrupted, &Notes);
-        let outcome = runtime.run(comparison).transpose()?;
-        Ok(outcome.filter(|outcome| !outcome.interrupted))
-    }
-
-    fn selection(&self, case: &str, kernel: &str) -> Selection {
-        Selection {
-            cases: vec![case.to_owned()],
-            kernels: vec![kernel.to_owned()],
-            qemus: vec![self.qemu.clone()],
-            probe_program: self.probe_program.clone(),
+    fn request(self, runs: PathBuf, command: Vec<String>) -> ProofRequest {
+        ProofRequest {
+            kernels: self.kernels,
+            bugs: self.bugs,
+            bug_file: self.file,
+            case: self.case,
+            qemu: self.qemu,
+            jobs: self.jobs,
             patience: self.patience,
-            ..Selection::default()
+            probe_program: self.probe_program,
+            mirrors: self.mirrors.mirrors(),
+            runs,
+            command,
         }
     }
+}
 
-    fn tell(&self, trials: &[Trial]) -> Result<(), Failure> {
-        let text = match self.format {
-            Format::Json => serde_json::to_string_pretty(&matrix::document(trials))? + "\n",
-            Format::Table => matrix::text(trials, width(std::io::stdout())),
-        };
-        print(&text)
+/// Notes, and a line per trial.
+struct TrialLines;
+
+impl Reporter for TrialLines {
+    fn report(&self, event: &Event<'_>) {
+        match event {
+            Event::BuildStarted { name } => {
+                errln!("{}", folded(&format!("building {name}"), width(std::io::stderr()), "  "));
+            }
+            Event::TrialFinished(trial) => {
+                errln!("{}", matrix::line(trial, width(std::io::stderr())));
+            }
+            event => Notes.report(event),
+        }
     }
 }
 

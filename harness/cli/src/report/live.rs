@@ -186,7 +186,15 @@ fn note(event: &Event<'_>) -> Option<String> {
         }
         Event::PairDiscarded { reason } => format!("  pair discarded: {reason}"),
         Event::Recorded(directory) => format!("record: {}", directory.display()),
-        Event::CellStarted(_) | Event::CellStage(..) | Event::CellFinished(..) => return None,
+        Event::SourceFetched { name, version } => format!("{name} {version} fetched and verified"),
+        Event::BuildStarted { name } => format!("building {name}"),
+        Event::TimingStarted { candidate, baseline } => {
+            format!("timing {candidate} beside {baseline}")
+        }
+        Event::CellStarted(_)
+        | Event::CellStage(..)
+        | Event::CellFinished(..)
+        | Event::TrialFinished(_) => return None,
     })
 }
 

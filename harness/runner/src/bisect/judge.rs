@@ -8,12 +8,12 @@ use std::{
 use dmarig_bisect::{Asked, Judge, Seen, Trouble};
 
 use super::{
-    builds::{Kernel, NewBuildProgress, build},
+    builds::{Kernel, build},
     evidence::evidence,
     guests::{Guests, RecordedCells},
     spec::JudgeSpec,
 };
-use crate::{event::Reporter, signals::InterruptibleRuntime};
+use crate::{builds::NewBuildProgress, event::Reporter, signals::InterruptibleRuntime};
 
 /// A revision of the tree, or its files as they are now.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
