@@ -3,19 +3,19 @@
 //! What a cell lacks becomes that cell's outcome and harms no other.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use dmarig_digest::{sha256_file, short_id};
-use dmarig_images::{AddedFile, Cache, ConfigValue, InitramfsSpec, KernelImage, ModuleFile};
+use dmarig_images::{AddedFile, Cache, InitramfsSpec, KernelImage, ModuleFile};
 use dmarig_model::{
     axes::{Accelerator, Axes, DEFAULT_QEMU, Device, Passthrough},
     case::Case,
     judge::attacks_of,
-    kernel::{Boot, Kernel, KernelBuild, Setting, options},
+    kernel::{Kernel, KernelBuild},
     matrix::Cell,
     observation::{PlannedWindow, Setup},
     plan::{LaunchPlan, Parts},
@@ -34,6 +34,7 @@ use dmarig_rig::{
 use dmarig_wire::Job;
 use tokio::sync::watch;
 
+use self::facts::{added_files, kernel_facts, setup};
 use crate::{
     error::PrepareError,
     event::{Event, Reporter},
@@ -42,6 +43,7 @@ use crate::{
     request::Selection,
 };
 
+mod facts;
 mod outer;
 
 /// Why a cell is not launched.
@@ -296,7 +298,7 @@ impl<'a> Preparer<'a> {
                 .cache
                 .resolve(name, modules)
                 .map(|image| {
-                    let kernel = facts(name, &image, self.stock_boot());
+                    let kernel = kernel_facts(name, &image, self.selection.stock_boot);
                     FoundKernel {
                         kernel: Kernel { build: self.build(name, &image), ..kernel },
                         image,
@@ -326,10 +328,6 @@ impl<'a> Preparer<'a> {
         self.reporter.report(&Event::Note(text));
     }
 
-    fn stock_boot(&self) -> bool {
-        self.selection.stock_boot
-    }
-
     fn initramfs(
         &mut self,
         kernel: &Kernel,
@@ -352,7 +350,7 @@ impl<'a> Preparer<'a> {
         device: Device,
     ) -> Result<dmarig_images::Initramfs, PrepareError> {
         let modules = self.closure(kernel, device)?;
-        self.pack_with(&modules, &added(&self.selection.adds)?)
+        self.pack_with(&modules, &added_files(&self.selection.adds)?)
     }
 
     fn pack_with(
@@ -487,83 +485,6 @@ impl<'a> Preparer<'a> {
 /// A name for a file about `path`.
 fn file_name(path: &str) -> String {
     format!("{}.json", short_id([path], 16))
-}
-
-fn facts(name: &str, image: &KernelImage, stock_boot: bool) -> Kernel {
-    // The package tells the patch level that Debian's release string hides.
-    let package = image.packages.first().and_then(|package| package.version.parse().ok());
-    let config = image.config.as_ref().map(|config| {
-        let setting = |option: &'static str| {
-            let setting = match config.get(option) {
-                ConfigValue::No => return None,
-                ConfigValue::Module => Setting::Module,
-                ConfigValue::Yes | ConfigValue::Text(_) => Setting::BuiltIn,
-            };
-            Some((option.to_owned(), setting))
-        };
-        options().filter_map(setting).collect::<BTreeMap<_, _>>()
-    });
-    let stock = image.bzimage.as_deref().filter(|_| stock_boot);
-    Kernel {
-        name: name.to_owned(),
-        version: package.or_else(|| image.release.parse().ok()),
-        image: stock.unwrap_or(&image.image).display().to_string(),
-        sha256: image.image_sha256.clone(),
-        boot: match (stock, image.boot) {
-            (None, dmarig_images::Boot::Pvh) => Boot::Pvh,
-            _ => Boot::BzImage,
-        },
-        config,
-        packages: image
-            .packages
-            .iter()
-            .map(|package| format!("{} {} {}", package.name, package.version, package.sha256))
-            .collect(),
-        build: KernelBuild::default(),
-    }
-}
-
-fn setup(
-    plan: &LaunchPlan,
-    qemu: &Qemu,
-    kernel: &Kernel,
-    packed: &dmarig_images::Initramfs,
-    accelerator: Accelerator,
-) -> Setup {
-    let mut levers = plan.levers.clone();
-    if kernel.boot == Boot::Pvh {
-        levers.push("pvh".to_owned());
-    }
-    Setup {
-        qemu_version: qemu.full_version.clone(),
-        qemu_path: qemu.path.clone(),
-        qemu_sha256: qemu.sha256.clone(),
-        accelerator,
-        argv: plan.argv(),
-        cmdline: plan.cmdline.clone(),
-        boot_levers: levers,
-        boot: kernel.boot.name().to_owned(),
-        kernel_image: kernel.image.clone(),
-        kernel_sha256: kernel.sha256.clone(),
-        packages: kernel.packages.clone(),
-        build: kernel.build.clone(),
-        initramfs_sha256: packed.sha256.clone(),
-        modules: packed.modules.clone(),
-    }
-}
-
-fn added(paths: &[PathBuf]) -> Result<Vec<AddedFile>, PrepareError> {
-    let mut files = Vec::with_capacity(paths.len());
-    for path in paths {
-        let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
-            return Err(PrepareError::NamelessFile { path: path.clone() });
-        };
-        if !path.is_file() {
-            return Err(PrepareError::NoFile { path: path.clone() });
-        }
-        files.push(AddedFile { guest: format!("/add/{name}"), host: path.clone() });
-    }
-    Ok(files)
 }
 
 /// The file to run for a fetched QEMU's name, or for a binary, and the binary itself.

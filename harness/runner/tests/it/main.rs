@@ -1,3 +1,4 @@
-//! Whole runs on a fake QEMU.
+//! Runs and preparations on a fake QEMU.
 
 mod cells;
+mod preparation;
