@@ -1,7 +1,7 @@
 //! Exit codes.
 
 use dmarig_model::observation::Outcome;
-use dmarig_runner::{ErrorClass, RequestError, builds::kernel_error_class};
+use dmarig_runner::{ErrorClass, RequestError, kernel_error_class};
 
 /// The list of exit codes, as `--help` shows it.
 pub(crate) const HELP: &str = "\

@@ -18,8 +18,8 @@ use serde::Serialize;
 
 pub use crate::expect::Presence;
 use crate::{
-    log::{LogFacts, LogKind, message, read},
-    text::shown,
+    log::{LogFacts, LogKind, read},
+    text::{message, shown},
     viommu,
 };
 

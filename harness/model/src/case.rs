@@ -9,14 +9,18 @@ use serde::Deserialize;
 use crate::{
     axes::{Axes, Device, Passthrough},
     conditions::{AxisSets, When},
-    expect::Rule,
+    expect::{Rule, standard},
     limit::{HistoryLimit, Limit},
     log::LogKind,
+    mistake::{Mistake, path_text},
+    observation::PlannedWindow,
+    pattern::Pattern,
     probe::Knobs,
     text::shown,
-    tree::{Part, path_text, read},
-    tree_de::Mistake,
+    tree::Part,
+    tree_de::read,
     value::{Limit as TimeLimit, Size},
+    version::Version,
     windows::Windows,
 };
 
@@ -268,31 +272,6 @@ pub struct Allow {
     pub why: String,
 }
 
-/// A regular expression that compiles.
-#[derive(Debug, Clone)]
-pub struct Pattern(pub regex::Regex);
-
-impl<'de> Deserialize<'de> for Pattern {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        regex::RegexBuilder::new(&text).size_limit(1 << 20).build().map(Self).map_err(|error| {
-            let why = error.to_string();
-            let last = why.lines().last().unwrap_or_default();
-            serde::de::Error::custom(format!("no regular expression: {last}"))
-        })
-    }
-}
-
-impl JsonSchema for Pattern {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Pattern".into()
-    }
-
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "type": "string", "description": "A regular expression" })
-    }
-}
-
 const fn yes() -> bool {
     true
 }
@@ -342,6 +321,28 @@ impl fmt::Display for CaseError {
 }
 
 impl Case {
+    /// The rules that apply to a guest. If several set the same check, the last one wins.
+    #[must_use]
+    pub fn applying_rules(
+        &self,
+        axes: &Axes,
+        kernel: Option<Version>,
+        qemu: Option<Version>,
+    ) -> Vec<&Rule> {
+        let standard: &[Rule] = if self.standard { standard() } else { &[] };
+        let rules = standard.iter().chain(&self.expect);
+        rules.filter(|rule| rule.when.holds(axes, kernel, qemu)).collect()
+    }
+
+    /// The windows of a cell, in their order. A guest that does nothing has none.
+    #[must_use]
+    pub fn planned_windows(&self, axes: &Axes, kernel: Option<Version>) -> Vec<PlannedWindow> {
+        match self.workload {
+            Workload::Idle => Vec::new(),
+            _ => self.windows.planned(axes, kernel),
+        }
+    }
+
     /// Reads a case file. `file` is its name, for messages.
     ///
     /// # Errors
@@ -478,7 +479,7 @@ pub fn check_names(cases: &[Case]) -> Result<(), CaseErrors> {
             let first = seen.insert(&case.name, case)?;
             seen.insert(&case.name, first);
             let what = format!("a case named `{}` stands in {} already", case.name, first.file);
-            let mistake = Mistake::new(what).under(&[crate::tree::Step::Key("case".to_owned())]);
+            let mistake = Mistake::new(what).under(&[crate::mistake::Step::Key("case".to_owned())]);
             let root = Part::parse(&case.text).ok();
             Some(error_at(&case.file, &mistake, root.as_ref()))
         })

@@ -6,8 +6,6 @@
 use dmarig_viommu::tables::Leaf;
 use serde::{Deserialize, Serialize};
 
-use crate::probe::Mapping;
-
 /// Differences that are kept, of each kind.
 const MAX_KEPT: usize = 8;
 
@@ -17,6 +15,21 @@ const LOW_BYTES: u64 = 0x8000_0000;
 /// A machine with less memory has all of it below 4 GiB.
 const ALL_LOW: u64 = 0xb000_0000;
 const FOUR_GIB: u64 = 1 << 32;
+
+/// A live mapping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Mapping {
+    /// First I/O virtual address.
+    pub iova: u64,
+    /// Size, in bytes.
+    pub size: u64,
+    /// Offset of the memory in the guest's RAM file, in bytes.
+    pub offset: u64,
+    /// Whether the device may read.
+    pub read: bool,
+    /// Whether the device may write.
+    pub write: bool,
+}
 
 /// Where page tables were read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

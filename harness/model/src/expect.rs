@@ -11,13 +11,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    axes::{Accelerator, Axes},
-    case::Case,
+    axes::Accelerator,
     conditions::{AxisSets, When},
-    tree::{Part, read},
-    tree_de::Mistake,
+    mistake::Mistake,
+    tree::Part,
+    tree_de::read,
     value::{Bound, OneOrMany},
-    version::Version,
 };
 
 /// Whether a line must stand in the log.
@@ -182,18 +181,6 @@ fn parse(text: &str) -> Result<Vec<Rule>, Vec<Mistake>> {
 #[must_use]
 pub fn standard() -> &'static [Rule] {
     &STANDARD
-}
-
-/// The rules that apply to a guest, in the order in which later ones go before earlier ones.
-#[must_use]
-pub fn applying<'a>(
-    case: &'a Case,
-    axes: &Axes,
-    kernel: Option<Version>,
-    qemu: Option<Version>,
-) -> Vec<&'a Rule> {
-    let standard: &'a [Rule] = if case.standard { standard() } else { &[] };
-    standard.iter().chain(&case.expect).filter(|rule| rule.when.holds(axes, kernel, qemu)).collect()
 }
 
 /// The rule that decides a check, with what it says.

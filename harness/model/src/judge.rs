@@ -6,7 +6,7 @@
 
 use crate::{
     case::{Case, Workload},
-    expect::{MetricBound, Presence, Rule, applying, decide, last_of_each},
+    expect::{MetricBound, Presence, Rule, decide, last_of_each},
     log::{Finding, LogFacts, LogKind, read_but},
     measure::{Counted, NoCount, metric},
     metrics,
@@ -122,7 +122,7 @@ pub fn judge(case: &Case, observation: &Observation) -> Verdict {
     // Conditions speak of what the guest ran on.
     axes.accelerator = observation.setup.accelerator;
     let qemu = observation.setup.qemu_version.parse().ok();
-    let rules = applying(case, &axes, kernel, qemu);
+    let rules = case.applying_rules(&axes, kernel, qemu);
     judged.extend(warning(&rules, observation, &facts));
     judged.extend(groups(&rules, observation));
     judged.push(faults(&rules, observation, &facts));

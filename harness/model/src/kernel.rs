@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use dmarig_viommu::{command_line::KernelDefaults, mode::Settings};
+use dmarig_viommu::{command_line::KernelDefaults, mode::Settings, tables::PAGE_BYTES};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     axes::{Axes, Device, Toggle},
-    probe::PAGE_BYTES,
     version::Version,
     viommu::{self, VIOMMUS},
 };

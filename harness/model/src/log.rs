@@ -3,17 +3,21 @@
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
-use dmarig_viommu::log::{Access, FindingKind, FindingPattern, LogFact, WarningSpelling};
+use dmarig_viommu::{
+    log::{Access, FindingKind, FindingPattern, LogFact, WarningSpelling},
+    tables::PAGE_BYTES,
+};
 use dmarig_wire::LogRecord;
-use regex::{Regex, RegexSet};
+use regex::RegexSet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    case::Pattern,
-    probe::{AttackOutcome, PAGE_BYTES},
-    text::shown,
-    tree::{Part, read as read_tree},
+    pattern::Pattern,
+    probe::AttackOutcome,
+    text::{message, shown},
+    tree::Part,
+    tree_de::read as read_tree,
     viommu::VIOMMUS,
 };
 
@@ -290,14 +294,6 @@ pub fn warning_spellings() -> impl Iterator<Item = &'static WarningSpelling> {
 /// The known spelling that stands in a line.
 pub(crate) fn warning_spelling(line: &str) -> Option<&'static WarningSpelling> {
     warning_spellings().find(|spelling| line.contains(&spelling.text))
-}
-
-/// A record's text without the time stamp (and the caller's id) that a console puts before it.
-pub(crate) fn message(text: &str) -> &str {
-    static STAMP: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"^(?:<\d+>)?\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? ?").expect("a pattern of ours")
-    });
-    STAMP.find(text).map_or(text, |stamp| &text[stamp.end()..])
 }
 
 /// A record as a person reads it.

@@ -6,8 +6,10 @@ use crate::{
     axes::{Axes, Axis},
     case::Case,
     conditions::AxisSets,
+    mistake::Place,
     text::{distance, shown},
-    tree::{Entry, Node, Part, Place, read},
+    tree::{Entry, Node, Part},
+    tree_de::read,
 };
 
 /// Cells of all cases that a run may have.

@@ -259,6 +259,13 @@ registry! {
         "Whether each window that the case asks for is there.";
 }
 
+/// Metrics that a sweep over live mappings follows.
+pub const SWEPT: &[&str] =
+    &[PAGE_WALK_IN_VAIN_PER_UNMAP, PAGE_WALK_ENTRIES_PER_UNMAP, THROUGHPUT, LATENCY_P50, ELAPSED];
+
+/// Fewest points of a sweep.
+pub const MIN_SWEEP_POINTS: usize = 3;
+
 /// Checks that show what a kernel did rather than what it should not have done, in a run's table.
 pub const SHOWN_OF_PASSED_CELLS: &[&str] =
     &[REFUSAL, WARNING, GROUP_TYPE, PSI_PER_UNMAP, PSI_PER_MAP, PSI, DSI_PER_1000_UNMAPS];

@@ -2,16 +2,17 @@
 
 use std::borrow::Cow;
 
-use dmarig_viommu::{Viommu, mode::Settings};
+use dmarig_viommu::{Viommu, mode::Settings, tables::PAGE_BYTES};
 use dmarig_wire::{JOB_PARAMETER, Job, encode_job};
 
 use crate::{
     axes::{Accelerator, Axes, Device, Passthrough, Policy, ScalableMode},
+    disk::{DISK_BYTES, DISK_FILE},
     kernel::Kernel,
     nested::OUTER_DEVICE,
-    probe::{self, PAGE_BYTES},
+    probe,
     qemu::{Qemu, VFIO_USER},
-    skip::SkipReason,
+    skip::{CommandLineTooLong, MAX_CMDLINE, SkipReason},
     viommu,
 };
 
@@ -35,15 +36,6 @@ pub const PATIENCE: &[&str] = &[
     "watchdog_thresh=60",
     "workqueue.watchdog_thresh=300",
 ];
-
-/// Longest command line that every x86 kernel takes (`COMMAND_LINE_SIZE`), in bytes.
-const MAX_CMDLINE: usize = 2047;
-
-/// Size of the disk under test, in bytes: sparse, so it costs what is written.
-pub const DISK_BYTES: u64 = 256 << 20;
-
-/// Name of the disk in the guest's directory.
-pub const DISK_FILE: &str = "disk.img";
 
 /// The trace FIFO's name in the guest's directory.
 pub const TRACE_FIFO: &str = "trace.fifo";
@@ -176,14 +168,6 @@ impl LaunchPlan {
         }
         Ok(command)
     }
-}
-
-/// The kernel's command line is longer than every kernel takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the kernel's command line has {bytes} bytes, over {MAX_CMDLINE}")]
-pub struct CommandLineTooLong {
-    /// Its length, in bytes.
-    pub bytes: usize,
 }
 
 /// Quotes words for a shell, each option on a line of its own.

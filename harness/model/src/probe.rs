@@ -3,13 +3,15 @@
 
 use std::collections::BTreeMap;
 
+use dmarig_viommu::tables::PAGE_BYTES;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{coherence::Coherence, value::Limit};
-
-/// Pages of memory that the probe counts in, in bytes: the controller's page size.
-pub const PAGE_BYTES: u64 = 4096;
+use crate::{
+    coherence::{Coherence, Mapping},
+    disk::DISK_BYTES,
+    value::Limit,
+};
 
 /// How a probe behaves; set before the guest starts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,7 +41,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            disk_bytes: crate::plan::DISK_BYTES,
+            disk_bytes: DISK_BYTES,
             queues: 4,
             // As many as a Linux driver wants by default.
             entries: 1024,
@@ -205,21 +207,6 @@ pub enum Reply {
     },
     /// The last line of a probe that was asked to quit.
     Bye,
-}
-
-/// A live mapping.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Mapping {
-    /// First I/O virtual address.
-    pub iova: u64,
-    /// Size, in bytes.
-    pub size: u64,
-    /// Offset of the memory in the guest's RAM file, in bytes.
-    pub offset: u64,
-    /// Whether the device may read.
-    pub read: bool,
-    /// Whether the device may write.
-    pub write: bool,
 }
 
 /// How a guest translates a device's addresses.

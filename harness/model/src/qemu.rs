@@ -78,7 +78,7 @@ impl Qemu {
     #[must_use]
     pub fn refuses(&self, axes: &Axes) -> Option<SkipReason> {
         if self.version < OLDEST {
-            return Some(SkipReason::OldQemu { version: self.version });
+            return Some(SkipReason::OldQemu { version: self.version, oldest: OLDEST });
         }
         if axes.passthrough != Passthrough::None && axes.device != Device::Nvme {
             return Some(SkipReason::Device(axes.device));

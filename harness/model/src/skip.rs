@@ -2,19 +2,22 @@
 
 use crate::{
     axes::{Device, Passthrough},
-    plan::CommandLineTooLong,
-    qemu::OLDEST,
     version::Version,
 };
+
+/// Longest command line that every x86 kernel takes (`COMMAND_LINE_SIZE`), in bytes.
+pub(crate) const MAX_CMDLINE: usize = 2047;
 
 /// The reason why a cell cannot run with its kernel and QEMU.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SkipReason {
     /// QEMU is older than any that dmarig supports.
-    #[error("QEMU {version} is too old: dmarig needs {OLDEST} or later")]
+    #[error("QEMU {version} is too old: dmarig needs {oldest} or later")]
     OldQemu {
         /// Its version.
         version: Version,
+        /// The oldest version that dmarig supports.
+        oldest: Version,
     },
     /// QEMU lacks a device or a property.
     #[error("QEMU {version} ({name}) does not have {what}")]
@@ -70,4 +73,12 @@ pub enum SkipReason {
     /// A guest on its own cannot have this passthrough.
     #[error("a guest without an outer guest cannot have passthrough={0}")]
     Passthrough(Passthrough),
+}
+
+/// The kernel's command line is longer than every kernel takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the kernel's command line has {bytes} bytes, over {MAX_CMDLINE}")]
+pub struct CommandLineTooLong {
+    /// Its length, in bytes.
+    pub bytes: usize,
 }

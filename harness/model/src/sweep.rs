@@ -5,21 +5,10 @@ use crate::{
     axes::{Axes, Axis},
     case::Case,
     measure::metric,
+    metrics::{self, Better, MIN_SWEEP_POINTS, SWEPT},
     observation::{End, Observation},
     windows::Side,
 };
-
-/// Fewest points that a line is laid through.
-pub(crate) const MIN_POINTS: usize = 3;
-
-/// Metrics that are followed, and whether more of it is better.
-pub const METRICS: &[(&str, bool)] = &[
-    ("page-walk-in-vain-per-unmap", false),
-    ("page-walk-entries-per-unmap", false),
-    ("throughput", true),
-    ("latency-p50", false),
-    ("elapsed", false),
-];
 
 /// Cells that differ in nothing but their live mappings, by those.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,7 +28,7 @@ pub struct Point {
     pub cell: String,
     /// Live mappings that it was asked for.
     pub live: u32,
-    /// Of each of [`METRICS`], the median of either side where it was measured.
+    /// Of each of [`SWEPT`], the median of either side where it was measured.
     pub values: Vec<[Option<f64>; 2]>,
 }
 
@@ -58,7 +47,7 @@ impl Point {
     /// A metric's median on one side.
     #[must_use]
     pub fn value(&self, name: &str, side: Side) -> Option<f64> {
-        let index = METRICS.iter().position(|(metric, _)| *metric == name)?;
+        let index = SWEPT.iter().position(|metric| *metric == name)?;
         self.values[index][side as usize]
     }
 }
@@ -73,7 +62,7 @@ impl Sweep {
             .iter()
             .filter_map(|point| Some((f64::from(point.live) / 1000.0, point.value(name, side)?)))
             .collect();
-        if points.len() < MIN_POINTS {
+        if points.len() < MIN_SWEEP_POINTS {
             return None;
         }
         let mut slopes: Vec<f64> = points
@@ -95,7 +84,7 @@ impl Sweep {
     /// the two points around it. `None` where they can't be compared.
     #[must_use]
     pub fn crossover(&self, name: &str) -> Option<Crossover> {
-        let more_is_better = METRICS.iter().find(|(metric, _)| *metric == name)?.1;
+        let more_is_better = metrics::entry(name)?.better == Some(Better::Higher);
         // Above 0 where the control is worse.
         let loss = |point: &Point| {
             let (own, control) = (point.value(name, Side::Own)?, point.value(name, Side::Control)?);
@@ -135,7 +124,7 @@ pub fn sweeps(case: &Case, observations: &[&Observation]) -> Vec<Sweep> {
         }
     }
     let mut sweeps: Vec<Sweep> = found.into_iter().map(|(_, sweep)| sweep).collect();
-    sweeps.retain(|sweep| sweep.points.len() >= MIN_POINTS);
+    sweeps.retain(|sweep| sweep.points.len() >= MIN_SWEEP_POINTS);
     for sweep in &mut sweeps {
         sweep.points.sort_by_key(|point| point.live);
     }
@@ -147,9 +136,9 @@ fn point(seen: &Observation) -> Point {
     Point {
         cell: seen.cell.clone(),
         live: seen.axes.live_mappings,
-        values: METRICS
+        values: SWEPT
             .iter()
-            .map(|(name, _)| [value(name, Side::Own), value(name, Side::Control)])
+            .map(|name| [value(name, Side::Own), value(name, Side::Control)])
             .collect(),
     }
 }
@@ -168,9 +157,9 @@ mod tests {
 
     /// A sweep of `elapsed`: live mappings, the kernel as it is, the control.
     fn sweep(points: &[(u32, f64, f64)]) -> Sweep {
-        let index = METRICS.iter().position(|(name, _)| *name == "elapsed").unwrap();
+        let index = SWEPT.iter().position(|name| *name == metrics::ELAPSED).unwrap();
         let point = |&(live, own, control): &(u32, f64, f64)| {
-            let mut values = vec![[None, None]; METRICS.len()];
+            let mut values = vec![[None, None]; SWEPT.len()];
             values[index] = [Some(own), Some(control)];
             Point { cell: String::new(), live, values }
         };

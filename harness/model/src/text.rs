@@ -1,6 +1,8 @@
 //! Text from elsewhere, made safe to show, and names that are nearly right.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, sync::LazyLock};
+
+use regex::Regex;
 
 /// Longest text from a guest or a file that is shown in one piece, in characters.
 const MAX_SHOWN: usize = 300;
@@ -67,6 +69,14 @@ pub(crate) fn distance(given: &[char], name: &str) -> usize {
         before = std::mem::replace(&mut row, next);
     }
     row[name.len()]
+}
+
+/// A record's text without the time stamp (and the caller's id) that a console puts before it.
+pub(crate) fn message(text: &str) -> &str {
+    static STAMP: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"^(?:<\d+>)?\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? ?").expect("a pattern of ours")
+    });
+    STAMP.find(text).map_or(text, |stamp| &text[stamp.end()..])
 }
 
 #[cfg(test)]

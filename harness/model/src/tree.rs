@@ -1,35 +1,22 @@
 //! A YAML document as a tree that knows where each part stands, and a deserializer over it.
 //!
-//! Serde alone stops at the first mistake and forgets where it was. [`read`] drops the part that
+//! Serde alone stops at the first mistake and forgets where it was. [`crate::tree_de::read`] drops the part that
 //! is wrong and goes on, so that one look at a file shows all that is wrong with it. Anchors,
 //! aliases, tags and merge keys are refused: none of our files needs them, and without them a
 //! small file can't unfold into a large one.
 
-use std::fmt::Write as _;
-
-use serde::de::DeserializeOwned;
 use serde_yaml::granit_parser::{Event, Parser, ScalarStyle, Span};
 
-use crate::tree_de::{Missing, Mistake, TreeDeserializer};
+use crate::mistake::{Mistake, Place, Step};
 
 /// Nesting that a file may have; a case needs half of it.
 const MAX_DEPTH: usize = 16;
-
-/// Mistakes that are reported of one file; whoever made more reads these first.
-const MAX_MISTAKES: usize = 50;
 
 /// One part of a document and where it begins.
 #[derive(Debug, Clone)]
 pub(crate) struct Part {
     pub(crate) place: Place,
     pub(crate) node: Node,
-}
-
-/// A line and a column, both from 1.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Place {
-    pub(crate) line: usize,
-    pub(crate) column: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -49,25 +36,6 @@ pub(crate) struct Entry {
     pub(crate) key: String,
     pub(crate) key_place: Place,
     pub(crate) value: Part,
-}
-
-/// One step of a path into a document.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Step {
-    Key(String),
-    Index(usize),
-}
-
-/// A path as a person writes it: `axes.policy[1]`.
-pub(crate) fn path_text(path: &[Step]) -> String {
-    path.iter().fold(String::new(), |mut text, step| {
-        let _ = match step {
-            Step::Key(key) if text.is_empty() => write!(text, "{key}"),
-            Step::Key(key) => write!(text, ".{key}"),
-            Step::Index(index) => write!(text, "[{index}]"),
-        };
-        text
-    })
 }
 
 impl Part {
@@ -99,7 +67,7 @@ impl Part {
 
     /// Takes out the part at `path`, so that what is beside it can still be read. False where there
     /// is no such part.
-    fn remove(&mut self, path: &[Step]) -> bool {
+    pub(crate) fn remove(&mut self, path: &[Step]) -> bool {
         let Some((first, rest)) = path.split_first() else { return false };
         match (&mut self.node, first) {
             (Node::Map(entries), Step::Key(key)) => {
@@ -125,41 +93,6 @@ impl Part {
 
 fn item_at(items: &[(usize, Part)], index: usize) -> Option<usize> {
     items.iter().position(|(own, _)| *own == index)
-}
-
-/// Reads a `T` out of a tree, with all mistakes that it has. A part that is wrong is taken out and
-/// the rest read again, so with mistakes the value is only what is left, if that is enough for one.
-pub(crate) fn read<T: DeserializeOwned>(root: &Part) -> (Option<T>, Vec<Mistake>) {
-    let mut tree = root.clone();
-    let mut mistakes: Vec<Mistake> = Vec::new();
-    let mut removed: Vec<Vec<Step>> = Vec::new();
-    // Each round takes something out, so it ends.
-    while mistakes.len() < MAX_MISTAKES {
-        let mistake = match T::deserialize(TreeDeserializer::new(&tree)) {
-            Ok(value) => return (Some(value), mistakes),
-            Err(mistake) => mistake,
-        };
-        let path = mistake.path.clone();
-        // What is missing because it was taken out is no mistake of the file's.
-        let ours = match &mistake.missing {
-            Some(Missing::Key(key)) => {
-                let full = path.iter().cloned().chain([Step::Key(key.clone())]);
-                removed.contains(&full.collect())
-            }
-            Some(Missing::Items) => removed.iter().any(
-                |other| matches!(other.split_last(), Some((Step::Index(_), list)) if list == path),
-            ),
-            None => false,
-        };
-        if !ours {
-            mistakes.push(mistake);
-        }
-        if !tree.remove(&path) {
-            return (None, mistakes);
-        }
-        removed.push(path);
-    }
-    (None, mistakes)
 }
 
 /// Builds the tree from the parser's events.

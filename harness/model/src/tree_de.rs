@@ -5,66 +5,23 @@ use std::fmt;
 use serde::{
     Deserializer,
     de::{
-        self, DeserializeSeed, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, VariantAccess,
-        Visitor,
+        self, DeserializeOwned, DeserializeSeed, EnumAccess, IntoDeserializer, MapAccess,
+        SeqAccess, VariantAccess, Visitor,
     },
     forward_to_deserialize_any,
 };
 
 use crate::{
+    mistake::{Missing, Mistake, Step},
     text::{nearest, shown},
-    tree::{Entry, Node, Part, Place, Step},
+    tree::{Entry, Node, Part},
 };
+
+/// Mistakes that are reported of one file; whoever made more reads these first.
+const MAX_MISTAKES: usize = 50;
 
 /// Name by which a type asks for "one value or a list of them".
 pub(crate) const ONE_OR_MANY: &str = "OneOrMany";
-
-/// Something that is wrong with a document.
-#[derive(Debug, Clone)]
-pub(crate) struct Mistake {
-    pub(crate) path: Vec<Step>,
-    pub(crate) place: Option<Place>,
-    pub(crate) what: String,
-    /// What is missing below `path`, where that is the mistake.
-    pub(crate) missing: Option<Missing>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Missing {
-    /// This key.
-    Key(String),
-    /// Every item of a list.
-    Items,
-}
-
-impl Mistake {
-    pub(crate) fn new(what: impl Into<String>) -> Self {
-        Self { path: Vec::new(), place: None, what: what.into(), missing: None }
-    }
-
-    pub(crate) fn standing(mut self, place: Place) -> Self {
-        self.place.get_or_insert(place);
-        self
-    }
-
-    pub(crate) fn under(mut self, path: &[Step]) -> Self {
-        self.path.splice(0..0, path.iter().cloned());
-        self
-    }
-
-    fn below(mut self, step: Step) -> Self {
-        self.path.insert(0, step);
-        self
-    }
-}
-
-impl fmt::Display for Mistake {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)
-    }
-}
-
-impl std::error::Error for Mistake {}
 
 /// What would have been right, the likeliest first.
 fn instead(given: &str, names: &[&str]) -> String {
@@ -125,6 +82,41 @@ impl de::Error for Mistake {
             ..Self::new(format!("`{field}` is missing"))
         }
     }
+}
+
+/// Reads a `T` out of a tree, with all mistakes that it has. A part that is wrong is taken out and
+/// the rest read again, so with mistakes the value is only what is left, if that is enough for one.
+pub(crate) fn read<T: DeserializeOwned>(root: &Part) -> (Option<T>, Vec<Mistake>) {
+    let mut tree = root.clone();
+    let mut mistakes: Vec<Mistake> = Vec::new();
+    let mut removed: Vec<Vec<Step>> = Vec::new();
+    // Each round takes something out, so it ends.
+    while mistakes.len() < MAX_MISTAKES {
+        let mistake = match T::deserialize(TreeDeserializer::new(&tree)) {
+            Ok(value) => return (Some(value), mistakes),
+            Err(mistake) => mistake,
+        };
+        let path = mistake.path.clone();
+        // What is missing because it was taken out is no mistake of the file's.
+        let ours = match &mistake.missing {
+            Some(Missing::Key(key)) => {
+                let full = path.iter().cloned().chain([Step::Key(key.clone())]);
+                removed.contains(&full.collect())
+            }
+            Some(Missing::Items) => removed.iter().any(
+                |other| matches!(other.split_last(), Some((Step::Index(_), list)) if list == path),
+            ),
+            None => false,
+        };
+        if !ours {
+            mistakes.push(mistake);
+        }
+        if !tree.remove(&path) {
+            return (None, mistakes);
+        }
+        removed.push(path);
+    }
+    (None, mistakes)
 }
 
 /// Deserializes one part.

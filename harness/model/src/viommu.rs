@@ -9,7 +9,7 @@ use dmarig_wire::LogRecord;
 
 use crate::{
     axes::{Axes, Policy, ScalableMode, Toggle},
-    log::message,
+    text::message,
 };
 
 /// All of them. The first one is that of every cell, and that of a log in which no driver speaks.

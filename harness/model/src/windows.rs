@@ -5,7 +5,6 @@ use serde::Deserialize;
 
 use crate::{
     axes::{Axes, Passthrough, Policy, Toggle},
-    case::{Case, Workload},
     observation::{PlannedWindow, Window, WindowKind},
     version::Version,
 };
@@ -61,37 +60,35 @@ impl Window {
     }
 }
 
-/// The windows of a cell, in their order.
-#[must_use]
-pub fn planned(case: &Case, axes: &Axes, kernel: Option<Version>) -> Vec<PlannedWindow> {
-    // A guest that does nothing has nothing to count or to time.
-    if case.workload == Workload::Idle {
-        return Vec::new();
+impl Windows {
+    /// The windows of a cell that does something, in their order.
+    #[must_use]
+    pub fn planned(&self, axes: &Axes, kernel: Option<Version>) -> Vec<PlannedWindow> {
+        let Self { count, time, warm_up, control } = *self;
+        let probed = axes.passthrough != Passthrough::None;
+        // Its driver maps memory for its own lists when it first needs them, and keeps it.
+        let first = (probed && count)
+            .then_some(PlannedWindow { kind: WindowKind::WarmUp, group_type: None });
+        let kinds = std::iter::repeat_n(WindowKind::Counting, count.into())
+            .chain(std::iter::repeat_n(WindowKind::WarmUp, warm_up as usize))
+            .chain(std::iter::repeat_n(WindowKind::Timing, time as usize));
+        let twins = control
+            && axes.caching_mode == Toggle::On
+            && axes.policy == Policy::Lazy
+            && kernel.is_some_and(|kernel| kernel >= CAN_BATCH);
+        if !twins {
+            let plain = kinds.map(|kind| PlannedWindow { kind, group_type: None });
+            return first.into_iter().chain(plain).collect();
+        }
+        // Each pair the other way round than the last: a drift of the machine then favours no side, and
+        // the driver is unbound half as often.
+        let sides = [[STRICT, BATCHED], [BATCHED, STRICT]];
+        let twins = kinds
+            .zip(sides.iter().cycle())
+            .flat_map(|(kind, pair)| pair.map(|side| (kind, side)))
+            .map(|(kind, side)| PlannedWindow { kind, group_type: Some(side.to_owned()) });
+        first.into_iter().chain(twins).collect()
     }
-    let Windows { count, time, warm_up, control } = case.windows;
-    let probed = axes.passthrough != Passthrough::None;
-    // Its driver maps memory for its own lists when it first needs them, and keeps it.
-    let first =
-        (probed && count).then_some(PlannedWindow { kind: WindowKind::WarmUp, group_type: None });
-    let kinds = std::iter::repeat_n(WindowKind::Counting, count.into())
-        .chain(std::iter::repeat_n(WindowKind::WarmUp, warm_up as usize))
-        .chain(std::iter::repeat_n(WindowKind::Timing, time as usize));
-    let twins = control
-        && axes.caching_mode == Toggle::On
-        && axes.policy == Policy::Lazy
-        && kernel.is_some_and(|kernel| kernel >= CAN_BATCH);
-    if !twins {
-        let plain = kinds.map(|kind| PlannedWindow { kind, group_type: None });
-        return first.into_iter().chain(plain).collect();
-    }
-    // Each pair the other way round than the last: a drift of the machine then favours no side, and
-    // the driver is unbound half as often.
-    let sides = [[STRICT, BATCHED], [BATCHED, STRICT]];
-    let twins = kinds
-        .zip(sides.iter().cycle())
-        .flat_map(|(kind, pair)| pair.map(|side| (kind, side)))
-        .map(|(kind, side)| PlannedWindow { kind, group_type: Some(side.to_owned()) });
-    first.into_iter().chain(twins).collect()
 }
 
 /// Windows on these sides, in this order: for one who has an order of his own.
@@ -112,9 +109,8 @@ mod tests {
     use super::*;
 
     fn check(kernel: &str, axes: &Axes, expected: &[(WindowKind, Option<&str>)]) {
-        let text = "case: a\nworkload: {block: {}}\nwindows: {time: 2, control: true}\n";
-        let case = Case::parse("a.yaml", text).unwrap();
-        let found = planned(&case, axes, kernel.parse().ok());
+        let windows = Windows { time: 2, control: true, ..Windows::default() };
+        let found = windows.planned(axes, kernel.parse().ok());
         let found: Vec<_> =
             found.iter().map(|window| (window.kind, window.group_type.as_deref())).collect();
         assert_eq!(found, expected);

@@ -11,11 +11,11 @@ use std::{
 };
 
 use dmarig_model::{
-    coherence::{Coherence, TablesSource, mapping_of_leaf, ram_offset},
-    probe::{self, PAGE_BYTES, ProbeCounts, Tables},
+    coherence::{self, Coherence, TablesSource, mapping_of_leaf, ram_offset},
+    probe::{ProbeCounts, Tables},
     viommu::VIOMMUS,
 };
-use dmarig_viommu::tables::{FunctionTables, GuestPages, PciFunction, WalkError};
+use dmarig_viommu::tables::{FunctionTables, GuestPages, PAGE_BYTES, PciFunction, WalkError};
 use rustix::{fs::FileType, io::Errno};
 use zerocopy::{IntoBytes, little_endian::U64};
 
@@ -342,7 +342,7 @@ impl Memory {
 
     /// The live mappings.
     #[must_use]
-    pub fn mappings(&self) -> Vec<probe::Mapping> {
+    pub fn mappings(&self) -> Vec<coherence::Mapping> {
         self.lock().shadow.iter().map(to_report).collect()
     }
 
@@ -366,9 +366,9 @@ impl Memory {
             FunctionTables::FirstStage => return Ok((Tables::FirstStage, None)),
             FunctionTables::PassThrough => return Ok((Tables::PassThrough, None)),
         };
-        let tables: Vec<probe::Mapping> =
+        let tables: Vec<coherence::Mapping> =
             leaves.iter().map(|leaf| mapping_of_leaf(leaf, ram.bytes)).collect();
-        let shadow: Vec<probe::Mapping> = inner.shadow.iter().map(to_report).collect();
+        let shadow: Vec<coherence::Mapping> = inner.shadow.iter().map(to_report).collect();
         let coherence = Coherence::of(TablesSource::Memory, &tables, &shadow, 1);
         Ok((Tables::SecondStage, Some(coherence)))
     }
@@ -446,8 +446,8 @@ impl Inner {
     }
 }
 
-fn to_report(mapping: Mapping) -> probe::Mapping {
-    probe::Mapping {
+fn to_report(mapping: Mapping) -> coherence::Mapping {
+    coherence::Mapping {
         iova: mapping.iova,
         size: mapping.size,
         offset: mapping.offset,

@@ -168,14 +168,14 @@ fn axes(x: Scale, y: Scale) -> Markup {
 
 #[cfg(test)]
 mod tests {
-    use dmarig_model::sweep::{METRICS, Point};
+    use dmarig_model::{metrics::SWEPT, sweep::Point};
 
     use super::*;
 
     fn sweep(label: &str) -> Sweep {
         let point = |live: u32| {
             let value = f64::from(live);
-            let values = METRICS.iter().map(|_| [Some(value), Some(2.0 * value + 5.0)]);
+            let values = SWEPT.iter().map(|_| [Some(value), Some(2.0 * value + 5.0)]);
             Point { cell: String::new(), live, values: values.collect() }
         };
         let points = [0, 1000, 4000].map(point).into();

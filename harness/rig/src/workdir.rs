@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use dmarig_model::plan::{DISK_BYTES, DISK_FILE};
+use dmarig_model::disk::{DISK_BYTES, DISK_FILE};
 use tempfile::TempDir;
 
 const PREFIX: &str = "dmarig-guest-";

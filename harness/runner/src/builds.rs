@@ -3,9 +3,9 @@
 use std::sync::{Arc, atomic::AtomicBool};
 
 use dmarig_images::{Cache, FetchOptions, Fetched, Mirrors, Progress};
-use dmarig_kernels::{Builder, Built, Error, Fault, Spec};
+use dmarig_kernels::{Builder, Built, Error, Spec};
 
-use crate::{error::ErrorClass, signals::InterruptibleRuntime};
+use crate::signals::InterruptibleRuntime;
 
 /// Creates the progress of a build. The build ends early when the flag is set.
 pub type NewBuildProgress = fn(Arc<AtomicBool>) -> Box<dyn Progress>;
@@ -47,16 +47,5 @@ pub fn build(
         None => Err(Error::Interrupted),
         Some(Ok(built)) => built,
         Some(Err(panicked)) => std::panic::resume_unwind(panicked.into_panic()),
-    }
-}
-
-/// The class of a build's error.
-#[must_use]
-pub fn kernel_error_class(error: &Error) -> ErrorClass {
-    match error.fault() {
-        Fault::Source => ErrorClass::Source,
-        Fault::Request => ErrorClass::Request,
-        Fault::Host => ErrorClass::Host,
-        Fault::Interrupted => ErrorClass::Interrupted,
     }
 }

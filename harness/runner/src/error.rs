@@ -2,10 +2,9 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
+use dmarig_kernels::Fault;
 use dmarig_model::{axes::Axis, case::CaseErrors, matrix::MatrixError};
 use dmarig_records::LoadError;
-
-use crate::builds::kernel_error_class;
 
 /// Who has to act on an error. The exit code of a command follows from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +84,17 @@ impl Error {
             | Self::HostDevice(_)
             | Self::DeviceRefused { .. } => ErrorClass::Host,
         }
+    }
+}
+
+/// The class of a build's error.
+#[must_use]
+pub fn kernel_error_class(error: &dmarig_kernels::Error) -> ErrorClass {
+    match error.fault() {
+        Fault::Source => ErrorClass::Source,
+        Fault::Request => ErrorClass::Request,
+        Fault::Host => ErrorClass::Host,
+        Fault::Interrupted => ErrorClass::Interrupted,
     }
 }
 

@@ -28,7 +28,7 @@ pub mod trial;
 
 pub use baseline::Baseline;
 pub use cell_run::{CellRun, RunOutcome};
-pub use error::{Error, ErrorClass, PrepareError, RequestError};
+pub use error::{Error, ErrorClass, PrepareError, RequestError, kernel_error_class};
 pub use event::{Event, PairedValue, Reporter, Silent};
 pub use history_gate::HistoryGate;
 pub use meta::run_meta;

@@ -22,7 +22,6 @@ use dmarig_model::{
     probe::{Attack, Knobs},
     qemu::Qemu,
     skip::SkipReason,
-    windows,
 };
 use dmarig_rig::{
     accelerator::{self, Finding},
@@ -202,7 +201,7 @@ impl<'a> Preparer<'a> {
             setup: setup(&plan, &qemu, &kernel, &packed, finding.accelerator),
             iommu_properties: qemu.proving_properties(),
             job: case.job(axes),
-            windows: windows::planned(case, axes, kernel.version),
+            windows: case.planned_windows(axes, kernel.version),
             deadlines: Deadlines::new(
                 finding.accelerator,
                 limits.boot(),

@@ -8,19 +8,23 @@ use std::{
 use dmarig_images::{Cache, Mirrors, Progress};
 use dmarig_kernels::{Bug, Bugs, Builder, Edits, Fault, Source, Spec};
 use dmarig_model::windows::Side;
+use dmarig_records::Recorder;
 
 use crate::{
     builds::{self, NewBuildProgress, fetch_source},
+    cell_run::CellRun,
     error::{Error, RequestError},
     event::{Event, Reporter},
+    meta::run_meta,
     paired::{CompareOutcome, CompareRequest, compare, fresh_seed},
     prepare::qemu_program,
     request::Selection,
     run::remove_left_directories,
+    schedule::FinishedCell,
     select::select,
     signals::InterruptibleRuntime,
     slower,
-    trial::{Trial, TrialCells, Verdict, run_cells},
+    trial::{Trial, Verdict},
 };
 
 /// The kernels to try and how to try them.
@@ -144,8 +148,8 @@ impl<'a> Proof<'a> {
         let Some(TrialCells { cells, interrupted: false }) = self.run_cells(&name)? else {
             return Ok(None);
         };
-        trial.judge(cells);
-        if slower::is_due(&trial) {
+        trial.judge(cells.iter().map(|cell| &cell.result));
+        if trial.needs_pairs() {
             let good = Spec::new(Source::Package(kernel.to_owned())).name();
             let Some(outcome) = self.compare([name, good])? else { return Ok(None) };
             trial.judge_times(slower::findings(&outcome));
@@ -154,15 +158,27 @@ impl<'a> Proof<'a> {
         Ok(Some(trial))
     }
 
-    /// `None` if the user stopped it.
+    /// Runs the case's cells. `None` if the user stopped it twice.
     fn run_cells(&mut self, kernel: &str) -> Result<Option<TrialCells>, Error> {
         let ProofRequest { case, runs, jobs, command, .. } = &self.request;
         let selection = self.request.selection(case, kernel);
         let ProofSetup { cache, runtime, reporter, .. } = &mut self.setup;
+        let selected = select(&selection, cache)?;
+        let mut meta = run_meta(&selected, command.clone());
+        let mut recorder = Recorder::create(runs, &mut meta)?;
         let interrupted = runtime.interrupted();
-        let jobs = jobs.map(usize::from);
-        let run = run_cells(cache, &selection, runs, jobs, command, interrupted, *reporter);
-        runtime.run(run).transpose()
+        let run = CellRun {
+            cache,
+            selection: &selection,
+            selected: &selected,
+            device: None,
+            jobs: jobs.map(usize::from),
+            interrupted: &interrupted,
+            reporter: *reporter,
+        };
+        let Some(outcome) = runtime.run(run.run(&mut recorder)) else { return Ok(None) };
+        let interrupted = *interrupted.borrow();
+        Ok(Some(TrialCells { cells: outcome.cells, interrupted }))
     }
 
     /// Times a kernel in pairs with the good one. `None` if the user stopped it.
@@ -190,6 +206,15 @@ impl<'a> Proof<'a> {
     fn report(&self, event: &Event<'_>) {
         self.setup.reporter.report(event);
     }
+}
+
+/// The cells of a trial.
+#[derive(Debug)]
+struct TrialCells {
+    /// Those that ended.
+    cells: Vec<FinishedCell>,
+    /// Whether the user stopped the run.
+    interrupted: bool,
 }
 
 impl ProofRequest {

@@ -6,31 +6,10 @@ use dmarig_stats::{
     sequence::{Finding, Metric},
 };
 
-use crate::{paired::CompareOutcome, trial::Trial};
+use crate::{paired::CompareOutcome, trial::NotCompared};
 
-/// The check that fails where a kernel takes longer than the good one.
-pub const CHECK: &str = "slower";
 /// The case whose limits judge.
 pub const CASE: &str = "prove-time";
-
-/// Whether pairs have to tell: nothing else did, or the bug has to be caught by this.
-pub fn is_due(trial: &Trial) -> bool {
-    trial.bug.is_some() && (trial.failed.is_empty() || trial.owns(CHECK))
-}
-
-/// The reason why pairs of runs say nothing about a kernel.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NotCompared {
-    /// The comparison was stopped.
-    #[error("not compared with the good kernel: {0}")]
-    Stopped(String),
-    /// Noise hides the difference.
-    #[error("too much noise to compare it with the good kernel")]
-    Noise,
-    /// Nothing was compared.
-    #[error("not compared with the good kernel")]
-    Nothing,
-}
 
 /// Findings of the check in pairs of runs, each with its cell.
 ///

@@ -1,23 +1,12 @@
 //! Trials of seeded bugs: one kernel, good or with a bug, and whether the rig catches it.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
-use dmarig_images::Cache;
 use dmarig_kernels::Bug;
-use dmarig_model::observation::Outcome;
-use dmarig_records::Recorder;
-use tokio::sync::watch;
+use dmarig_model::{document::CellResult, observation::Outcome};
 
-use crate::{
-    cell_run::CellRun,
-    error::Error,
-    event::Reporter,
-    meta::run_meta,
-    request::Selection,
-    schedule::FinishedCell,
-    select::select,
-    slower::{self, NotCompared},
-};
+/// The check that fails if a kernel takes longer than the good one.
+pub const SLOWER: &str = "slower";
 
 /// A kernel that is tried.
 #[derive(Debug)]
@@ -71,13 +60,18 @@ pub enum Verdict {
     Errored(String),
 }
 
-/// The cells of a trial.
-#[derive(Debug)]
-pub struct TrialCells {
-    /// Those that ended.
-    pub cells: Vec<FinishedCell>,
-    /// Whether the user stopped the run.
-    pub interrupted: bool,
+/// The reason why pairs of runs are not a verdict about a kernel.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotCompared {
+    /// The comparison was stopped.
+    #[error("not compared with the good kernel: {0}")]
+    Stopped(String),
+    /// Noise hides the difference.
+    #[error("too much noise to compare it with the good kernel")]
+    Noise,
+    /// Nothing was compared.
+    #[error("not compared with the good kernel")]
+    Nothing,
 }
 
 impl Verdict {
@@ -120,20 +114,19 @@ impl Trial {
         self.bug.as_ref().is_some_and(|bug| bug.caught_by.iter().any(|own| own == check))
     }
 
-    /// Judges by the cells that ran.
-    pub fn judge(&mut self, cells: Vec<FinishedCell>) {
-        self.cells = cells.len();
-        for cell in &cells {
-            let result = &cell.result;
+    /// Judges by the results of the cells.
+    pub fn judge<'a>(&mut self, results: impl IntoIterator<Item = &'a CellResult>) {
+        for result in results {
+            self.cells += 1;
             match result.outcome {
                 Outcome::Passed | Outcome::Failed => {}
                 // What the kernel did to the guest is a finding, too.
                 Outcome::TimedOut => {
-                    self.note(&cell.cell.id, "timed-out", &result.reasons.join("; "));
+                    self.note(&result.id, "timed-out", &result.reasons.join("; "));
                 }
                 Outcome::Skipped | Outcome::Errored => {
                     let why = result.reasons.first().map_or("", String::as_str);
-                    self.unfit = Some(format!("{}: {why}", cell.cell.id));
+                    self.unfit = Some(format!("{}: {why}", result.id));
                 }
             }
             let broken = result.checks.iter().filter(|check| check.held == Some(false));
@@ -141,20 +134,27 @@ impl Trial {
             for check in broken {
                 count += 1;
                 let what = format!("{}, expected {}", check.found, check.expected);
-                self.note(&cell.cell.id, &check.name, &what);
+                self.note(&result.id, &check.name, &what);
             }
             if count == 0 && result.outcome == Outcome::Failed {
                 // A panic, or a rate without anything to divide by.
-                self.note(&cell.cell.id, "ended", &result.reasons.join("; "));
+                self.note(&result.id, "ended", &result.reasons.join("; "));
             }
         }
         self.verdict = self.conclude();
     }
 
-    /// Also judges by pairs of runs with the good kernel.
+    /// Whether pairs of runs have to decide: nothing else did, or the bug has to be caught by them.
+    #[must_use]
+    pub fn needs_pairs(&self) -> bool {
+        self.bug.is_some() && (self.failed.is_empty() || self.owns(SLOWER))
+    }
+
+    /// Also judges by pairs of runs with the good kernel: findings with their cells, or the reason why
+    /// there are none.
     pub fn judge_times(&mut self, findings: Result<Vec<(String, String)>, NotCompared>) {
         match findings {
-            Ok(found) => found.iter().for_each(|(cell, what)| self.note(cell, slower::CHECK, what)),
+            Ok(found) => found.iter().for_each(|(cell, what)| self.note(cell, SLOWER, what)),
             Err(reason) => self.unfit = self.unfit.take().or_else(|| Some(reason.to_string())),
         }
         self.verdict = self.conclude();
@@ -188,36 +188,6 @@ impl Trial {
             (true, _, None) => Verdict::Missed,
         }
     }
-}
-
-/// Runs the selected cells, and judges each.
-///
-/// # Errors
-/// [`Error`]
-pub async fn run_cells(
-    cache: &Cache,
-    selection: &Selection,
-    runs: &Path,
-    jobs: Option<usize>,
-    command: &[String],
-    interrupted: watch::Receiver<bool>,
-    reporter: &dyn Reporter,
-) -> Result<TrialCells, Error> {
-    let selected = select(selection, cache)?;
-    let mut meta = run_meta(&selected, command.to_vec());
-    let mut recorder = Recorder::create(runs, &mut meta)?;
-    let run = CellRun {
-        cache,
-        selection,
-        selected: &selected,
-        device: None,
-        jobs,
-        interrupted: &interrupted,
-        reporter,
-    };
-    let cells = run.run(&mut recorder).await.cells;
-    let interrupted = *interrupted.borrow();
-    Ok(TrialCells { cells, interrupted })
 }
 
 #[cfg(test)]
@@ -264,7 +234,7 @@ mod tests {
         let bugs = |own: &[&str]| Trial::new("k", Some(&bug(own)));
         let found = || Ok(vec![("cell".to_owned(), "1.5 times".to_owned())]);
         let mut slow = bugs(&["slower"]);
-        assert!(slower::is_due(&slow));
+        assert!(slow.needs_pairs());
         slow.judge_times(found());
         assert_eq!(slow.verdict, Verdict::Caught);
         // It was compared, and was no slower.
@@ -273,14 +243,14 @@ mod tests {
         assert_eq!(fast.verdict, Verdict::Missed);
         // Nothing is said where it was not compared to the end.
         let mut stopped = bugs(&[]);
-        assert!(slower::is_due(&stopped));
+        assert!(stopped.needs_pairs());
         stopped.judge_times(Err(NotCompared::Noise));
         assert_eq!(stopped.verdict, Verdict::Errored(NotCompared::Noise.to_string()));
         // A bug that the cells show needs no pairs, nor does the good kernel.
         let mut seen = bugs(&["psi"]);
         seen.note("cell", "psi", "");
-        assert!(!slower::is_due(&seen));
-        assert!(!slower::is_due(&Trial::new("k", None)));
+        assert!(!seen.needs_pairs());
+        assert!(!Trial::new("k", None).needs_pairs());
     }
 
     #[test]

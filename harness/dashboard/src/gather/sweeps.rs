@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashSet};
 use dmarig_history::{History, HistoryError, RunRow};
 use dmarig_model::{
     metrics::CONTROL_PREFIX,
-    sweep::{METRICS, Point, Sweep as Seen},
+    metrics::SWEPT,
+    sweep::{Point, Sweep as Seen},
     windows::Side,
 };
 
@@ -59,7 +60,7 @@ fn of_run(history: &History, run: &str) -> Result<Vec<(String, Seen)>, HistoryEr
             Some(metric) => (Side::Control, metric),
             None => (Side::Own, key.metric.as_str()),
         };
-        let Some(index) = METRICS.iter().position(|(name, _)| *name == metric) else { continue };
+        let Some(index) = SWEPT.iter().position(|name| *name == metric) else { continue };
         let words = key.place.variant.split(',');
         let live = words.clone().find_map(|word| word.strip_prefix(AXIS));
         let live = live.map_or(Some(0), |live| live.parse().ok());
@@ -68,7 +69,7 @@ fn of_run(history: &History, run: &str) -> Result<Vec<(String, Seen)>, HistoryEr
         let kernel = format!("kernel={}", key.place.kernel);
         rest.push(&kernel);
         let points = groups.entry([key.place.case, rest.join(","), key.environment]).or_default();
-        let values = points.entry(live).or_insert_with(|| vec![[None; 2]; METRICS.len()]);
+        let values = points.entry(live).or_insert_with(|| vec![[None; 2]; SWEPT.len()]);
         values[index][side as usize] = Some(value);
     }
     let sweeps = groups.into_iter().filter(|(_, points)| points.len() >= LEAST);
@@ -99,7 +100,7 @@ mod tests {
                 cell.number = run.cells.len() as u32;
                 (*qemu).clone_into(&mut cell.environment.qemu_version);
                 cell.place.variant = format!("{},{AXIS}{live}", cell.place.variant);
-                let point = |(name, _): &(&str, bool)| PointEntry {
+                let point = |name: &&str| PointEntry {
                     series: SeriesKey {
                         place: cell.place.clone(),
                         metric: (*name).to_owned(),
@@ -111,7 +112,7 @@ mod tests {
                     value: f64::from(live),
                     samples: Vec::new(),
                 };
-                run.points.extend(METRICS.iter().map(point));
+                run.points.extend(SWEPT.iter().map(point));
                 run.cells.push(cell);
             }
         }

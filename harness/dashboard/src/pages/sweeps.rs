@@ -2,8 +2,9 @@
 //! loses.
 
 use dmarig_model::{
+    metrics::SWEPT,
     metrics::unit_of,
-    sweep::{METRICS, Point, Sweep as Cells},
+    sweep::{Point, Sweep as Cells},
     windows::Side,
 };
 use dmarig_report::{number::quantity, safe, sweep_crossovers, sweep_growth};
@@ -83,7 +84,7 @@ struct Column {
 impl Column {
     /// The columns of which a cell has a number.
     fn measured(sweep: &Cells) -> Vec<Self> {
-        let all = METRICS.iter().enumerate().flat_map(|(index, (metric, _))| {
+        let all = SWEPT.iter().enumerate().flat_map(|(index, metric)| {
             [Side::Own, Side::Control].map(|side| Self { index, metric, side })
         });
         let has_number =

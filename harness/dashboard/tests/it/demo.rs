@@ -306,7 +306,8 @@ impl Demo {
     fn sweep(&self) -> Sweep {
         let point = |live: u32| {
             let value = 1e6 + f64::from(live);
-            let values = sweep::METRICS.iter().map(|_| [Some(value), Some(2.0 * value)]);
+            let values =
+                dmarig_model::metrics::SWEPT.iter().map(|_| [Some(value), Some(2.0 * value)]);
             SweepPoint { cell: self.text("sweep"), live, values: values.collect() }
         };
         Sweep {

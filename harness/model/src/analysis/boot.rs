@@ -7,8 +7,8 @@ use dmarig_wire::LogRecord;
 use regex::Regex;
 
 use crate::{
-    log::{Fault, fault_in, line, message},
-    text::shown,
+    log::{Fault, fault_in, line},
+    text::{message, shown},
     version::Version,
     viommu::VIOMMUS,
 };

@@ -10,7 +10,7 @@ use std::{
 use dmarig_wire::LogRecord;
 use regex::Regex;
 
-use crate::{log::message, viommu::VIOMMUS};
+use crate::{text::message, viommu::VIOMMUS};
 
 use super::json::{self, Json};
 

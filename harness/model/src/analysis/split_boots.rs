@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use dmarig_wire::LogRecord;
 
-use crate::log::message;
+use crate::text::message;
 
 /// Most boots of one log that are told apart.
 const MAX_BOOTS: usize = 100;

@@ -5,10 +5,10 @@ use crate::{
     axes::{Accelerator, Axes, Device},
     conditions::AxisSets,
     expect::Rule,
+    mistake::Mistake,
+    mistake::Step,
     probe::{Knobs, MAX_ENTRIES, MAX_QUEUES},
     text::shown,
-    tree::Step,
-    tree_de::Mistake,
     version::VersionRange,
 };
 

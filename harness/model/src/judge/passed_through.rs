@@ -3,10 +3,11 @@
 use crate::{
     axes::{Axes, Passthrough, Policy, Toggle},
     case::Case,
+    coherence::Mapping,
     judge::{ALWAYS, Held, Judged},
     log::read,
     observation::{End, Observation, Outcome, Verdict},
-    probe::{Attack, Mapping, ProbeCounts},
+    probe::{Attack, ProbeCounts},
     text::{shown, shown_end},
     viommu,
 };

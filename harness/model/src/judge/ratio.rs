@@ -6,7 +6,7 @@ use super::{Held, Judged, kernel_version, number};
 use crate::{
     case::Case,
     conditions::AxisSets,
-    expect::{Growth, Ratio, Rule, applying, last_of_each},
+    expect::{Growth, Ratio, Rule, last_of_each},
     measure::{Measured, metric},
     metrics::{CONTROL_PREFIX, unit_of},
     observation::{Check, End, Observation},
@@ -104,7 +104,7 @@ fn rules<'a>(case: &'a Case, observation: &Observation) -> Vec<&'a Rule> {
     let mut axes = observation.axes.clone();
     axes.accelerator = observation.setup.accelerator;
     let qemu = observation.setup.qemu_version.parse().ok();
-    applying(case, &axes, kernel_version(observation), qemu)
+    case.applying_rules(&axes, kernel_version(observation), qemu)
 }
 
 fn all<'a>(

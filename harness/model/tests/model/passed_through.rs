@@ -6,10 +6,10 @@ use dmarig_model::{
         Policy::{Lazy, Passthrough as Identity, Strict},
         Toggle::{Off, On},
     },
-    coherence::{Coherence, TablesSource},
+    coherence::{Coherence, Mapping, TablesSource},
     log::provoked,
     observation::{Check, End, KernelLog, LogSource, Observation, Outcome, Outer},
-    probe::{Attack, AttackOutcome, Mapping, ProbeCounts},
+    probe::{Attack, AttackOutcome, ProbeCounts},
 };
 
 use crate::seen::{Guest, Profile, fault_flood, records};

@@ -2,7 +2,10 @@
 
 use std::os::fd::AsFd;
 
-use dmarig_model::probe::{Mapping, Reply, Request, Settings};
+use dmarig_model::{
+    coherence::Mapping,
+    probe::{Reply, Request, Settings},
+};
 use dmarig_probe::protocol::command;
 
 use crate::client::{Client, map_body, u32s, u64s};

@@ -2,9 +2,9 @@
 //! is at rest.
 
 use dmarig_model::{
-    coherence::{Coherence, TablesSource, mapping_of_leaf},
+    coherence::{Coherence, Mapping, TablesSource, mapping_of_leaf},
     observation::{End, Observation},
-    probe::{Mapping, Reply, Request, Tables},
+    probe::{Reply, Request, Tables},
     viommu,
 };
 use dmarig_viommu::tables::{BadPrint, PrintedTables};

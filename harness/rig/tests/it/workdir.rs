@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
-use dmarig_model::plan::{DISK_BYTES, DISK_FILE};
+use dmarig_model::disk::{DISK_BYTES, DISK_FILE};
 use dmarig_rig::workdir::{Workdir, sweep};
 
 #[test]

@@ -8,7 +8,6 @@ use dmarig_model::{
     nested::{OUTER_DEVICE, OUTER_KERNEL, inner, outer, patience},
     observation::{PlannedWindow, WindowKind},
     plan::LaunchPlan,
-    windows,
 };
 use dmarig_rig::deadlines::Deadlines;
 use dmarig_wire::{ExecJob, Job};
@@ -49,7 +48,7 @@ impl Preparer<'_> {
         let limit = |patience| {
             Deadlines::new(finding.accelerator, limits.boot(), limits.workload(), patience)
         };
-        let windows = windows::planned(case, &inner(axes), kernel.version).len();
+        let windows = case.planned_windows(&inner(axes), kernel.version).len();
         let workload = limit(patience).total(windows);
         Ok(Ready {
             setup: setup(&plan, &qemu, &around, &packed, finding.accelerator),

@@ -10,8 +10,7 @@ use crate::{
     expect::{MetricBound, Ratio, Rule},
     limit::{LEAST_RUNS, LEAST_SAMPLES, MOST_RUNS},
     measure::maps_invalidate,
-    metrics::{self, metric_names, unit_of},
-    sweep::{METRICS, MIN_POINTS},
+    metrics::{self, MIN_SWEEP_POINTS, metric_names, unit_of},
     text::{nearest, shown},
     value::Bound,
     windows::Windows,
@@ -243,7 +242,7 @@ fn overlap(one: &MetricBound, other: &MetricBound) -> bool {
 pub(super) fn growths(file: &CaseFile, rule: &Rule, known: &Known<'_>, at: &mut At<'_>) {
     for (index, growth) in rule.growth.iter().enumerate() {
         let mut at = at.index(index);
-        let followed = || METRICS.iter().map(|(name, _)| *name);
+        let followed = || metrics::SWEPT.iter().copied();
         if !followed().any(|name| name == growth.metric) {
             let all = followed().collect::<Vec<_>>().join(", ");
             let what =
@@ -258,9 +257,9 @@ pub(super) fn growths(file: &CaseFile, rule: &Rule, known: &Known<'_>, at: &mut 
         if growth.control && !file.windows.control {
             at.key("control").wrong("the case has no such windows: `windows: {control: true}`");
         }
-        if file.axes.live_mappings.len() < MIN_POINTS {
+        if file.axes.live_mappings.len() < MIN_SWEEP_POINTS {
             at.wrong(format!(
-                "the case has not {MIN_POINTS} values of `live-mappings` to follow it over"
+                "the case has not {MIN_SWEEP_POINTS} values of `live-mappings` to follow it over"
             ));
         }
     }
