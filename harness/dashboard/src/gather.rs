@@ -14,7 +14,8 @@ use std::{
 };
 
 use dmarig_history::{
-    CellEntry, History, HistoryError, How, Judged, RunRow, SeriesFilter, SeriesRow, Tally,
+    CellEntry, CheckTallies, History, HistoryError, ImportOptions, RunRow, SeriesFilter, SeriesRow,
+    Tally,
 };
 use dmarig_records::{Build, run_directories};
 use dmarig_report::kernel_name;
@@ -128,7 +129,8 @@ pub fn why_not_added(
 /// What the history says, or that the records can't be listed.
 pub fn add_records(sources: &Sources) -> Result<News, DashboardError> {
     let directories = run_directories(&sources.runs)?;
-    let imported = History::create(&sources.history)?.import(&directories, How::default())?;
+    let imported =
+        History::create(&sources.history)?.import(&directories, ImportOptions::default())?;
     for error in &imported.refused {
         // One that can't be read hides no other.
         tracing::warn!("left out: {error}");
@@ -170,10 +172,10 @@ impl Names {
 
 /// Ways in which the checks of cells came out, each there once: there are few of them.
 #[derive(Default)]
-struct Checks(HashMap<Judged, Arc<[Checked]>>);
+struct Checks(HashMap<CheckTallies, Arc<[Checked]>>);
 
 impl Checks {
-    fn of(&mut self, judged: &Judged, names: &mut Names) -> Arc<[Checked]> {
+    fn of(&mut self, judged: &CheckTallies, names: &mut Names) -> Arc<[Checked]> {
         if let Some(known) = self.0.get(judged) {
             return Arc::clone(known);
         }

@@ -357,7 +357,7 @@ mod tests {
     use std::path::Path;
 
     use dmarig_demo::synthetic_year;
-    use dmarig_history::{AlertEvent, AlertState, EVENT_SCHEMA, How};
+    use dmarig_history::{AlertEvent, AlertState, EVENT_SCHEMA, ImportOptions};
     use dmarig_records::{HostFacts, RECORD_SCHEMA, Recorder, RunMeta};
 
     use crate::{RunDetails, Site};
@@ -486,7 +486,7 @@ mod tests {
             news(false, "what was there").await;
             others().put([&year.next().unwrap()]).unwrap();
             news(true, "a run that was merged").await;
-            others().import(&[record(&runs)], How::default()).unwrap();
+            others().import(&[record(&runs)], ImportOptions::default()).unwrap();
             news(true, "a record that somebody else has added first").await;
             let event = AlertEvent {
                 schema: EVENT_SCHEMA,

@@ -6,7 +6,7 @@ use dmarig_model::{
 };
 
 use super::{KERNEL, REFERENCE, Year, build, environment, group_type, release};
-use dmarig_history::{CellEntry, Judged, Place, Tally, variant};
+use dmarig_history::{CellEntry, CellKey, CheckTallies, Tally, variant};
 
 /// Kernels that are judged, the ones that stay the same among them.
 const KERNELS: [&str; 4] = ["debian-5.10", "debian-6.1", REFERENCE, KERNEL];
@@ -37,7 +37,7 @@ pub(super) fn checks(axes: &Axes) -> Vec<&'static str> {
 }
 
 /// How these checks came out, of which these did not hold.
-pub(super) fn judged(checks: &[&str], broken: &[String]) -> Judged {
+pub(super) fn judged(checks: &[&str], broken: &[String]) -> CheckTallies {
     let tally = |name: &&str| {
         let mut tally = Tally::default();
         tally.count(Some(!broken.iter().any(|broken| broken == name)));
@@ -102,7 +102,7 @@ fn cell(
 ) -> CellEntry {
     let new = kernel == KERNEL;
     let place =
-        Place { case: (*case).to_owned(), variant: variant(axes), kernel: kernel.to_owned() };
+        CellKey { case: (*case).to_owned(), variant: variant(axes), kernel: kernel.to_owned() };
     let skipped = *case == "nested" && kernel == KERNELS[0];
     let checks = if new { broken(case, axes, night, batches) } else { Vec::new() };
     let mut names = checks_of(case, axes);

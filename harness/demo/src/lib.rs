@@ -18,8 +18,8 @@ use rand_pcg::Pcg64;
 use serde::Serialize;
 
 use dmarig_history::{
-    CellEntry, DERIVATION, History, HistoryError, Judged, Place, PointEntry, RunEntry, Sample,
-    SeriesKey, median_point, reference_ratios, variant,
+    CellEntry, CellKey, CheckTallies, DERIVATION_VERSION, History, HistoryError, PointEntry,
+    RunEntry, Sample, SeriesKey, median_point, reference_ratios, variant,
 };
 
 /// Nights of a made-up year.
@@ -189,7 +189,7 @@ impl Year {
         let words =
             ["dmarig", "run", CASE, "smoke", "full", "-k", KERNEL, "--reference", REFERENCE];
         Some(RunEntry {
-            derivation: DERIVATION,
+            derivation: DERIVATION_VERSION,
             id: format!("synthetic-{}-night{night:03}", self.seed),
             started,
             dmarig: env!("CARGO_PKG_VERSION").to_owned(),
@@ -224,12 +224,15 @@ impl Year {
         };
         let shadowed = axes.caching_mode == Toggle::On && axes.policy == Policy::Lazy;
         let ended = outcome != Outcome::TimedOut && outcome != Outcome::Errored;
-        let judged =
-            if ended { health::judged(&health::checks(axes), &checks) } else { Judged::new() };
+        let judged = if ended {
+            health::judged(&health::checks(axes), &checks)
+        } else {
+            CheckTallies::new()
+        };
         CellEntry {
             number,
             id: format!("{CASE}/{variant},kernel={kernel}"),
-            place: Place {
+            place: CellKey {
                 case: CASE.to_owned(),
                 variant: variant.clone(),
                 kernel: (*kernel).to_owned(),

@@ -9,13 +9,13 @@ use std::{
     time::Instant,
 };
 
-#[path = "../tests/it/recorded.rs"]
-mod recorded;
+#[path = "../tests/it/recorded_cells.rs"]
+mod recorded_cells;
 
 use dmarig_demo::synthetic_year;
 use dmarig_history::{
-    CellEntry, DERIVATION, History, How, Place, PointEntry, RunEntry, Sample, SeriesFilter,
-    SeriesKey,
+    CellEntry, CellKey, DERIVATION_VERSION, History, ImportOptions, PointEntry, RunEntry, Sample,
+    SeriesFilter, SeriesKey,
 };
 use dmarig_model::observation::Outcome;
 use dmarig_records::{Build, Environment, HostFacts};
@@ -48,7 +48,7 @@ fn main() {
     let before = history.info().expect("it can be read").samples;
     let mut records = records.chunks(1);
     measure(&format!("adding a night from its record of {} KB", size / 1000), || {
-        let added = history.import(records.next().expect("a record"), How::default());
+        let added = history.import(records.next().expect("a record"), ImportOptions::default());
         assert_eq!(added.expect("it is added").added.len(), 1);
     });
     let each = (history.info().expect("it can be read").samples - before) / u64::from(TURNS);
@@ -85,14 +85,14 @@ fn main() {
 fn record(runs: &Path) -> PathBuf {
     let cells: Vec<_> = (0..CELLS)
         .map(|number| {
-            let mut cell = recorded::cell(&format!("kernel{number}"), 1);
+            let mut cell = recorded_cells::cell(&format!("kernel{number}"), 1);
             let timed = cell.observation.windows.split_off(2);
             let timed = timed.into_iter().cycle().take(48);
             cell.observation.windows.extend(timed);
             cell
         })
         .collect();
-    recorded::record(runs, &cells)
+    recorded_cells::record(runs, &cells)
 }
 
 fn fill(file: &Path) {
@@ -123,7 +123,7 @@ fn once(what: &str, act: impl FnOnce()) {
 fn night(at: u32, samples: u32) -> RunEntry {
     let environment = Environment { cpus: 8, ..Environment::default() };
     let fingerprint = environment.fingerprint();
-    let place = |cell: u32| Place {
+    let place = |cell: u32| CellKey {
         case: "bench".to_owned(),
         variant: format!("caching-mode=on,policy=lazy,smp={cell}"),
         kernel: "mainline".to_owned(),
@@ -162,7 +162,7 @@ fn night(at: u32, samples: u32) -> RunEntry {
         PointEntry { series: key, cell, value: samples[samples.len() / 2].value, samples }
     };
     RunEntry {
-        derivation: DERIVATION,
+        derivation: DERIVATION_VERSION,
         id: format!("night{at:06}"),
         started: 1_767_225_600 + i64::from(at) * 86_400,
         dmarig: "0.1.0".to_owned(),

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::{
     changes::ChangeRow,
-    entry::{Place, SeriesKey},
+    entry::{CellKey, SeriesKey},
     events::{AlertEvent, AlertState, EVENT_SCHEMA, uuid},
     failures::{failure_subject, of_place},
     store::{History, HistoryError, Point, SeriesFilter},
@@ -30,19 +30,19 @@ pub struct Alert {
     /// Its id, of which any beginning will do that no other alert has.
     pub id: String,
     /// Where.
-    pub place: Place,
+    pub place: CellKey,
     /// Fingerprint of the environment.
     pub environment: String,
     /// What.
-    pub what: What,
+    pub what: AlertKind,
     /// The last run that was as it should be, if there is one. Where none was in this environment, it is of
     /// another one of the same machine.
-    pub last_good: Option<Mark>,
+    pub last_good: Option<AlertEnd>,
     /// The first that was not.
-    pub first_bad: Mark,
+    pub first_bad: AlertEnd,
     /// The first that was as it should be again, in this environment or in one that has taken its place on the
     /// same machine.
-    pub until: Option<Mark>,
+    pub until: Option<AlertEnd>,
     /// What is thought of it: what was last said, or `fixed` of what is over, or `new`.
     pub state: AlertState,
     /// What was said last of it, and by whom.
@@ -52,7 +52,7 @@ pub struct Alert {
 /// What an alert is about.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
-pub enum What {
+pub enum AlertKind {
     /// A series changed.
     Change {
         /// Its id.
@@ -79,7 +79,7 @@ pub enum What {
 
 /// A run at one end of an alert's range.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Mark {
+pub struct AlertEnd {
     /// The run.
     pub run: String,
     /// When it started, in seconds since 1970.
@@ -102,14 +102,14 @@ impl Alert {
     /// Whether it is for the worse, as far as that is known.
     #[must_use]
     pub fn is_worse(&self) -> bool {
-        !matches!(self.what, What::Change { worse: Some(false), .. })
+        !matches!(self.what, AlertKind::Change { worse: Some(false), .. })
     }
 
     /// What it is about, as events name it.
     fn subject(&self) -> String {
         match &self.what {
-            What::Change { series, .. } => series.clone(),
-            What::Failure { .. } => failure_subject(&self.place, &self.environment),
+            AlertKind::Change { series, .. } => series.clone(),
+            AlertKind::Failure { .. } => failure_subject(&self.place, &self.environment),
         }
     }
 }
@@ -188,12 +188,12 @@ impl History {
         Ok(Alert { state, said: Some(event), ..alert })
     }
 
-    fn failing_places(&self) -> Result<Vec<Place>, HistoryError> {
+    fn failing_places(&self) -> Result<Vec<CellKey>, HistoryError> {
         let sql = "SELECT case_name, variant, kernel FROM places WHERE place IN \
              (SELECT place FROM cells WHERE outcome IN ('failed', 'timed-out')) \
              ORDER BY case_name, variant, kernel";
         self.rows(sql, (), |row| {
-            Ok(Place { case: row.get(0)?, variant: row.get(1)?, kernel: row.get(2)? })
+            Ok(CellKey { case: row.get(0)?, variant: row.get(1)?, kernel: row.get(2)? })
         })
     }
 }
@@ -242,7 +242,7 @@ fn of_series(
             last_good: Some(mark(change.at - 1)),
             first_bad: mark(change.at),
             until,
-            what: What::Change {
+            what: AlertKind::Change {
                 series: id.to_owned(),
                 key: key.clone(),
                 before: change.before,
@@ -290,8 +290,8 @@ pub(crate) fn state(said: Option<&AlertEvent>, over: bool) -> AlertState {
     }
 }
 
-fn mark(point: &Point, environment: &str) -> Mark {
-    Mark {
+fn mark(point: &Point, environment: &str) -> AlertEnd {
+    AlertEnd {
         run: point.run.clone(),
         started: point.started,
         environment: environment.to_owned(),

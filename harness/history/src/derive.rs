@@ -14,7 +14,8 @@ use dmarig_model::{
 };
 
 use crate::entry::{
-    CellEntry, DERIVATION, Judged, Place, PointEntry, RunEntry, Sample, SeriesKey, variant,
+    CellEntry, CellKey, CheckTallies, DERIVATION_VERSION, PointEntry, RunEntry, Sample, SeriesKey,
+    variant,
 };
 
 /// Metrics of one cell that are kept: a program in the guest may print any number of them.
@@ -43,7 +44,7 @@ impl RunEntry {
         }
         points.sort_by(|a, b| a.series.cmp(&b.series));
         Self {
-            derivation: DERIVATION,
+            derivation: DERIVATION_VERSION,
             id: shown(&meta.id),
             started: meta.started,
             dmarig: shown(&meta.dmarig),
@@ -62,7 +63,7 @@ impl RunEntry {
 
 fn cell(number: u32, seen: &Observation, verdict: &Verdict, environment: Environment) -> CellEntry {
     let result = CellResult::new(seen, verdict);
-    let place = Place {
+    let place = CellKey {
         case: shown(&seen.case),
         variant: variant(&seen.axes),
         kernel: shown(&Axis::Kernel.value(&seen.axes)),
@@ -92,8 +93,8 @@ fn not_held(verdict: &Verdict) -> Vec<String> {
     names
 }
 
-fn judged(verdict: &Verdict) -> Judged {
-    let mut judged = Judged::new();
+fn judged(verdict: &Verdict) -> CheckTallies {
+    let mut judged = CheckTallies::new();
     for check in verdict.checks.iter().take(MAX_CHECKS) {
         judged.entry(shown(&check.name)).or_default().count(check.held);
     }

@@ -12,12 +12,12 @@ use dmarig_model::{
 use serde::{Deserialize, Serialize};
 
 /// Version of what is derived from a record. An entry of a higher one replaces that of a lower one.
-pub const DERIVATION: u32 = 4;
+pub const DERIVATION_VERSION: u32 = 4;
 
 /// A run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunEntry {
-    /// [`DERIVATION`] of the writer.
+    /// [`DERIVATION_VERSION`] of the writer.
     pub derivation: u32,
     /// The run's id; ids sort by time.
     pub id: String,
@@ -55,7 +55,7 @@ pub struct CellEntry {
     /// Its id.
     pub id: String,
     /// Its place in other runs as well.
-    pub place: Place,
+    pub place: CellKey,
     /// How it ended.
     pub outcome: Outcome,
     /// Why, for a person.
@@ -64,7 +64,7 @@ pub struct CellEntry {
     pub checks: Vec<String>,
     /// All that was checked; `None` where an older dmarig derived it, which kept only what did not hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub judged: Option<Judged>,
+    pub judged: Option<CheckTallies>,
     /// `uname -r` of the guest, where it said so.
     pub release: Option<String>,
     /// Type of the IOMMU group of the devices under test.
@@ -80,7 +80,7 @@ pub struct CellEntry {
 }
 
 /// Of each check of a cell, by its name, how it came out.
-pub type Judged = BTreeMap<String, Tally>;
+pub type CheckTallies = BTreeMap<String, Tally>;
 
 /// How often a check came out in which way. In one cell that is once, mostly: a rule may bound a metric
 /// that another one bounds as well.
@@ -108,7 +108,7 @@ impl Tally {
 /// What makes two cells of different runs the same: neither QEMU nor machine are part of it, and of the
 /// kernel its name alone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Place {
+pub struct CellKey {
     /// Name of the case.
     pub case: String,
     /// Values of axes, as [`variant`] writes them.
@@ -117,7 +117,7 @@ pub struct Place {
     pub kernel: String,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for CellKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{},kernel={}", self.case, self.variant, self.kernel)
     }
@@ -153,7 +153,7 @@ pub struct Sample {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SeriesKey {
     /// Of which cells.
-    pub place: Place,
+    pub place: CellKey,
     /// Name of the metric; with the kernel made to batch it begins with `control/`.
     pub metric: String,
     /// Unit of the metric; a ratio of it has none.
@@ -170,7 +170,7 @@ impl SeriesKey {
     #[must_use]
     pub fn id(&self) -> String {
         let reference = self.reference.as_deref().unwrap_or_default();
-        let Place { case, variant, kernel } = &self.place;
+        let CellKey { case, variant, kernel } = &self.place;
         let parts = [case, variant, kernel, &self.metric, &self.unit, reference, &self.environment];
         short_id(parts, 20)
     }

@@ -25,7 +25,7 @@ pub enum ExportFormat {
 
 /// What is exported.
 #[derive(Debug, Clone, Default)]
-pub struct Exported {
+pub struct ExportSelection {
     /// Only these series.
     pub series: SeriesFilter,
     /// Only of this run. Where none is named, Bencher's format takes the newest.
@@ -54,7 +54,7 @@ impl History {
     pub fn export(
         &self,
         format: ExportFormat,
-        what: &Exported,
+        what: &ExportSelection,
         out: &mut impl Write,
     ) -> Result<(), ExportError> {
         if let Some(run) = &what.run
@@ -73,7 +73,7 @@ impl History {
     fn exported_points(
         &self,
         series: &SeriesRow,
-        what: &Exported,
+        what: &ExportSelection,
     ) -> Result<ExportedPoints, HistoryError> {
         let points = self.points(&series.id)?;
         let synthetic = points.iter().any(|point| point.synthetic);

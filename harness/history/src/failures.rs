@@ -8,25 +8,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use dmarig_model::observation::Outcome;
 
 use crate::{
-    alerts::{Alert, ID, Mark, What, state},
-    entry::Place,
+    alerts::{Alert, AlertEnd, AlertKind, ID, state},
+    entry::CellKey,
     events::{AlertEvent, AlertState},
-    store::Visit,
+    store::CellVisit,
 };
 
 /// What an alert is about, as events name it.
-pub(crate) fn failure_subject(place: &Place, environment: &str) -> String {
+pub(crate) fn failure_subject(place: &CellKey, environment: &str) -> String {
     short_id(["failure", &place.case, &place.variant, &place.kernel, environment], 20)
 }
 
 /// The alerts of a place, of which these are all visits, oldest first.
 pub(crate) fn of_place(
-    place: &Place,
-    visits: &[Visit],
+    place: &CellKey,
+    visits: &[CellVisit],
     environments: &BTreeMap<String, Environment>,
     said: &BTreeMap<String, Vec<AlertEvent>>,
 ) -> Vec<Alert> {
-    let lasting = Lasting::new(visits, environments);
+    let lasting = FailureTimeline::new(visits, environments);
     let mut rows = lasting.rows();
     for row in &mut rows {
         row.said = of_row(place, row, &lasting, said);
@@ -39,7 +39,7 @@ pub(crate) fn of_place(
 }
 
 /// Failures of one environment with no pass between them. Visits are named by their place in time.
-struct Row<'a> {
+struct FailureSpan<'a> {
     environment: &'a str,
     bad: Vec<usize>,
     /// The pass before, in this environment.
@@ -55,9 +55,9 @@ struct Row<'a> {
 /// What was said last of a row. It is of a run of it, by which the alert keeps its id where older runs come
 /// in from elsewhere.
 fn of_row<'a>(
-    place: &Place,
-    row: &Row<'_>,
-    lasting: &Lasting<'_>,
+    place: &CellKey,
+    row: &FailureSpan<'_>,
+    lasting: &FailureTimeline<'_>,
     said: &'a BTreeMap<String, Vec<AlertEvent>>,
 ) -> Option<&'a AlertEvent> {
     let events = said.get(&failure_subject(place, row.environment))?;
@@ -68,7 +68,7 @@ fn of_row<'a>(
 
 /// Whether a row needs no alert of its own: it goes on with another, whose alert is over no sooner. What
 /// somebody said of a row keeps its alert.
-fn is_told_by_another(rows: &[Row<'_>], at: usize) -> bool {
+fn is_told_by_another(rows: &[FailureSpan<'_>], at: usize) -> bool {
     let row = &rows[at];
     let Some(first) = row.continues.filter(|_| row.said.is_none()) else { return false };
     match (row.until, rows[first].until) {
@@ -79,18 +79,18 @@ fn is_told_by_another(rows: &[Row<'_>], at: usize) -> bool {
 }
 
 /// A place's visits that tell something of the kernel, oldest first.
-struct Lasting<'a> {
-    visits: Vec<&'a Visit>,
+struct FailureTimeline<'a> {
+    visits: Vec<&'a CellVisit>,
     /// Which are of which environment.
     of: BTreeMap<&'a str, Vec<usize>>,
     environments: &'a BTreeMap<String, Environment>,
 }
 
-impl<'a> Lasting<'a> {
-    fn new(visits: &'a [Visit], environments: &'a BTreeMap<String, Environment>) -> Self {
+impl<'a> FailureTimeline<'a> {
+    fn new(visits: &'a [CellVisit], environments: &'a BTreeMap<String, Environment>) -> Self {
         let tells =
             |outcome| matches!(outcome, Outcome::Passed | Outcome::Failed | Outcome::TimedOut);
-        let visits: Vec<&Visit> = visits.iter().filter(|visit| tells(visit.outcome)).collect();
+        let visits: Vec<&CellVisit> = visits.iter().filter(|visit| tells(visit.outcome)).collect();
         let mut of: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (at, visit) in visits.iter().enumerate() {
             of.entry(&visit.environment).or_default().push(at);
@@ -103,7 +103,7 @@ impl<'a> Lasting<'a> {
     }
 
     /// All rows, in the order in which they begin.
-    fn rows(&self) -> Vec<Row<'a>> {
+    fn rows(&self) -> Vec<FailureSpan<'a>> {
         let mut rows = Vec::new();
         for (environment, visits) in &self.of {
             let groups: Vec<&[usize]> =
@@ -111,7 +111,7 @@ impl<'a> Lasting<'a> {
             for (at, group) in groups.iter().enumerate().filter(|(_, group)| !self.passed(group[0]))
             {
                 let until = groups.get(at + 1).map(|after| after[0]);
-                rows.push(Row {
+                rows.push(FailureSpan {
                     environment,
                     bad: group.to_vec(),
                     good: at.checked_sub(1).and_then(|before| groups[before].last().copied()),
@@ -151,14 +151,14 @@ impl<'a> Lasting<'a> {
     /// The row that a failure goes on with where it is that of an environment's first visit: on the same
     /// machine the same checks were broken before, and still are as far as is known. The first of several
     /// that go on with each other; one that was said to be fixed has come back instead.
-    fn continued(&self, rows: &[Row<'_>], at: usize) -> Option<usize> {
+    fn continued(&self, rows: &[FailureSpan<'_>], at: usize) -> Option<usize> {
         let row = &rows[at];
         let began = row.bad[0];
         if row.good.is_some() {
             return None;
         }
         let beside: BTreeSet<usize> = self.beside(row.environment).flatten().copied().collect();
-        let last_before = |(other, candidate): (usize, &Row<'_>)| {
+        let last_before = |(other, candidate): (usize, &FailureSpan<'_>)| {
             let last = *candidate.bad.iter().rev().find(|visit| **visit < began)?;
             let is_open = candidate.until.is_none_or(|until| until > began);
             let is_same = self.symptom(last) == self.symptom(began);
@@ -177,7 +177,7 @@ impl<'a> Lasting<'a> {
         (visit.outcome == Outcome::TimedOut, checks)
     }
 
-    fn alert(&self, place: &Place, rows: &[Row<'_>], at: usize) -> Alert {
+    fn alert(&self, place: &CellKey, rows: &[FailureSpan<'_>], at: usize) -> Alert {
         let row = &rows[at];
         let bad = self.visits[row.bad[0]];
         let anchor = row.said.map_or(&bad.run, |said| &said.run);
@@ -191,7 +191,7 @@ impl<'a> Lasting<'a> {
             id: short_id([failure_subject(place, row.environment).as_str(), anchor], ID),
             place: place.clone(),
             environment: row.environment.to_owned(),
-            what: What::Failure {
+            what: AlertKind::Failure {
                 checks: bad.checks.clone(),
                 timed_out: bad.outcome == Outcome::TimedOut,
             },
@@ -204,8 +204,8 @@ impl<'a> Lasting<'a> {
     }
 }
 
-fn mark(visit: &Visit) -> Mark {
-    Mark {
+fn mark(visit: &CellVisit) -> AlertEnd {
+    AlertEnd {
         run: visit.run.clone(),
         started: visit.started,
         environment: visit.environment.clone(),

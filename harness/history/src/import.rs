@@ -10,8 +10,8 @@ use std::{
 use serde::Serialize;
 
 use crate::{
-    entry::{DERIVATION, RunEntry},
-    store::{History, HistoryError, Known, Put},
+    entry::{DERIVATION_VERSION, RunEntry},
+    store::{History, HistoryError, InsertOutcome, Known},
 };
 
 /// Runs that go into the history in one transaction.
@@ -22,7 +22,7 @@ const GONE: &str = ".gone-";
 
 /// How records are put in.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct How<'a> {
+pub struct ImportOptions<'a> {
     /// The kernel that others are set in relation to, in runs that do not name one.
     pub reference: Option<&'a str>,
     /// Whether what is in already is made again. Runs whose records are gone stay as they are.
@@ -31,7 +31,7 @@ pub struct How<'a> {
 
 /// What became of records.
 #[derive(Debug, Default)]
-pub struct Imported {
+pub struct ImportReport {
     /// Runs that are new.
     pub added: Vec<String>,
     /// Runs of which more is known now.
@@ -55,9 +55,9 @@ impl History {
     pub fn import(
         &mut self,
         directories: &[PathBuf],
-        how: How<'_>,
-    ) -> Result<Imported, HistoryError> {
-        let mut imported = Imported::default();
+        how: ImportOptions<'_>,
+    ) -> Result<ImportReport, HistoryError> {
+        let mut imported = ImportReport::default();
         for batch in directories.chunks(BATCH) {
             let mut entries = Vec::new();
             for directory in batch {
@@ -77,22 +77,23 @@ impl History {
             }
             for (put, entry) in self.put_by(&entries, how.again)?.into_iter().zip(entries) {
                 match put {
-                    Put::Added => imported.added.push(entry.id),
-                    Put::Replaced => imported.replaced.push(entry.id),
-                    Put::Known => imported.known.push(entry.id),
+                    InsertOutcome::Added => imported.added.push(entry.id),
+                    InsertOutcome::Replaced => imported.replaced.push(entry.id),
+                    InsertOutcome::Known => imported.known.push(entry.id),
                 }
             }
         }
         Ok(imported)
     }
 
-    fn entry(&self, directory: &Path, how: How<'_>) -> Result<Found, Trouble> {
+    fn entry(&self, directory: &Path, how: ImportOptions<'_>) -> Result<Found, Trouble> {
         let Some(held) = RunLock::hold(directory).map_err(Trouble::Record)? else {
             return Ok(Found::GoingOn);
         };
         // A directory has its run's id for a name. One that was renamed is read, and known by its id.
         let known = self.known(&name(directory)).map_err(Trouble::History)?;
-        let whole = |known: &Known| known.bytes == held.bytes && known.derivation >= DERIVATION;
+        let whole =
+            |known: &Known| known.bytes == held.bytes && known.derivation >= DERIVATION_VERSION;
         if !how.again && known.is_some_and(|known| whole(&known)) {
             return Ok(Found::Known);
         }
@@ -123,7 +124,7 @@ fn name(directory: &Path) -> String {
 
 /// How much of the records is kept. A run that any of these would not keep goes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Keep {
+pub struct Retention {
     /// Those that are younger.
     pub age: Option<Duration>,
     /// As many of the newest.
@@ -134,19 +135,19 @@ pub struct Keep {
 
 /// What became of a record, or would.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Collected {
+pub struct GcReport {
     /// The run.
     pub run: String,
     /// Disk space of its directory, in bytes.
     pub bytes: u64,
     /// What was done with it.
-    pub fate: Fate,
+    pub fate: GcAction,
 }
 
 /// What was done with a record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "what")]
-pub enum Fate {
+pub enum GcAction {
     /// It is still wanted.
     Kept,
     /// It was removed, or would be.
@@ -173,10 +174,10 @@ impl History {
     pub fn collect_garbage(
         &mut self,
         directories: &[PathBuf],
-        keep: Keep,
+        keep: Retention,
         now: SystemTime,
         dry_run: bool,
-    ) -> Result<Vec<Collected>, HistoryError> {
+    ) -> Result<Vec<GcReport>, HistoryError> {
         let mut all = Vec::new();
         let (mut count, mut total) = (0, 0u64);
         for directory in directories.iter().rev() {
@@ -191,32 +192,32 @@ impl History {
             let wanted = keep.age.is_none_or(|age| old().is_none_or(|old| old < age))
                 && keep.count.is_none_or(|most| count <= most)
                 && keep.bytes.is_none_or(|most| total <= most);
-            let fate = if wanted { Fate::Kept } else { self.remove(directory, dry_run)? };
-            all.push(Collected { run: name(directory), bytes, fate });
+            let fate = if wanted { GcAction::Kept } else { self.remove(directory, dry_run)? };
+            all.push(GcReport { run: name(directory), bytes, fate });
         }
         all.reverse();
         Ok(all)
     }
 
-    fn remove(&mut self, directory: &Path, dry_run: bool) -> Result<Fate, HistoryError> {
+    fn remove(&mut self, directory: &Path, dry_run: bool) -> Result<GcAction, HistoryError> {
         let _held = match RunLock::hold(directory) {
             Ok(Some(held)) => held,
-            Ok(None) => return Ok(Fate::GoingOn),
-            Err(error) => return Ok(Fate::Stuck { why: error.to_string() }),
+            Ok(None) => return Ok(GcAction::GoingOn),
+            Err(error) => return Ok(GcAction::Stuck { why: error.to_string() }),
         };
         let run = match StoredRun::read(directory) {
             Ok(run) => run,
-            Err(error) => return Ok(Fate::Stuck { why: error.to_string() }),
+            Err(error) => return Ok(GcAction::Stuck { why: error.to_string() }),
         };
         // A line that was cut short is in no history, and nobody misses it.
         let known = match self.known(&run.meta.id)? {
             Some(known) if known.bytes == run.bytes => known,
-            _ => return Ok(Fate::NotInHistory),
+            _ => return Ok(GcAction::NotInHistory),
         };
         if dry_run {
-            return Ok(Fate::Removed);
+            return Ok(GcAction::Removed);
         }
-        if known.derivation < DERIVATION {
+        if known.derivation < DERIVATION_VERSION {
             // Afterwards there is nothing to derive it from.
             self.put([&RunEntry::new(run, known.reference.as_deref())])?;
         }
@@ -224,8 +225,8 @@ impl History {
         let gone = directory.with_file_name(format!("{GONE}{}", name(directory)));
         let removed = fs::rename(directory, &gone).and_then(|()| fs::remove_dir_all(&gone));
         Ok(match removed {
-            Ok(()) => Fate::Removed,
-            Err(error) => Fate::Stuck { why: error.to_string() },
+            Ok(()) => GcAction::Removed,
+            Err(error) => GcAction::Stuck { why: error.to_string() },
         })
     }
 }

@@ -10,12 +10,12 @@ use rusqlite::{Connection, OpenFlags, Row, params};
 use crate::{
     entry::{PointEntry, RunEntry, Sample},
     events,
-    store::{History, HistoryError, Put},
+    store::{History, HistoryError, InsertOutcome},
 };
 
 /// What became of another history's runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Merged {
+pub struct MergeReport {
     /// Runs that were new.
     pub added: u64,
     /// Runs of which more was known there.
@@ -30,17 +30,17 @@ impl History {
     ///
     /// # Errors
     /// [`HistoryError`]; the runs that came before the trouble are in.
-    pub fn merge(&mut self, other: &Path) -> Result<Merged, HistoryError> {
+    pub fn merge(&mut self, other: &Path) -> Result<MergeReport, HistoryError> {
         // What was said there may be newer in the file than in the table.
         let said = events::read(&events::events_file(other))?;
         let (other, _copy) = open_copy(other)?;
-        let mut merged = Merged::default();
+        let mut merged = MergeReport::default();
         for id in other.run_ids()? {
             let entry = other.entry_of(&id)?;
             match self.put([&entry])?[0] {
-                Put::Added => merged.added += 1,
-                Put::Replaced => merged.replaced += 1,
-                Put::Known => merged.known += 1,
+                InsertOutcome::Added => merged.added += 1,
+                InsertOutcome::Replaced => merged.replaced += 1,
+                InsertOutcome::Known => merged.known += 1,
             }
         }
         self.add_events(&[other.events()?, said].concat())?;

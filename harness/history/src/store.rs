@@ -17,8 +17,8 @@ use rusqlite_migration::{M, Migrations};
 
 pub(crate) use self::{read::key, rows::Known};
 pub use self::{
-    rows::{Info, Outcomes, Point, RunRow, SeriesFilter, SeriesRow, Visit},
-    write::Put,
+    rows::{CellVisit, Outcomes, Point, RunRow, SeriesFilter, SeriesRow, Summary},
+    write::InsertOutcome,
 };
 
 /// Version of the file's layout; each migration below makes one of it.

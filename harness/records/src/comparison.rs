@@ -34,7 +34,7 @@ pub struct Comparison {
     /// How pairs were made; null of what was not paired.
     pub pairing: Option<Pairing>,
     /// The cells of both.
-    pub cells: Vec<ComparedCell>,
+    pub cells: Vec<CellComparison>,
     /// What a reader must know to trust it.
     pub notes: Vec<String>,
 }
@@ -59,22 +59,22 @@ pub struct Pairing {
 
 /// Two cells that differ in nothing but what is compared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ComparedCell {
+pub struct CellComparison {
     /// What both have in common, such as `timing/policy=strict`.
     pub label: String,
     /// What was timed.
-    pub metrics: Vec<ComparedMetric>,
+    pub metrics: Vec<MetricComparison>,
     /// Counts that differ; those that repeat exactly need no statistics.
-    pub counts: Vec<ComparedCount>,
+    pub counts: Vec<CountDifference>,
     /// How boots went of the candidate and of the baseline; null of what was not run for it.
     #[serde(default)]
     pub boots: Option<[Boots; 2]>,
     /// How it ended.
     #[serde(default)]
-    pub ended: CellEnded,
+    pub ended: CellEnd,
 }
 
-impl ComparedCell {
+impl CellComparison {
     /// Whether nothing was timed of it and no count differs.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -112,7 +112,7 @@ impl Boots {
 /// How the comparison of a cell ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "how")]
-pub enum CellEnded {
+pub enum CellEnd {
     /// All pairs that were due were made.
     #[default]
     Done,
@@ -130,7 +130,7 @@ pub enum CellEnded {
 
 /// One metric of both.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ComparedMetric {
+pub struct MetricComparison {
     /// Its name.
     pub name: String,
     /// Its unit.
@@ -140,13 +140,13 @@ pub struct ComparedMetric {
     /// What the baseline gave.
     pub baseline: Vec<f64>,
     /// What comes of that.
-    pub result: Compared,
+    pub result: MetricResult,
 }
 
 /// What comes of a comparison.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "how")]
-pub enum Compared {
+pub enum MetricResult {
     /// Of pairs: may be judged.
     Paired(Finding),
     /// Of two lots: only estimated. Null where there is no ratio.
@@ -158,7 +158,7 @@ pub enum Compared {
 
 /// A count of both.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ComparedCount {
+pub struct CountDifference {
     /// Its name.
     pub name: String,
     /// What the candidate had.
@@ -212,11 +212,11 @@ impl Comparison {
         let all = self.cells.iter().flat_map(|cell| &cell.metrics);
         let judged: Vec<Judgement> = all
             .filter_map(|metric| match &metric.result {
-                Compared::Paired(finding) => finding
+                MetricResult::Paired(finding) => finding
                     .metric
                     .limit
                     .map(|_| finding.judgement.unwrap_or(Judgement::Inconclusive)),
-                Compared::Unpaired { .. } => None,
+                MetricResult::Unpaired { .. } => None,
             })
             .collect();
         [Judgement::Fail, Judgement::Inconclusive, Judgement::Pass]
@@ -231,14 +231,11 @@ impl Comparison {
     /// skipped where none could be run.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
-        let failed = |cell: &ComparedCell| {
+        let failed = |cell: &CellComparison| {
             cell.boots.as_ref().is_some_and(|[candidate, _]| candidate.failed().next().is_some())
         };
-        let mut skipped = self
-            .cells
-            .iter()
-            .map(|cell| matches!(cell.ended, CellEnded::Skipped { .. }))
-            .peekable();
+        let mut skipped =
+            self.cells.iter().map(|cell| matches!(cell.ended, CellEnd::Skipped { .. })).peekable();
         if self.judgement() == Some(Judgement::Fail) || self.cells.iter().any(failed) {
             Outcome::Failed
         } else if self.stopped().is_some() {
@@ -254,20 +251,20 @@ impl Comparison {
     #[must_use]
     pub fn stopped(&self) -> Option<&str> {
         self.cells.iter().find_map(|cell| match &cell.ended {
-            CellEnded::Stopped { why } => Some(why.as_str()),
-            CellEnded::Done | CellEnded::Skipped { .. } => None,
+            CellEnd::Stopped { why } => Some(why.as_str()),
+            CellEnd::Done | CellEnd::Skipped { .. } => None,
         })
     }
 }
 
 /// The counts of the candidate and of the baseline that differ.
 #[must_use]
-pub fn differing_counts(seen: [&Observation; 2], sides: [Side; 2]) -> Vec<ComparedCount> {
+pub fn differing_counts(seen: [&Observation; 2], sides: [Side; 2]) -> Vec<CountDifference> {
     let names = metric_names().filter(|name| unit_of(name) == Some("1"));
     let value = |of: usize, name: &str| Some(metric(seen[of], sides[of], name)?.median());
     let both = |name: &str| {
         let (candidate, baseline) = (value(0, name)?, value(1, name)?);
-        let count = ComparedCount { name: name.to_owned(), candidate, baseline };
+        let count = CountDifference { name: name.to_owned(), candidate, baseline };
         (candidate != baseline).then_some(count)
     };
     names.filter_map(both).collect()

@@ -16,7 +16,7 @@ use dmarig_stats::unpaired;
 use crate::{
     across::LEVEL,
     comparison::{
-        COMPARISON_SCHEMA, CellEnded, Compared, ComparedCell, ComparedMetric, Comparison,
+        COMPARISON_SCHEMA, CellComparison, CellEnd, Comparison, MetricComparison, MetricResult,
         differing_counts, is_wanted, label,
     },
     meta::HostFacts,
@@ -25,7 +25,7 @@ use crate::{
 
 /// A stored run, or a part of it.
 #[derive(Debug, Clone, Copy)]
-pub struct Part<'a> {
+pub struct RunPart<'a> {
     /// The run.
     pub run: &'a StoredRun,
     /// Only cells with these values.
@@ -87,7 +87,7 @@ pub enum CompareError {
 /// [`CompareError`]
 pub fn compare_runs(
     names: [&str; 2],
-    parts: [Part<'_>; 2],
+    parts: [RunPart<'_>; 2],
     wanted: &[String],
 ) -> Result<Comparison, CompareError> {
     let [candidate, baseline] = parts;
@@ -112,12 +112,12 @@ pub fn compare_runs(
     let mut compared = Vec::new();
     for seen in &ours {
         let Some(other) = like(seen, &theirs, &free, names[1])? else { continue };
-        compared.push(ComparedCell {
+        compared.push(CellComparison {
             label: label(&seen.case, &seen.axes, &varied, &named),
             metrics: metrics([seen, other], [candidate.side, baseline.side], wanted),
             counts: differing_counts([seen, other], [candidate.side, baseline.side]),
             boots: None,
-            ended: CellEnded::Done,
+            ended: CellEnd::Done,
         });
     }
     if compared.is_empty() {
@@ -125,7 +125,7 @@ pub fn compare_runs(
         return Err(CompareError::Nothing { candidate, baseline });
     }
     let there = |name: &&String| {
-        let named = |metric: &ComparedMetric| metric.name == **name;
+        let named = |metric: &MetricComparison| metric.name == **name;
         !compared.iter().any(|cell| cell.metrics.iter().any(named))
     };
     if let Some(missing) = wanted.iter().find(there) {
@@ -159,7 +159,7 @@ pub fn compare_runs(
     })
 }
 
-fn cells<'a>(part: &Part<'a>) -> Vec<&'a Observation> {
+fn cells<'a>(part: &RunPart<'a>) -> Vec<&'a Observation> {
     let only = part.only;
     let all = part.run.cells.iter().map(|record| &record.observation);
     all.filter(|seen| seen.end == End::Completed && only.contains(&seen.axes)).collect()
@@ -202,7 +202,7 @@ fn like<'a>(
     }
 }
 
-fn metrics(seen: [&Observation; 2], sides: [Side; 2], wanted: &[String]) -> Vec<ComparedMetric> {
+fn metrics(seen: [&Observation; 2], sides: [Side; 2], wanted: &[String]) -> Vec<MetricComparison> {
     let theirs = times(seen[1], sides[1]);
     let ours =
         times(seen[0], sides[0]).into_iter().filter(|metric| is_wanted(&metric.name, wanted));
@@ -210,12 +210,12 @@ fn metrics(seen: [&Observation; 2], sides: [Side; 2], wanted: &[String]) -> Vec<
         let same = |theirs: &&Measured| theirs.name == ours.name && theirs.unit == ours.unit;
         let baseline = theirs.iter().find(same)?.samples.clone();
         let estimate = unpaired::Estimate::new(&ours.samples, &baseline, LEVEL);
-        Some(ComparedMetric {
+        Some(MetricComparison {
             name: ours.name,
             unit: ours.unit,
             candidate: ours.samples,
             baseline,
-            result: Compared::Unpaired { estimate },
+            result: MetricResult::Unpaired { estimate },
         })
     };
     ours.filter_map(both).collect()

@@ -24,14 +24,14 @@ use crate::{
 
 /// Of a run that is over and was to have more cells than it has: killed, or stopped by its user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct EndedEarly {
+pub struct EarlyEnd {
     /// Cells that were to run.
     pub planned: u32,
     /// Those of them of which there is nothing.
     pub not_run: u32,
 }
 
-impl EndedEarly {
+impl EarlyEnd {
     /// Of a run that is over. `None` where all ran, or where it is not known how many were to.
     #[must_use]
     pub fn of(planned: Option<u32>, ran: u64) -> Option<Self> {
@@ -41,7 +41,7 @@ impl EndedEarly {
     }
 }
 
-impl fmt::Display for EndedEarly {
+impl fmt::Display for EarlyEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ended early, {} of {} cells did not run", self.not_run, self.planned)
     }
@@ -196,8 +196,8 @@ impl StoredRun {
 
     /// Whether cells that were planned never ran; of a run that is going on, nobody can say.
     #[must_use]
-    pub fn ended_early(&self) -> Option<EndedEarly> {
-        EndedEarly::of(self.meta.planned, self.cells.len() as u64).filter(|_| !self.going_on)
+    pub fn ended_early(&self) -> Option<EarlyEnd> {
+        EarlyEnd::of(self.meta.planned, self.cells.len() as u64).filter(|_| !self.going_on)
     }
 }
 

@@ -9,7 +9,7 @@ use dmarig_model::{
     axes::Accelerator, conditions::AxisSets, limit::Limit, matrix::parse_override, text::shown,
     windows::Side,
 };
-use dmarig_records::{Comparison, LoadError, Part, StoredRun, compare_runs};
+use dmarig_records::{Comparison, LoadError, RunPart, StoredRun, compare_runs};
 use dmarig_report::{comparison_json, comparison_markdown, comparison_table};
 use dmarig_runner::{
     paired::{CompareOutcome, CompareRequest, compare, fresh_seed},
@@ -103,8 +103,8 @@ struct Stored {
 }
 
 impl Stored {
-    fn part(&self) -> Part<'_> {
-        Part { run: &self.run, only: &self.only, side: self.side }
+    fn part(&self) -> RunPart<'_> {
+        RunPart { run: &self.run, only: &self.only, side: self.side }
     }
 }
 

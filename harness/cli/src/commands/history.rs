@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
-use dmarig_history::{Fate, History, How, Imported, Keep, sweep_gone};
+use dmarig_history::{GcAction, History, ImportOptions, ImportReport, Retention, sweep_gone};
 use dmarig_model::text::shown;
 use dmarig_records::{StoredRun, is_run, run_directories};
 use indicatif::HumanBytes;
@@ -109,14 +109,14 @@ impl Add {
             }
         };
         let mut history = History::create(file)?;
-        let how = How { reference: self.reference.as_deref(), again: self.rebuild };
+        let how = ImportOptions { reference: self.reference.as_deref(), again: self.rebuild };
         let imported = history.import(&directories, how)?;
         Ok(told(&imported, file))
     }
 }
 
 /// Tells what became of records.
-fn told(imported: &Imported, file: &Path) -> Exit {
+fn told(imported: &ImportReport, file: &Path) -> Exit {
     for run in &imported.torn {
         errln!("dmarig: run {run}: the record's last line was cut short: that cell is left out");
     }
@@ -165,7 +165,7 @@ fn merge_one(history: &mut History, path: &Path) -> Result<Exit, Failure> {
         if directories.is_empty() {
             return Err(Failure::usage(anyhow!("there is no run in {}", path.display())));
         }
-        return Ok(told(&history.import(&directories, How::default())?, path));
+        return Ok(told(&history.import(&directories, ImportOptions::default())?, path));
     }
     let merged = history.merge(path)?;
     errln!(
@@ -181,12 +181,12 @@ fn merge_one(history: &mut History, path: &Path) -> Result<Exit, Failure> {
 impl Gc {
     fn execute(self, file: &Path, runs: &Path) -> Result<Exit, Failure> {
         let day = Duration::from_secs(86_400);
-        let keep = Keep {
+        let keep = Retention {
             age: self.older_than.map(|days| day * days),
             count: self.keep,
             bytes: self.max_size,
         };
-        if keep == Keep::default() {
+        if keep == Retention::default() {
             return Err(Failure::usage(anyhow!(
                 "say what to keep: --older-than DAYS, --keep N or --max-size SIZE"
             )));
@@ -203,18 +203,20 @@ impl Gc {
         let mut exit = Exit::Passed;
         for one in all {
             let what = match &one.fate {
-                Fate::Kept => {
+                GcAction::Kept => {
                     kept += 1;
                     continue;
                 }
-                Fate::Removed => {
+                GcAction::Removed => {
                     removed += 1;
                     bytes += one.bytes;
                     if self.dry_run { "would be removed" } else { "removed" }.to_owned()
                 }
-                Fate::NotInHistory => "stays: not in the history (dmarig history add)".to_owned(),
-                Fate::GoingOn => "stays: going on".to_owned(),
-                Fate::Stuck { why } => {
+                GcAction::NotInHistory => {
+                    "stays: not in the history (dmarig history add)".to_owned()
+                }
+                GcAction::GoingOn => "stays: going on".to_owned(),
+                GcAction::Stuck { why } => {
                     exit = Exit::Errored;
                     format!("stays: {}", shown(why))
                 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, io::Write};
 
 use serde::Serialize;
 
-use super::{ExportError, Exported};
+use super::{ExportError, ExportSelection};
 use crate::{
     entry::{Sample, SeriesKey},
     store::History,
@@ -22,7 +22,7 @@ struct Metric {
 
 pub(super) fn write(
     history: &History,
-    what: &Exported,
+    what: &ExportSelection,
     out: &mut impl Write,
 ) -> Result<(), ExportError> {
     let run = match &what.run {

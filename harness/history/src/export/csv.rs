@@ -3,12 +3,12 @@
 use dmarig_records::rfc3339;
 use std::{collections::HashMap, io::Write};
 
-use super::{ExportError, Exported};
+use super::{ExportError, ExportSelection};
 use crate::store::History;
 
 pub(super) fn write(
     history: &History,
-    what: &Exported,
+    what: &ExportSelection,
     out: &mut impl Write,
 ) -> Result<(), ExportError> {
     let header = "time,run,case,variant,kernel,release,build,metric,unit,reference,environment,synthetic,\

@@ -2,12 +2,12 @@
 
 use std::io::Write;
 
-use super::{ExportError, Exported};
+use super::{ExportError, ExportSelection};
 use crate::store::History;
 
 pub(super) fn write(
     history: &History,
-    what: &Exported,
+    what: &ExportSelection,
     out: &mut impl Write,
 ) -> Result<(), ExportError> {
     for series in history.series(&what.series)? {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, io::Write};
 
-use super::{ExportError, Exported, identifier};
+use super::{ExportError, ExportSelection, identifier};
 use crate::{
     entry::SeriesKey,
     store::{History, SeriesRow},
@@ -19,7 +19,7 @@ struct Family {
 
 pub(super) fn write(
     history: &History,
-    what: &Exported,
+    what: &ExportSelection,
     out: &mut impl Write,
 ) -> Result<(), ExportError> {
     let mut families: BTreeMap<String, Family> = BTreeMap::new();

@@ -1,7 +1,7 @@
 //! What is asked of a history. Each answer is one query, or two.
 
 use dmarig_digest::short_id;
-use dmarig_records::{EndedEarly, Environment};
+use dmarig_records::{EarlyEnd, Environment};
 use std::collections::BTreeMap;
 
 use dmarig_model::observation::Outcome;
@@ -10,10 +10,10 @@ use serde::de::DeserializeOwned;
 
 use super::{
     History, HistoryError,
-    rows::{Info, Known, Outcomes, Point, RunRow, SeriesFilter, SeriesRow, Visit},
+    rows::{CellVisit, Known, Outcomes, Point, RunRow, SeriesFilter, SeriesRow, Summary},
     write::outcome_name,
 };
-use crate::entry::{CellEntry, Place, Sample, SeriesKey};
+use crate::entry::{CellEntry, CellKey, Sample, SeriesKey};
 
 const RUN: &str = "SELECT run, id, started, dmarig, command, host, rules, reference, synthetic, planned FROM runs";
 
@@ -27,13 +27,13 @@ impl History {
     ///
     /// # Errors
     /// [`HistoryError::Sql`]
-    pub fn info(&self) -> Result<Info, HistoryError> {
+    pub fn info(&self) -> Result<Summary, HistoryError> {
         let count = |what: &str| {
             let sql = format!("SELECT count(*) FROM {what}");
             let count = self.connection.query_row(&sql, (), |row| row.get::<_, i64>(0));
             count.map(|count| count.unsigned_abs()).map_err(|error| self.sql(error))
         };
-        Ok(Info {
+        Ok(Summary {
             schema: super::HISTORY_SCHEMA,
             runs: count("runs")?,
             synthetic: count("runs WHERE synthetic")?,
@@ -156,7 +156,7 @@ impl History {
     ///
     /// # Errors
     /// [`HistoryError::Sql`]
-    pub fn places(&self) -> Result<Vec<Place>, HistoryError> {
+    pub fn places(&self) -> Result<Vec<CellKey>, HistoryError> {
         let sql =
             "SELECT case_name, variant, kernel FROM places ORDER BY case_name, variant, kernel";
         self.rows(sql, (), |row| place(row, 0))
@@ -166,7 +166,11 @@ impl History {
     ///
     /// # Errors
     /// [`HistoryError::Sql`]
-    pub fn visits(&self, place: &Place, limit: Option<u32>) -> Result<Vec<Visit>, HistoryError> {
+    pub fn visits(
+        &self,
+        place: &CellKey,
+        limit: Option<u32>,
+    ) -> Result<Vec<CellVisit>, HistoryError> {
         let sql = "SELECT runs.id, started, number, outcome, checks, fingerprint, builds.facts, release \
              FROM cells JOIN runs USING (run) JOIN places USING (place) \
              JOIN environments USING (environment) JOIN builds USING (build) \
@@ -175,7 +179,7 @@ impl History {
         let limit = limit.map_or(-1, i64::from);
         let words = params![place.case, place.variant, place.kernel, limit];
         let mut visits = self.rows(sql, words, |row| {
-            Ok(Visit {
+            Ok(CellVisit {
                 run: row.get(0)?,
                 started: row.get(1)?,
                 number: row.get(2)?,
@@ -347,7 +351,7 @@ fn run_row(row: &Row<'_>) -> rusqlite::Result<Found> {
 /// With its cells. No run is put in that is going on, so what it lacks never ran.
 fn whole(found: Found, outcomes: &mut BTreeMap<i64, Outcomes>) -> RunRow {
     let outcomes = outcomes.remove(&found.number).unwrap_or_default();
-    let ended_early = EndedEarly::of(found.planned, outcomes.values().sum::<u64>());
+    let ended_early = EarlyEnd::of(found.planned, outcomes.values().sum::<u64>());
     RunRow { outcomes, ended_early, ..found.told }
 }
 
@@ -371,8 +375,8 @@ pub(crate) fn key(row: &Row<'_>, at: usize) -> rusqlite::Result<SeriesKey> {
     })
 }
 
-fn place(row: &Row<'_>, at: usize) -> rusqlite::Result<Place> {
-    Ok(Place { case: row.get(at)?, variant: row.get(at + 1)?, kernel: row.get(at + 2)? })
+fn place(row: &Row<'_>, at: usize) -> rusqlite::Result<CellKey> {
+    Ok(CellKey { case: row.get(at)?, variant: row.get(at + 1)?, kernel: row.get(at + 2)? })
 }
 
 fn sample(row: &Row<'_>, at: usize) -> rusqlite::Result<Sample> {

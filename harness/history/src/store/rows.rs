@@ -1,6 +1,6 @@
 //! What is read from a history.
 
-use dmarig_records::{Build, EndedEarly, HostFacts};
+use dmarig_records::{Build, EarlyEnd, HostFacts};
 use std::collections::BTreeMap;
 
 use dmarig_model::observation::Outcome;
@@ -10,7 +10,7 @@ use crate::entry::SeriesKey;
 
 /// What a history holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Info {
+pub struct Summary {
     /// Version of the file's layout.
     pub schema: u32,
     /// Runs.
@@ -63,12 +63,12 @@ pub struct RunRow {
     /// How its cells ended.
     pub outcomes: Outcomes,
     /// Whether cells that were planned never ran.
-    pub ended_early: Option<EndedEarly>,
+    pub ended_early: Option<EarlyEnd>,
 }
 
 /// What one place came to in one run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Visit {
+pub struct CellVisit {
     /// The run.
     pub run: String,
     /// When it started, in seconds since 1970.

@@ -7,11 +7,11 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use serde::Serialize;
 
 use super::{History, HistoryError};
-use crate::entry::{CellEntry, Judged, Place, PointEntry, RunEntry, SeriesKey};
+use crate::entry::{CellEntry, CellKey, CheckTallies, PointEntry, RunEntry, SeriesKey};
 
 /// What became of a run that was put into a history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Put {
+pub enum InsertOutcome {
     /// It is new.
     Added,
     /// It takes the place of an entry of the same id that knew less.
@@ -30,7 +30,7 @@ impl History {
     pub fn put<'a>(
         &mut self,
         runs: impl IntoIterator<Item = &'a RunEntry>,
-    ) -> Result<Vec<Put>, HistoryError> {
+    ) -> Result<Vec<InsertOutcome>, HistoryError> {
         self.put_by(runs, false)
     }
 
@@ -39,7 +39,7 @@ impl History {
         &mut self,
         runs: impl IntoIterator<Item = &'a RunEntry>,
         again: bool,
-    ) -> Result<Vec<Put>, HistoryError> {
+    ) -> Result<Vec<InsertOutcome>, HistoryError> {
         self.change(|transaction| {
             let put = |run| put(transaction, run, again);
             runs.into_iter().map(put).collect::<rusqlite::Result<_>>()
@@ -64,7 +64,11 @@ impl History {
     }
 }
 
-fn put(transaction: &Transaction<'_>, run: &RunEntry, again: bool) -> rusqlite::Result<Put> {
+fn put(
+    transaction: &Transaction<'_>,
+    run: &RunEntry,
+    again: bool,
+) -> rusqlite::Result<InsertOutcome> {
     let digest = digest(run);
     let rank = (i64::from(run.derivation), run.cells.len() as i64, digest);
     let known = transaction
@@ -74,12 +78,14 @@ fn put(transaction: &Transaction<'_>, run: &RunEntry, again: bool) -> rusqlite::
         })
         .optional()?;
     let put = match known {
-        Some((_, there)) if there == rank || there > rank && !again => return Ok(Put::Known),
+        Some((_, there)) if there == rank || there > rank && !again => {
+            return Ok(InsertOutcome::Known);
+        }
         Some((number, _)) => {
             remove(transaction, number)?;
-            Put::Replaced
+            InsertOutcome::Replaced
         }
-        None => Put::Added,
+        None => InsertOutcome::Added,
     };
     let number = insert_run(transaction, run, &rank.2)?;
     for cell in &run.cells {
@@ -225,7 +231,7 @@ fn series(connection: &Connection, of: &RunEntry, point: &PointEntry) -> rusqlit
         .insert(params![id, place, key.metric, key.unit, key.reference, environment])
 }
 
-fn place(connection: &Connection, place: &Place) -> rusqlite::Result<i64> {
+fn place(connection: &Connection, place: &CellKey) -> rusqlite::Result<i64> {
     let words = params![place.case, place.variant, place.kernel];
     let known = connection
         .prepare_cached(
@@ -269,7 +275,7 @@ fn build(connection: &Connection, build: &Build) -> rusqlite::Result<i64> {
     }
 }
 
-fn judgement(connection: &Connection, judged: &Judged) -> rusqlite::Result<i64> {
+fn judgement(connection: &Connection, judged: &CheckTallies) -> rusqlite::Result<i64> {
     let checks = json(judged);
     let known = connection
         .prepare_cached("SELECT judgement FROM judgements WHERE checks = ?")?

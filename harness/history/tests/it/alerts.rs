@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use dmarig_demo::{planted, synthetic_year};
-use dmarig_history::{Alert, AlertState, History, Merged, RunEntry, SeriesKey, What};
+use dmarig_history::{Alert, AlertKind, AlertState, History, MergeReport, RunEntry, SeriesKey};
 
-use crate::made::{key, point, run};
+use crate::fixtures::{key, point, run};
 
 /// Elapsed time in relation to a reference kernel.
 fn ratio() -> SeriesKey {
@@ -52,7 +52,9 @@ fn a_shift_is_an_alert_with_its_range() {
     let alert = only(history(place.path(), &runs).alerts().unwrap());
     assert_eq!((good(&alert), &alert.first_bad.run), (Some(&runs[19].id), &runs[20].id));
     assert_eq!((alert.state, alert.is_new(), alert.until), (AlertState::New, true, None));
-    assert!(matches!(&alert.what, What::Change { worse: Some(true), key, .. } if *key == ratio()));
+    assert!(
+        matches!(&alert.what, AlertKind::Change { worse: Some(true), key, .. } if *key == ratio())
+    );
 }
 
 #[test]
@@ -140,7 +142,7 @@ fn what_was_said_on_two_machines_comes_together() {
     let id = only(ours.alerts().unwrap()).id;
     theirs.say(&id, AlertState::Confirmed, "theirs", "a").unwrap();
     ours.say(&id, AlertState::Fixed, "ours", "b").unwrap();
-    let known = Merged { added: 0, replaced: 0, known: 32 };
+    let known = MergeReport { added: 0, replaced: 0, known: 32 };
     assert_eq!(ours.merge(theirs.path()).unwrap(), known);
     theirs.merge(ours.path()).unwrap();
     theirs.merge(ours.path()).unwrap();
@@ -183,7 +185,7 @@ fn what_happens_in_a_made_up_year_is_found() {
         for variant in &event.variants {
             for metric in event.metrics {
                 let found = alerts.iter().any(|alert| {
-                    matches!(&alert.what, What::Change { key, .. } if key.metric == **metric)
+                    matches!(&alert.what, AlertKind::Change { key, .. } if key.metric == **metric)
                         && alert.place.variant == *variant
                         && night(&alert.first_bad.run).abs_diff(event.from) <= 3
                 });
@@ -192,8 +194,8 @@ fn what_happens_in_a_made_up_year_is_found() {
         }
     }
     let changes = alerts.iter().filter_map(|alert| match &alert.what {
-        What::Change { key, .. } => Some((key, night(&alert.first_bad.run))),
-        What::Failure { .. } => None,
+        AlertKind::Change { key, .. } => Some((key, night(&alert.first_bad.run))),
+        AlertKind::Failure { .. } => None,
     });
     let (mut all, mut unfounded) = (0, 0);
     for (key, at) in changes {

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dmarig_history::{ExportFormat, Exported, History, RunEntry, SeriesKey};
+use dmarig_history::{ExportFormat, ExportSelection, History, RunEntry, SeriesKey};
 use serde_json::Value;
 
-use crate::made::{key, point, run};
+use crate::fixtures::{key, point, run};
 
 /// Names and units as a guest might give them to whoever reads them.
 fn hostile() -> Vec<SeriesKey> {
@@ -49,7 +49,9 @@ fn exported(format: ExportFormat, run: Option<String>) -> String {
     let mut history = History::create(&place.path().join("history.sqlite")).unwrap();
     history.put(&runs()).unwrap();
     let mut out = Vec::new();
-    history.export(format, &Exported { run, ..Exported::default() }, &mut out).unwrap();
+    history
+        .export(format, &ExportSelection { run, ..ExportSelection::default() }, &mut out)
+        .unwrap();
     String::from_utf8(out).unwrap()
 }
 

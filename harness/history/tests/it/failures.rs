@@ -1,10 +1,10 @@
 //! Cells that fail, from their first night on or from a later one, on machines that are kept up to date.
 
-use dmarig_history::{Alert, AlertState, History, RunEntry, What};
+use dmarig_history::{Alert, AlertKind, AlertState, History, RunEntry};
 use dmarig_model::observation::Outcome::{self, Errored, Failed, Passed, TimedOut};
 use dmarig_records::Environment;
 
-use crate::made::{cell, environment, run};
+use crate::fixtures::{cell, environment, run};
 
 /// The usual machine with another kernel of its own.
 fn upgraded(version: u32) -> Environment {
@@ -23,16 +23,16 @@ fn nights(all: &[(u32, Outcome)]) -> Vec<RunEntry> {
     nights.map(|(day, (version, outcome))| night(day, upgraded(*version), *outcome)).collect()
 }
 
-struct Place {
+struct CellKey {
     history: History,
     _directory: tempfile::TempDir,
 }
 
-fn place_of(runs: &[RunEntry]) -> Place {
+fn place_of(runs: &[RunEntry]) -> CellKey {
     let directory = tempfile::tempdir().unwrap();
     let mut history = History::create(&directory.path().join("history.sqlite")).unwrap();
     history.put(runs).unwrap();
-    Place { history, _directory: directory }
+    CellKey { history, _directory: directory }
 }
 
 /// Where alerts begin and end, oldest first: last good day, first bad day, first day that was good again,
@@ -73,7 +73,7 @@ fn a_cell_that_never_passed_is_an_alert() {
     }
     let mut place = place_of(&nights(&[(1, TimedOut)]));
     let alert = place.history.alerts().unwrap().remove(0);
-    assert!(matches!(alert.what, What::Failure { timed_out: true, .. }));
+    assert!(matches!(alert.what, AlertKind::Failure { timed_out: true, .. }));
     // What is said of it holds as it goes on failing.
     place.history.say(&alert.id, AlertState::Confirmed, "", "me").unwrap();
     let later: Vec<RunEntry> = (1..4).map(|day| night(day, upgraded(1), TimedOut)).collect();

@@ -8,15 +8,15 @@ use std::{
     time::Duration,
 };
 
-use dmarig_history::{History, How};
+use dmarig_history::{History, ImportOptions};
 use dmarig_records::{CellRecord, StoredRun, run_directories};
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg64;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
-    made::run,
-    recorded::{begin, cell, record},
+    fixtures::run,
+    recorded_cells::{begin, cell, record},
 };
 
 /// The environment variable with the directory in which the process that is to be killed works.
@@ -154,7 +154,8 @@ fn a_run_that_is_killed_a_hundred_times_loses_no_cell() {
         assert!(run.cells.iter().all(|cell| *cell == expected));
         within += usize::from(said.within());
         // It is over, and goes in, torn or not.
-        let imported = history.import(std::slice::from_ref(&directory), How::default()).unwrap();
+        let imported =
+            history.import(std::slice::from_ref(&directory), ImportOptions::default()).unwrap();
         assert_eq!((imported.added.len(), imported.torn.len()), (1, usize::from(run.torn)));
         assert_eq!(history.cells(&run.meta.id).unwrap().len(), run.cells.len());
         fs::remove_dir_all(directory).unwrap();

@@ -3,12 +3,12 @@
 mod alerts;
 mod exports;
 mod failures;
+mod fixtures;
+mod history_check;
+mod importing;
 mod killed;
-mod made;
 mod merging;
 mod reading;
-mod recorded;
-mod records;
-mod standing;
+mod recorded_cells;
 mod synthetic;
 mod versions;

@@ -4,7 +4,7 @@ use dmarig_history::{AlertEvent, AlertState, EVENT_SCHEMA, History, RunEntry};
 use dmarig_model::observation::Outcome;
 use proptest::prelude::*;
 
-use crate::made::{cell, key, point, run};
+use crate::fixtures::{cell, key, point, run};
 
 fn dump(history: &History) -> String {
     let mut text = Vec::new();

@@ -1,9 +1,9 @@
 //! What is put in is read back, and told apart.
 
-use dmarig_history::{History, HistoryError, Put, SeriesFilter, Tally};
+use dmarig_history::{History, HistoryError, InsertOutcome, SeriesFilter, Tally};
 use dmarig_model::observation::Outcome;
 
-use crate::made::{cell, environment, key, point, run};
+use crate::fixtures::{cell, environment, key, point, run};
 
 #[test]
 fn a_run_is_read_back() {
@@ -14,8 +14,11 @@ fn a_run_is_read_back() {
     second.cells.push(cell(1, "other", Outcome::Failed));
     second.points.push(point(key("elapsed", "ns", "other"), 1, &[5.0]));
     let mut history = History::create(&file).unwrap();
-    assert_eq!(history.put([&second, &first]).unwrap(), [Put::Added, Put::Added]);
-    assert_eq!(history.put([&second]).unwrap(), [Put::Known]);
+    assert_eq!(
+        history.put([&second, &first]).unwrap(),
+        [InsertOutcome::Added, InsertOutcome::Added]
+    );
+    assert_eq!(history.put([&second]).unwrap(), [InsertOutcome::Known]);
     drop(history);
 
     let history = History::open(&file).unwrap();
@@ -100,9 +103,9 @@ fn a_run_that_knows_more_takes_the_place_of_one_that_knew_less() {
     whole.cells.push(cell(1, "other", Outcome::Passed));
     whole.points[0].value = 11.0;
     let put = |history: &mut History, run| history.put([run]).unwrap()[0];
-    assert_eq!(put(&mut history, &part), Put::Added);
-    assert_eq!(put(&mut history, &whole), Put::Replaced);
-    assert_eq!(put(&mut history, &part), Put::Known);
+    assert_eq!(put(&mut history, &part), InsertOutcome::Added);
+    assert_eq!(put(&mut history, &whole), InsertOutcome::Replaced);
+    assert_eq!(put(&mut history, &part), InsertOutcome::Known);
     assert_eq!(history.numbers(&part.id).unwrap()[0].1, 11.0);
     assert_eq!(history.info().unwrap().samples, 3);
 }

@@ -1,11 +1,11 @@
 //! Files of every version there was, and of some that there is not yet.
 
 use dmarig_history::{
-    AlertState, HISTORY_SCHEMA, History, HistoryError, How, Judged, SeriesFilter,
+    AlertState, CheckTallies, HISTORY_SCHEMA, History, HistoryError, ImportOptions, SeriesFilter,
 };
 use rusqlite::Connection;
 
-use crate::{made::run, recorded::fixture};
+use crate::{fixtures::run, recorded_cells::fixture};
 
 /// A history that version 1 wrote: a run with windows in pairs.
 const VERSION_1: &str = include_str!("data/history-v1.sql");
@@ -59,13 +59,13 @@ fn of_version_2_is_only_known_what_did_not_hold_until_its_records_are_read_again
     assert_eq!(history.alerts().unwrap()[0].state, AlertState::Confirmed);
 
     // The record of the first is still there: what has come to be derived is derived from it.
-    let imported = history.import(&[fixture()], How::default()).unwrap();
+    let imported = history.import(&[fixture()], ImportOptions::default()).unwrap();
     assert_eq!(imported.replaced, [first]);
     let cells = history.cells(first).unwrap();
     let held = |name: &str| cells[0].judged.as_ref().unwrap().get(name).map(|tally| tally.held);
     assert_eq!((held("integrity"), held("psi")), (Some(1), None));
-    assert_eq!(cells[1].judged, Some(Judged::new()), "it was interrupted");
-    let imported = history.import(&[fixture()], How::default()).unwrap();
+    assert_eq!(cells[1].judged, Some(CheckTallies::new()), "it was interrupted");
+    let imported = history.import(&[fixture()], ImportOptions::default()).unwrap();
     assert_eq!((imported.known.len(), imported.replaced.len()), (1, 0));
 }
 
@@ -87,7 +87,7 @@ fn of_version_3_is_not_known_what_was_planned_until_its_records_are_read_again()
     let meta = std::fs::read_to_string(fixture().join("run.json")).unwrap();
     let meta = meta.replacen('{', "{\"planned\": 72,", 1);
     std::fs::write(record.join("run.json"), meta).unwrap();
-    assert_eq!(history.import(&[record], How::default()).unwrap().replaced, [id]);
+    assert_eq!(history.import(&[record], ImportOptions::default()).unwrap().replaced, [id]);
     let early = history.runs(None).unwrap()[0].ended_early.unwrap();
     assert_eq!((early.planned, early.not_run), (72, 70));
     // What another history takes over is the same.
@@ -101,12 +101,12 @@ fn a_record_that_is_read_again_keeps_the_reference_that_it_was_given() {
     let place = tempfile::tempdir().unwrap();
     let file = place.path().join("history.sqlite");
     let mut history = History::create(&file).unwrap();
-    let how = How { reference: Some("debian-6.1"), again: false };
+    let how = ImportOptions { reference: Some("debian-6.1"), again: false };
     history.import(&[fixture()], how).unwrap();
     drop(history);
     Connection::open(&file).unwrap().execute_batch("UPDATE runs SET derivation = 1").unwrap();
     let mut history = History::open(&file).unwrap();
-    let imported = history.import(&[fixture()], How::default()).unwrap();
+    let imported = history.import(&[fixture()], ImportOptions::default()).unwrap();
     let run = history.run(&imported.replaced[0]).unwrap();
     assert_eq!(run.reference.as_deref(), Some("debian-6.1"));
 }

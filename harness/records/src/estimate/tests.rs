@@ -74,7 +74,7 @@ fn compare(
     wanted: &[&str],
 ) -> Result<Comparison, CompareError> {
     let (ours, theirs) = (only(candidate.1), only(baseline.1));
-    let part = |run, only| Part { run, only, side: Side::Own };
+    let part = |run, only| RunPart { run, only, side: Side::Own };
     let parts = [part(candidate.0, &ours), part(baseline.0, &theirs)];
     let wanted: Vec<String> = wanted.iter().map(|name| (*name).to_owned()).collect();
     compare_runs(["new", "old"], parts, &wanted)
@@ -94,7 +94,7 @@ fn cells_are_compared_with_their_like_whatever_the_kernel() {
         let metric = &found.cells[at].metrics[0];
         assert_eq!((metric.name.as_str(), metric.unit.as_str()), ("elapsed", "ns"));
         assert_eq!((metric.candidate.len(), metric.baseline.len()), (6, 6));
-        let Compared::Unpaired { estimate: Some(estimate) } = metric.result else {
+        let MetricResult::Unpaired { estimate: Some(estimate) } = metric.result else {
             panic!("{metric:?}");
         };
         estimate
@@ -162,7 +162,7 @@ fn a_comparison_is_read_back() {
     let metric = |comparison: &Comparison| {
         let metric = &comparison.cells[0].metrics[0];
         // The last digit of a fraction may be another one.
-        let Compared::Unpaired { estimate: Some(estimate) } = metric.result else { panic!() };
+        let MetricResult::Unpaired { estimate: Some(estimate) } = metric.result else { panic!() };
         ((estimate.low.unwrap() * 1e12).round(), metric.candidate.clone(), metric.unit.clone())
     };
     assert_eq!(metric(&read), metric(&found));

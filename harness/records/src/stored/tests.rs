@@ -87,7 +87,7 @@ fn a_run_that_is_over_and_lacks_cells_ended_early() {
     assert_eq!(told, "ended early, 2 of 3 cells did not run");
     // One that has them all did not, nor can it be said of one of old.
     for (planned, ran) in [(Some(3), 3), (Some(3), 4), (None, 1)] {
-        assert_eq!(EndedEarly::of(planned, ran), None);
+        assert_eq!(EarlyEnd::of(planned, ran), None);
     }
 }
 

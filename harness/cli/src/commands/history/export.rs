@@ -3,7 +3,7 @@
 use std::io::{self, BufWriter, ErrorKind, Write};
 
 use clap::{Args, ValueEnum};
-use dmarig_history::{ExportError, ExportFormat, Exported, History, HistoryError};
+use dmarig_history::{ExportError, ExportFormat, ExportSelection, History, HistoryError};
 use dmarig_model::text::shown;
 
 use super::tell::Which;
@@ -55,7 +55,7 @@ impl Export {
             }
         }
         let mut out = BufWriter::new(io::stdout().lock());
-        let exported = history.export(format, &Exported { series, run: self.run }, &mut out);
+        let exported = history.export(format, &ExportSelection { series, run: self.run }, &mut out);
         match exported.and_then(|()| Ok(out.flush()?)) {
             // A reader that has gone, as `| head` does, is no error.
             Err(ExportError::Io(error)) if error.kind() == ErrorKind::BrokenPipe => {

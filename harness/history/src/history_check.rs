@@ -12,17 +12,17 @@ use dmarig_stats::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    entry::{Place, PointEntry, RunEntry, SeriesKey},
+    entry::{CellKey, PointEntry, RunEntry, SeriesKey},
     store::{History, HistoryError},
 };
 
-/// Version of [`Standing`].
-pub const STANDING_SCHEMA: u32 = 1;
+/// Version of [`HistoryJudgement`].
+pub const HISTORY_JUDGEMENT_SCHEMA: u32 = 1;
 
 /// A run beside the runs before it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Standing {
-    /// [`STANDING_SCHEMA`] of the writer.
+pub struct HistoryJudgement {
+    /// [`HISTORY_JUDGEMENT_SCHEMA`] of the writer.
     pub schema: u32,
     /// The run.
     pub run: String,
@@ -33,14 +33,14 @@ pub struct Standing {
     /// The error that was promised: of a wrong failure among a cell's metrics, and of a wrong pass.
     pub error: f64,
     /// Each number that a case limits.
-    pub metrics: Vec<StandingMetric>,
+    pub metrics: Vec<HistoryMetric>,
 }
 
 /// One number of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct StandingMetric {
+pub struct HistoryMetric {
     /// Of which cells.
-    pub place: Place,
+    pub place: CellKey,
     /// Fingerprint of the environment.
     pub environment: String,
     /// Name of the metric.
@@ -57,13 +57,13 @@ pub struct StandingMetric {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub beside: Option<String>,
     /// What comes of it.
-    pub result: Stood,
+    pub result: HistoryVerdict,
 }
 
 /// What comes of a number beside those of earlier runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "how")]
-pub enum Stood {
+pub enum HistoryVerdict {
     /// It was judged.
     Judged {
         /// What was found.
@@ -93,7 +93,7 @@ pub enum Stood {
 }
 
 /// What a run's standing is made of.
-pub struct Asked<'a> {
+pub struct HistoryCheckInput<'a> {
     /// The run.
     pub run: &'a RunEntry,
     /// Its cases, of which some have limits against the history.
@@ -103,15 +103,15 @@ pub struct Asked<'a> {
     /// Its name.
     pub file: &'a str,
     /// What a metric of a cell was measured beside in pairs, where it was: then that decides.
-    pub beside: &'a dyn Fn(&Place, &str) -> Option<String>,
+    pub beside: &'a dyn Fn(&CellKey, &str) -> Option<String>,
 }
 
-impl Standing {
+impl HistoryJudgement {
     /// Judges a run's numbers by the history, a cell's together.
     ///
     /// # Errors
     /// [`HistoryError::Sql`]
-    pub fn new(asked: &Asked<'_>) -> Result<Self, HistoryError> {
+    pub fn new(asked: &HistoryCheckInput<'_>) -> Result<Self, HistoryError> {
         let mut metrics = Vec::new();
         for case in asked.cases.iter().filter(|case| !case.history.is_empty()) {
             for (place, environment) in cells(asked.run, &case.name) {
@@ -123,7 +123,7 @@ impl Standing {
             }
         }
         Ok(Self {
-            schema: STANDING_SCHEMA,
+            schema: HISTORY_JUDGEMENT_SCHEMA,
             run: asked.run.id.clone(),
             history: asked.file.to_owned(),
             rule: RULE_VERSION,
@@ -137,7 +137,7 @@ impl Standing {
     #[must_use]
     pub fn judgement(&self) -> Option<Judgement> {
         let judged: Vec<Judgement> =
-            self.metrics.iter().filter_map(StandingMetric::judgement).collect();
+            self.metrics.iter().filter_map(HistoryMetric::judgement).collect();
         [Judgement::Fail, Judgement::Inconclusive, Judgement::Pass]
             .into_iter()
             .find(|judgement| judged.contains(judgement))
@@ -160,19 +160,19 @@ impl Standing {
     }
 }
 
-impl RecordFile for Standing {
+impl RecordFile for HistoryJudgement {
     const FILE: &str = "history.json";
     const WHAT: &str = "standing";
-    const SCHEMA: u32 = STANDING_SCHEMA;
+    const SCHEMA: u32 = HISTORY_JUDGEMENT_SCHEMA;
 }
 
-impl StandingMetric {
+impl HistoryMetric {
     /// What is thought of it, where it was judged.
     #[must_use]
     pub fn judgement(&self) -> Option<Judgement> {
         match &self.result {
-            Stood::Judged { found, .. } => Some(found.judgement),
-            Stood::TooFew { .. } | Stood::NotCompared { .. } => None,
+            HistoryVerdict::Judged { found, .. } => Some(found.judgement),
+            HistoryVerdict::TooFew { .. } | HistoryVerdict::NotCompared { .. } => None,
         }
     }
 
@@ -180,8 +180,8 @@ impl StandingMetric {
     #[must_use]
     pub fn not_compared(&self) -> Option<String> {
         match &self.result {
-            Stood::Judged { .. } => None,
-            Stood::TooFew { runs, needed, changed, other_samples } => {
+            HistoryVerdict::Judged { .. } => None,
+            HistoryVerdict::TooFew { runs, needed, changed, other_samples } => {
                 let since = if *changed { "since the series changed" } else { "so far" };
                 let mut why = format!("{runs} runs {since}, {needed} needed");
                 if *other_samples > 0 {
@@ -190,13 +190,13 @@ impl StandingMetric {
                 }
                 Some(why)
             }
-            Stood::NotCompared { why } => Some(why.clone()),
+            HistoryVerdict::NotCompared { why } => Some(why.clone()),
         }
     }
 }
 
 /// The cells of a case that completed, but for those of the reference kernel.
-fn cells(run: &RunEntry, case: &str) -> BTreeSet<(Place, String)> {
+fn cells(run: &RunEntry, case: &str) -> BTreeSet<(CellKey, String)> {
     let judged = |outcome| matches!(outcome, Outcome::Passed | Outcome::Failed);
     let of_case = run.cells.iter().filter(|cell| cell.place.case == case && judged(cell.outcome));
     let tested = of_case.filter(|cell| Some(&cell.place.kernel) != run.reference.as_ref());
@@ -205,18 +205,18 @@ fn cells(run: &RunEntry, case: &str) -> BTreeSet<(Place, String)> {
 
 /// A number whose judgement waits for that of the others.
 struct Draft {
-    told: StandingMetric,
+    told: HistoryMetric,
     ready: Option<(Subject, Vec<(String, f64)>)>,
 }
 
 impl Draft {
     fn new(
-        asked: &Asked<'_>,
-        (place, environment): (&Place, &str),
+        asked: &HistoryCheckInput<'_>,
+        (place, environment): (&CellKey, &str),
         limit: &HistoryLimit,
     ) -> Result<Self, HistoryError> {
-        let result = Stood::NotCompared { why: String::new() };
-        let told = StandingMetric {
+        let result = HistoryVerdict::NotCompared { why: String::new() };
+        let told = HistoryMetric {
             place: place.clone(),
             environment: environment.to_owned(),
             metric: shown(&limit.metric),
@@ -237,10 +237,10 @@ impl Draft {
     /// Looks up what it is to be judged by, or says why there is nothing.
     fn fill(
         &mut self,
-        asked: &Asked<'_>,
+        asked: &HistoryCheckInput<'_>,
         limit: &HistoryLimit,
-    ) -> Result<Result<(), Stood>, HistoryError> {
-        let not = |why: String| Ok(Err(Stood::NotCompared { why }));
+    ) -> Result<Result<(), HistoryVerdict>, HistoryError> {
+        let not = |why: String| Ok(Err(HistoryVerdict::NotCompared { why }));
         let told = &mut self.told;
         if let Some(baseline) = (asked.beside)(&told.place, &told.metric) {
             let why = format!("judged in pairs with {} instead", shown(&baseline));
@@ -277,20 +277,22 @@ impl Draft {
                 Ok(())
             }
             Err(Unfit::TooFew { runs, changed }) => {
-                Err(Stood::TooFew { runs, needed: LEAST, changed, other_samples })
+                Err(HistoryVerdict::TooFew { runs, needed: LEAST, changed, other_samples })
             }
-            Err(Unfit::NoRatio(value)) => Err(Stood::NotCompared {
+            Err(Unfit::NoRatio(value)) => Err(HistoryVerdict::NotCompared {
                 why: format!(
                     "of {value} nothing is so many percent: bound it by a rule of `expect`"
                 ),
             }),
-            Err(unfit @ Unfit::Limit(_)) => Err(Stood::NotCompared { why: unfit.to_string() }),
+            Err(unfit @ Unfit::Limit(_)) => {
+                Err(HistoryVerdict::NotCompared { why: unfit.to_string() })
+            }
         })
     }
 }
 
 /// The number of a run that is judged: a count as it is, anything else in relation to the reference kernel.
-fn point<'a>(run: &'a RunEntry, told: &StandingMetric) -> Result<&'a PointEntry, String> {
+fn point<'a>(run: &'a RunEntry, told: &HistoryMetric) -> Result<&'a PointEntry, String> {
     let own = |point: &&PointEntry| {
         let SeriesKey { place, metric, environment, .. } = &point.series;
         (place, metric, environment) == (&told.place, &told.metric, &told.environment)
@@ -339,7 +341,7 @@ fn earlier(history: &History, run: &RunEntry, point: &PointEntry) -> Result<Earl
 }
 
 /// Judges what is ready.
-fn together(drafts: Vec<Draft>) -> Vec<StandingMetric> {
+fn together(drafts: Vec<Draft>) -> Vec<HistoryMetric> {
     let subjects: Vec<Subject> =
         drafts.iter().filter_map(|draft| Some(draft.ready.as_ref()?.0.clone())).collect();
     let mut found = judge(&subjects).into_iter();
@@ -348,8 +350,8 @@ fn together(drafts: Vec<Draft>) -> Vec<StandingMetric> {
         let Some(found) = found.next() else { return told };
         let range = subject.range();
         let set_aside = all[range.end..].to_vec();
-        let result = Stood::Judged { found, earlier: all[range].to_vec(), set_aside };
-        StandingMetric { result, ..told }
+        let result = HistoryVerdict::Judged { found, earlier: all[range].to_vec(), set_aside };
+        HistoryMetric { result, ..told }
     };
     drafts.into_iter().map(finish).collect()
 }

@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use dmarig_history::{
-    Asked, CellEntry, History, Place, PointEntry, RunEntry, SeriesKey, Standing, Stood,
+    CellEntry, CellKey, History, HistoryCheckInput, HistoryJudgement, HistoryVerdict, PointEntry,
+    RunEntry, SeriesKey,
 };
 use dmarig_model::{case::Case, limit::LEAST_RUNS, observation::Outcome};
 use dmarig_records::Build;
 use dmarig_stats::{paired::Judgement, prediction::LEAST};
 
-use crate::made::{cell, environment, key, point, run};
+use crate::fixtures::{cell, environment, key, point, run};
 
 const REFERENCE: &str = "debian-6.1";
 
@@ -54,15 +55,15 @@ fn history(place: &Path, runs: &[RunEntry]) -> History {
     history
 }
 
-fn standing(run: &RunEntry, case: Case, history: Option<&History>) -> Standing {
-    let beside = |_: &Place, _: &str| None;
-    let asked = Asked { run, cases: &[case], history, file: "h", beside: &beside };
-    Standing::new(&asked).unwrap()
+fn standing(run: &RunEntry, case: Case, history: Option<&History>) -> HistoryJudgement {
+    let beside = |_: &CellKey, _: &str| None;
+    let asked = HistoryCheckInput { run, cases: &[case], history, file: "h", beside: &beside };
+    HistoryJudgement::new(&asked).unwrap()
 }
 
 /// What the only number of a run came to, beside these runs.
 #[track_caller]
-fn stood(runs: &[RunEntry], run: &RunEntry, case: Case) -> Stood {
+fn stood(runs: &[RunEntry], run: &RunEntry, case: Case) -> HistoryVerdict {
     let place = tempfile::tempdir().unwrap();
     let standing = standing(run, case, Some(&history(place.path(), runs)));
     let [metric] = <[_; 1]>::try_from(standing.metrics).unwrap();
@@ -70,21 +71,21 @@ fn stood(runs: &[RunEntry], run: &RunEntry, case: Case) -> Stood {
 }
 
 #[track_caller]
-fn judgement(stood: &Stood) -> Judgement {
-    let Stood::Judged { found, .. } = stood else { panic!("{stood:?}") };
+fn judgement(stood: &HistoryVerdict) -> Judgement {
+    let HistoryVerdict::Judged { found, .. } = stood else { panic!("{stood:?}") };
     found.judgement
 }
 
 #[track_caller]
-fn not_compared(stood: Stood, expected: &str) {
-    let Stood::NotCompared { why } = stood else { panic!("{stood:?}") };
+fn not_compared(stood: HistoryVerdict, expected: &str) {
+    let HistoryVerdict::NotCompared { why } = stood else { panic!("{stood:?}") };
     assert!(why.contains(expected), "{why}");
 }
 
-const NONE: Stood = few(0, false, 0);
+const NONE: HistoryVerdict = few(0, false, 0);
 
-const fn few(runs: usize, changed: bool, other_samples: usize) -> Stood {
-    Stood::TooFew { runs, needed: LEAST, changed, other_samples }
+const fn few(runs: usize, changed: bool, other_samples: usize) -> HistoryVerdict {
+    HistoryVerdict::TooFew { runs, needed: LEAST, changed, other_samples }
 }
 
 #[test]
@@ -103,7 +104,7 @@ fn a_run_is_judged_by_those_before_it_and_not_by_itself() {
     runs.push(slow.clone());
     runs.extend((41..60).map(|day| night(day, 1.2)));
     assert_eq!(stood(&runs, &slow, elapsed()), found);
-    let Stood::Judged { earlier, .. } = &found else { panic!() };
+    let HistoryVerdict::Judged { earlier, .. } = &found else { panic!() };
     let expected: Vec<(String, f64)> =
         runs[..40].iter().map(|run| (run.id.clone(), run.points[2].value)).collect();
     assert_eq!(*earlier, expected);
@@ -111,7 +112,7 @@ fn a_run_is_judged_by_those_before_it_and_not_by_itself() {
     runs.truncate(41);
     let next = stood(&runs, &night(41, 1.2), elapsed());
     assert_eq!(judgement(&next), Judgement::Fail);
-    let Stood::Judged { set_aside, .. } = &next else { panic!() };
+    let HistoryVerdict::Judged { set_aside, .. } = &next else { panic!() };
     assert_eq!(*set_aside, [(runs[40].id.clone(), 1.2)]);
 }
 
@@ -220,14 +221,15 @@ fn what_can_not_be_judged_says_why() {
 fn what_has_a_baseline_beside_it_does_not_ask_the_history() {
     let place = tempfile::tempdir().unwrap();
     let history = history(place.path(), &nights(40));
-    let beside = |place: &Place, metric: &str| {
+    let beside = |place: &CellKey, metric: &str| {
         (place.kernel == "mine" && metric == "elapsed").then(|| "old".to_owned())
     };
     let both = case("{metric: elapsed, percent: 5}, {metric: psi-per-unmap, percent: 5}");
     let run = night(40, 1.2);
     let history = Some(&history);
-    let asked = Asked { run: &run, cases: &[both], history, file: "h", beside: &beside };
-    let found = Standing::new(&asked).unwrap();
+    let asked =
+        HistoryCheckInput { run: &run, cases: &[both], history, file: "h", beside: &beside };
+    let found = HistoryJudgement::new(&asked).unwrap();
     not_compared(found.metrics[0].result.clone(), "in pairs with old");
     assert_eq!(judgement(&found.metrics[1].result), Judgement::Fail);
 }
@@ -256,9 +258,9 @@ fn it_is_written_once() {
     let place = tempfile::tempdir().unwrap();
     let first = standing(&night(0, 1.0), elapsed(), None);
     first.write(place.path()).unwrap();
-    let second = Standing { run: "other".into(), ..first.clone() };
+    let second = HistoryJudgement { run: "other".into(), ..first.clone() };
     let error = second.write(place.path()).unwrap_err().to_string();
     assert!(error.contains("history.json"), "{error}");
     let text = std::fs::read_to_string(place.path().join("history.json")).unwrap();
-    assert_eq!(serde_json::from_str::<Standing>(&text).unwrap(), first);
+    assert_eq!(serde_json::from_str::<HistoryJudgement>(&text).unwrap(), first);
 }

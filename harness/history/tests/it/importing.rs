@@ -7,17 +7,19 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use dmarig_history::{Fate, History, How, Imported, Keep, PointEntry, RunEntry, sweep_gone};
+use dmarig_history::{
+    GcAction, History, ImportOptions, ImportReport, PointEntry, Retention, RunEntry, sweep_gone,
+};
 use dmarig_records::{StoredRun, run_directories};
 
-use crate::recorded::{begin, cell, fixture, record};
+use crate::recorded_cells::{begin, cell, fixture, record};
 
 fn history(place: &Path) -> History {
     History::create(&place.join("history.sqlite")).unwrap()
 }
 
-fn import(history: &mut History, runs: &Path) -> Imported {
-    history.import(&run_directories(runs).unwrap(), How::default()).unwrap()
+fn import(history: &mut History, runs: &Path) -> ImportReport {
+    history.import(&run_directories(runs).unwrap(), ImportOptions::default()).unwrap()
 }
 
 fn dump(history: &History) -> String {
@@ -191,7 +193,7 @@ fn it_is_made_again_from_the_records() {
 
     // A run whose record is gone stays when the others are made again, here in relation to one of them.
     fs::remove_dir_all(&lone).unwrap();
-    let how = How { reference: Some("b"), again: true };
+    let how = ImportOptions { reference: Some("b"), again: true };
     again.import(&run_directories(&runs).unwrap(), how).unwrap();
     let runs = again.runs(None).unwrap();
     assert_eq!(runs.len(), 2);
@@ -219,15 +221,15 @@ fn only_what_is_in_the_history_and_has_ended_is_removed() {
         let all = history.collect_garbage(&directories, keep, now, dry_run).unwrap();
         all.into_iter().map(|one| one.fate).collect::<Vec<_>>()
     };
-    let keep = Keep { count: Some(1), ..Keep::default() };
+    let keep = Retention { count: Some(1), ..Retention::default() };
     let expected = vec![
-        Fate::Removed,
-        Fate::NotInHistory,
-        Fate::Removed,
-        Fate::Removed,
-        Fate::NotInHistory,
-        Fate::GoingOn,
-        Fate::Kept,
+        GcAction::Removed,
+        GcAction::NotInHistory,
+        GcAction::Removed,
+        GcAction::Removed,
+        GcAction::NotInHistory,
+        GcAction::GoingOn,
+        GcAction::Kept,
     ];
     assert_eq!(collect(keep, true), expected);
     assert!(old.iter().all(|run| run.exists()));
@@ -251,7 +253,7 @@ fn what_goes_has_been_derived_by_the_newest_rules() {
     record(&runs, &[cell("a", 1), cell("b", 2)]);
     let directories = run_directories(&runs).unwrap();
     let mut history = history(place.path());
-    let how = How { reference: Some("b"), ..How::default() };
+    let how = ImportOptions { reference: Some("b"), ..ImportOptions::default() };
     history.import(&directories, how).unwrap();
     let whole = dump(&history);
     drop(history);
@@ -264,10 +266,10 @@ fn what_goes_has_been_derived_by_the_newest_rules() {
     let mut history = self::history(place.path());
     let lacking = dump(&history);
     assert_ne!(lacking, whole);
-    let keep = Keep { count: Some(0), ..Keep::default() };
+    let keep = Retention { count: Some(0), ..Retention::default() };
     for (dry_run, expected) in [(true, &lacking), (false, &whole)] {
         let all = history.collect_garbage(&directories, keep, SystemTime::now(), dry_run).unwrap();
-        assert_eq!(all[0].fate, Fate::Removed);
+        assert_eq!(all[0].fate, GcAction::Removed);
         assert_eq!((&dump(&history), directories[0].exists()), (expected, dry_run));
     }
 }
@@ -286,11 +288,11 @@ fn records_go_by_age_and_size_as_well() {
         let now = SystemTime::now() + Duration::from_secs(days * 86_400);
         let all = history.collect_garbage(&directories, keep, now, true).unwrap();
         let sizes: Vec<u64> = all.iter().map(|one| one.bytes).collect();
-        (all.iter().filter(|one| one.fate == Fate::Removed).count(), sizes)
+        (all.iter().filter(|one| one.fate == GcAction::Removed).count(), sizes)
     };
-    let week = Keep { age: Some(Duration::from_secs(7 * 86_400)), ..Keep::default() };
+    let week = Retention { age: Some(Duration::from_secs(7 * 86_400)), ..Retention::default() };
     assert_eq!((removed(week, 6).0, removed(week, 8).0), (0, 3));
     let (_, sizes) = removed(week, 0);
-    let two = Keep { bytes: Some(sizes[1] + sizes[2]), ..Keep::default() };
+    let two = Retention { bytes: Some(sizes[1] + sizes[2]), ..Retention::default() };
     assert_eq!((removed(two, 0).0, sizes[0] > 0), (1, true));
 }
