@@ -434,6 +434,6 @@ pub fn write_history(directory: &Path, seed: u64) -> Result<PathBuf, HistoryErro
         return Err(HistoryError::Io { path: file.display().to_string(), error });
     }
     let runs: Vec<RunEntry> = synthetic_year(seed).collect();
-    History::create(&file)?.put(&runs)?;
+    History::create(&file)?.insert_runs(&runs)?;
     Ok(file)
 }

@@ -34,24 +34,24 @@ fn main() {
     let file = place.path().join("history.sqlite");
     fill(&file);
     let mut history = History::create(&file).expect("the history opens again");
-    let info = history.info().expect("it can be read");
+    let info = history.summary().expect("it can be read");
     println!("{} runs, {} series, {} samples", info.runs, info.series, info.samples);
 
     let nights: Vec<RunEntry> = (NIGHTS..NIGHTS + TURNS).map(|at| night(at, MANY)).collect();
     let samples: usize = nights[0].points.iter().map(|point| point.samples.len()).sum();
     let mut nights = nights.iter();
     measure(&format!("adding a night of {samples} samples"), || {
-        history.put(nights.next()).expect("it is added");
+        history.insert_runs(nights.next()).expect("it is added");
     });
     let records: Vec<PathBuf> = (0..TURNS).map(|_| record(&place.path().join("runs"))).collect();
     let size = std::fs::metadata(records[0].join("cells.jsonl")).expect("a record").len();
-    let before = history.info().expect("it can be read").samples;
+    let before = history.summary().expect("it can be read").samples;
     let mut records = records.chunks(1);
     measure(&format!("adding a night from its record of {} KB", size / 1000), || {
         let added = history.import(records.next().expect("a record"), ImportOptions::default());
         assert_eq!(added.expect("it is added").added.len(), 1);
     });
-    let each = (history.info().expect("it can be read").samples - before) / u64::from(TURNS);
+    let each = (history.summary().expect("it can be read").samples - before) / u64::from(TURNS);
     println!("  each of {each} samples");
     let long = SeriesFilter { case: Some("bench".to_owned()), ..SeriesFilter::default() };
     let all = history.series(&long).expect("there are series");
@@ -77,7 +77,9 @@ fn main() {
     once("making up a year", || {
         let runs: Vec<RunEntry> = synthetic_year(1).collect();
         let file = place.path().join("demo.sqlite");
-        History::create(&file).and_then(|mut history| history.put(&runs)).expect("it is written");
+        History::create(&file)
+            .and_then(|mut history| history.insert_runs(&runs))
+            .expect("it is written");
     });
 }
 
@@ -98,7 +100,7 @@ fn record(runs: &Path) -> PathBuf {
 fn fill(file: &Path) {
     let mut history = History::create(file).expect("a history");
     let nights: Vec<RunEntry> = (0..NIGHTS).map(|at| night(at, FEW)).collect();
-    history.put(&nights).expect("it is filled");
+    history.insert_runs(&nights).expect("it is filled");
 }
 
 fn measure(what: &str, mut act: impl FnMut()) {

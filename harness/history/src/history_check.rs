@@ -1,8 +1,8 @@
-//! A run's numbers beside those of earlier runs: which numbers of the history stand beside which of the run,
-//! and what comes of it. How they are judged is [`dmarig_stats::prediction`]'s.
+//! Judges the numbers of a run by those of earlier runs. This module selects the numbers;
+//! [`dmarig_stats::prediction`] judges them.
 
-use dmarig_records::{LoadError, RecordFile};
-use std::{collections::BTreeSet, io, path::Path};
+use dmarig_records::RecordFile;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dmarig_model::{case::Case, limit::HistoryLimit, metrics, observation::Outcome, text::shown};
 use dmarig_stats::{
@@ -13,127 +13,129 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     entry::{CellKey, PointEntry, RunEntry, SeriesKey},
-    store::{History, HistoryError},
+    error::HistoryError,
+    store::History,
 };
 
 /// Version of [`HistoryJudgement`].
 pub const HISTORY_JUDGEMENT_SCHEMA: u32 = 1;
 
-/// A run beside the runs before it.
+/// The judgement of a run by earlier runs: `history.json` of its record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HistoryJudgement {
     /// [`HISTORY_JUDGEMENT_SCHEMA`] of the writer.
     pub schema: u32,
     /// The run.
     pub run: String,
-    /// The file of the history.
+    /// Path of the history.
     pub history: String,
-    /// Version of the rule that judged.
+    /// Version of the decision rule.
     pub rule: u32,
-    /// The error that was promised: of a wrong failure among a cell's metrics, and of a wrong pass.
+    /// Largest probability of a false failure among the metrics of a cell, and of a false pass.
     pub error: f64,
-    /// Each number that a case limits.
+    /// The metrics with a limit.
     pub metrics: Vec<HistoryMetric>,
 }
 
-/// One number of a run.
+/// One metric of a run with a limit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HistoryMetric {
-    /// Of which cells.
+    /// The cell.
     pub place: CellKey,
     /// Fingerprint of the environment.
     pub environment: String,
     /// Name of the metric.
     pub metric: String,
-    /// Most percent by which it may be worse.
+    /// Largest allowed worsening, in percent.
     pub limit: f64,
-    /// Which of two values is better; null where that is not known.
+    /// The better direction; null if unknown.
     pub better: Option<metrics::Better>,
-    /// The series that it belongs to, with its id; null where there is no such number.
+    /// Id and key of the series; null if there is no number.
     pub series: Option<(String, SeriesKey)>,
-    /// The number; null where there is none.
+    /// The number; null if there is none.
     pub value: Option<f64>,
-    /// The kernel that it is judged beside in pairs instead, which tells more; the comparison has it.
+    /// The baseline that the metric is compared with in pairs instead. That is more sensitive; the result is in
+    /// the comparison.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub beside: Option<String>,
-    /// What comes of it.
+    /// The verdict.
     pub result: HistoryVerdict,
 }
 
-/// What comes of a number beside those of earlier runs.
+/// The verdict on a metric.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "how")]
 pub enum HistoryVerdict {
-    /// It was judged.
+    /// The metric was judged.
     Judged {
-        /// What was found.
+        /// The prediction and the judgement.
         found: Prediction,
-        /// The runs that it was judged by, oldest first, with their numbers.
+        /// The runs that it was judged by, oldest first, with their values.
         earlier: Vec<(String, f64)>,
-        /// Later ones that were left out of account, since they would have failed themselves.
+        /// Later runs that were not used, since they would have failed themselves, with their values.
         set_aside: Vec<(String, f64)>,
     },
-    /// Too few earlier runs: nothing is said of it, which is not that it is no worse.
+    /// There are too few earlier runs for a judgement.
     TooFew {
-        /// How many there are.
+        /// Number of earlier runs.
         runs: usize,
-        /// How many are needed.
+        /// Number of runs that are needed.
         needed: usize,
-        /// Whether there are more, from before the series changed.
+        /// Whether there are more runs before the last change of the series.
         changed: bool,
-        /// How many there are besides that have another number of samples.
+        /// Number of further runs with another number of samples.
         #[serde(default)]
         other_samples: usize,
     },
-    /// It can't be judged, or is not to be.
+    /// The metric can't be judged, or is judged in pairs.
     NotCompared {
-        /// Why, and what to do about it.
+        /// The reason, and what to do.
         why: String,
     },
 }
 
-/// What a run's standing is made of.
+/// The input of [`HistoryJudgement::new`].
 pub struct HistoryCheckInput<'a> {
     /// The run.
     pub run: &'a RunEntry,
-    /// Its cases, of which some have limits against the history.
+    /// The cases of the run, with their `history` limits.
     pub cases: &'a [Case],
-    /// The history; `None` where there is none yet.
+    /// The history; `None` if it does not exist yet.
     pub history: Option<&'a History>,
-    /// Its name.
+    /// Path of the history, for the document.
     pub file: &'a str,
-    /// What a metric of a cell was measured beside in pairs, where it was: then that decides.
+    /// Returns the baseline that a metric of a cell was compared with in pairs, if it was: then the comparison
+    /// decides.
     pub beside: &'a dyn Fn(&CellKey, &str) -> Option<String>,
 }
 
 impl HistoryJudgement {
-    /// Judges a run's numbers by the history, a cell's together.
+    /// Judges the numbers of a run by the history. The metrics of a cell share the error probability.
     ///
     /// # Errors
     /// [`HistoryError::Sql`]
-    pub fn new(asked: &HistoryCheckInput<'_>) -> Result<Self, HistoryError> {
+    pub fn new(input: &HistoryCheckInput<'_>) -> Result<Self, HistoryError> {
         let mut metrics = Vec::new();
-        for case in asked.cases.iter().filter(|case| !case.history.is_empty()) {
-            for (place, environment) in cells(asked.run, &case.name) {
-                let drafts = case
-                    .history
-                    .iter()
-                    .map(|limit| Draft::new(asked, (&place, &environment), limit));
-                metrics.extend(together(drafts.collect::<Result<_, _>>()?));
+        for case in input.cases.iter().filter(|case| !case.history.is_empty()) {
+            for (key, environment) in cells(input.run, &case.name) {
+                let mut drafts = Vec::new();
+                for limit in &case.history {
+                    drafts.push(Draft::new(input, &key, &environment, limit)?);
+                }
+                metrics.extend(judge_together(drafts));
             }
         }
         Ok(Self {
             schema: HISTORY_JUDGEMENT_SCHEMA,
-            run: asked.run.id.clone(),
-            history: asked.file.to_owned(),
+            run: input.run.id.clone(),
+            history: input.file.to_owned(),
             rule: RULE_VERSION,
             error: ERROR,
             metrics,
         })
     }
 
-    /// What is thought of all of it: the worst of what is thought of each number that was judged. `None`
-    /// where none was.
+    /// The worst judgement of all metrics; `None` if none was judged.
     #[must_use]
     pub fn judgement(&self) -> Option<Judgement> {
         let judged: Vec<Judgement> =
@@ -142,32 +144,16 @@ impl HistoryJudgement {
             .into_iter()
             .find(|judgement| judged.contains(judgement))
     }
-
-    /// Puts it into the run's record, where it may not be yet.
-    ///
-    /// # Errors
-    /// What the system says, with the place.
-    pub fn write(&self, directory: &Path) -> io::Result<()> {
-        self.put(directory)
-    }
-
-    /// Reads it from a run's record; `None` where that has none.
-    ///
-    /// # Errors
-    /// Where it can't be read, is damaged, or was written by a newer dmarig.
-    pub fn read(directory: &Path) -> Result<Option<Self>, LoadError> {
-        Self::get(directory)
-    }
 }
 
 impl RecordFile for HistoryJudgement {
     const FILE: &str = "history.json";
-    const WHAT: &str = "standing";
+    const NAME: &str = "history judgement";
     const SCHEMA: u32 = HISTORY_JUDGEMENT_SCHEMA;
 }
 
 impl HistoryMetric {
-    /// What is thought of it, where it was judged.
+    /// The judgement; `None` if the metric was not judged.
     #[must_use]
     pub fn judgement(&self) -> Option<Judgement> {
         match &self.result {
@@ -176,7 +162,7 @@ impl HistoryMetric {
         }
     }
 
-    /// Why nothing was judged, where nothing was.
+    /// The reason why the metric was not judged; `None` if it was.
     #[must_use]
     pub fn not_compared(&self) -> Option<String> {
         match &self.result {
@@ -185,8 +171,8 @@ impl HistoryMetric {
                 let since = if *changed { "since the series changed" } else { "so far" };
                 let mut why = format!("{runs} runs {since}, {needed} needed");
                 if *other_samples > 0 {
-                    let other = "left out, which have another number of samples";
-                    why.push_str(&format!("; {other_samples} more are {other}"));
+                    let skipped = format!("; {other_samples} more have another number of samples");
+                    why.push_str(&skipped);
                 }
                 Some(why)
             }
@@ -195,163 +181,201 @@ impl HistoryMetric {
     }
 }
 
-/// The cells of a case that completed, but for those of the reference kernel.
+/// The completed cells of a case, without those of the reference kernel, each with its environment.
 fn cells(run: &RunEntry, case: &str) -> BTreeSet<(CellKey, String)> {
-    let judged = |outcome| matches!(outcome, Outcome::Passed | Outcome::Failed);
-    let of_case = run.cells.iter().filter(|cell| cell.place.case == case && judged(cell.outcome));
-    let tested = of_case.filter(|cell| Some(&cell.place.kernel) != run.reference.as_ref());
-    tested.map(|cell| (cell.place.clone(), cell.environment.fingerprint())).collect()
+    let mut cells = BTreeSet::new();
+    for cell in run.cells.iter().filter(|cell| cell.place.case == case) {
+        let is_completed = matches!(cell.outcome, Outcome::Passed | Outcome::Failed);
+        if is_completed && Some(&cell.place.kernel) != run.reference.as_ref() {
+            cells.insert((cell.place.clone(), cell.environment.fingerprint()));
+        }
+    }
+    cells
 }
 
-/// A number whose judgement waits for that of the others.
+/// Why a metric is not compared with the history.
+#[derive(Debug, thiserror::Error)]
+enum NotComparable {
+    #[error("judged in pairs with {baseline} instead")]
+    JudgedInPairs { baseline: String },
+    #[error("it was not measured in this run")]
+    NotMeasured,
+    #[error("times drift with the machine: name a reference kernel with --reference")]
+    NoReference,
+    #[error("the reference {reference} has no such number in this run")]
+    NotMeasuredOfReference { reference: String },
+    #[error(
+        "the better direction is unknown: write `better: lower` or `better: higher` in the case"
+    )]
+    UnknownDirection,
+    #[error("{value} has no percentages: bound the metric by a rule of `expect`")]
+    NoPercentage { value: f64 },
+    #[error(transparent)]
+    InvalidLimit(Unfit),
+}
+
+impl From<NotComparable> for HistoryVerdict {
+    fn from(reason: NotComparable) -> Self {
+        Self::NotCompared { why: reason.to_string() }
+    }
+}
+
+/// A metric, with what it is to be judged by. The metrics of a cell are judged together.
 struct Draft {
-    told: HistoryMetric,
-    ready: Option<(Subject, Vec<(String, f64)>)>,
+    metric: HistoryMetric,
+    /// The subject of the judgement with the earlier runs; `None` if the metric is not judged.
+    judgeable: Option<(Subject, Vec<(String, f64)>)>,
 }
 
 impl Draft {
     fn new(
-        asked: &HistoryCheckInput<'_>,
-        (place, environment): (&CellKey, &str),
+        input: &HistoryCheckInput<'_>,
+        key: &CellKey,
+        environment: &str,
         limit: &HistoryLimit,
     ) -> Result<Self, HistoryError> {
-        let result = HistoryVerdict::NotCompared { why: String::new() };
-        let told = HistoryMetric {
-            place: place.clone(),
-            environment: environment.to_owned(),
-            metric: shown(&limit.metric),
-            limit: limit.percent,
-            better: limit.better,
-            series: None,
-            value: None,
-            beside: None,
-            result,
+        let name = shown(&limit.metric);
+        let paired_with = (input.beside)(key, &name);
+        let point = point(input.run, key, environment, &name);
+        let (point, result) = match (&paired_with, point) {
+            (Some(baseline), _) => {
+                (None, NotComparable::JudgedInPairs { baseline: shown(baseline) }.into())
+            }
+            (None, Err(reason)) => (None, reason.into()),
+            (None, Ok(point)) => (Some(point), NotComparable::UnknownDirection.into()),
         };
-        let mut draft = Self { told, ready: None };
-        if let Err(result) = draft.fill(asked, limit)? {
-            draft.told.result = result;
+        let better = limit.better.or_else(|| point.and_then(|point| point.series.better()));
+        let mut draft = Self {
+            metric: HistoryMetric {
+                place: key.clone(),
+                environment: environment.to_owned(),
+                metric: name,
+                limit: limit.percent,
+                better,
+                series: point.map(|point| (point.series.id(), point.series.clone())),
+                value: point.map(|point| point.value),
+                beside: paired_with,
+                result,
+            },
+            judgeable: None,
+        };
+        if let (Some(point), Some(better)) = (point, better) {
+            draft.compare(input, limit, point, better)?;
         }
         Ok(draft)
     }
 
-    /// Looks up what it is to be judged by, or says why there is nothing.
-    fn fill(
+    /// Looks up the earlier runs that a point is to be judged by.
+    fn compare(
         &mut self,
-        asked: &HistoryCheckInput<'_>,
+        input: &HistoryCheckInput<'_>,
         limit: &HistoryLimit,
-    ) -> Result<Result<(), HistoryVerdict>, HistoryError> {
-        let not = |why: String| Ok(Err(HistoryVerdict::NotCompared { why }));
-        let told = &mut self.told;
-        if let Some(baseline) = (asked.beside)(&told.place, &told.metric) {
-            let why = format!("judged in pairs with {} instead", shown(&baseline));
-            told.beside = Some(baseline);
-            return not(why);
-        }
-        let point = match point(asked.run, told) {
-            Ok(point) => point,
-            Err(why) => return not(why),
+        point: &PointEntry,
+        better: metrics::Better,
+    ) -> Result<(), HistoryError> {
+        let EarlierRuns { runs: earlier, other_samples } = match input.history {
+            Some(history) => EarlierRuns::read(history, input.run, point)?,
+            None => EarlierRuns::default(),
         };
-        told.series = Some((point.series.id(), point.series.clone()));
-        told.value = Some(point.value);
-        told.better = told.better.or_else(|| point.series.better());
-        let Some(better) = told.better else {
-            return not(
-                "which is better? write `better: lower` or `better: higher` in the case".into()
-            );
-        };
-        let earlier = match asked.history {
-            Some(history) => earlier(history, asked.run, point)?,
-            None => Earlier::default(),
-        };
-        let Earlier { alike: earlier, other_samples } = earlier;
         let better = match better {
             metrics::Better::Lower => Better::Lower,
             metrics::Better::Higher => Better::Higher,
         };
         let values: Vec<f64> = earlier.iter().map(|(_, value)| *value).collect();
-        let subject =
-            Subject::new(better, limit.percent, &values, limit.runs as usize, point.value);
-        Ok(match subject {
-            Ok(subject) => {
-                self.ready = Some((subject, earlier));
-                Ok(())
-            }
+        match Subject::new(better, limit.percent, &values, limit.runs as usize, point.value) {
+            Ok(subject) => self.judgeable = Some((subject, earlier)),
             Err(Unfit::TooFew { runs, changed }) => {
-                Err(HistoryVerdict::TooFew { runs, needed: LEAST, changed, other_samples })
+                let needed = LEAST;
+                self.metric.result =
+                    HistoryVerdict::TooFew { runs, needed, changed, other_samples };
             }
-            Err(Unfit::NoRatio(value)) => Err(HistoryVerdict::NotCompared {
-                why: format!(
-                    "of {value} nothing is so many percent: bound it by a rule of `expect`"
-                ),
-            }),
+            Err(Unfit::NoRatio(value)) => {
+                self.metric.result = NotComparable::NoPercentage { value }.into();
+            }
             Err(unfit @ Unfit::Limit(_)) => {
-                Err(HistoryVerdict::NotCompared { why: unfit.to_string() })
+                self.metric.result = NotComparable::InvalidLimit(unfit).into();
             }
-        })
+        }
+        Ok(())
     }
 }
 
-/// The number of a run that is judged: a count as it is, anything else in relation to the reference kernel.
-fn point<'a>(run: &'a RunEntry, told: &HistoryMetric) -> Result<&'a PointEntry, String> {
-    let own = |point: &&PointEntry| {
-        let SeriesKey { place, metric, environment, .. } = &point.series;
-        (place, metric, environment) == (&told.place, &told.metric, &told.environment)
+/// The judged point of a metric: that of a count itself, and the ratio to the reference kernel otherwise.
+fn point<'a>(
+    run: &'a RunEntry,
+    key: &CellKey,
+    environment: &str,
+    metric: &str,
+) -> Result<&'a PointEntry, NotComparable> {
+    let is_of_metric = |point: &&PointEntry| {
+        let series = &point.series;
+        series.place == *key && series.environment == environment && series.metric == metric
     };
-    let bare = run.points.iter().filter(own).find(|point| point.series.reference.is_none());
-    let bare = bare.ok_or("it was not measured in this run")?;
-    if bare.series.unit == "1" {
-        return Ok(bare);
+    let mut points = run.points.iter().filter(is_of_metric);
+    let absolute = points.clone().find(|point| point.series.reference.is_none());
+    let absolute = absolute.ok_or(NotComparable::NotMeasured)?;
+    if absolute.series.unit == "1" {
+        return Ok(absolute);
     }
-    let ratio = run.points.iter().filter(own).find(|point| point.series.reference.is_some());
-    ratio.ok_or_else(|| match &run.reference {
-        None => {
-            "by itself it wanders with the machine: run a reference kernel beside, by --reference"
-                .into()
+    match (points.find(|point| point.series.reference.is_some()), &run.reference) {
+        (Some(ratio), _) => Ok(ratio),
+        (None, None) => Err(NotComparable::NoReference),
+        (None, Some(reference)) => {
+            Err(NotComparable::NotMeasuredOfReference { reference: shown(reference) })
         }
-        Some(reference) => {
-            format!("the reference {} has no such number in this run", shown(reference))
-        }
-    })
+    }
 }
 
-/// The runs before this one in the same series.
+/// The runs before a run in the same series.
 #[derive(Default)]
-struct Earlier {
-    /// Those that were measured alike, oldest first, with their numbers.
-    alike: Vec<(String, f64)>,
-    /// How many were measured otherwise, such as in many pairs: their numbers are less noisy or more, so they
-    /// say nothing of how noisy this one is.
+struct EarlierRuns {
+    /// Runs with the same number of samples, oldest first, with their values.
+    runs: Vec<(String, f64)>,
+    /// Number of runs with another number of samples, as after a comparison with many pairs: their noise
+    /// differs, so they do not predict this run's.
     other_samples: usize,
 }
 
-fn earlier(history: &History, run: &RunEntry, point: &PointEntry) -> Result<Earlier, HistoryError> {
-    let id = point.series.id();
-    let mut samples = std::collections::BTreeMap::new();
-    for (run, _) in history.samples(&id)? {
-        *samples.entry(run).or_insert(0_usize) += 1;
+impl EarlierRuns {
+    fn read(history: &History, run: &RunEntry, point: &PointEntry) -> Result<Self, HistoryError> {
+        let series = point.series.id();
+        let mut sample_counts = BTreeMap::new();
+        for (run, _) in history.samples(&series)? {
+            *sample_counts.entry(run).or_insert(0_usize) += 1;
+        }
+        let mut earlier = Self::default();
+        for other in history.points(&series)? {
+            if other.synthetic || (other.started, &other.run) >= (run.started, &run.id) {
+                continue;
+            }
+            if sample_counts.get(&other.run) == Some(&point.samples.len()) {
+                earlier.runs.push((other.run, other.value));
+            } else {
+                earlier.other_samples += 1;
+            }
+        }
+        Ok(earlier)
     }
-    let before = history
-        .points(&id)?
-        .into_iter()
-        .filter(|other| !other.synthetic && (other.started, &other.run) < (run.started, &run.id));
-    let (alike, others): (Vec<_>, Vec<_>) =
-        before.partition(|other| samples.get(&other.run) == Some(&point.samples.len()));
-    let alike = alike.into_iter().map(|other| (other.run, other.value)).collect();
-    Ok(Earlier { alike, other_samples: others.len() })
 }
 
-/// Judges what is ready.
-fn together(drafts: Vec<Draft>) -> Vec<HistoryMetric> {
-    let subjects: Vec<Subject> =
-        drafts.iter().filter_map(|draft| Some(draft.ready.as_ref()?.0.clone())).collect();
-    let mut found = judge(&subjects).into_iter();
-    let finish = |Draft { told, ready }| {
-        let Some((subject, all)) = ready else { return told };
-        let Some(found) = found.next() else { return told };
-        let range = subject.range();
-        let set_aside = all[range.end..].to_vec();
-        let result = HistoryVerdict::Judged { found, earlier: all[range].to_vec(), set_aside };
-        HistoryMetric { result, ..told }
-    };
-    drafts.into_iter().map(finish).collect()
+/// Judges the metrics of a cell together.
+fn judge_together(drafts: Vec<Draft>) -> Vec<HistoryMetric> {
+    let mut subjects: Vec<Subject> = Vec::new();
+    for (subject, _) in drafts.iter().filter_map(|draft| draft.judgeable.as_ref()) {
+        subjects.push(subject.clone());
+    }
+    let mut predictions = judge(&subjects).into_iter();
+    let mut metrics = Vec::new();
+    for Draft { mut metric, judgeable } in drafts {
+        if let Some((subject, runs)) = judgeable
+            && let Some(found) = predictions.next()
+        {
+            let range = subject.range();
+            let set_aside = runs[range.end..].to_vec();
+            let earlier = runs[range].to_vec();
+            metric.result = HistoryVerdict::Judged { found, earlier, set_aside };
+        }
+        metrics.push(metric);
+    }
+    metrics
 }

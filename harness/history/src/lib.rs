@@ -1,9 +1,11 @@
-//! What is kept of runs: append-only records, and the history that is derived from them.
+//! The history of runs: an SQLite database that is derived from records, with series of numbers, change
+//! points, alerts and exports.
 
 mod alerts;
 mod changes;
 mod derive;
 mod entry;
+mod error;
 mod events;
 mod export;
 mod failures;
@@ -19,14 +21,15 @@ pub use entry::{
     CellEntry, CellKey, CheckTallies, DERIVATION_VERSION, PointEntry, RunEntry, Sample, SeriesKey,
     Tally, variant,
 };
+pub use error::HistoryError;
 pub use events::{AlertEvent, AlertState, EVENT_SCHEMA};
-pub use export::{ExportError, ExportFormat, ExportSelection};
+pub use export::{ExportFormat, ExportSelection};
 pub use history_check::{
     HISTORY_JUDGEMENT_SCHEMA, HistoryCheckInput, HistoryJudgement, HistoryMetric, HistoryVerdict,
 };
 pub use import::{GcAction, GcReport, ImportOptions, ImportReport, Retention, sweep_gone};
 pub use merge::MergeReport;
 pub use store::{
-    CellVisit, HISTORY_SCHEMA, History, HistoryError, InsertOutcome, Outcomes, Point, RunRow,
-    SeriesFilter, SeriesRow, Summary, history_file,
+    CellVisit, HISTORY_SCHEMA, History, InsertOutcome, Outcomes, Point, RunRow, SeriesFilter,
+    SeriesRow, Summary, history_file,
 };

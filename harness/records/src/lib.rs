@@ -24,8 +24,8 @@ pub use comparison::{
 };
 pub use directories::{proofs_directory, runs_directory, state_directory};
 pub use environment::{Build, Environment};
-pub use error::LoadError;
-pub use estimate::{CompareError, RunPart, compare_runs};
+pub use error::RecordError;
+pub use estimate::{RunPart, compare_runs};
 pub use meta::{CaseText, HostFacts, RunMeta, rules};
 pub use recorder::Recorder;
 pub use rerun::{CellName, RunOptions};

@@ -3,7 +3,7 @@
 use std::{io, path::PathBuf, sync::Arc};
 
 use dmarig_model::{axes::Axis, case::CaseErrors, matrix::MatrixError};
-use dmarig_records::LoadError;
+use dmarig_records::RecordError;
 
 use crate::bisect::kernel_error_class;
 
@@ -37,7 +37,7 @@ pub enum Error {
     Io(#[from] io::Error),
     /// A record could not be read back.
     #[error(transparent)]
-    Load(#[from] LoadError),
+    Load(#[from] RecordError),
     /// The history could not be read.
     #[error(transparent)]
     History(#[from] dmarig_history::HistoryError),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use dmarig_history::{
     CellKey, History, HistoryCheckInput, HistoryError, HistoryJudgement, RunEntry,
 };
-use dmarig_records::StoredRun;
+use dmarig_records::{RecordFile, StoredRun};
 
 use crate::{baseline::Baseline, error::Error, select::Selected};
 

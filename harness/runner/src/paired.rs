@@ -21,8 +21,8 @@ use dmarig_model::{
 };
 use dmarig_records::{
     BadBoot, Boots, COMPARISON_SCHEMA, CellComparison, CellEnd, CellRecord, Comparison,
-    CountDifference, PairedBoot, Pairing, RECORD_SCHEMA, Recorder, differing_counts, judge_boot,
-    label,
+    CountDifference, PairedBoot, Pairing, RECORD_SCHEMA, RecordError, RecordFile, Recorder,
+    differing_counts, judge_boot, label,
 };
 use dmarig_rig::guest;
 use dmarig_stats::{
@@ -351,7 +351,7 @@ impl PairRunner<'_> {
         let arm = boot.arm.name();
         let id = format!("{}.{number:03}-{name}-{arm}", prepared.cell.id);
         let cell = Cell { id, ..prepared.cell.clone() };
-        let not_recorded = |error: std::io::Error| PairError::Final(error.to_string());
+        let not_recorded = |error: RecordError| PairError::Final(error.to_string());
         let artifacts = self.recorder.artifacts(&cell.id).map_err(not_recorded)?;
         let mut launch = ready.launch(&cell, Some(artifacts), prepared.planned_in);
         match windows {

@@ -79,7 +79,7 @@ impl Alerts {
     pub(crate) fn execute(self) -> Result<Exit, Failure> {
         let mut history = History::open(&self.file.path()?)?;
         if let Some(Action::Set { id, state, note, author }) = &self.action {
-            let said = history.say(id, (*state).into(), note, author).map_err(|error| match error {
+            let said = history.set_alert_state(id, (*state).into(), note, author).map_err(|error| match error {
                 HistoryError::Unknown { .. } => Failure::usage(anyhow::anyhow!(
                     "there is no alert whose id begins with `{}`, or several: `dmarig alerts --all` lists them",
                     shown(id)
@@ -92,7 +92,7 @@ impl Alerts {
         let all = history.alerts()?;
         let new = all.iter().filter(|alert| alert.is_new()).count();
         if self.json {
-            print_json(&json!({ "history": history.info()?, "new": new, "alerts": all }))?;
+            print_json(&json!({ "history": history.summary()?, "new": new, "alerts": all }))?;
         } else {
             self.tell(&history, &all, new)?;
         }

@@ -9,7 +9,7 @@ use dmarig_model::{
     axes::Accelerator, conditions::AxisSets, limit::Limit, matrix::parse_override, text::shown,
     windows::Side,
 };
-use dmarig_records::{Comparison, LoadError, RunPart, StoredRun, compare_runs};
+use dmarig_records::{Comparison, RecordError, RecordFile, RunPart, StoredRun, compare_runs};
 use dmarig_report::{comparison_json, comparison_markdown, comparison_table};
 use dmarig_runner::{
     paired::{CompareOutcome, CompareRequest, compare, fresh_seed},
@@ -124,7 +124,7 @@ impl Subject {
                     }
                     return Ok(Self::Stored(Box::new(Stored { run, only, side })));
                 }
-                Err(LoadError::Unknown { .. }) => {}
+                Err(RecordError::UnknownRun { .. }) => {}
                 Err(error) => return Err(Failure::usage(error)),
             }
             // What is no run is a kernel; if it is none either, its cells say so.

@@ -109,7 +109,7 @@ impl Add {
             }
         };
         let mut history = History::create(file)?;
-        let how = ImportOptions { reference: self.reference.as_deref(), again: self.rebuild };
+        let how = ImportOptions { reference: self.reference.as_deref(), rebuild: self.rebuild };
         let imported = history.import(&directories, how)?;
         Ok(told(&imported, file))
     }
@@ -117,21 +117,21 @@ impl Add {
 
 /// Tells what became of records.
 fn told(imported: &ImportReport, file: &Path) -> Exit {
-    for run in &imported.torn {
+    for run in &imported.truncated {
         errln!("dmarig: run {run}: the record's last line was cut short: that cell is left out");
     }
-    for run in &imported.going_on {
+    for run in &imported.running {
         errln!("dmarig: run {} is going on: add it when it has ended", shown(run));
     }
-    for error in &imported.refused {
+    for error in &imported.unreadable {
         errln!("dmarig: left out: {error}");
     }
     let counts = [
         (imported.added.len(), "added"),
         (imported.replaced.len(), "brought up to date"),
-        (imported.known.len(), "known"),
-        (imported.going_on.len(), "going on"),
-        (imported.refused.len(), "left out"),
+        (imported.unchanged.len(), "known"),
+        (imported.running.len(), "going on"),
+        (imported.unreadable.len(), "left out"),
     ];
     let told: Vec<String> = counts
         .into_iter()
@@ -139,7 +139,7 @@ fn told(imported: &ImportReport, file: &Path) -> Exit {
         .map(|(count, what)| format!("{count} {what}"))
         .collect();
     errln!("runs: {}; history: {}", told.join(", "), file.display());
-    if imported.refused.is_empty() { Exit::Passed } else { Exit::Errored }
+    if imported.unreadable.is_empty() { Exit::Passed } else { Exit::Errored }
 }
 
 fn merge(file: &Path, paths: &[PathBuf]) -> Result<Exit, Failure> {
@@ -173,7 +173,7 @@ fn merge_one(history: &mut History, path: &Path) -> Result<Exit, Failure> {
         path.display(),
         merged.added,
         merged.replaced,
-        merged.known
+        merged.unchanged
     );
     Ok(Exit::Passed)
 }
@@ -202,7 +202,7 @@ impl Gc {
         let mut lines = String::new();
         let mut exit = Exit::Passed;
         for one in all {
-            let what = match &one.fate {
+            let what = match &one.action {
                 GcAction::Kept => {
                     kept += 1;
                     continue;
@@ -215,10 +215,10 @@ impl Gc {
                 GcAction::NotInHistory => {
                     "stays: not in the history (dmarig history add)".to_owned()
                 }
-                GcAction::GoingOn => "stays: going on".to_owned(),
-                GcAction::Stuck { why } => {
+                GcAction::Running => "stays: going on".to_owned(),
+                GcAction::Failed(error) => {
                     exit = Exit::Errored;
-                    format!("stays: {}", shown(why))
+                    format!("stays: {}", shown(&error.to_string()))
                 }
             };
             lines.push_str(&format!("{} ({}): {what}\n", shown(&one.run), HumanBytes(one.bytes)));

@@ -74,7 +74,7 @@ impl Details {
             Err(error) => details.notes.push(unread(&error)),
         }
         if let Some(record) = self.record(run, id, &mut details.notes) {
-            if record.torn {
+            if record.truncated {
                 details
                     .notes
                     .push("the record's last line was cut short: that cell is left out".into());

@@ -4,7 +4,7 @@ use std::{collections::HashMap, path::Path};
 
 use dmarig_history::HistoryJudgement;
 use dmarig_model::text::shown;
-use dmarig_records::{Comparison, MetricComparison, MetricResult};
+use dmarig_records::{Comparison, MetricComparison, MetricResult, RecordFile};
 use dmarig_report::{Reference, comparison_heading, comparison_notes, standing_notes};
 
 use crate::{JudgedNumber, JudgedNumbers};

@@ -1,4 +1,4 @@
-//! What goes into a history: whole runs, each in a transaction.
+//! Inserting and replacing of runs.
 
 use dmarig_digest::short_id;
 use dmarig_model::observation::Outcome;
@@ -9,65 +9,64 @@ use serde::Serialize;
 use super::{History, HistoryError};
 use crate::entry::{CellEntry, CellKey, CheckTallies, PointEntry, RunEntry, SeriesKey};
 
-/// What became of a run that was put into a history.
+/// The effect of inserting a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InsertOutcome {
-    /// It is new.
+    /// The run is new.
     Added,
-    /// It takes the place of an entry of the same id that knew less.
+    /// The run replaced an entry with the same id and a lower rank.
     Replaced,
-    /// It is there already, or there is one of the same id that knows as much.
-    Known,
+    /// The history has the run already, or an entry with the same id and a higher rank.
+    Unchanged,
 }
 
 impl History {
-    /// Puts runs in, all in one transaction: when this returns, they are on the disk. Of two of one id
-    /// that one stays which is derived by newer rules, then that with more cells, then that whose hash
-    /// is greater: so the order in which they come does not matter.
+    /// Inserts runs in one transaction; when this returns, they are on the disk. If two have the same id,
+    /// the higher rank wins: a newer derivation, then more cells, then a greater hash. So the order of
+    /// insertion does not matter.
     ///
     /// # Errors
-    /// [`HistoryError::Sql`]; then none of them is in.
-    pub fn put<'a>(
+    /// [`HistoryError::Sql`]; then no run was inserted.
+    pub fn insert_runs<'a>(
         &mut self,
         runs: impl IntoIterator<Item = &'a RunEntry>,
     ) -> Result<Vec<InsertOutcome>, HistoryError> {
-        self.put_by(runs, false)
+        self.insert_or_replace(runs, false)
     }
 
-    /// As [`Self::put`]; with `again`, these take the place of whatever is there.
-    pub(crate) fn put_by<'a>(
+    /// Inserts runs as [`Self::insert_runs`]; with `replace`, they replace entries of a higher rank, too.
+    pub(crate) fn insert_or_replace<'a>(
         &mut self,
         runs: impl IntoIterator<Item = &'a RunEntry>,
-        again: bool,
+        replace: bool,
     ) -> Result<Vec<InsertOutcome>, HistoryError> {
         self.change(|transaction| {
-            let put = |run| put(transaction, run, again);
-            runs.into_iter().map(put).collect::<rusqlite::Result<_>>()
+            let insert = |run| insert(transaction, run, replace);
+            runs.into_iter().map(insert).collect::<rusqlite::Result<_>>()
         })
     }
 
-    /// Makes changes in one transaction.
+    /// Runs `act` in one transaction.
     pub(crate) fn change<T>(
         &mut self,
         act: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, HistoryError> {
-        let path = self.path.display().to_string();
-        let changed = || {
-            // Whoever reads first and then writes may find that another one has written meanwhile.
+        let transact = || {
+            // Immediate: a transaction that reads first could not write any more after another process has.
             let behavior = TransactionBehavior::Immediate;
             let transaction = self.connection.transaction_with_behavior(behavior)?;
             let result = act(&transaction)?;
             transaction.commit()?;
             Ok(result)
         };
-        changed().map_err(|error| HistoryError::Sql { path, error })
+        transact().map_err(HistoryError::sql(&self.path))
     }
 }
 
-fn put(
+fn insert(
     transaction: &Transaction<'_>,
     run: &RunEntry,
-    again: bool,
+    replace: bool,
 ) -> rusqlite::Result<InsertOutcome> {
     let digest = digest(run);
     let rank = (i64::from(run.derivation), run.cells.len() as i64, digest);
@@ -77,9 +76,9 @@ fn put(
             Ok((row.get::<_, i64>(0)?, (row.get(1)?, row.get(2)?, row.get::<_, String>(3)?)))
         })
         .optional()?;
-    let put = match known {
-        Some((_, there)) if there == rank || there > rank && !again => {
-            return Ok(InsertOutcome::Known);
+    let outcome = match known {
+        Some((_, stored)) if stored == rank || stored > rank && !replace => {
+            return Ok(InsertOutcome::Unchanged);
         }
         Some((number, _)) => {
             remove(transaction, number)?;
@@ -94,21 +93,20 @@ fn put(
     for point in &run.points {
         insert_point(transaction, number, run, point)?;
     }
-    Ok(put)
+    Ok(outcome)
 }
 
-/// A hash of all that an entry says.
+/// A hash of an entry.
 fn digest(run: &RunEntry) -> String {
     short_id([json(run).as_str()], 32)
 }
 
-/// What is ours can always be written as JSON: names and numbers, of which none is infinite.
+/// A value as JSON. It never fails: the values here are names and finite numbers.
 fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
-/// Takes a run out again. Series and places that nothing is left of go too, so that a history does not
-/// depend on what was once in it.
+/// Removes a run, and all rows that only it used, so that a history does not depend on what it once had.
 fn remove(transaction: &Transaction<'_>, run: i64) -> rusqlite::Result<()> {
     for statement in [
         "DELETE FROM changes WHERE series IN (SELECT series FROM points WHERE run = ?1)",
@@ -190,10 +188,10 @@ fn insert_cell(connection: &Connection, run: i64, cell: &CellEntry) -> rusqlite:
 fn insert_point(
     connection: &Connection,
     run: i64,
-    of: &RunEntry,
+    entry: &RunEntry,
     point: &PointEntry,
 ) -> rusqlite::Result<()> {
-    let series = series(connection, of, point)?;
+    let series = series(connection, entry, point)?;
     connection
         .prepare_cached("INSERT INTO points (series, run, cell, value) VALUES (?, ?, ?, ?)")?
         .execute(params![series, run, point.cell, point.value])?;
@@ -208,7 +206,7 @@ fn insert_point(
     Ok(())
 }
 
-fn series(connection: &Connection, of: &RunEntry, point: &PointEntry) -> rusqlite::Result<i64> {
+fn series(connection: &Connection, entry: &RunEntry, point: &PointEntry) -> rusqlite::Result<i64> {
     let key: &SeriesKey = &point.series;
     let id = key.id();
     let known = connection
@@ -219,8 +217,7 @@ fn series(connection: &Connection, of: &RunEntry, point: &PointEntry) -> rusqlit
         return Ok(known);
     }
     let place = place(connection, &key.place)?;
-    // The cell that it was measured in brought its environment with it.
-    let environment = match of.cells.get(point.cell as usize) {
+    let environment = match entry.cells.get(point.cell as usize) {
         Some(cell) => environment(connection, &cell.environment)?,
         None => return Err(rusqlite::Error::InvalidParameterName(key.to_string())),
     };
@@ -289,7 +286,7 @@ fn judgement(connection: &Connection, judged: &CheckTallies) -> rusqlite::Result
     }
 }
 
-/// The word for an outcome in the file.
+/// Name of an outcome in the file.
 pub(super) const fn outcome_name(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Passed => "passed",

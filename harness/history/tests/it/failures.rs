@@ -31,7 +31,7 @@ struct CellKey {
 fn place_of(runs: &[RunEntry]) -> CellKey {
     let directory = tempfile::tempdir().unwrap();
     let mut history = History::create(&directory.path().join("history.sqlite")).unwrap();
-    history.put(runs).unwrap();
+    history.insert_runs(runs).unwrap();
     CellKey { history, _directory: directory }
 }
 
@@ -55,7 +55,7 @@ fn check(all: &[(u32, Outcome)], expected: &[(Option<u32>, u32, Option<u32>, Ale
 }
 
 #[test]
-fn a_cell_that_fails_is_an_alert_until_it_passes() {
+fn reports_a_failure_until_the_cell_passes() {
     use AlertState::{Fixed, New};
     let nights: Vec<(u32, Outcome)> =
         [Failed, Passed, Errored, Failed, Failed, Passed, TimedOut].map(|how| (1, how)).into();
@@ -67,7 +67,7 @@ fn a_cell_that_fails_is_an_alert_until_it_passes() {
 }
 
 #[test]
-fn a_cell_that_never_passed_is_an_alert() {
+fn reports_a_cell_that_never_passed() {
     for outcome in [Failed, TimedOut] {
         check(&[(1, outcome)], &[(None, 0, None, AlertState::New)]);
     }
@@ -75,27 +75,27 @@ fn a_cell_that_never_passed_is_an_alert() {
     let alert = place.history.alerts().unwrap().remove(0);
     assert!(matches!(alert.what, AlertKind::Failure { timed_out: true, .. }));
     // What is said of it holds as it goes on failing.
-    place.history.say(&alert.id, AlertState::Confirmed, "", "me").unwrap();
+    place.history.set_alert_state(&alert.id, AlertState::Confirmed, "", "me").unwrap();
     let later: Vec<RunEntry> = (1..4).map(|day| night(day, upgraded(1), TimedOut)).collect();
-    place.history.put(&later).unwrap();
+    place.history.insert_runs(&later).unwrap();
     assert_eq!(told(&mut place.history), [(None, 0, None, AlertState::Confirmed)]);
 }
 
 #[test]
-fn older_runs_that_come_in_later_take_no_word_back() {
+fn keeps_states_when_older_runs_are_merged() {
     let all = nights(&[(1, Passed), (1, Failed), (1, Failed), (1, Failed)]);
     let mut place = place_of(&all[2..]);
     let id = place.history.alerts().unwrap()[0].id.clone();
-    place.history.say(&id, AlertState::Confirmed, "", "me").unwrap();
-    place.history.put(&all).unwrap();
+    place.history.set_alert_state(&id, AlertState::Confirmed, "", "me").unwrap();
+    place.history.insert_runs(&all).unwrap();
     assert_eq!(told(&mut place.history), [(Some(0), 1, None, AlertState::Confirmed)]);
     assert_eq!(place.history.alerts().unwrap()[0].id, id);
-    place.history.say(&id, AlertState::Invalid, "", "me").unwrap();
+    place.history.set_alert_state(&id, AlertState::Invalid, "", "me").unwrap();
     assert_eq!(place.history.alerts().unwrap()[0].state, AlertState::Invalid);
 }
 
 #[test]
-fn what_fails_since_the_host_was_upgraded_is_an_alert() {
+fn reports_a_failure_that_begins_with_an_upgrade() {
     let all = [(1, Passed), (1, Passed), (2, Failed), (2, Failed)];
     check(&all, &[(Some(1), 2, None, AlertState::New)]);
     let alert = place_of(&nights(&all)).history.alerts().unwrap().remove(0);
@@ -106,18 +106,18 @@ fn what_fails_since_the_host_was_upgraded_is_an_alert() {
 }
 
 #[test]
-fn what_goes_on_failing_on_an_upgraded_host_is_no_news() {
+fn continues_a_failure_across_an_upgrade() {
     use AlertState::{Confirmed, Fixed, New};
     let all = nights(&[(1, Passed), (1, Failed), (2, Failed), (3, Failed), (1, Failed)]);
     for state in [None, Some(Confirmed), Some(AlertState::Invalid)] {
         let mut place = place_of(&all[..2]);
         let id = place.history.alerts().unwrap()[0].id.clone();
         if let Some(state) = state {
-            place.history.say(&id, state, "", "me").unwrap();
+            place.history.set_alert_state(&id, state, "", "me").unwrap();
         }
         // ... and on one that is set back.
         for until in 2..=all.len() {
-            place.history.put(&all[..until]).unwrap();
+            place.history.insert_runs(&all[..until]).unwrap();
             assert_eq!(told(&mut place.history), [(Some(0), 1, None, state.unwrap_or(New))]);
             assert_eq!(place.history.alerts().unwrap()[0].id, id);
         }
@@ -125,26 +125,26 @@ fn what_goes_on_failing_on_an_upgraded_host_is_no_news() {
     // What was said to be fixed has come back.
     let mut place = place_of(&all[..2]);
     let id = place.history.alerts().unwrap()[0].id.clone();
-    place.history.say(&id, Fixed, "", "me").unwrap();
-    place.history.put(&all[..3]).unwrap();
+    place.history.set_alert_state(&id, Fixed, "", "me").unwrap();
+    place.history.insert_runs(&all[..3]).unwrap();
     assert_eq!(told(&mut place.history), [(Some(0), 1, None, Fixed), (Some(0), 2, None, New)]);
 }
 
 #[test]
-fn other_checks_are_news_on_an_upgraded_host() {
+fn reports_other_checks_after_an_upgrade() {
     use AlertState::{Confirmed, New};
     let mut all = nights(&[(1, Failed), (2, Failed), (3, Failed)]);
     let mut place = place_of(&all[..1]);
     let id = place.history.alerts().unwrap()[0].id.clone();
-    place.history.say(&id, Confirmed, "", "me").unwrap();
+    place.history.set_alert_state(&id, Confirmed, "", "me").unwrap();
     all[1].cells[0].checks.push("log".into());
     all[2].cells[0].checks.push("log".into());
-    place.history.put(&all).unwrap();
+    place.history.insert_runs(&all).unwrap();
     assert_eq!(told(&mut place.history), [(None, 0, None, Confirmed), (None, 1, None, New)]);
 }
 
 #[test]
-fn what_passes_on_an_upgraded_host_is_over() {
+fn ends_a_failure_that_passes_after_an_upgrade() {
     use AlertState::{Fixed, New};
     check(&[(1, Passed), (1, Failed), (2, Passed)], &[(Some(0), 1, Some(2), Fixed)]);
     check(&[(1, Failed), (2, Failed), (2, Passed)], &[(None, 0, Some(2), Fixed)]);
@@ -156,7 +156,7 @@ fn what_passes_on_an_upgraded_host_is_over() {
 
 /// Two QEMUs that run each night are no upgrade.
 #[test]
-fn environments_side_by_side_end_nothing_of_each_other() {
+fn keeps_concurrent_environments_apart() {
     use AlertState::{Confirmed, Fixed, New};
     let all = [(1, Failed), (2, Passed), (1, Failed), (2, Passed)];
     check(&all, &[(None, 0, None, New)]);
@@ -164,22 +164,22 @@ fn environments_side_by_side_end_nothing_of_each_other() {
     let all = nights(&[(1, Failed), (2, Failed), (1, Passed), (2, Failed)]);
     let mut place = place_of(&all[..2]);
     let id = place.history.alerts().unwrap()[0].id.clone();
-    place.history.say(&id, Confirmed, "", "me").unwrap();
+    place.history.set_alert_state(&id, Confirmed, "", "me").unwrap();
     assert_eq!(told(&mut place.history), [(None, 0, None, Confirmed)]);
-    place.history.put(&all).unwrap();
+    place.history.insert_runs(&all).unwrap();
     assert_eq!(
         told(&mut place.history),
         [(None, 0, Some(2), Confirmed), (None, 1, None, Confirmed)]
     );
     // What is said of it from now on is its own.
     let other = place.history.alerts().unwrap()[0].id.clone();
-    place.history.say(&other, Fixed, "", "me").unwrap();
+    place.history.set_alert_state(&other, Fixed, "", "me").unwrap();
     assert_eq!(told(&mut place.history)[0].3, Confirmed);
     assert_eq!(told(&mut place.history)[1].3, Fixed);
 }
 
 #[test]
-fn machines_stay_apart() {
+fn keeps_machines_apart() {
     use AlertState::{Confirmed, New};
     let mut place = place_of(&[
         night(0, environment("EPYC"), Passed),
@@ -188,8 +188,8 @@ fn machines_stay_apart() {
     ]);
     assert_eq!(told(&mut place.history), [(Some(0), 1, None, New), (None, 2, None, New)]);
     let ours = place.history.alerts().unwrap()[1].id.clone();
-    place.history.say(&ours, Confirmed, "", "me").unwrap();
-    place.history.put(&[night(3, environment("Xeon"), Passed)]).unwrap();
+    place.history.set_alert_state(&ours, Confirmed, "", "me").unwrap();
+    place.history.insert_runs(&[night(3, environment("Xeon"), Passed)]).unwrap();
     assert_eq!(
         told(&mut place.history),
         [(Some(0), 1, None, Confirmed), (None, 2, Some(3), AlertState::Fixed)]
@@ -201,14 +201,14 @@ fn machines_stay_apart() {
 }
 
 #[test]
-fn what_was_said_to_be_new_is_over_as_well() {
+fn fixes_alerts_that_were_set_to_new() {
     let all = nights(&[(1, Failed), (1, Passed)]);
     let mut place = place_of(&all[..1]);
     let id = place.history.alerts().unwrap()[0].id.clone();
     for state in [AlertState::Confirmed, AlertState::New] {
-        place.history.say(&id, state, "", "me").unwrap();
+        place.history.set_alert_state(&id, state, "", "me").unwrap();
     }
-    place.history.put(&all).unwrap();
+    place.history.insert_runs(&all).unwrap();
     assert_eq!(told(&mut place.history), [(None, 0, Some(1), AlertState::Fixed)]);
 }
 

@@ -51,7 +51,7 @@ fn add_until_killed(place: &Path) -> ! {
     let mut day = history.runs(None).unwrap().len() as u32;
     loop {
         println!("\nbegun {}", day + 1);
-        history.put([&run(day, f64::from(day))]).unwrap();
+        history.insert_runs([&run(day, f64::from(day))]).unwrap();
         println!("\ndone {}", day + 1);
         day += 1;
     }
@@ -122,7 +122,7 @@ fn newest_record(runs: &Path) -> PathBuf {
 }
 
 #[test]
-fn a_run_that_is_killed_a_hundred_times_loses_no_cell() {
+fn keeps_acknowledged_cells_of_killed_runs() {
     if let Some(place) = std::env::var_os(PLACE) {
         record_until_killed(place.as_ref());
     }
@@ -133,7 +133,7 @@ fn a_run_that_is_killed_a_hundred_times_loses_no_cell() {
     let expected = long_cell();
     let mut within = 0;
     for turn in 0..100 {
-        let child = start("a_run_that_is_killed_a_hundred_times_loses_no_cell", place.path());
+        let child = start("keeps_acknowledged_cells_of_killed_runs", place.path());
         let (more, pause) = (1 + below(&mut random, LONG), below(&mut random, 10_000));
         let said = kill(child, turn % 3 + 1, |child| match turn % 2 {
             // When its record has grown by so many bytes, of which a line has more.
@@ -150,13 +150,16 @@ fn a_run_that_is_killed_a_hundred_times_loses_no_cell() {
         let directory = newest_record(&runs);
         let run = StoredRun::read(&directory).unwrap();
         said.allows(run.cells.len());
-        assert!(!run.torn || run.cells.len() + 1 == said.begun, "{said:?}");
+        assert!(!run.truncated || run.cells.len() + 1 == said.begun, "{said:?}");
         assert!(run.cells.iter().all(|cell| *cell == expected));
         within += usize::from(said.within());
         // It is over, and goes in, torn or not.
         let imported =
             history.import(std::slice::from_ref(&directory), ImportOptions::default()).unwrap();
-        assert_eq!((imported.added.len(), imported.torn.len()), (1, usize::from(run.torn)));
+        assert_eq!(
+            (imported.added.len(), imported.truncated.len()),
+            (1, usize::from(run.truncated))
+        );
         assert_eq!(history.cells(&run.meta.id).unwrap().len(), run.cells.len());
         fs::remove_dir_all(directory).unwrap();
     }
@@ -165,7 +168,7 @@ fn a_run_that_is_killed_a_hundred_times_loses_no_cell() {
 
 /// Where a kill tears a line is up to the kernel: so here at each byte there is.
 #[test]
-fn a_record_that_ends_anywhere_has_all_its_whole_lines() {
+fn reads_all_complete_lines_of_a_truncated_record() {
     let place = tempfile::tempdir().unwrap();
     let mut short = cell("a", 1);
     short.observation.windows.truncate(1);
@@ -182,13 +185,17 @@ fn a_record_that_ends_anywhere_has_all_its_whole_lines() {
         let run = StoredRun::read(&directory).unwrap();
         let lines = ends.iter().filter(|at| **at <= end).count();
         assert_eq!(run.cells, whole[..lines], "cut at byte {end}");
-        let torn = end != ends[lines - 1];
-        assert_eq!((run.torn, run.bytes), (torn, ends[lines - 1] as u64), "cut at byte {end}");
+        let truncated = end != ends[lines - 1];
+        assert_eq!(
+            (run.truncated, run.bytes),
+            (truncated, ends[lines - 1] as u64),
+            "cut at byte {end}"
+        );
     }
 }
 
 #[test]
-fn a_history_that_is_killed_a_hundred_times_loses_no_run() {
+fn keeps_acknowledged_runs_of_killed_histories() {
     if let Some(place) = std::env::var_os(PLACE) {
         add_until_killed(place.as_ref());
     }
@@ -197,11 +204,11 @@ fn a_history_that_is_killed_a_hundred_times_loses_no_run() {
     let mut random = Pcg64::seed_from_u64(10);
     let mut within = 0;
     for turn in 0..100 {
-        let child = start("a_history_that_is_killed_a_hundred_times_loses_no_run", place.path());
+        let child = start("keeps_acknowledged_runs_of_killed_histories", place.path());
         let pause = Duration::from_micros(below(&mut random, 10_000) as u64);
         let said = kill(child, turn % 3 + 1, |_| std::thread::sleep(pause));
         let history = History::open(&file).unwrap();
-        let info = history.info().unwrap();
+        let info = history.summary().unwrap();
         said.allows(info.runs as usize);
         within += usize::from(said.within());
         // A run is in with all of its cells and samples, or not at all.

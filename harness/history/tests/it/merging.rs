@@ -1,6 +1,6 @@
 //! Histories of several machines come to the same, in whatever order they are put together.
 
-use dmarig_history::{AlertEvent, AlertState, EVENT_SCHEMA, History, RunEntry};
+use dmarig_history::{AlertEvent, AlertState, EVENT_SCHEMA, History, HistoryError, RunEntry};
 use dmarig_model::observation::Outcome;
 use proptest::prelude::*;
 
@@ -43,7 +43,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_order_and_any_repetition_comes_to_the_same(
+    fn merges_in_any_order_to_the_same_history(
         machines in prop::collection::vec(
             (prop::collection::vec(entry(), 0..4), prop::collection::vec(event(), 0..3)), 1..4),
         order in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
@@ -53,7 +53,7 @@ proptest! {
         let mut files = Vec::new();
         for (at, (runs, events)) in machines.iter().enumerate() {
             let mut history = create(&format!("machine{at}.sqlite"));
-            history.put(runs).unwrap();
+            history.insert_runs(runs).unwrap();
             history.add_events(events).unwrap();
             files.push(history.path().to_owned());
         }
@@ -75,16 +75,16 @@ proptest! {
 }
 
 #[test]
-fn what_is_merged_is_not_touched() {
+fn leaves_the_merged_history_unchanged() {
     let place = tempfile::tempdir().unwrap();
     let at = |name: &str| place.path().join(name);
     let mut theirs = History::create(&at("theirs.sqlite")).unwrap();
-    theirs.put([&run(1, 1.0)]).unwrap();
+    theirs.insert_runs([&run(1, 1.0)]).unwrap();
     drop(theirs);
     let before = std::fs::read(at("theirs.sqlite")).unwrap();
     let mut ours = History::create(&at("ours.sqlite")).unwrap();
     assert_eq!(ours.merge(&at("theirs.sqlite")).unwrap().added, 1);
     assert!(before == std::fs::read(at("theirs.sqlite")).unwrap());
-    let error = ours.merge(&at("nowhere.sqlite")).unwrap_err().to_string();
-    assert!(error.contains("nowhere.sqlite"), "{error}");
+    let error = ours.merge(&at("nowhere.sqlite")).unwrap_err();
+    assert!(matches!(error, HistoryError::Missing { .. }), "{error}");
 }
