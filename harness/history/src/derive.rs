@@ -31,7 +31,7 @@ impl RunEntry {
         let mut entries = Vec::with_capacity(cells.len());
         let mut points = BTreeMap::new();
         for (number, record) in (0u32..).zip(cells) {
-            let environment = Environment::of(&meta.host, &record.observation);
+            let environment = Environment::new(&meta.host, &record.observation);
             let entry = cell(number, &record.observation, &record.verdict, environment);
             measure(&mut points, &record.observation, record.boot.as_ref(), &entry);
             entries.push(entry);
@@ -85,7 +85,7 @@ fn cell(
         warning: result.warning,
         duration_us: result.duration_us,
         environment,
-        build: Build::of(observation),
+        build: Build::new(observation),
     }
 }
 

@@ -345,7 +345,7 @@ impl EarlierRuns {
         }
         let mut earlier = Self::default();
         for other in history.points(&series)? {
-            if other.synthetic || (other.started, &other.run) >= (run.started, &run.id) {
+            if (other.started, &other.run) >= (run.started, &run.id) {
                 continue;
             }
             if sample_counts.get(&other.run) == Some(&point.samples.len()) {

@@ -146,7 +146,7 @@ fn add_record(
     record: &CellRecord,
 ) {
     let seen = &record.observation;
-    let environment = Environment::of(&meta.host, seen).fingerprint();
+    let environment = Environment::new(&meta.host, seen).fingerprint();
     let key = [&seen.cell, &seen.axes.kernel, &environment].map(String::as_str);
     let index = indices.get(&key);
     // What wrote the record may have told kernels and machines in other words than what put it into the history.

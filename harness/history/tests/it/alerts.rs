@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use dmarig_demo::{planted, synthetic_year};
+use dmarig_demo::{planted_changes, synthetic_year};
 use dmarig_history::{
     Alert, AlertKind, AlertState, History, HistoryError, MergeReport, RunEntry, SeriesKey,
 };
@@ -177,7 +177,7 @@ fn finds_the_planted_changes_of_a_synthetic_year() {
     let mut history = history(place.path(), &runs);
     let alerts = history.alerts().unwrap();
     let night = |run: &str| -> u32 { run.rsplit("night").next().unwrap().parse().unwrap() };
-    let events = planted(1);
+    let events = planted_changes(1);
     for event in &events {
         // The largest of latencies are too wild for what is planted, and not among it.
         for variant in &event.variants {

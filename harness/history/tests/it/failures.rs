@@ -102,7 +102,7 @@ fn reports_a_failure_that_begins_with_an_upgrade() {
     let [own, good] = [upgraded(2), upgraded(1)];
     assert_eq!(alert.environment, own.fingerprint());
     assert_eq!(alert.last_good.unwrap().environment, good.fingerprint());
-    assert_eq!(own.otherwise(&good), "host kernel 6.12.1");
+    assert_eq!(own.differences(&good), "host kernel 6.12.1");
 }
 
 #[test]

@@ -155,7 +155,6 @@ fn ignores_runs_of_other_series() {
         run.points.iter_mut().for_each(|point| point.series.environment.clone_from(&other));
     });
     check(|run| run.points[2].series = ratio("b"));
-    check(|run| run.synthetic = true);
     check(|run| run.points[2].series.place.kernel = "x".into());
     check(|run| run.points[2].series.place.variant = "x".into());
     check(|run| run.points[2].series.place.case = "x".into());
@@ -169,13 +168,11 @@ fn counts_runs_with_another_number_of_samples() {
         let PointEntry { series, value, .. } = run.points[2].clone();
         run.points[2] = point(series, 0, &[value; 8]);
     }
-    // A synthetic run is not counted.
-    runs[0].synthetic = true;
     let found = judge(&night(40, 1.2), elapsed(), Some(&history(place.path(), &runs)));
-    assert_eq!(found.metrics[0].result, few(10, false, 29));
+    assert_eq!(found.metrics[0].result, few(10, false, 30));
     assert_eq!(
         found.metrics[0].not_compared().unwrap(),
-        "10 runs so far, 24 needed; 29 more have another number of samples"
+        "10 runs so far, 24 needed; 30 more have another number of samples"
     );
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use dmarig_demo::{SYNTHETIC_NIGHTS, planted, synthetic_year};
+use dmarig_demo::{SYNTHETIC_NIGHTS, planted_changes, synthetic_year};
 use dmarig_history::{CellEntry, History, RunEntry, SeriesFilter};
 use dmarig_model::observation::Outcome;
 
@@ -68,8 +68,8 @@ fn has_missing_and_failed_nights_in_a_year() {
 #[test]
 fn plants_changes_within_the_year() {
     for seed in 0..50 {
-        let planted = planted(seed);
-        assert_eq!(planted, dmarig_demo::planted(seed));
+        let planted = planted_changes(seed);
+        assert_eq!(planted, planted_changes(seed));
         for event in planted {
             assert!(event.from + 9 <= event.until && event.until <= SYNTHETIC_NIGHTS, "{event:?}");
             assert!(!event.variants.is_empty());
