@@ -1,4 +1,5 @@
-//! The cells of a synthetic night that are judged and not timed, for the dashboard's matrix of checks.
+//! The cells of a synthetic night that are judged and not timed, for the dashboard's matrix of
+//! checks.
 
 use dmarig_model::{
     axes::{Axes, Device, Passthrough, Policy, Toggle},
@@ -83,7 +84,8 @@ fn broken(case: &str, axes: &Axes, night: u32, batches: bool) -> Vec<String> {
     broken.into_iter().map(str::to_owned).collect()
 }
 
-/// The cells of a night, numbered from `first`. With `batches`, the kernel in development batches again.
+/// The cells of a night, numbered from `first`. With `batches`, the kernel in development batches
+/// again.
 pub(super) fn cells(year: &Year, night: u32, first: u32, batches: bool) -> Vec<CellEntry> {
     let each = cases().into_iter().flat_map(|case| KERNELS.map(|kernel| (case.clone(), kernel)));
     let numbered = (first..).zip(each);

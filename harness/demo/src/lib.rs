@@ -1,6 +1,6 @@
-//! A synthetic history: a year of nights on a kernel in development, with planted changes. Tests of change
-//! points and alerts use it, and `demo-history` writes it for a first look at the dashboard. Each run is marked
-//! as synthetic.
+//! A synthetic history: a year of nights on a kernel in development, with planted changes. Tests of
+//! change points and alerts use it, and `demo-history` writes it for a first look at the dashboard.
+//! Each run is marked as synthetic.
 
 mod health;
 
@@ -184,8 +184,8 @@ impl Year {
         ((self.random.next_u64() >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
     }
 
-    /// An approximately normal random number with a standard deviation of 1. A sum of uniform numbers, so that
-    /// it is the same on any machine.
+    /// An approximately normal random number with a standard deviation of 1. A sum of uniform
+    /// numbers, so that it is the same on any machine.
     fn normal(&mut self) -> f64 {
         (0..12).map(|_| self.uniform()).sum::<f64>() - 6.0
     }
@@ -380,7 +380,8 @@ fn group_type(axes: &Axes, batches: bool) -> &'static str {
     }
 }
 
-/// `uname -r`. The kernel in development has a release candidate each week and a release each nine weeks.
+/// `uname -r`. The kernel in development has a release candidate each week and a release each nine
+/// weeks.
 fn release(kernel: &str, night: u32) -> String {
     match kernel {
         REFERENCE => return "6.12.57+deb13-amd64".to_owned(),
@@ -456,7 +457,8 @@ fn environment() -> Environment {
     }
 }
 
-/// Writes the synthetic year as `history.sqlite` into a directory, and returns the path of the file.
+/// Writes the synthetic year as `history.sqlite` into a directory, and returns the path of the
+/// file.
 ///
 /// # Errors
 /// [`DemoError`]

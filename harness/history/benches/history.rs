@@ -1,5 +1,5 @@
-//! How long it takes to add a night to a history with a million samples, and to read a series from it:
-//! each is to take less than 100 ms.
+//! Benchmark of adding a night to a history with a million samples, and of reading a series: each
+//! must take less than 100 ms.
 //!
 //! `cargo bench -p dmarig-history --bench history`
 
@@ -22,9 +22,9 @@ use dmarig_records::{Build, Environment, HostFacts};
 
 const SERIES: u32 = 300;
 const CELLS: u32 = 24;
-/// Of each series in a night that makes the history: 3,000 samples a night.
+/// Samples of each series in a night of the existing history: 3,000 samples a night.
 const FEW: u32 = 10;
-/// Of each series in a night that is measured: 10,000 samples or a little more.
+/// Samples of each series in a measured night: slightly more than 10,000 samples.
 const MANY: u32 = 34;
 const NIGHTS: u32 = 334;
 const TURNS: u32 = 15;

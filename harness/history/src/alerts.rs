@@ -18,8 +18,8 @@ use crate::{
     store::{History, Point, SeriesFilter, SeriesRow},
 };
 
-/// With more points a change point may move. Up to this number of runs it is the same change; two changes are
-/// always further apart.
+/// With more points a change point may move. Up to this number of runs it is the same change; two
+/// changes are always further apart.
 const MAX_SHIFT: usize = 4;
 
 /// Number of digits of an alert's id.
@@ -36,14 +36,16 @@ pub struct Alert {
     pub environment: String,
     /// What happened.
     pub what: AlertKind,
-    /// The last good run before it, if there is one. If there is none in this environment, one in another
-    /// environment of the same machine.
+    /// The last good run before it, if there is one. If there is none in this environment, one in
+    /// another environment of the same machine.
     pub last_good: Option<AlertEnd>,
     /// The first bad run.
     pub first_bad: AlertEnd,
-    /// The first good run after it, in this environment or in one that replaced it on the same machine.
+    /// The first good run after it, in this environment or in one that replaced it on the same
+    /// machine.
     pub until: Option<AlertEnd>,
-    /// The state of the last event; without one, `fixed` if there is a good run after it, otherwise `new`.
+    /// The state of the last event; without one, `fixed` if there is a good run after it, otherwise
+    /// `new`.
     pub state: AlertState,
     /// The last event.
     pub said: Option<AlertEvent>,
@@ -117,8 +119,8 @@ impl Alert {
 impl History {
     /// All alerts, newest first. Series with new points are searched for changes first.
     ///
-    /// Absolute times give no alerts, since they drift with the machine. Ratios to a reference kernel do, and
-    /// counts, which do not drift.
+    /// Absolute times give no alerts, since they drift with the machine. Ratios to a reference
+    /// kernel do, and counts, which do not drift.
     ///
     /// # Errors
     /// [`HistoryError`]
@@ -154,8 +156,8 @@ impl History {
     /// Sets the state of the alert with this prefix of its id, and returns the changed alert.
     ///
     /// # Errors
-    /// [`HistoryError::Unknown`] if no alert or several have this prefix; [`HistoryError::Io`] if the event
-    /// can't be written, and then the state is unchanged.
+    /// [`HistoryError::Unknown`] if no alert or several have this prefix; [`HistoryError::Io`] if
+    /// the event can't be written, and then the state is unchanged.
     pub fn set_alert_state(
         &mut self,
         id: &str,
@@ -203,8 +205,8 @@ fn change_alerts(
     events: &[AlertEvent],
 ) -> Vec<Alert> {
     let SeriesRow { id, key, .. } = series;
-    // For a count, any change is worth an alert, and its reversal ends that alert. For a ratio, the reversal
-    // of an improvement is a regression of its own.
+    // For a count, any change is worth an alert, and its reversal ends that alert. For a ratio, the
+    // reversal of an improvement is a regression of its own.
     let mut reversals = BTreeSet::new();
     if key.reference.is_none() {
         reversals.extend((0..changes.len()).filter_map(|index| reversal(changes, index)));
@@ -258,7 +260,8 @@ fn reversal(changes: &[ChangeRow], index: usize) -> Option<usize> {
     (index + 1..changes.len()).find(is_reversal)
 }
 
-/// The latest event of each change. An event names a run; it belongs to the change nearest to that run.
+/// The latest event of each change. An event names a run; it belongs to the change nearest to that
+/// run.
 fn latest_events<'a>(
     changes: &[ChangeRow],
     points: &[Point],

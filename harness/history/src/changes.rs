@@ -1,4 +1,5 @@
-//! Change points of series. They are computed from points alone, and cached until the points change.
+//! Change points of series. They are computed from points alone, and cached until the points
+//! change.
 
 use dmarig_stats::change_points::Search;
 use rusqlite::params;
@@ -6,7 +7,8 @@ use serde::Serialize;
 
 use crate::{error::HistoryError, store::History};
 
-/// Number of series that are searched in one transaction. A killed search continues after the last one.
+/// Number of series that are searched in one transaction. A killed search continues after the last
+/// one.
 const BATCH: usize = 64;
 
 /// A change point of a series.
@@ -50,14 +52,14 @@ impl History {
     /// # Errors
     /// [`HistoryError::Sql`]
     pub fn changes(&self, series: &str) -> Result<Vec<ChangeRow>, HistoryError> {
-        let sql = "SELECT runs.id, earlier.id, p, before, after, \
-             (SELECT count(*) FROM points JOIN runs AS others USING (run) \
-              WHERE points.series = changes.series \
-              AND (others.started, others.id) < (runs.started, runs.id)) \
-             FROM changes JOIN runs ON runs.run = changes.run \
-             JOIN runs AS earlier ON earlier.run = changes.before_run \
-             WHERE series = (SELECT series FROM series WHERE id = ?) \
-             ORDER BY runs.started, runs.id";
+        let sql = "SELECT runs.id, earlier.id, p, before, after, (SELECT count(*) \
+            FROM points JOIN runs AS others USING (run) \
+            WHERE points.series = changes.series \
+            AND (others.started, others.id) < (runs.started, runs.id)) \
+            FROM changes JOIN runs ON runs.run = changes.run \
+            JOIN runs AS earlier ON earlier.run = changes.before_run \
+            WHERE series = (SELECT series FROM series WHERE id = ?) \
+            ORDER BY runs.started, runs.id";
         self.rows(sql, params![series], |row| {
             Ok(ChangeRow {
                 run: row.get(0)?,
@@ -74,7 +76,9 @@ impl History {
 fn search(transaction: &rusqlite::Transaction<'_>, series: i64) -> rusqlite::Result<()> {
     let points: Vec<(i64, f64)> = transaction
         .prepare_cached(
-            "SELECT run, value FROM points JOIN runs USING (run) WHERE series = ? \
+            "SELECT run, value \
+             FROM points JOIN runs USING (run) \
+             WHERE series = ? \
              ORDER BY started, runs.id",
         )?
         .query_map([series], |row| Ok((row.get(0)?, row.get(1)?)))?

@@ -108,7 +108,8 @@ fn tallies(verdict: &Verdict) -> CheckTallies {
 /// The samples of a run, by series.
 type SamplesBySeries = BTreeMap<SeriesKey, Vec<Sample>>;
 
-/// Adds the samples of a cell. A cell that did not complete, or whose measurements failed, has none.
+/// Adds the samples of a cell. A cell that did not complete, or whose measurements failed, has
+/// none.
 fn measure(
     samples_by_series: &mut SamplesBySeries,
     observation: &Observation,
@@ -188,8 +189,8 @@ impl PairNumbers {
         }
     }
 
-    /// The pair of a sample. All windows of a boot belong to one pair, unless both sides share the boot: then
-    /// each window has its own.
+    /// The pair of a sample. All windows of a boot belong to one pair, unless both sides share the
+    /// boot: then each window has its own.
     fn for_sample(&self, kind: WindowKind, index: u32) -> Option<u32> {
         match (kind, self.both_sides) {
             (WindowKind::Timing, true) => Some(self.first.unwrap_or(0) + index),
@@ -199,15 +200,17 @@ impl PairNumbers {
     }
 }
 
-/// The point of a series in one run: the median of its samples, of which there must be one at least.
+/// The point of a series in one run: the median of its samples, of which there must be one at
+/// least.
 #[must_use]
 pub fn median_point((series, samples): (SeriesKey, Vec<Sample>)) -> PointEntry {
     let value = median_for_samples(&samples);
     PointEntry { series, cell: samples[0].cell, value, samples }
 }
 
-/// The ratio of each point to the reference kernel's point in the same run: the median of the ratios of
-/// pairs, or the ratio of medians if there are no pairs. `points` must be sorted by series.
+/// The ratio of each point to the reference kernel's point in the same run: the median of the
+/// ratios of pairs, or the ratio of medians if there are no pairs. `points` must be sorted by
+/// series.
 #[must_use]
 pub fn reference_ratios(
     points: &[PointEntry],
@@ -239,7 +242,8 @@ pub fn reference_ratios(
     ratios
 }
 
-/// The ratios of samples with the same pair number. Several samples of a pair count as their median.
+/// The ratios of samples with the same pair number. Several samples of a pair count as their
+/// median.
 fn pair_ratios(ours: &[Sample], theirs: &[Sample]) -> Vec<Sample> {
     let theirs = samples_by_pair(theirs);
     let mut ratios = Vec::new();

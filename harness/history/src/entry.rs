@@ -11,7 +11,8 @@ use dmarig_model::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Version of what is derived from a record. An entry with a higher version replaces one with a lower.
+/// Version of what is derived from a record. An entry with a higher version replaces one with a
+/// lower.
 pub const DERIVATION_VERSION: u32 = 4;
 
 /// A run in the history.
@@ -29,8 +30,8 @@ pub struct RunEntry {
     pub command: Vec<String>,
     /// The host.
     pub host: HostFacts,
-    /// The rules that judged it: a hash of the standard table, with the version of dmarig; empty if the
-    /// record does not have it.
+    /// The rules that judged it: a hash of the standard table, with the version of dmarig; empty if
+    /// the record does not have it.
     pub rules: String,
     /// Name of the reference kernel.
     pub reference: Option<String>,
@@ -62,7 +63,8 @@ pub struct CellEntry {
     pub reasons: Vec<String>,
     /// Names of failed checks.
     pub checks: Vec<String>,
-    /// The results of all checks; `None` in entries of older versions, which kept failed checks only.
+    /// The results of all checks; `None` in entries of older versions, which kept failed checks
+    /// only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub judged: Option<CheckTallies>,
     /// `uname -r` in the guest, if it was reported.
@@ -82,7 +84,8 @@ pub struct CellEntry {
 /// The results of a cell's checks, by name.
 pub type CheckTallies = BTreeMap<String, Tally>;
 
-/// The results of one check in one cell. There is more than one if several rules bound the same metric.
+/// The results of one check in one cell. There is more than one if several rules bound the same
+/// metric.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Tally {
     /// Number of times it held.
@@ -197,8 +200,8 @@ impl fmt::Display for SeriesKey {
     }
 }
 
-/// Formats the values of axes that distinguish a cell from others of its case: caching mode and policy, and
-/// other axes with a value that is not the default; never kernel, QEMU and accelerator.
+/// Formats the values of axes that distinguish a cell from others of its case: caching mode and
+/// policy, and other axes with a value that is not the default; never kernel, QEMU and accelerator.
 #[must_use]
 pub fn variant(axes: &Axes) -> String {
     let defaults = Axes::default();

@@ -125,9 +125,10 @@ impl HistoryError {
 fn rebuild_hint(error: &rusqlite::Error) -> &'static str {
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            "; move it away, and `dmarig history add` makes it anew from the records that are there: runs whose \
-             records `dmarig history gc` has removed were in this file alone, so keep it, restore a copy of \
-             it, or save with `sqlite3 FILE .recover` what can still be read of it"
+            "; move it away, and `dmarig history add` makes it anew from the records that are \
+             there: runs whose records `dmarig history gc` has removed were in this file alone, so \
+             keep it, restore a copy of it, or save with `sqlite3 FILE .recover` what can still be \
+             read of it"
         }
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             "; another dmarig writes to it, try again"

@@ -1,5 +1,5 @@
-//! Events: the states that people give to alerts. They can't be derived from records, so they are also
-//! kept in an append-only file next to the history.
+//! Events: the states that people give to alerts. They can't be derived from records, so they are
+//! also kept in an append-only file next to the history.
 
 use std::{
     collections::BTreeSet,
@@ -47,8 +47,8 @@ impl AlertState {
     }
 }
 
-/// A triage state that was given to an alert. The latest event of an alert holds; if several have the same
-/// time, the one with the greatest id.
+/// A triage state that was given to an alert. The latest event of an alert holds; if several have
+/// the same time, the one with the greatest id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AlertEvent {
     /// [`EVENT_SCHEMA`] of the writer.
@@ -81,7 +81,9 @@ impl History {
     /// # Errors
     /// [`HistoryError::Sql`]
     pub fn events(&self) -> Result<Vec<AlertEvent>, HistoryError> {
-        let sql = "SELECT id, time, subject, run, state, note, author FROM alert_events ORDER BY time, id";
+        let sql = "SELECT id, time, subject, run, state, note, author \
+            FROM alert_events \
+            ORDER BY time, id";
         self.rows(sql, (), |row| {
             let word: String = row.get(4)?;
             let state = AlertState::ALL.into_iter().find(|state| state.name() == word);

@@ -16,7 +16,8 @@ use crate::{
 /// The format of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExportFormat {
-    /// OpenMetrics text, version 1.0: each series is a gauge in base units, with a timestamp for each point.
+    /// OpenMetrics text, version 1.0: each series is a gauge in base units, with a timestamp for
+    /// each point.
     OpenMetrics,
     /// InfluxDB's line protocol, with nanoseconds since 1970: one line for each point.
     Influx,
@@ -76,15 +77,16 @@ impl History {
 
 /// The exported points of a series.
 struct ExportedPoints {
-    /// Whether any point of the series is synthetic, also one that is not exported: it decides the labels.
+    /// Whether any point of the series is synthetic, also one that is not exported: it decides the
+    /// labels.
     synthetic: bool,
     /// Points, each with its time in microseconds since 1970.
     timed: Vec<(i64, Point)>,
 }
 
-/// Adds times to the points of a series. Times must differ, since a database replaces a point by a later one
-/// with the same time. Runs that started in the same second differ by the microseconds in their ids; without
-/// these, as in old records, each gets a millisecond more than the one before.
+/// Adds times to the points of a series. Times must differ, since a database replaces a point by a
+/// later one with the same time. Runs that started in the same second differ by the microseconds in
+/// their ids; without these, as in old records, each gets a millisecond more than the one before.
 fn timed(points: Vec<Point>) -> Vec<(i64, Point)> {
     let mut timed: Vec<(i64, Point)> =
         points.into_iter().map(|point| (began_us(&point.run, point.started), point)).collect();
@@ -101,7 +103,8 @@ fn timed(points: Vec<Point>) -> Vec<(i64, Point)> {
     timed
 }
 
-/// Turns a text into an identifier of letters, digits and underscores that does not begin with a digit.
+/// Turns a text into an identifier of letters, digits and underscores that does not begin with a
+/// digit.
 fn identifier(text: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
     let name: String = text.chars().map(plain).collect();

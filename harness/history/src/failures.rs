@@ -1,6 +1,6 @@
-//! Alerts of cells that fail. Failures without a pass between them, in one environment, are a span. Spans in
-//! several environments of one machine may continue each other, since an update of the host changes its
-//! environment.
+//! Alerts of cells that fail. Failures without a pass between them, in one environment, are a span.
+//! Spans in several environments of one machine may continue each other, since an update of the
+//! host changes its environment.
 
 use dmarig_digest::short_id;
 use dmarig_records::Environment;
@@ -39,7 +39,8 @@ pub(crate) fn failure_alerts(
     reported.map(|index| timeline.alert(key, &spans, index)).collect()
 }
 
-/// Failures of one environment without a pass between them. Visits are given by their index in the timeline.
+/// Failures of one environment without a pass between them. Visits are given by their index in the
+/// timeline.
 struct FailureSpan<'a> {
     environment: &'a str,
     /// The failures.
@@ -54,8 +55,8 @@ struct FailureSpan<'a> {
     continues: Option<usize>,
 }
 
-/// Whether a span needs no alert, since it continues a span with an alert that does not end earlier. A span
-/// with an event always keeps its alert.
+/// Whether a span needs no alert, since it continues a span with an alert that does not end
+/// earlier. A span with an event always keeps its alert.
 fn is_covered(spans: &[FailureSpan<'_>], index: usize) -> bool {
     let span = &spans[index];
     let Some(first) = span.continues else { return false };
@@ -120,8 +121,8 @@ impl<'a> FailureTimeline<'a> {
         spans
     }
 
-    /// The last event that names a run of a span. The alert's id is made of that run, so it stays the same if
-    /// older runs are merged in.
+    /// The last event that names a run of a span. The alert's id is made of that run, so it stays
+    /// the same if older runs are merged in.
     fn last_event<'e>(
         &self,
         key: &CellKey,
@@ -144,8 +145,8 @@ impl<'a> FailureTimeline<'a> {
         others.map(|(_, visits)| visits.as_slice())
     }
 
-    /// The first pass in an environment that has replaced this one. An environment with visits in the same
-    /// period, such as that of another QEMU that runs each night, has not.
+    /// The first pass in an environment that has replaced this one. An environment with visits in
+    /// the same period, such as that of another QEMU that runs each night, has not.
     fn pass_in_successor(&self, environment: &str) -> Option<usize> {
         let own = self.by_environment.get(environment)?;
         let (first, last) = (*own.first()?, *own.last()?);
@@ -160,9 +161,9 @@ impl<'a> FailureTimeline<'a> {
         passes.min().copied()
     }
 
-    /// The span that a span continues: it began with the first visit of an environment, while the same checks
-    /// failed in another environment of the machine. The first one of a chain of such spans. A span that was
-    /// marked as fixed is not continued: the failure has come back.
+    /// The span that a span continues: it began with the first visit of an environment, while the
+    /// same checks failed in another environment of the machine. The first one of a chain of such
+    /// spans. A span that was marked as fixed is not continued: the failure has come back.
     fn continued_span(&self, spans: &[FailureSpan<'_>], index: usize) -> Option<usize> {
         let span = &spans[index];
         let began = span.bad[0];

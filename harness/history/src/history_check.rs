@@ -54,8 +54,8 @@ pub struct HistoryMetric {
     pub series: Option<(String, SeriesKey)>,
     /// The number; null if there is none.
     pub value: Option<f64>,
-    /// The baseline that the metric is compared with in pairs instead. That is more sensitive; the result is in
-    /// the comparison.
+    /// The baseline that the metric is compared with in pairs instead. That is more sensitive; the
+    /// result is in the comparison.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub beside: Option<String>,
     /// The verdict.
@@ -72,7 +72,8 @@ pub enum HistoryVerdict {
         found: Prediction,
         /// The runs that it was judged by, oldest first, with their values.
         earlier: Vec<(String, f64)>,
-        /// Later runs that were not used, since they would have failed themselves, with their values.
+        /// Later runs that were not used, since they would have failed themselves, with their
+        /// values.
         set_aside: Vec<(String, f64)>,
     },
     /// There are too few earlier runs for a judgement.
@@ -104,13 +105,14 @@ pub struct HistoryCheckInput<'a> {
     pub history: Option<&'a History>,
     /// Path of the history, for the document.
     pub file: &'a str,
-    /// Returns the baseline that a metric of a cell was compared with in pairs, if it was: then the comparison
-    /// decides.
+    /// Returns the baseline that a metric of a cell was compared with in pairs, if it was: then the
+    /// comparison decides.
     pub beside: &'a dyn Fn(&CellKey, &str) -> Option<String>,
 }
 
 impl HistoryJudgement {
-    /// Judges the numbers of a run by the history. The metrics of a cell share the error probability.
+    /// Judges the numbers of a run by the history. The metrics of a cell share the error
+    /// probability.
     ///
     /// # Errors
     /// [`HistoryError::Sql`]
@@ -300,7 +302,8 @@ impl Draft {
     }
 }
 
-/// The judged point of a metric: that of a count itself, and the ratio to the reference kernel otherwise.
+/// The judged point of a metric: that of a count itself, and the ratio to the reference kernel
+/// otherwise.
 fn point<'a>(
     run: &'a RunEntry,
     key: &CellKey,
@@ -331,8 +334,8 @@ fn point<'a>(
 struct EarlierRuns {
     /// Runs with the same number of samples, oldest first, with their values.
     runs: Vec<(String, f64)>,
-    /// Number of runs with another number of samples, as after a comparison with many pairs: their noise
-    /// differs, so they do not predict this run's.
+    /// Number of runs with another number of samples, as after a comparison with many pairs: their
+    /// noise differs, so they do not predict this run's.
     other_samples: usize,
 }
 

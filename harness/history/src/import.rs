@@ -24,7 +24,8 @@ const REMOVED_PREFIX: &str = ".gone-";
 pub struct ImportOptions<'a> {
     /// Reference kernel of runs that name none.
     pub reference: Option<&'a str>,
-    /// Whether runs that were imported before are derived again. Runs without a record stay unchanged.
+    /// Whether runs that were imported before are derived again. Runs without a record stay
+    /// unchanged.
     pub rebuild: bool,
 }
 
@@ -93,7 +94,8 @@ impl History {
         let Some(lock) = RunLock::acquire(directory)? else {
             return Ok(ImportCandidate::Running);
         };
-        // Usually the directory's name is the run's id. A renamed one is read, and found by its id below.
+        // Usually the directory's name is the run's id. A renamed one is read, and found by its id
+        // below.
         let state = self.import_state(&name(directory))?;
         let is_complete = |state: ImportState| {
             state.bytes == lock.bytes && state.derivation >= DERIVATION_VERSION
@@ -166,9 +168,10 @@ pub enum GcAction {
 }
 
 impl History {
-    /// Removes old records, and reports on each directory in order. `directories` are sorted, the oldest
-    /// first. A record is removed only if its run has ended and the history contains all of it. If an older
-    /// version derived the entry, it is derived again first. With `dry_run` nothing is removed or written.
+    /// Removes old records, and reports on each directory in order. `directories` are sorted, the
+    /// oldest first. A record is removed only if its run has ended and the history contains all of
+    /// it. If an older version derived the entry, it is derived again first. With `dry_run` nothing
+    /// is removed or written.
     ///
     /// # Errors
     /// [`HistoryError::Sql`]

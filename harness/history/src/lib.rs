@@ -1,5 +1,5 @@
-//! The history of runs: an SQLite database that is derived from records, with series of numbers, change
-//! points, alerts and exports.
+//! The history of runs: an SQLite database that is derived from records, with series of numbers,
+//! change points, alerts and exports.
 
 mod alerts;
 mod changes;

@@ -27,8 +27,8 @@ pub struct MergeReport {
 }
 
 impl History {
-    /// Adds all runs and events of another history. The order of merges, and repeating them, makes no
-    /// difference. The other file is only read.
+    /// Adds all runs and events of another history. The order of merges, and repeating them, makes
+    /// no difference. The other file is only read.
     ///
     /// # Errors
     /// [`HistoryError`]; the runs before the failure are merged.
@@ -86,19 +86,21 @@ impl History {
     }
 
     fn points_of(&self, run: &str) -> Result<Vec<PointEntry>, HistoryError> {
-        let sql = "SELECT case_name, variant, kernel, metric, unit, series.reference, fingerprint, \
-             points.cell, points.value, series.series, points.run FROM points \
-             JOIN series USING (series) JOIN places USING (place) \
-             JOIN environments USING (environment) \
-             WHERE points.run = (SELECT run FROM runs WHERE id = ?)";
+        let sql = "SELECT case_name, variant, kernel, metric, unit, series.reference, \
+            fingerprint, points.cell, points.value, series.series, points.run \
+            FROM points JOIN series USING (series) JOIN places USING (place) \
+            JOIN environments USING (environment) \
+            WHERE points.run = (SELECT run FROM runs WHERE id = ?)";
         let points = self.rows(sql, params![run], |row| {
             let samples = (row.get::<_, i64>(9)?, row.get::<_, i64>(10)?);
             let (series, value) = (series_key(row, 0)?, row.get(8)?);
             let point = PointEntry { series, cell: row.get(7)?, value, samples: Vec::new() };
             Ok((point, samples))
         })?;
-        let sql = "SELECT cell, window, pair, value FROM samples WHERE series = ? AND run = ? \
-             ORDER BY cell, window";
+        let sql = "SELECT cell, window, pair, value \
+            FROM samples \
+            WHERE series = ? AND run = ? \
+            ORDER BY cell, window";
         let mut complete = Vec::with_capacity(points.len());
         for (point, (series, run)) in points {
             let samples: Vec<Sample> =
@@ -129,7 +131,8 @@ fn write_line(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
     out.write_all(b"\n")
 }
 
-/// Opens a copy of a history, since opening may migrate the file and another machine's must not change.
+/// Opens a copy of a history, since opening may migrate the file and another machine's must not
+/// change.
 fn open_copy(path: &Path) -> Result<(History, tempfile::TempDir), HistoryError> {
     if !path.exists() {
         return Err(HistoryError::Missing { path: path.display().to_string() });

@@ -1,5 +1,5 @@
-//! The SQLite file of a history. It is derived from records and can be rebuilt from those that still exist;
-//! it is the only copy of runs whose records were collected.
+//! The SQLite file of a history. It is derived from records and can be rebuilt from those that
+//! still exist; it is the only copy of runs whose records were collected.
 
 mod read;
 mod rows;
@@ -61,8 +61,8 @@ pub struct History {
 }
 
 impl History {
-    /// Opens a history for reading and writing, and creates it if it does not exist. A file of an older
-    /// version is migrated.
+    /// Opens a history for reading and writing, and creates it if it does not exist. A file of an
+    /// older version is migrated.
     ///
     /// # Errors
     /// [`HistoryError`]
@@ -104,8 +104,8 @@ impl History {
         Ok(history)
     }
 
-    /// Migrates the file to the current layout. If another process migrates it at the same time, this one
-    /// fails, retries, and finds fewer migrations to do, or none.
+    /// Migrates the file to the current layout. If another process migrates it at the same time,
+    /// this one fails, retries, and finds fewer migrations to do, or none.
     fn migrate(&mut self) -> Result<(), HistoryError> {
         let began = Instant::now();
         loop {
@@ -119,8 +119,8 @@ impl History {
         }
     }
 
-    /// Calls [`Self::configure`] until no other process is in the way. SQLite waits for locks itself, except
-    /// while it changes a journal to a WAL.
+    /// Calls [`Self::configure`] until no other process is in the way. SQLite waits for locks
+    /// itself, except while it changes a journal to a WAL.
     fn configure_with_retries(&self) -> rusqlite::Result<()> {
         let began = Instant::now();
         loop {

@@ -11,9 +11,9 @@ use dmarig_stats::unpaired::Estimate;
 /// Probability that a bound of a ratio misses the true ratio, if samples are independent.
 pub(crate) const LEVEL: f64 = 0.025;
 
-/// Adds the checks that compare cells of one run with each other (ratios, growth) to their verdicts.
-/// Returns the positions of the cells whose verdict got a check, in ascending order. Call it once,
-/// after all cells of the run have ended.
+/// Adds the checks that compare cells of one run with each other (ratios, growth) to their
+/// verdicts. Returns the positions of the cells whose verdict got a check, in ascending order. Call
+/// it once, after all cells of the run have ended.
 pub fn judge_across_cells(
     cases: &[Case],
     cells: &mut [(&Observation, &mut Verdict)],

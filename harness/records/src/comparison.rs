@@ -15,8 +15,8 @@ use crate::sidecar::RecordFile;
 /// Version of [`Comparison`]. Version 1 has neither boots nor how cells ended.
 pub const COMPARISON_SCHEMA: u32 = 2;
 
-/// Metrics that repeat another one: rates of the same work as `elapsed`, and percentiles next to those that
-/// are compared. They are compared only if they are requested by name.
+/// Metrics that repeat another one: rates of the same work as `elapsed`, and percentiles next to
+/// those that are compared. They are compared only if they are requested by name.
 const REPEATED: &[&str] =
     &["throughput", "iops", "latency-mean", "latency-p90", "latency-p999", "latency-max"];
 
@@ -165,8 +165,8 @@ pub struct CountDifference {
     pub baseline: f64,
 }
 
-/// Whether a metric is compared: it is among the wanted ones, or none is named and it does not repeat
-/// another metric.
+/// Whether a metric is compared: it is among the wanted ones, or none is named and it does not
+/// repeat another metric.
 #[must_use]
 pub fn is_wanted(name: &str, wanted: &[String]) -> bool {
     match wanted.is_empty() {
@@ -175,8 +175,8 @@ pub fn is_wanted(name: &str, wanted: &[String]) -> bool {
     }
 }
 
-/// Names what two cells of a case have in common: the case, and the values of the `varied` axes without
-/// `but`.
+/// Names what two cells of a case have in common: the case, and the values of the `varied` axes
+/// without `but`.
 #[must_use]
 pub fn label(case: &str, axes: &Axes, varied: &[Axis], but: &[Axis]) -> String {
     let words = varied.iter().filter(|axis| !but.contains(axis));
@@ -191,8 +191,8 @@ impl RecordFile for Comparison {
 }
 
 impl Comparison {
-    /// The worst judgement of all metrics with a limit; an undecided one is inconclusive. `None` if no metric
-    /// has a limit.
+    /// The worst judgement of all metrics with a limit; an undecided one is inconclusive. `None` if
+    /// no metric has a limit.
     #[must_use]
     pub fn judgement(&self) -> Option<Judgement> {
         let all = self.cells.iter().flat_map(|cell| &cell.metrics);
@@ -212,9 +212,9 @@ impl Comparison {
 }
 
 impl Comparison {
-    /// The comparison as the outcome of one cell. Failed if the candidate is worse than a limit or one of its
-    /// boots failed, errored if a cell was stopped, skipped if no cell could run, passed otherwise; an
-    /// inconclusive metric does not fail.
+    /// The comparison as the outcome of one cell. Failed if the candidate is worse than a limit or
+    /// one of its boots failed, errored if a cell was stopped, skipped if no cell could run, passed
+    /// otherwise; an inconclusive metric does not fail.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         let failed = |cell: &CellComparison| {
@@ -250,8 +250,8 @@ pub fn differing_counts(seen: [&Observation; 2], sides: [Side; 2]) -> Vec<CountD
     let value = |of: usize, name: &str| Some(metric(seen[of], sides[of], name)?.median());
     let both = |name: &str| {
         let (candidate, baseline) = (value(0, name)?, value(1, name)?);
-        let count = CountDifference { name: name.to_owned(), candidate, baseline };
-        (candidate != baseline).then_some(count)
+        let difference = CountDifference { name: name.to_owned(), candidate, baseline };
+        if candidate == baseline { None } else { Some(difference) }
     };
     names.filter_map(both).collect()
 }

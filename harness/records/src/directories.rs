@@ -15,8 +15,8 @@ pub fn proofs_directory() -> Option<PathBuf> {
     Some(state_directory()?.join("proofs"))
 }
 
-/// Directory of persistent data: `$XDG_STATE_HOME/dmarig` or `~/.local/state/dmarig`. `None` if neither
-/// `XDG_STATE_HOME` nor `HOME` is an absolute path.
+/// Directory of persistent data: `$XDG_STATE_HOME/dmarig` or `~/.local/state/dmarig`. `None` if
+/// neither `XDG_STATE_HOME` nor `HOME` is an absolute path.
 #[must_use]
 pub fn state_directory() -> Option<PathBuf> {
     let absolute =

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::meta::HostFacts;
 
-/// The machine and the hypervisor of a cell, as far as numbers depend on them. Unknown texts are empty. Equal
-/// machines are one environment, unless they have different names.
+/// The machine and the hypervisor of a cell, as far as numbers depend on them. Unknown texts are
+/// empty. Equal machines are one environment, unless they have different names.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Environment {
     /// Model name of the CPU.
@@ -54,15 +54,17 @@ impl Environment {
         }
     }
 
-    /// A hash of the environment: 16 hexadecimal digits. A series has numbers of one fingerprint only.
+    /// A hash of the environment: 16 hexadecimal digits. A series has numbers of one fingerprint
+    /// only.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         let parts = self.parts();
         short_id(parts.iter().map(|(_, value)| value.as_str()), 16)
     }
 
-    /// The part that identifies the machine and stays the same across updates: name, CPU, number of CPUs, memory
-    /// and accelerator. `None` if neither name nor CPU is known. Equal machines differ by name only.
+    /// The part that identifies the machine and stays the same across updates: name, CPU, number of
+    /// CPUs, memory and accelerator. `None` if neither name nor CPU is known. Equal machines differ
+    /// by name only.
     #[must_use]
     pub fn machine(&self) -> Option<(&str, &str, u32, u64, &str)> {
         let Self { machine, cpu, cpus, memory_gib, accelerator, .. } = self;
@@ -72,7 +74,8 @@ impl Environment {
         Some((machine, cpu, *cpus, *memory_gib, accelerator))
     }
 
-    /// Describes the parts of another environment that differ from this one: `host kernel 6.12.1, qemu 10.0.2`.
+    /// Describes the parts of another environment that differ from this one: `host kernel 6.12.1,
+    /// qemu 10.0.2`.
     #[must_use]
     pub fn differences(&self, other: &Self) -> String {
         let pairs = self.parts().into_iter().zip(other.parts());
@@ -90,8 +93,8 @@ impl Environment {
         differences.iter().map(word).collect::<Vec<_>>().join(", ")
     }
 
-    /// Each part with its name. An empty name of the machine is left out, so that fingerprints stay the same as
-    /// before machines had names.
+    /// Each part with its name. An empty name of the machine is left out, so that fingerprints stay
+    /// the same as before machines had names.
     #[must_use]
     pub fn parts(&self) -> Vec<(&'static str, String)> {
         let mut parts = vec![
@@ -155,7 +158,8 @@ impl Build {
         short_id(parts.into_iter().chain(&self.packages).map(String::as_str), 16)
     }
 
-    /// A short name of the build: the commit, the version of the package, or a part of the image's hash.
+    /// A short name of the build: the commit, the version of the package, or a part of the image's
+    /// hash.
     #[must_use]
     pub fn short(&self) -> String {
         let version = self.packages.first().and_then(|package| package.split(' ').nth(1));

@@ -55,8 +55,8 @@ pub enum RecordError {
     },
     /// Two runs have no cell in common.
     #[error(
-        "no completed cell of {candidate} has a counterpart in {baseline}: they may differ in kernel, \
-         QEMU and named axes only"
+        "no completed cell of {candidate} has a counterpart in {baseline}: they may differ in \
+         kernel, QEMU and named axes only"
     )]
     NoCommonCells {
         /// The candidate's run.

@@ -1,5 +1,5 @@
-//! The comparison of two stored runs, metric by metric. They were not measured in pairs, so differences
-//! are estimated and never judged.
+//! The comparison of two stored runs, metric by metric. They were not measured in pairs, so
+//! differences are estimated and never judged.
 
 use std::collections::BTreeSet;
 
@@ -35,8 +35,8 @@ pub struct RunPart<'a> {
     pub side: Side,
 }
 
-/// Compares two stored runs, or parts of them, by the `wanted` metrics, or by all that are compared by
-/// default if none is named. Nothing is judged, since the runs were not measured in pairs.
+/// Compares two stored runs, or parts of them, by the `wanted` metrics, or by all that are compared
+/// by default if none is named. Nothing is judged, since the runs were not measured in pairs.
 ///
 /// # Errors
 /// [`RecordError::PairedRun`], [`RecordError::AmbiguousCell`], [`RecordError::NoCommonCells`],
@@ -130,8 +130,8 @@ fn timed_metrics(part: &RunPart<'_>) -> String {
     }
 }
 
-/// The cell of the baseline that differs from the candidate's in the `free` axes only; if several do, the one
-/// that has all axes in common.
+/// The cell of the baseline that differs from the candidate's in the `free` axes only; if several
+/// do, the one that has all axes in common.
 fn counterpart<'a>(
     candidate: &Observation,
     baselines: &[&'a Observation],
@@ -197,12 +197,12 @@ fn metrics(
 
 fn notes([candidate, baseline]: [&HostFacts; 2]) -> Vec<String> {
     let mut notes = vec![
-        "not measured in pairs: what the machine did between the two is in every difference, so nothing is \
-         judged; `dmarig compare` of two kernels or variants runs both, interleaved"
+        "not measured in pairs: what the machine did between the two is in every difference, so \
+         nothing is judged; `dmarig compare` of two kernels or variants runs both, interleaved"
             .to_owned(),
         format!(
-            "an interval leaves out the true change with a probability of at most {} % on either side, if \
-             samples are independent",
+            "an interval leaves out the true change with a probability of at most {} % on either \
+             side, if samples are independent",
             LEVEL * 100.0
         ),
     ];

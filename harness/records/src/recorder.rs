@@ -109,8 +109,8 @@ fn append_line(file: &mut File, line: &impl Serialize) -> io::Result<()> {
     })
 }
 
-/// Runs `write`, and truncates the file to its old length if that fails: on a full disk, half a line
-/// would remain and the next line would be appended to it.
+/// Runs `write`, and truncates the file to its old length if that fails: on a full disk, half a
+/// line would remain and the next line would be appended to it.
 pub(crate) fn whole_or_nothing(
     file: &mut File,
     write: impl FnOnce(&mut File) -> io::Result<()>,
@@ -122,8 +122,8 @@ pub(crate) fn whole_or_nothing(
     })
 }
 
-/// Creates a directory and its missing parents, and syncs the directories that hold them: otherwise files
-/// that are synced in a new directory may be lost with it.
+/// Creates a directory and its missing parents, and syncs the directories that hold them: otherwise
+/// files that are synced in a new directory may be lost with it.
 pub(crate) fn create_synced(directory: &Path) -> io::Result<()> {
     let holders = parents_of_new(directory);
     fs::create_dir_all(directory)?;

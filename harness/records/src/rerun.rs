@@ -53,10 +53,11 @@ const DROPPED: [&str; 11] = [
 ];
 
 impl RunOptions {
-    /// Parses a recorded command line, which begins with the program. `None` for commands other than `run`.
+    /// Parses a recorded command line, which begins with the program. `None` for commands other
+    /// than `run`.
     ///
-    /// Records of version 1 have the command line only. Words that are not options of that version count as
-    /// cases.
+    /// Records of version 1 have the command line only. Words that are not options of that version
+    /// count as cases.
     #[must_use]
     pub fn from_command(command: &[String]) -> Option<Self> {
         let mut words = command.iter().skip(1);
@@ -110,7 +111,8 @@ impl RunOptions {
         shell_line(words.iter())
     }
 
-    /// The words for a case. If no word has the case's name, all are given, and the cell's id selects.
+    /// The words for a case. If no word has the case's name, all are given, and the cell's id
+    /// selects.
     fn case_words(&self, case: &str) -> Vec<String> {
         let stem = |word: &str| {
             let file = word.rsplit('/').next().unwrap_or(word);
@@ -137,8 +139,9 @@ pub struct CellName<'a> {
 }
 
 impl RunMeta {
-    /// The command that runs one cell of the run again, for a shell. Other commands than `dmarig run` can't
-    /// select single cells, so they are repeated as a whole; empty if no command is recorded.
+    /// The command that runs one cell of the run again, for a shell. Other commands than `dmarig
+    /// run` can't select single cells, so they are repeated as a whole; empty if no command is
+    /// recorded.
     #[must_use]
     pub fn rerun_command(&self, cell: &CellName<'_>) -> String {
         let from_command = || RunOptions::from_command(&self.command);
@@ -153,7 +156,8 @@ impl RunMeta {
     }
 }
 
-/// Splits an option into its long name and an attached value; `None` for a word that is not an option.
+/// Splits an option into its long name and an attached value; `None` for a word that is not an
+/// option.
 fn split(word: &str) -> Option<(&str, Option<&str>)> {
     if word.starts_with("--") {
         return Some(match word.split_once('=') {
@@ -194,8 +198,8 @@ mod tests {
     #[test]
     fn keeps_options_of_the_cell() {
         check(
-            "/opt/dmarig run my.yaml -c a --cell=b -cx -k linux --set device=virtio-blk --junit x.xml \
-             --append a=b",
+            "/opt/dmarig run my.yaml -c a --cell=b -cx -k linux --set device=virtio-blk --junit \
+             x.xml --append a=b",
             CELL,
             "dmarig run my.yaml --cell mine/policy=lazy --kernel linux --set device=virtio-blk \
              --append a=b",
@@ -205,7 +209,8 @@ mod tests {
     #[test]
     fn keeps_directories_and_drops_formats() {
         check(
-            "dmarig run --runs /srv/runs mine -j4 other --format json -ssmp=2 --stock-boot --stages",
+            "dmarig run --runs /srv/runs mine -j4 other --format json -ssmp=2 --stock-boot \
+             --stages",
             CELL,
             "dmarig run mine --cell mine/policy=lazy --runs /srv/runs --set smp=2 --stock-boot",
         );

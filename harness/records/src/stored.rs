@@ -32,8 +32,8 @@ pub struct EarlyEnd {
 }
 
 impl EarlyEnd {
-    /// Compares the planned with the recorded cells of a run that has ended. `None` if none is missing, or
-    /// if the number of planned cells is unknown.
+    /// Compares the planned with the recorded cells of a run that has ended. `None` if none is
+    /// missing, or if the number of planned cells is unknown.
     #[must_use]
     pub fn new(planned: Option<u32>, recorded: u64) -> Option<Self> {
         let planned = planned?;
@@ -120,7 +120,8 @@ impl StoredRun {
         Self::read(&find(name, runs)?)
     }
 
-    /// Finds the directory of a run by its path, by its id below `runs`, or `last` for the newest there.
+    /// Finds the directory of a run by its path, by its id below `runs`, or `last` for the newest
+    /// there.
     ///
     /// # Errors
     /// [`RecordError::UnknownRun`]
@@ -202,8 +203,8 @@ impl StoredRun {
     }
 }
 
-/// Lists the directories of runs below `runs`, the oldest first. Empty if `runs` does not exist: the first
-/// run creates it.
+/// Lists the directories of runs below `runs`, the oldest first. Empty if `runs` does not exist:
+/// the first run creates it.
 ///
 /// # Errors
 /// [`RecordError::Read`]
@@ -233,7 +234,8 @@ fn is_hidden(path: &Path) -> bool {
     path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."))
 }
 
-/// A shared lock on a run that is not running. While it is held, no process writes to the run or removes it.
+/// A shared lock on a run that is not running. While it is held, no process writes to the run or
+/// removes it.
 #[derive(Debug)]
 pub struct RunLock {
     /// Size of `cells.jsonl`, in bytes.

@@ -30,8 +30,8 @@ pub(crate) fn new_id(now: Timestamp) -> String {
     format!("{}-{a:02x}{b:02x}{c:02x}", now.strftime("%Y%m%dT%H%M%S%.6fZ"))
 }
 
-/// The start of a run in microseconds since 1970: exact if its id contains the time, as those of [`new_name`]
-/// do, and in whole seconds otherwise.
+/// The start of a run in microseconds since 1970: exact if its id contains the time, as those of
+/// [`new_name`] do, and in whole seconds otherwise.
 #[must_use]
 pub fn began_us(id: &str, started: i64) -> i64 {
     let time = id.split_once('-').and_then(|(time, _)| time.parse::<Timestamp>().ok());

@@ -1,8 +1,8 @@
-//! Benchmark of the search for change points: time, false positives of one search and of nightly searches, recall,
-//! delay, and the effect of autocorrelation.
+//! Benchmark of the search for change points: time, false positives of one search and of nightly
+//! searches, recall, delay, and the effect of autocorrelation.
 //!
-//! `cargo bench -p dmarig-stats --bench change_points`. After `--`, a number sets the number of series for each row,
-//! and words select the parts to run.
+//! `cargo bench -p dmarig-stats --bench change_points`. After `--`, a number sets the number of
+//! series for each row, and words select the parts to run.
 
 use std::{hint::black_box, time::Instant};
 
@@ -67,7 +67,8 @@ fn speed(_rounds: u64) {
         times.sort_by(f64::total_cmp);
         let (best, median) = (times[0], times[times.len() / 2]);
         println!(
-            "{points} points, {shifts} shifts, {found} found: {best:.1} ms at best, median {median:.1} ms"
+            "{points} points, {shifts} shifts, {found} found: {best:.1} ms at best, median \
+             {median:.1} ms"
         );
     }
 }
@@ -94,7 +95,8 @@ fn night_by_night(rounds: u64) {
             nights += found.iter().filter(|found| **found).count();
         }
         println!(
-            "{noise:?}: {} without a change have one found on some night, for {:.1} nights each; {} on the last",
+            "{noise:?}: {} without a change have one found on some night, for {:.1} nights each; \
+             {} on the last",
             percent(ever, rounds),
             nights as f64 / ever.max(1) as f64,
             percent(at_last, rounds)
@@ -114,8 +116,8 @@ fn recall(rounds: u64) {
         let bumps = (0..rounds).filter(|seed| all(*seed, noise, &bump, &[46, 54]));
         let (shifts, bumps) = (percent(shifts.count(), rounds), percent(bumps.count(), rounds));
         println!(
-            "{noise:?}: a shift of 2 sigma is found in {shifts} within 3 points, both edges of 8 points \
-             3 sigma higher in {bumps}"
+            "{noise:?}: a shift of 2 sigma is found in {shifts} within 3 points, both edges of 8 \
+             points 3 sigma higher in {bumps}"
         );
     }
 }

@@ -1,9 +1,10 @@
-//! Compares a thing with itself. Reads series from standard input, each a JSON list on one line with repeated
-//! measurements of one thing, makes pairs of neighbours, and counts the verdicts. All of them should be PASS or
-//! INCONCLUSIVE.
+//! Compares a thing with itself. Reads series from standard input, each a JSON list on one line
+//! with repeated measurements of one thing, makes pairs of neighbours, and counts the verdicts. All
+//! of them should be PASS or INCONCLUSIVE.
 //!
-//! The first argument is the limit in percent. Each comparison uses as many pairs as it needs. For comparison,
-//! the example also prints how many blocks of 15 and 15 values differ by Welch's test at 5 %.
+//! The first argument is the limit in percent. Each comparison uses as many pairs as it needs. For
+//! comparison, the example also prints how many blocks of 15 and 15 values differ by Welch's test
+//! at 5 %.
 
 use std::io::{self, BufRead};
 
@@ -42,8 +43,8 @@ fn main() -> io::Result<()> {
     let comparisons: usize = counts.iter().sum();
     let count = |judgement| counts[judgement as usize];
     println!(
-        "{comparisons} comparisons with a limit of {limit} %, {pairs} pairs: {} PASS, {} FAIL, {} inconclusive; \
-         median noise of a pair {:.1} %",
+        "{comparisons} comparisons with a limit of {limit} %, {pairs} pairs: {} PASS, {} FAIL, {} \
+         inconclusive; median noise of a pair {:.1} %",
         count(Judgement::Pass),
         count(Judgement::Fail),
         count(Judgement::Inconclusive),

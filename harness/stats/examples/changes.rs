@@ -1,5 +1,5 @@
-//! Prints the change points of series, for the comparison with other programs (`tests/peers`). Reads one JSON list
-//! on each line of standard input, and writes a list of indices for each.
+//! Prints the change points of series, for the comparison with other programs (`tests/peers`).
+//! Reads one JSON list on each line of standard input, and writes a list of indices for each.
 
 use std::io::{self, BufRead, Write};
 

@@ -1,10 +1,11 @@
 //! Change points of a series: E-divisive (Matteson and James 2014, arXiv 1306.4933).
 //!
-//! A segment is split where the energy distance between the points before and the points after, up to some
-//! later point, is largest. The split is kept if almost no shuffling of the segment has one as large, and then
-//! both parts are searched. Comparing up to some later point finds bumps that the rest of the segment would
-//! hide. The distribution is arbitrary, but neighbours must not be correlated: search ratios to a reference that
-//! was measured at the same time, not absolute values.
+//! A segment is split where the energy distance between the points before and the points after, up
+//! to some later point, is largest. The split is kept if almost no shuffling of the segment has one
+//! as large, and then both parts are searched. Comparing up to some later point finds bumps that
+//! the rest of the segment would hide. The distribution is arbitrary, but neighbours must not be
+//! correlated: search ratios to a reference that was measured at the same time, not absolute
+//! values.
 
 mod energy;
 mod screen;
@@ -22,10 +23,11 @@ pub struct Search {
     pub least: usize,
     /// Number of shufflings of a segment.
     pub shuffles: usize,
-    /// Significance level: the largest p-value of a change. The original order counts as one shuffling.
+    /// Significance level: the largest p-value of a change. The original order counts as one
+    /// shuffling.
     pub level: f64,
-    /// Random seed of the shufflings. The same segment is always shuffled in the same way, independent of the rest
-    /// of the series.
+    /// Random seed of the shufflings. The same segment is always shuffled in the same way,
+    /// independent of the rest of the series.
     pub seed: u64,
 }
 
@@ -87,7 +89,8 @@ impl Search {
         Ok(changes.collect())
     }
 
-    /// The strongest split of a segment that begins at `start`, with its p-value; `None` if it is not significant.
+    /// The strongest split of a segment that begins at `start`, with its p-value; `None` if it is
+    /// not significant.
     fn split(&self, segment: &[f64], start: usize) -> Option<(Split, f64)> {
         let split = strongest(segment, self.least)?;
         // Sums of very large numbers may be infinite or NaN.

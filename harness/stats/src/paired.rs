@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::signed_rank::{Null, Walsh, spread};
 
-/// Largest noise of a pair (standard deviation, relative to the logarithm of the limit) with which a limit is
-/// decided in about 9 to 13 pairs. With more noise the test may be inconclusive.
+/// Largest noise of a pair (standard deviation, relative to the logarithm of the limit) with which
+/// a limit is decided in about 9 to 13 pairs. With more noise the test may be inconclusive.
 pub const RESOLVED: f64 = 0.6;
 
 /// The side of a comparison.
@@ -40,8 +40,8 @@ pub enum Better {
 }
 
 impl Better {
-    /// The logarithm of how much worse the candidate is than the baseline; above 0 is worse. `None` if a value
-    /// is not positive, so that there is no ratio.
+    /// The logarithm of how much worse the candidate is than the baseline; above 0 is worse. `None`
+    /// if a value is not positive, so that there is no ratio.
     #[must_use]
     pub fn loss(self, candidate: f64, baseline: f64) -> Option<f64> {
         let is_positive = |value: f64| value.is_finite() && value > 0.0;
@@ -57,8 +57,8 @@ impl Better {
         (loss * self.sign()).exp()
     }
 
-    /// The loss of a value that is worse by `percent`. `None` if that is not above 0, or 100 or more where higher
-    /// is better.
+    /// The loss of a value that is worse by `percent`. `None` if that is not above 0, or 100 or
+    /// more where higher is better.
     #[must_use]
     pub fn limit(self, percent: f64) -> Option<f64> {
         let loss = match self {
@@ -120,16 +120,17 @@ pub struct Estimate {
     pub high: Option<f64>,
     /// Number of pairs.
     pub pairs: usize,
-    /// Noise of one pair: the standard deviation of the ratio's logarithm; 0.03 is about 3 %. Robust: see
-    /// [`spread`].
+    /// Noise of one pair: the standard deviation of the ratio's logarithm; 0.03 is about 3 %.
+    /// Robust: see [`spread`].
     pub noise: f64,
     /// Smallest limit that is decided in a few pairs with this noise, in percent.
     pub resolvable: f64,
 }
 
 impl Estimate {
-    /// Estimates the ratio from the losses of pairs. Each bound misses the true ratio with a probability of
-    /// `level` at most. `None` with fewer than two pairs. `null` must have the same number of values.
+    /// Estimates the ratio from the losses of pairs. Each bound misses the true ratio with a
+    /// probability of `level` at most. `None` with fewer than two pairs. `null` must have the same
+    /// number of values.
     #[must_use]
     pub fn new(losses: &[f64], better: Better, null: &Null, level: f64) -> Option<Self> {
         let walsh = Walsh::new(losses);

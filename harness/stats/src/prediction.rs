@@ -1,16 +1,16 @@
 //! Tests whether a new value is worse than the prediction interval of earlier runs.
 //!
-//! A new run is as noisy as each earlier one, so the question is where the *next* value may lie, not where the
-//! centre of the earlier values lies. Robust bounds would be wrong here, since the new value is as likely to be
-//! an outlier as the earlier ones. Two probabilities of such an extreme value are computed, and the larger one
-//! is used:
+//! A new run is as noisy as each earlier one, so the question is where the *next* value may lie,
+//! not where the centre of the earlier values lies. Robust bounds would be wrong here, since the
+//! new value is as likely to be an outlier as the earlier ones. Two probabilities of such an
+//! extreme value are computed, and the larger one is used:
 //!
-//! - Student's distribution, from mean and standard deviation of the earlier runs. It is exact for Gaussian
-//!   noise. If neighbours are correlated, as on a drifting machine, the variance is increased in proportion,
-//!   since a few runs show less of the drift than one more run will.
-//! - Ranks. The new value exceeds all `n` earlier ones with a probability of `1 / (n + 1)`, for every
-//!   distribution. For smaller probabilities, the tail is assumed to be as heavy as that of Student's
-//!   distribution with [`TAIL`] degrees of freedom.
+//! - Student's distribution, from mean and standard deviation of the earlier runs. It is exact for
+//!   Gaussian noise. If neighbours are correlated, as on a drifting machine, the variance is
+//!   increased in proportion, since a few runs show less of the drift than one more run will.
+//! - Ranks. The new value exceeds all `n` earlier ones with a probability of `1 / (n + 1)`, for
+//!   every distribution. For smaller probabilities, the tail is assumed to be as heavy as that of
+//!   Student's distribution with [`TAIL`] degrees of freedom.
 //!
 //! `tests/it/predictions.rs` simulates the error rates.
 
@@ -25,19 +25,20 @@ use crate::{
 /// Version of the decision rule. It changes whenever the same numbers could get another judgement.
 pub const RULE_VERSION: u32 = 1;
 
-/// Largest probability of a false FAIL, over all numbers that are judged together, and of a false PASS.
+/// Largest probability of a false FAIL, over all numbers that are judged together, and of a false
+/// PASS.
 pub const ERROR: f64 = 0.02;
 
-/// Smallest number of earlier runs. With fewer, outliers would cause too many false failures: if a share `w`
-/// of runs are outliers, `n` earlier runs have none with a probability of `(1 - w)^n`, and the error
-/// `w (1 - w)^n` is at most 1.5 % for 24 runs and any `w`.
+/// Smallest number of earlier runs. With fewer, outliers would cause too many false failures: if a
+/// share `w` of runs are outliers, `n` earlier runs have none with a probability of `(1 - w)^n`,
+/// and the error `w (1 - w)^n` is at most 1.5 % for 24 runs and any `w`.
 pub const LEAST: usize = 24;
 
 /// Degrees of freedom of the assumed tail beyond all earlier runs.
 pub const TAIL: i32 = 2;
 
-/// Largest number of runs just before the new one that are set aside because they exceed the limit. With one
-/// more, they are a change of the series.
+/// Largest number of runs just before the new one that are set aside because they exceed the limit.
+/// With one more, they are a change of the series.
 const MAX_SET_ASIDE: usize = 4;
 
 /// A value to be judged, with the earlier runs to judge it by.
@@ -82,21 +83,23 @@ pub struct Prediction {
     pub ratio: f64,
     /// Standard deviation of the logarithm of a run; 0.03 is about 3 %.
     pub noise: f64,
-    /// Lower prediction bound: without a change, a ratio is below it with a probability of [`ERROR`].
+    /// Lower prediction bound: without a change, a ratio is below it with a probability of
+    /// [`ERROR`].
     pub low: f64,
     /// Upper prediction bound, with the same probability.
     pub high: f64,
     /// Smallest limit by which a run without a change almost certainly passes, in percent.
     pub resolvable: f64,
-    /// Largest probability of this judgement if it is wrong; for a FAIL, over all values that were judged
-    /// together. Null if inconclusive.
+    /// Largest probability of this judgement if it is wrong; for a FAIL, over all values that were
+    /// judged together. Null if inconclusive.
     pub error: Option<f64>,
 }
 
 impl Subject {
-    /// Selects the earlier runs to judge a value by: the newest ones since the last change, `most` at most.
-    /// `earlier` are all earlier runs, oldest first. Runs at the end that would have failed themselves are set
-    /// aside; otherwise the second run of a regression would count it as noise.
+    /// Selects the earlier runs to judge a value by: the newest ones since the last change, `most`
+    /// at most. `earlier` are all earlier runs, oldest first. Runs at the end that would have
+    /// failed themselves are set aside; otherwise the second run of a regression would count it as
+    /// noise.
     ///
     /// # Errors
     /// [`Unfit`]
@@ -152,8 +155,8 @@ fn count_set_aside(losses: &[f64], most: usize, limit: f64) -> usize {
     (1..=MAX_SET_ASIDE.min(losses.len().saturating_sub(LEAST))).rev().find(fails).unwrap_or(0)
 }
 
-/// Judges values together. One failure fails the whole, so the probabilities are adjusted by their number (Holm
-/// 1979). A pass needs no adjustment, since all values must pass.
+/// Judges values together. One failure fails the whole, so the probabilities are adjusted by their
+/// number (Holm 1979). A pass needs no adjustment, since all values must pass.
 #[must_use]
 pub fn judge(subjects: &[Subject]) -> Vec<Prediction> {
     let spreads: Vec<Spread> =
@@ -292,8 +295,8 @@ impl Spread {
     }
 }
 
-/// The probability of `t` or more in Student's distribution with `freedom` degrees of freedom (Abramowitz and
-/// Stegun, 26.7.3 and 26.7.4: a finite series).
+/// The probability of `t` or more in Student's distribution with `freedom` degrees of freedom
+/// (Abramowitz and Stegun, 26.7.3 and 26.7.4: a finite series).
 fn student_above(t: f64, freedom: usize) -> f64 {
     let angle = (t.abs() / (freedom as f64).sqrt()).atan();
     let (sine, cosine) = angle.sin_cos();

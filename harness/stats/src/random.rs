@@ -3,8 +3,8 @@
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg64;
 
-/// A stream of random numbers. Only the generator is from another crate, since its definition fixes its output;
-/// a crate's shuffling may change between versions.
+/// A stream of random numbers. Only the generator is from another crate, since its definition fixes
+/// its output; a crate's shuffling may change between versions.
 #[derive(Debug, Clone)]
 pub(crate) struct Stream(Pcg64);
 

@@ -1,8 +1,8 @@
-//! A sequential test: pairs in random order, evaluated at a few looks. Each look uses an equal share of the
-//! error probability.
+//! A sequential test: pairs in random order, evaluated at a few looks. Each look uses an equal
+//! share of the error probability.
 //!
-//! Since the order within a pair is random, losses are symmetric about the true one for any drift of the machine
-//! between both runs. The signed-rank test requires nothing else.
+//! Since the order within a pair is random, losses are symmetric about the true one for any drift
+//! of the machine between both runs. The signed-rank test requires nothing else.
 
 use serde::{Deserialize, Serialize};
 
@@ -41,16 +41,17 @@ pub enum BadRule {
 }
 
 impl Default for Rule {
-    /// Looks at 8, 12, 20 and 30 pairs, each with an error of 0.5 % on either side: 2 % over all looks.
+    /// Looks at 8, 12, 20 and 30 pairs, each with an error of 0.5 % on either side: 2 % over all
+    /// looks.
     fn default() -> Self {
         Self { error: 0.02, looks: vec![FIRST, 12, 20, 30] }
     }
 }
 
 impl Rule {
-    /// A rule that needs a decision, as in a bisection. Each look has half as many pairs again as the one before,
-    /// up to `cap` pairs (at most 1,000). The probabilities of a false PASS and of a false FAIL are each at most
-    /// `error` over all looks.
+    /// A rule that needs a decision, as in a bisection. Each look has half as many pairs again as
+    /// the one before, up to `cap` pairs (at most 1,000). The probabilities of a false PASS and of
+    /// a false FAIL are each at most `error` over all looks.
     ///
     /// # Errors
     /// [`BadRule`]
@@ -80,9 +81,9 @@ impl Rule {
         }
     }
 
-    /// The rule for one of several comparisons that are reported together. Each gets an equal part of the error,
-    /// so that the sum is that of one comparison. If the first look has too few pairs for that, it is moved, or
-    /// dropped if the next one is nearer.
+    /// The rule for one of several comparisons that are reported together. Each gets an equal part
+    /// of the error, so that the sum is that of one comparison. If the first look has too few pairs
+    /// for that, it is moved, or dropped if the next one is nearer.
     ///
     /// # Panics
     /// If `parts` is 0.
@@ -113,7 +114,8 @@ impl Rule {
         self.error
     }
 
-    /// Numbers of pairs at which the test is evaluated; the last one is the largest number of pairs.
+    /// Numbers of pairs at which the test is evaluated; the last one is the largest number of
+    /// pairs.
     #[must_use]
     pub fn looks(&self) -> &[usize] {
         &self.looks
@@ -142,7 +144,8 @@ pub struct Metric {
     pub name: String,
     /// The better direction.
     pub better: Better,
-    /// Largest allowed worsening of the candidate, in percent; null if the metric is only estimated.
+    /// Largest allowed worsening of the candidate, in percent; null if the metric is only
+    /// estimated.
     pub limit: Option<f64>,
 }
 
@@ -165,8 +168,8 @@ pub enum BadPlan {
     Empty,
     /// It has an invalid limit.
     #[error(
-        "metric `{metric}` can't be limited to {percent} % worse: it must be above 0, and below 100 where \
-         higher is better"
+        "metric `{metric}` can't be limited to {percent} % worse: it must be above 0, and below \
+         100 where higher is better"
     )]
     Limit {
         /// The metric.
@@ -199,7 +202,8 @@ pub struct Pair {
 pub enum BadPair {
     /// It does not have one value for each metric.
     #[error(
-        "a pair has {candidate} values of the candidate and {baseline} of the baseline for {metrics} metrics"
+        "a pair has {candidate} values of the candidate and {baseline} of the baseline for \
+         {metrics} metrics"
     )]
     Shape {
         /// Number of values of the candidate.
@@ -233,10 +237,11 @@ pub struct Finding {
     pub judgement: Option<Judgement>,
     /// The estimate at the time of the judgement, or now without one; null before the second pair.
     pub estimate: Option<Estimate>,
-    /// Largest probability of this judgement if it is wrong, over all looks, and for a FAIL over all metrics. Null
-    /// if inconclusive or not judged.
+    /// Largest probability of this judgement if it is wrong, over all looks, and for a FAIL over
+    /// all metrics. Null if inconclusive or not judged.
     pub error: Option<f64>,
-    /// Whether the pairs of the first look are too noisy for the limit; null before, and without a limit.
+    /// Whether the pairs of the first look are too noisy for the limit; null before, and without a
+    /// limit.
     pub too_fine: Option<bool>,
 }
 
@@ -245,8 +250,8 @@ struct Track {
     metric: Metric,
     limit: Option<f64>,
     losses: Vec<f64>,
-    /// Smallest probabilities so far, times the number of looks: of such values if the candidate is not worse
-    /// than the limit, and if it is not better.
+    /// Smallest probabilities so far, times the number of looks: of such values if the candidate is
+    /// not worse than the limit, and if it is not better.
     worse: f64,
     better: f64,
     too_fine: Option<bool>,
@@ -299,15 +304,15 @@ impl Sequence {
         Ok(Self { rule: plan.rule, stream, warm_ups, order, pairs: 0, tracks })
     }
 
-    /// The sides to run before the first pair, with discarded results: they fill caches and settle the clock of the
-    /// host's CPU.
+    /// The sides to run before the first pair, with discarded results: they fill caches and settle
+    /// the clock of the host's CPU.
     #[must_use]
     pub fn warm_ups(&self) -> [Arm; 2] {
         self.warm_ups
     }
 
-    /// The pair that is due. It stays the same until it is [added](Self::add), so a failed pair can be repeated.
-    /// `None` if the comparison has ended.
+    /// The pair that is due. It stays the same until it is [added](Self::add), so a failed pair can
+    /// be repeated. `None` if the comparison has ended.
     #[must_use]
     pub fn due(&self) -> Option<Turn> {
         match self.is_over() {
@@ -316,8 +321,8 @@ impl Sequence {
         }
     }
 
-    /// The pairs that are due up to the next look, for a caller that must plan them in advance. Empty if the
-    /// comparison has ended.
+    /// The pairs that are due up to the next look, for a caller that must plan them in advance.
+    /// Empty if the comparison has ended.
     #[must_use]
     pub fn batch(&self) -> Vec<Turn> {
         let look = self.rule.looks.iter().find(|look| **look > self.pairs);
@@ -361,8 +366,8 @@ impl Sequence {
         Ok(())
     }
 
-    /// The judgement of all metrics with limits: FAIL if one fails, PASS if all pass. `None` while a pair is due,
-    /// and without limits.
+    /// The judgement of all metrics with limits: FAIL if one fails, PASS if all pass. `None` while
+    /// a pair is due, and without limits.
     #[must_use]
     pub fn decision(&self) -> Option<Judgement> {
         if !self.is_over() {
@@ -430,8 +435,8 @@ impl Sequence {
         }
     }
 
-    /// Fails metrics. One failure fails the whole, so the probabilities are adjusted by the number of metrics
-    /// (Holm 1979). A pass needs no adjustment, since all metrics must pass.
+    /// Fails metrics. One failure fails the whole, so the probabilities are adjusted by the number
+    /// of metrics (Holm 1979). A pass needs no adjustment, since all metrics must pass.
     fn fail_metrics(&mut self) {
         let pairs = self.pairs;
         let mut limited: Vec<&mut Track> =

@@ -1,16 +1,17 @@
 //! Wilcoxon's signed-rank test and its interval, exact.
 //!
-//! Both are computed from Walsh averages: the averages of all pairs of values, and the values themselves. The
-//! signed-rank statistic of `values - shift` equals the number of Walsh averages above `shift` (Tukey 1949), so
-//! test and interval never contradict each other, and ranks are not needed. Ties among values only make Walsh
-//! averages equal. A Walsh average that equals the shift (a zero, or a tie of opposite signs) counts *against*
-//! the claim. So the error bound holds for every symmetric distribution, including discrete ones: an
-//! infinitesimal change of the values could only support the claim.
+//! Both are computed from Walsh averages: the averages of all pairs of values, and the values
+//! themselves. The signed-rank statistic of `values - shift` equals the number of Walsh averages
+//! above `shift` (Tukey 1949), so test and interval never contradict each other, and ranks are not
+//! needed. Ties among values only make Walsh averages equal. A Walsh average that equals the shift
+//! (a zero, or a tie of opposite signs) counts *against* the claim. So the error bound holds for
+//! every symmetric distribution, including discrete ones: an infinitesimal change of the values
+//! could only support the claim.
 
 use std::cmp::Ordering;
 
-/// The null distribution of the signed-rank statistic of `n` values: all assignments of signs to the ranks 1 to
-/// `n` are equally likely.
+/// The null distribution of the signed-rank statistic of `n` values: all assignments of signs to
+/// the ranks 1 to `n` are equally likely.
 #[derive(Debug, Clone)]
 pub struct Null {
     n: usize,
@@ -51,8 +52,8 @@ impl Null {
         self.cumulative.get(sum).copied().unwrap_or(1.0).min(1.0)
     }
 
-    /// Number of Walsh averages that may lie beyond a bound with an error of `level` at most; the bound is the
-    /// next one. `None` if there are too few values for a bound.
+    /// Number of Walsh averages that may lie beyond a bound with an error of `level` at most; the
+    /// bound is the next one. `None` if there are too few values for a bound.
     #[must_use]
     pub fn beyond(&self, level: f64) -> Option<usize> {
         self.cumulative.partition_point(|probability| *probability <= level).checked_sub(1)
@@ -79,14 +80,15 @@ impl Walsh {
         Self { n: values.len(), sorted }
     }
 
-    /// The Hodges-Lehmann estimate of the centre: the median of the averages. `None` without values.
+    /// The Hodges-Lehmann estimate of the centre: the median of the averages. `None` without
+    /// values.
     #[must_use]
     pub fn centre(&self) -> Option<f64> {
         median_of_sorted(&self.sorted)
     }
 
-    /// Bounds of the centre, each with an error of `level` at most; infinite if there are too few values. `null`
-    /// must have the same number of values.
+    /// Bounds of the centre, each with an error of `level` at most; infinite if there are too few
+    /// values. `null` must have the same number of values.
     #[must_use]
     pub fn bounds(&self, null: &Null, level: f64) -> (f64, f64) {
         self.check(null);
@@ -98,14 +100,16 @@ impl Walsh {
         }
     }
 
-    /// The probability of values at least this far *above* `shift` if their centre is at or below it.
+    /// The probability of values at least this far *above* `shift` if their centre is at or below
+    /// it.
     #[must_use]
     pub fn above(&self, null: &Null, shift: f64) -> f64 {
         self.check(null);
         null.at_most(self.sorted.partition_point(|average| *average <= shift))
     }
 
-    /// The probability of values at least this far *below* `shift` if their centre is at or above it.
+    /// The probability of values at least this far *below* `shift` if their centre is at or above
+    /// it.
     #[must_use]
     pub fn below(&self, null: &Null, shift: f64) -> f64 {
         self.check(null);
@@ -118,9 +122,9 @@ impl Walsh {
     }
 }
 
-/// A robust standard deviation: the median distance of two values, scaled for a Gaussian distribution (Shamos
-/// 1976). It tolerates one outlier in four values, with an efficiency of 86 % for Gaussian values. `None` with
-/// fewer than two values.
+/// A robust standard deviation: the median distance of two values, scaled for a Gaussian
+/// distribution (Shamos 1976). It tolerates one outlier in four values, with an efficiency of 86 %
+/// for Gaussian values. `None` with fewer than two values.
 #[must_use]
 pub fn spread(values: &[f64]) -> Option<f64> {
     let distances = values

@@ -1,9 +1,9 @@
-//! Estimates the ratio of two samples that were not measured in pairs, such as those of two stored runs, by the
-//! Mann-Whitney test and its interval (Hodges and Lehmann 1963).
+//! Estimates the ratio of two samples that were not measured in pairs, such as those of two stored
+//! runs, by the Mann-Whitney test and its interval (Hodges and Lehmann 1963).
 //!
-//! The interval covers the noise within each sample only. Drift of the machine between them is part of the
-//! difference; on a drifting machine half of all such intervals miss. So this module estimates and never judges.
-//! Only limits far beyond such drifts may be judged by it.
+//! The interval covers the noise within each sample only. Drift of the machine between them is part
+//! of the difference; on a drifting machine half of all such intervals miss. So this module
+//! estimates and never judges. Only limits far beyond such drifts may be judged by it.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,8 @@ use crate::{
     signed_rank::{median_of_sorted, spread},
 };
 
-/// Largest number of values for which the exact distribution is computed. Above it, a Gaussian approximates it.
+/// Largest number of values for which the exact distribution is computed. Above it, a Gaussian
+/// approximates it.
 const EXACT: usize = 50;
 
 /// The estimated ratio of two samples.
@@ -24,14 +25,15 @@ pub struct Estimate {
     pub low: Option<f64>,
     /// Upper bound of the ratio.
     pub high: Option<f64>,
-    /// The larger noise of both samples: the robust standard deviation of the logarithm; null if both have a
-    /// single value.
+    /// The larger noise of both samples: the robust standard deviation of the logarithm; null if
+    /// both have a single value.
     pub noise: Option<f64>,
 }
 
 impl Estimate {
-    /// Estimates the ratio from positive values. Each bound misses the true ratio with a probability of `level`
-    /// at most, if the values are independent. `None` if a sample is empty or a value is not positive.
+    /// Estimates the ratio from positive values. Each bound misses the true ratio with a
+    /// probability of `level` at most, if the values are independent. `None` if a sample is empty
+    /// or a value is not positive.
     #[must_use]
     pub fn new(candidate: &[f64], baseline: &[f64], level: f64) -> Option<Self> {
         let logs = |values: &[f64]| -> Option<Vec<f64>> {
@@ -60,8 +62,8 @@ impl Estimate {
     }
 }
 
-/// Number of differences, between n and m values, that may lie beyond a bound with an error of `level` at most.
-/// `None` if there are too few values for a bound.
+/// Number of differences, between n and m values, that may lie beyond a bound with an error of
+/// `level` at most. `None` if there are too few values for a bound.
 #[must_use]
 pub fn beyond(n: usize, m: usize, level: f64) -> Option<usize> {
     if n > EXACT || m > EXACT {
@@ -78,8 +80,8 @@ pub fn beyond(n: usize, m: usize, level: f64) -> Option<usize> {
     within.count().checked_sub(1)
 }
 
-/// The null distribution: the probability of each number of combinations in which the first value is the larger
-/// one, for n and m values in a random order.
+/// The null distribution: the probability of each number of combinations in which the first value
+/// is the larger one, for n and m values in a random order.
 fn null(n: usize, m: usize) -> Vec<f64> {
     // The largest value is one of the n with probability n / (n + m), and is then above all m.
     let mut rows: Vec<Vec<f64>> = vec![vec![1.0]; m + 1];
@@ -101,8 +103,8 @@ fn null(n: usize, m: usize) -> Vec<f64> {
     rows.pop().unwrap_or_default()
 }
 
-/// The upper quantile of the standard Gaussian distribution, for levels below 0.5 (Hastings' approximation in
-/// Abramowitz and Stegun, 26.2.23, exact to 0.00045).
+/// The upper quantile of the standard Gaussian distribution, for levels below 0.5 (Hastings'
+/// approximation in Abramowitz and Stegun, 26.2.23, exact to 0.00045).
 fn quantile(level: f64) -> f64 {
     let t = (-2.0 * level.ln()).sqrt();
     let over = 2.515_517 + t * (0.802_853 + t * 0.010_328);

@@ -69,7 +69,8 @@ pub(super) fn write(
     Ok(())
 }
 
-/// Puts an apostrophe before a text that a spreadsheet would run as a formula: much text comes from guests.
+/// Puts an apostrophe before a text that a spreadsheet would run as a formula: much text comes from
+/// guests.
 fn without_formula(text: &str) -> Cow<'_, str> {
     match text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
         true => format!("'{text}").into(),

@@ -39,8 +39,8 @@ pub(super) fn write(
     Ok(())
 }
 
-/// Escapes the value of a tag. The format can't express a backslash at the end or before a character that
-/// must be escaped, nor a line break, so these are replaced.
+/// Escapes the value of a tag. The format can't express a backslash at the end or before a
+/// character that must be escaped, nor a line break, so these are replaced.
 fn tag(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

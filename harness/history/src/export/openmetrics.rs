@@ -27,7 +27,8 @@ pub(super) fn write(
     for series in history.series(&selection.series)? {
         let (unit, factor) = base_unit(&series.key);
         let mut base = format!("dmarig_{}", identifier(&series.key.metric));
-        // All series of a family have one unit, and a count may have the name of a time with its unit.
+        // All series of a family have one unit, and a count may have the name of a time with its
+        // unit.
         let name = loop {
             let name = if unit.is_empty() { base.clone() } else { format!("{base}_{unit}") };
             match families.get(&name) {

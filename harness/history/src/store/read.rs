@@ -15,12 +15,14 @@ use super::{
 };
 use crate::entry::{CellEntry, CellKey, Sample, SeriesKey};
 
-const RUN: &str = "SELECT run, id, started, dmarig, command, host, rules, reference, synthetic, planned FROM runs";
+const RUN: &str = "SELECT run, id, started, dmarig, command, host, rules, reference, synthetic, \
+    planned \
+    FROM runs";
 
-const SERIES: &str = "SELECT series.id, case_name, variant, kernel, metric, unit, series.reference, fingerprint, \
-     count(points.run), max(runs.started) FROM series \
-     JOIN places USING (place) JOIN environments USING (environment) \
-     JOIN points USING (series) JOIN runs ON runs.run = points.run";
+const SERIES: &str = "SELECT series.id, case_name, variant, kernel, metric, unit, \
+    series.reference, fingerprint, count(points.run), max(runs.started) \
+    FROM series JOIN places USING (place) JOIN environments USING (environment) \
+    JOIN points USING (series) JOIN runs ON runs.run = points.run";
 
 impl History {
     /// Counts all that the history contains.
@@ -53,8 +55,8 @@ impl History {
         self.connection.query_row(sql, (), |row| row.get(0)).map_err(HistoryError::sql(&self.path))
     }
 
-    /// A hash of all imported runs and events. While it stays the same, everything derived from the history
-    /// stays the same. Cached results, such as change points, are not part of it.
+    /// A hash of all imported runs and events. While it stays the same, everything derived from the
+    /// history stays the same. Cached results, such as change points, are not part of it.
     ///
     /// # Errors
     /// [`HistoryError::Sql`]
@@ -95,7 +97,8 @@ impl History {
         Ok(self.record_bytes(id)?.is_some())
     }
 
-    /// The imported part of a run's `cells.jsonl`, in bytes; `None` if the run is not in the history.
+    /// The imported part of a run's `cells.jsonl`, in bytes; `None` if the run is not in the
+    /// history.
     ///
     /// # Errors
     /// [`HistoryError::Sql`]
@@ -123,11 +126,13 @@ impl History {
         if !self.has_run(run)? {
             return Err(self.unknown("run", run));
         }
-        let sql = "SELECT number, cells.id, case_name, variant, kernel, outcome, reasons, cells.checks, \
-             release, group_type, warning, duration_us, environments.facts, builds.facts, \
-             judgements.checks FROM cells LEFT JOIN judgements USING (judgement) \
-             JOIN places USING (place) JOIN environments USING (environment) JOIN builds USING (build) \
-             WHERE run = (SELECT run FROM runs WHERE id = ?) ORDER BY number";
+        let sql = "SELECT number, cells.id, case_name, variant, kernel, outcome, reasons, \
+            cells.checks, release, group_type, warning, duration_us, environments.facts, \
+            builds.facts, judgements.checks \
+            FROM cells LEFT JOIN judgements USING (judgement) JOIN places USING (place) \
+            JOIN environments USING (environment) JOIN builds USING (build) \
+            WHERE run = (SELECT run FROM runs WHERE id = ?) \
+            ORDER BY number";
         self.rows(sql, params![run], |row| {
             Ok(CellEntry {
                 number: row.get(0)?,
@@ -166,11 +171,12 @@ impl History {
         place: &CellKey,
         limit: Option<u32>,
     ) -> Result<Vec<CellVisit>, HistoryError> {
-        let sql = "SELECT runs.id, started, number, outcome, checks, fingerprint, builds.facts, release \
-             FROM cells JOIN runs USING (run) JOIN places USING (place) \
-             JOIN environments USING (environment) JOIN builds USING (build) \
-             WHERE case_name = ? AND variant = ? AND kernel = ? \
-             ORDER BY started DESC, runs.id DESC, number DESC LIMIT ?";
+        let sql = "SELECT runs.id, started, number, outcome, checks, fingerprint, builds.facts, \
+            release \
+            FROM cells JOIN runs USING (run) JOIN places USING (place) \
+            JOIN environments USING (environment) JOIN builds USING (build) \
+            WHERE case_name = ? AND variant = ? AND kernel = ? \
+            ORDER BY started DESC, runs.id DESC, number DESC LIMIT ?";
         let limit = limit.map_or(-1, i64::from);
         let words = params![place.case, place.variant, place.kernel, limit];
         let mut visits = self.rows(sql, words, |row| {
@@ -246,10 +252,11 @@ impl History {
     /// [`HistoryError::Sql`]
     pub fn points(&self, series: &str) -> Result<Vec<Point>, HistoryError> {
         let sql = "SELECT runs.id, started, points.cell, outcome, value, builds.facts, release, \
-             synthetic FROM points JOIN runs ON runs.run = points.run \
-             JOIN cells ON cells.run = points.run AND cells.number = points.cell \
-             JOIN builds USING (build) \
-             WHERE series = (SELECT series FROM series WHERE id = ?) ORDER BY started, runs.id";
+            synthetic \
+            FROM points JOIN runs ON runs.run = points.run JOIN cells ON cells.run = points.run \
+            AND cells.number = points.cell JOIN builds USING (build) \
+            WHERE series = (SELECT series FROM series WHERE id = ?) \
+            ORDER BY started, runs.id";
         self.rows(sql, params![series], |row| {
             Ok(Point {
                 run: row.get(0)?,
@@ -269,9 +276,10 @@ impl History {
     /// # Errors
     /// [`HistoryError::Sql`]
     pub fn samples(&self, series: &str) -> Result<Vec<(String, Sample)>, HistoryError> {
-        let sql = "SELECT runs.id, cell, window, pair, value FROM samples JOIN runs USING (run) \
-             WHERE series = (SELECT series FROM series WHERE id = ?) \
-             ORDER BY started, runs.id, cell, window";
+        let sql = "SELECT runs.id, cell, window, pair, value \
+            FROM samples JOIN runs USING (run) \
+            WHERE series = (SELECT series FROM series WHERE id = ?) \
+            ORDER BY started, runs.id, cell, window";
         self.rows(sql, params![series], |row| Ok((row.get(0)?, sample(row, 1)?)))
     }
 
@@ -283,10 +291,11 @@ impl History {
         if !self.has_run(run)? {
             return Err(self.unknown("run", run));
         }
-        let sql = "SELECT case_name, variant, kernel, metric, unit, series.reference, fingerprint, value \
-             FROM points JOIN series USING (series) JOIN places USING (place) \
-             JOIN environments USING (environment) \
-             WHERE run = (SELECT run FROM runs WHERE id = ?)";
+        let sql = "SELECT case_name, variant, kernel, metric, unit, series.reference, \
+            fingerprint, value \
+            FROM points JOIN series USING (series) JOIN places USING (place) \
+            JOIN environments USING (environment) \
+            WHERE run = (SELECT run FROM runs WHERE id = ?)";
         let mut all = self.rows(sql, params![run], |row| Ok((series_key(row, 0)?, row.get(7)?)))?;
         all.sort_by(|(a, _), (b, _): &(SeriesKey, f64)| a.cmp(b));
         Ok(all)
@@ -343,7 +352,8 @@ fn run_row(row: &Row<'_>) -> rusqlite::Result<StoredRunRow> {
     Ok(StoredRunRow { number: row.get(0)?, run, planned: row.get(9)? })
 }
 
-/// Adds the outcomes of its cells. A run is imported only after its end, so missing cells did not run.
+/// Adds the outcomes of its cells. A run is imported only after its end, so missing cells did not
+/// run.
 fn with_outcomes(row: StoredRunRow, outcomes: &mut BTreeMap<i64, Outcomes>) -> RunRow {
     let outcomes = outcomes.remove(&row.number).unwrap_or_default();
     let ended_early = EarlyEnd::new(row.planned, outcomes.values().sum::<u64>());

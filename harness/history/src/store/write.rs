@@ -21,9 +21,9 @@ pub enum InsertOutcome {
 }
 
 impl History {
-    /// Inserts runs in one transaction; when this returns, they are on the disk. If two have the same id,
-    /// the higher rank wins: a newer derivation, then more cells, then a greater hash. So the order of
-    /// insertion does not matter.
+    /// Inserts runs in one transaction; when this returns, they are on the disk. If two have the
+    /// same id, the higher rank wins: a newer derivation, then more cells, then a greater hash. So
+    /// the order of insertion does not matter.
     ///
     /// # Errors
     /// [`HistoryError::Sql`]; then no run was inserted.
@@ -34,7 +34,8 @@ impl History {
         self.insert_or_replace(runs, false)
     }
 
-    /// Inserts runs as [`Self::insert_runs`]; with `replace`, they replace entries of a higher rank, too.
+    /// Inserts runs as [`Self::insert_runs`]; with `replace`, they replace entries of a higher
+    /// rank, too.
     pub(crate) fn insert_or_replace<'a>(
         &mut self,
         runs: impl IntoIterator<Item = &'a RunEntry>,
@@ -52,7 +53,8 @@ impl History {
         act: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, HistoryError> {
         let transact = || {
-            // Immediate: a transaction that reads first could not write any more after another process has.
+            // Immediate: a transaction that reads first could not write any more after another
+            // process has.
             let behavior = TransactionBehavior::Immediate;
             let transaction = self.connection.transaction_with_behavior(behavior)?;
             let result = act(&transaction)?;
@@ -106,12 +108,17 @@ fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
-/// Removes a run, and all rows that only it used, so that a history does not depend on what it once had.
+/// Removes a run, and all rows that only it used, so that a history does not depend on what it once
+/// had.
 fn remove(transaction: &Transaction<'_>, run: i64) -> rusqlite::Result<()> {
     for statement in [
         "DELETE FROM changes WHERE series IN (SELECT series FROM points WHERE run = ?1)",
         "DELETE FROM searched WHERE series IN (SELECT series FROM points WHERE run = ?1)",
-        "DELETE FROM samples WHERE run = ?1 AND series IN (SELECT series FROM points WHERE run = ?1)",
+        "DELETE \
+         FROM samples \
+         WHERE run = ?1 AND series IN (SELECT series \
+         FROM points \
+         WHERE run = ?1)",
         "DELETE FROM points WHERE run = ?1",
         "DELETE FROM cells WHERE run = ?1",
         "DELETE FROM runs WHERE run = ?1",
@@ -119,12 +126,23 @@ fn remove(transaction: &Transaction<'_>, run: i64) -> rusqlite::Result<()> {
         transaction.prepare_cached(statement)?.execute([run])?;
     }
     for statement in [
-        "DELETE FROM series WHERE NOT EXISTS (SELECT 1 FROM points WHERE points.series = series.series)",
-        "DELETE FROM places WHERE NOT EXISTS (SELECT 1 FROM cells WHERE cells.place = places.place)",
+        "DELETE \
+         FROM series \
+         WHERE NOT EXISTS (SELECT 1 \
+         FROM points \
+         WHERE points.series = series.series)",
+        "DELETE \
+         FROM places \
+         WHERE NOT EXISTS (SELECT 1 \
+         FROM cells \
+         WHERE cells.place = places.place)",
         "DELETE FROM environments WHERE environment NOT IN (SELECT environment FROM cells)",
         "DELETE FROM builds WHERE build NOT IN (SELECT build FROM cells)",
-        "DELETE FROM judgements WHERE judgement NOT IN \
-         (SELECT judgement FROM cells WHERE judgement IS NOT NULL)",
+        "DELETE \
+         FROM judgements \
+         WHERE judgement NOT IN (SELECT judgement \
+         FROM cells \
+         WHERE judgement IS NOT NULL)",
     ] {
         transaction.execute(statement, ())?;
     }
@@ -134,8 +152,8 @@ fn remove(transaction: &Transaction<'_>, run: i64) -> rusqlite::Result<()> {
 fn insert_run(connection: &Connection, run: &RunEntry, digest: &str) -> rusqlite::Result<i64> {
     connection
         .prepare_cached(
-            "INSERT INTO runs (id, started, dmarig, command, host, rules, reference, synthetic, planned, \
-             derivation, cells, record_bytes, digest) \
+            "INSERT INTO runs (id, started, dmarig, command, host, rules, reference, synthetic, \
+             planned, derivation, cells, record_bytes, digest) \
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )?
         .insert(params![
@@ -162,8 +180,8 @@ fn insert_cell(connection: &Connection, run: i64, cell: &CellEntry) -> rusqlite:
     let judgement = cell.judged.as_ref().map(|judged| judgement(connection, judged)).transpose()?;
     connection
         .prepare_cached(
-            "INSERT INTO cells (run, number, place, environment, build, id, outcome, reasons, checks, release, \
-             group_type, warning, duration_us, judgement) \
+            "INSERT INTO cells (run, number, place, environment, build, id, outcome, reasons, \
+             checks, release, group_type, warning, duration_us, judgement) \
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )?
         .execute(params![
@@ -223,7 +241,8 @@ fn series(connection: &Connection, entry: &RunEntry, point: &PointEntry) -> rusq
     };
     connection
         .prepare_cached(
-            "INSERT INTO series (id, place, metric, unit, reference, environment) VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO series (id, place, metric, unit, reference, environment) \
+             VALUES (?, ?, ?, ?, ?, ?)",
         )?
         .insert(params![id, place, key.metric, key.unit, key.reference, environment])
 }

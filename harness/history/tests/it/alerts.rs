@@ -1,4 +1,4 @@
-//! What changed or failed, and what was said of it.
+//! Alerts of changes, and their states.
 
 use std::path::Path;
 
@@ -9,12 +9,12 @@ use dmarig_history::{
 
 use crate::fixtures::{key, point, run};
 
-/// Elapsed time in relation to a reference kernel.
+/// The series of elapsed times relative to a reference kernel.
 fn ratio() -> SeriesKey {
     SeriesKey { reference: Some("debian-6.1@abc".into()), ..key("elapsed", "ns", "mine") }
 }
 
-/// Nights with these values, beginning on a day.
+/// Nights with these values, from a day on.
 fn nights(first: u32, values: &[f64]) -> Vec<RunEntry> {
     (first..)
         .zip(values)
@@ -31,7 +31,7 @@ fn history(place: &Path, runs: &[RunEntry]) -> History {
     history
 }
 
-/// Noise that is the same each time.
+/// Values with deterministic noise.
 fn noisy(level: f64, count: usize) -> Vec<f64> {
     (0..count).map(|at| level + 0.01 * ((at * 7919 % 13) as f64 / 13.0 - 0.5)).collect()
 }
@@ -42,7 +42,7 @@ fn only(mut alerts: Vec<Alert>) -> Alert {
     alerts.remove(0)
 }
 
-/// The run at the good end.
+/// The last good run.
 fn good(alert: &Alert) -> Option<&String> {
     alert.last_good.as_ref().map(|mark| &mark.run)
 }
@@ -68,7 +68,7 @@ fn reports_neither_improvements_as_new_nor_absolute_times() {
     let bare = tempfile::tempdir().unwrap();
     let mut history = history(bare.path(), &runs);
     assert_eq!(history.alerts().unwrap(), []);
-    // It is there to be seen all the same.
+    // It is listed nevertheless.
     assert_eq!(history.changes(&runs[0].points[0].series.id()).unwrap().len(), 1);
 }
 
@@ -102,14 +102,14 @@ fn reports_changes_of_counts_until_they_reverse() {
 #[test]
 fn keeps_states_across_rebuilds_and_moving_change_points() {
     let place = tempfile::tempdir().unwrap();
-    // The first of the new nights are no worse than the noise was, so the edge moves with what comes.
+    // The first new nights are within the noise, so the change point moves with later nights.
     let values = [noisy(1.0, 20), vec![1.004, 1.045], noisy(1.1, 12)].concat();
     let runs = nights(0, &values);
     let mut history = history(place.path(), &runs[..29]);
     let alert = only(history.alerts().unwrap());
-    let said =
+    let changed =
         history.set_alert_state(&alert.id[..6], AlertState::Confirmed, "a lock", "me").unwrap();
-    assert_eq!((&said.id, said.state), (&alert.id, AlertState::Confirmed));
+    assert_eq!((&changed.id, changed.state), (&alert.id, AlertState::Confirmed));
     history.insert_runs(&runs).unwrap();
     let later = only(history.alerts().unwrap());
     assert_eq!((&later.id, later.state), (&alert.id, AlertState::Confirmed));
@@ -122,7 +122,7 @@ fn keeps_states_across_rebuilds_and_moving_change_points() {
     history.insert_runs(&runs).unwrap();
     assert_eq!(only(history.alerts().unwrap()), later);
 
-    // As long as it stands, it can be said otherwise; the last word holds.
+    // The state can be changed again; the last event holds.
     history.set_alert_state(&alert.id, AlertState::Invalid, "", "you").unwrap();
     let alert = only(history.alerts().unwrap());
     assert_eq!((alert.id, alert.state), (later.id, AlertState::Invalid));
@@ -169,7 +169,7 @@ fn skips_truncated_events_and_rejects_newer_ones() {
     assert!(matches!(error, HistoryError::NewerEvent { line: 1, found: 9, .. }), "{error}");
 }
 
-/// All of a year that was planted is found, and nothing that was not.
+/// All planted changes are found, and nothing else.
 #[test]
 fn finds_the_planted_changes_of_a_synthetic_year() {
     let place = tempfile::tempdir().unwrap();
@@ -179,7 +179,7 @@ fn finds_the_planted_changes_of_a_synthetic_year() {
     let night = |run: &str| -> u32 { run.rsplit("night").next().unwrap().parse().unwrap() };
     let events = planted_changes(1);
     for event in &events {
-        // The largest of latencies are too wild for what is planted, and not among it.
+        // The largest latencies are too noisy, and have no planted changes.
         for variant in &event.variants {
             for metric in event.metrics {
                 let found = alerts.iter().any(|alert| {
@@ -204,6 +204,6 @@ fn finds_the_planted_changes_of_a_synthetic_year() {
         });
         unfounded += u32::from(!founded);
     }
-    // One in a hundred series is allowed a change that is none.
+    // A false positive is allowed in one of a hundred series.
     assert!(all >= 20 && unfounded <= 4, "{unfounded} of {all}");
 }

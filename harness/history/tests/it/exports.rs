@@ -1,4 +1,4 @@
-//! Exports, read by the rules of their formats.
+//! Exports, parsed by the rules of their formats.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,11 +7,11 @@ use serde_json::Value;
 
 use crate::fixtures::{key, point, run};
 
-/// Names and units as a guest might give them to whoever reads them.
+/// Names and units that a hostile guest might choose.
 fn hostile() -> Vec<SeriesKey> {
     let nasty = ["=cmd|' /C'!A0", "a\"b\\", "x,y=z w\\", "{}# EOF", "\u{e9}t\u{e9}"];
     let mut keys: Vec<SeriesKey> = nasty.map(|name| key(name, name, "mine")).to_vec();
-    // Two that come to one name, and one that is named as another with its unit.
+    // Two with the same escaped name, and one whose name equals that of another with its unit.
     keys.extend([
         key("a-b", "ns", "mine"),
         key("a_b", "us", "mine"),
@@ -22,8 +22,8 @@ fn hostile() -> Vec<SeriesKey> {
     keys
 }
 
-/// When runs began, in days, and their ids. The ids of the last two, as those of old, have no part of a
-/// second; the one before them was given by hand.
+/// Start times of runs, in days, with their ids. The last two ids have no microseconds, as in old
+/// records; the one before them has no time.
 const BEGUN: [(i64, &str); 6] = [
     (0, "20260101T000000.000250Z-0000ff"),
     (0, "20260101T000000.000251Z-000001"),
@@ -33,7 +33,7 @@ const BEGUN: [(i64, &str); 6] = [
     (2, "20260103T000000Z-000004"),
 ];
 
-/// Runs, of which some began within one second.
+/// Runs, some of which started in the same second.
 fn runs() -> Vec<RunEntry> {
     let values = [[1.0, 2.0, 3.0], [0.1, 0.2, 1e300], [5e-324, 7.0, 9.0]];
     let runs = values.iter().cycle().zip(BEGUN).map(|(values, (day, id))| {
@@ -55,7 +55,7 @@ fn exported(format: ExportFormat, run: Option<String>) -> String {
     String::from_utf8(out).unwrap()
 }
 
-/// Splits `name="value",...` and takes escapes back.
+/// Parses `name="value",...` and resolves escapes.
 fn labels(mut text: &str) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
     while !text.is_empty() {
@@ -133,7 +133,7 @@ fn writes_valid_line_protocol() {
     let text = exported(ExportFormat::Influx, None);
     let mut seen = BTreeSet::new();
     for line in text.lines() {
-        // An unescaped space ends the tags; the fields have none outside of quotes.
+        // An unescaped space ends the tags. Fields have spaces in quotes only.
         let (mut parts, mut part, mut quoted, mut escaped) =
             (Vec::new(), String::new(), false, false);
         for c in line.chars() {
@@ -166,7 +166,7 @@ fn writes_valid_line_protocol() {
         assert!(value.parse::<f64>().unwrap().is_finite());
         let time: i64 = time.parse().unwrap();
         assert!(time > 1_767_000_000_000_000_000);
-        // A point of the same tags and time would take this one's place.
+        // A point with the same tags and time would replace this one.
         assert!(seen.insert((key.clone(), time)), "{line}");
     }
     assert_eq!(seen.len(), BEGUN.len() * hostile().len());
@@ -190,7 +190,7 @@ fn writes_bencher_values_within_their_bounds() {
         }
     }
     assert_eq!(measures, hostile().len());
-    // The newest, where none is named.
+    // Without a run, the newest one is exported.
     let newest: Value = serde_json::from_str(&exported(ExportFormat::Bencher, None)).unwrap();
     let any = newest.as_object().unwrap().values().next().unwrap();
     assert_eq!(any.as_object().unwrap().values().next().unwrap()["upper_value"], 9.0);

@@ -1,4 +1,4 @@
-//! Runs that were never run.
+//! Generated runs.
 
 use dmarig_history::{
     CellEntry, CellKey, CheckTallies, DERIVATION_VERSION, PointEntry, RunEntry, Sample, SeriesKey,
@@ -75,7 +75,7 @@ pub(crate) fn point(series: SeriesKey, cell: u32, values: &[f64]) -> PointEntry 
     PointEntry { series, cell, value: values[values.len() / 2], samples: samples.collect() }
 }
 
-/// A run of one kernel, on a day, whose `elapsed` took so long.
+/// A run of one kernel on a day, with this elapsed time.
 pub(crate) fn run(day: u32, elapsed: f64) -> RunEntry {
     let points = vec![point(key("elapsed", "ns", "mine"), 0, &[elapsed, elapsed, elapsed])];
     RunEntry {

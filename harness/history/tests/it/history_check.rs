@@ -16,7 +16,8 @@ const REFERENCE: &str = "debian-6.1";
 
 fn case(limits: &str) -> Case {
     let text = format!(
-        "case: timing\nworkload: {{exec: {{argv: [/add/x]}}}}\nwindows: {{time: 1}}\nhistory: [{limits}]\n"
+        "case: timing\nworkload: {{exec: {{argv: [/add/x]}}}}\nwindows: {{time: 1}}\nhistory: \
+         [{limits}]\n"
     );
     Case::parse("timing.yaml", &text).unwrap()
 }
@@ -31,7 +32,8 @@ fn ratio(build: &str) -> SeriesKey {
     SeriesKey { reference, ..key("elapsed", "ns", "mine") }
 }
 
-/// A night in which the kernel took `slower` times as long as the reference, on a machine that drifts.
+/// A night in which the kernel took `slower` times as long as the reference, on a machine that
+/// drifts.
 fn night(day: u32, slower: f64) -> RunEntry {
     let drift = 1e9 * f64::from(1 + day % 3);
     let points = vec![
@@ -185,19 +187,24 @@ fn requires_a_reference_for_times_only() {
     alone
         .points
         .retain(|point| point.series.place.kernel == "mine" && point.series.reference.is_none());
-    insta::assert_snapshot!(reason(verdict(&runs, &alone, elapsed())), @"times drift with the machine: name a reference kernel with --reference");
+    let why = reason(verdict(&runs, &alone, elapsed()));
+    insta::assert_snapshot!(
+        why,
+        @"times drift with the machine: name a reference kernel with --reference"
+    );
     let psi = || case("{metric: psi-per-unmap, percent: 5}");
     assert_eq!(judgement(&verdict(&runs, &alone, psi())), Judgement::Fail);
     let unrelated = RunEntry { reference: Some("x".into()), ..alone };
-    insta::assert_snapshot!(reason(verdict(&runs, &unrelated, elapsed())), @"the reference x has no such number in this run");
+    let why = reason(verdict(&runs, &unrelated, elapsed()));
+    insta::assert_snapshot!(why, @"the reference x has no such number in this run");
 }
 
 #[test]
 fn explains_why_a_metric_is_not_compared() {
     let runs = nights(40);
     let missing = case("{metric: score, percent: 5}");
-    let unmeasured = reason(verdict(&runs, &night(40, 1.0), missing.clone()));
-    insta::assert_snapshot!(unmeasured, @"it was not measured in this run");
+    let why = reason(verdict(&runs, &night(40, 1.0), missing.clone()));
+    insta::assert_snapshot!(why, @"it was not measured in this run");
     let mut scored = night(40, 1.0);
     let score = |reference: Option<&str>| SeriesKey {
         reference: reference.map(str::to_owned),
@@ -205,14 +212,19 @@ fn explains_why_a_metric_is_not_compared() {
     };
     scored.points.push(point(score(None), 0, &[3.0]));
     scored.points.push(point(score(Some("debian-6.1@a")), 0, &[3.0]));
-    insta::assert_snapshot!(reason(verdict(&runs, &scored, missing)), @"the better direction is unknown: write `better: lower` or `better: higher` in the case");
+    let why = reason(verdict(&runs, &scored, missing));
+    insta::assert_snapshot!(
+        why,
+        @"the better direction is unknown: write `better: lower` or `better: higher` in the case"
+    );
     let higher = case("{metric: score, better: higher, percent: 5}");
     assert_eq!(verdict(&runs, &scored, higher), NONE);
     let zero = |run: &mut RunEntry| run.points[3] = point(run.points[3].series.clone(), 0, &[0.0]);
     let mut zeros = nights(40);
     zeros.iter_mut().for_each(zero);
     let psi = case("{metric: psi-per-unmap, percent: 5}");
-    insta::assert_snapshot!(reason(verdict(&zeros, &night(40, 1.0), psi)), @"0 has no percentages: bound the metric by a rule of `expect`");
+    let why = reason(verdict(&zeros, &night(40, 1.0), psi));
+    insta::assert_snapshot!(why, @"0 has no percentages: bound the metric by a rule of `expect`");
 }
 
 #[test]
@@ -228,7 +240,8 @@ fn leaves_paired_metrics_to_the_comparison() {
     let input =
         HistoryCheckInput { run: &run, cases: &[both], history, file: "h", beside: &beside };
     let found = HistoryJudgement::new(&input).unwrap();
-    insta::assert_snapshot!(reason(found.metrics[0].result.clone()), @"judged in pairs with old instead");
+    let why = reason(found.metrics[0].result.clone());
+    insta::assert_snapshot!(why, @"judged in pairs with old instead");
     assert_eq!(judgement(&found.metrics[1].result), Judgement::Fail);
 }
 

@@ -1,4 +1,4 @@
-//! The history: what goes in, what comes out, and what becomes of it when things go wrong.
+//! Tests of the history.
 
 mod alerts;
 mod exports;

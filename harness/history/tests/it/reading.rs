@@ -1,4 +1,4 @@
-//! What is put in is read back, and told apart.
+//! Insertion and queries.
 
 use dmarig_history::{History, HistoryError, InsertOutcome, SeriesFilter, Tally};
 use dmarig_model::observation::Outcome;
@@ -86,7 +86,7 @@ fn changes_the_revision_on_insertion_only() {
     assert!(empty != one && one != two);
     drop(history);
 
-    // Whoever watches the file is not told of those who only read.
+    // Reading does not change the file, so a process that watches it is not woken.
     let changed = || std::fs::metadata(&file).unwrap().modified().unwrap();
     let before = changed();
     assert_eq!(History::open(&file).unwrap().revision().unwrap(), two);

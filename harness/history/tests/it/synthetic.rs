@@ -1,4 +1,4 @@
-//! The year that is made up.
+//! Tests of the synthetic year.
 
 use std::path::Path;
 

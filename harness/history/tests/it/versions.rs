@@ -1,4 +1,4 @@
-//! Files of every version there was, and of some that there is not yet.
+//! Files of all older versions, and of newer ones.
 
 use dmarig_history::{
     AlertState, CheckTallies, HISTORY_SCHEMA, History, HistoryError, ImportOptions, SeriesFilter,
@@ -7,13 +7,13 @@ use rusqlite::Connection;
 
 use crate::{fixtures::run, recorded_cells::fixture};
 
-/// A history that version 1 wrote: a run with windows in pairs.
+/// A history of version 1: one run with paired windows.
 const VERSION_1: &str = include_str!("data/history-v1.sql");
 
-/// One that version 2 wrote: of two runs of a cell the second failed, which somebody has confirmed.
+/// A history of version 2: two runs of a cell. The second failed, and its alert is confirmed.
 const VERSION_2: &str = include_str!("data/history-v2.sql");
 
-/// One that version 3 wrote, of the record of the first version.
+/// A history of version 3 with the record of version 1.
 const VERSION_3: &str = include_str!("data/history-v3.sql");
 
 fn version(file: &std::path::Path) -> u32 {
@@ -39,7 +39,7 @@ fn migrates_version_1() {
         pairs.iter().map(|(_, sample)| (sample.window, sample.pair, sample.value)).collect();
     assert_eq!(pairs[0], (4, Some(0), 101_615_360.0));
     assert_eq!(pairs[3], (11, Some(3), 105_303_130.0));
-    // What version 2 brought works on it.
+    // Features of version 2 work on it.
     assert_eq!(history.alerts().unwrap(), []);
     history.insert_runs([&run(1, 1.0)]).unwrap();
     assert_eq!(history.runs(None).unwrap().len(), 2);
@@ -58,7 +58,7 @@ fn completes_checks_of_version_2_from_records() {
     assert_eq!((cell.checks, cell.judged), (vec!["warning".to_owned()], None));
     assert_eq!(history.alerts().unwrap()[0].state, AlertState::Confirmed);
 
-    // The record of the first is still there: what has come to be derived is derived from it.
+    // The record of the first run exists, so its entry is derived again.
     let imported = history.import(&[fixture()], ImportOptions::default()).unwrap();
     assert_eq!(imported.replaced, [first]);
     let cells = history.cells(first).unwrap();
@@ -69,7 +69,7 @@ fn completes_checks_of_version_2_from_records() {
     assert_eq!((imported.unchanged.len(), imported.replaced.len()), (1, 0));
 }
 
-/// Version 3 did not read what the record of a newer dmarig says of it.
+/// Version 3 did not read the number of planned cells from records.
 #[test]
 fn completes_planned_cells_of_version_3_from_records() {
     let place = tempfile::tempdir().unwrap();
@@ -90,7 +90,7 @@ fn completes_planned_cells_of_version_3_from_records() {
     assert_eq!(history.import(&[record], ImportOptions::default()).unwrap().replaced, [id]);
     let early = history.runs(None).unwrap()[0].ended_early.unwrap();
     assert_eq!((early.planned, early.not_run), (72, 70));
-    // What another history takes over is the same.
+    // A merge takes the same data over.
     let mut ours = History::create(&place.path().join("ours.sqlite")).unwrap();
     ours.merge(&file).unwrap();
     assert_eq!(ours.run(id).unwrap().ended_early, Some(early));

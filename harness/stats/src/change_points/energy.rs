@@ -15,8 +15,8 @@ pub struct Split {
 ///
 /// nm / (n + m) * (2 * mean |x - y| - mean |x - x'| - mean |y - y'|)
 ///
-/// The means are over all pairs of different values. The result has the unit of the values. It is about 0, and
-/// often below, if both samples have the same distribution.
+/// The means are over all pairs of different values. The result has the unit of the values. It is
+/// about 0, and often below, if both samples have the same distribution.
 #[must_use]
 pub fn energy(before: &[f64], after: &[f64]) -> f64 {
     let within = |values: &[f64]| -> f64 {
@@ -29,14 +29,16 @@ pub fn energy(before: &[f64], after: &[f64]) -> f64 {
     (across - within(before) * m / (n - 1.0) - within(after) * n / (m - 1.0)) * 2.0 / all
 }
 
-/// The strongest split of a segment with at least `least` points on either side (never below 2). The first one
-/// if several are equally strong; `None` if the segment is too short.
+/// The strongest split of a segment with at least `least` points on either side (never below 2).
+/// The first one if several are equally strong; `None` if the segment is too short.
 ///
-/// Let W(i, j) be the sum of all distances within `i..j`. Then the statistic of `..at` and `at..end` is
+/// Let W(i, j) be the sum of all distances within `i..j`. Then the statistic of `..at` and
+/// `at..end` is
 ///
 /// 2 / end * (W(0, end) - (end - 1) * (W(0, at) / (at - 1) + W(at, end) / (end - at - 1)))
 ///
-/// All W of an end follow from those of the end before it by adding the distances of the last point.
+/// All W of an end follow from those of the end before it by adding the distances of the last
+/// point.
 #[must_use]
 pub fn strongest(segment: &[f64], least: usize) -> Option<Split> {
     let least = least.max(2);

@@ -1,9 +1,9 @@
-//! Counts the shufflings of a segment with a split as strong as the one found. A search spends nearly all of its
-//! time here.
+//! Counts the shufflings of a segment with a split as strong as the one found. A search spends
+//! nearly all of its time here.
 //!
-//! Several shufflings are scanned in parallel, in single precision. Only close results are computed again in
-//! double precision, so the count is exact. A single scan can't be vectorised, since each of its sums depends on
-//! the one before.
+//! Several shufflings are scanned in parallel, in single precision. Only close results are computed
+//! again in double precision, so the count is exact. A single scan can't be vectorised, since each
+//! of its sums depends on the one before.
 
 use wide::f32x4;
 
@@ -16,8 +16,8 @@ pub(super) const LANES: usize = 4;
 
 type Lane = f32x4;
 
-/// Added to each sum of distances, so that none is 0: 0 times an infinite weight would be NaN. It is too small
-/// to change a sum.
+/// Added to each sum of distances, so that none is 0: 0 times an infinite weight would be NaN. It
+/// is too small to change a sum.
 const TINY: f32 = 1e-20;
 
 pub(super) struct Screen<'a> {
@@ -28,18 +28,18 @@ pub(super) struct Screen<'a> {
     /// That strength in units of the mean distance, minus and plus the error of single precision.
     near: f32,
     sure: f32,
-    /// The segment relative to its median, in units of the mean distance, since single precision needs numbers
-    /// of similar size.
+    /// The segment relative to its median, in units of the mean distance, since single precision
+    /// needs numbers of similar size.
     scaled: Vec<f32>,
     /// The order of points in each shuffling.
     orders: [Vec<u32>; LANES],
-    /// Points, sums and weighted sums of the shufflings, as in [`strongest`]. They have one element more, since
-    /// two ends are computed at once.
+    /// Points, sums and weighted sums of the shufflings, as in [`strongest`]. They have one element
+    /// more, since two ends are computed at once.
     points: Vec<Lane>,
     within: Vec<Lane>,
     head: Vec<Lane>,
-    /// 1 / (points - 1), by the number of points; with fewer than `least` points so large that the split is never
-    /// the strongest.
+    /// 1 / (points - 1), by the number of points; with fewer than `least` points so large that the
+    /// split is never the strongest.
     weights: Vec<Lane>,
 }
 
@@ -58,8 +58,8 @@ impl<'a> Screen<'a> {
             .map(|(below, value)| (value - middle) * (2.0 * below as f64 + 1.0 - n as f64))
             .sum();
         let mean = sum / (n as f64 * (n as f64 - 1.0) / 2.0);
-        // Each distance in a sum is rounded up to 2 n times, and a strength is the difference of two numbers of
-        // up to n mean distances.
+        // Each distance in a sum is rounded up to 2 n times, and a strength is the difference of
+        // two numbers of up to n mean distances.
         let slack = 2.0 * (n as f64).powi(2) * f64::from(f32::EPSILON);
         Self {
             segment,
@@ -99,9 +99,9 @@ impl<'a> Screen<'a> {
             .is_some_and(|split| split.strength >= self.strength * (1.0 - 1e-9))
     }
 
-    /// The largest strength of each shuffling, approximately. Computed as in [`strongest`], with two differences:
-    /// for each end, only the minimum of the part in the inner parentheses is needed, and two ends are computed
-    /// in one pass, which halves the memory accesses.
+    /// The largest strength of each shuffling, approximately. Computed as in [`strongest`], with
+    /// two differences: for each end, only the minimum of the part in the inner parentheses is
+    /// needed, and two ends are computed in one pass, which halves the memory accesses.
     fn scan(&mut self) -> [f32; LANES] {
         self.within.fill(Lane::ZERO);
         let mut largest = Lane::splat(f32::NEG_INFINITY);
@@ -116,7 +116,8 @@ impl<'a> Screen<'a> {
         largest.to_array()
     }
 
-    /// For the ends after `last` and `last + 1`: the sum of all distances, and the minimum of the weighted sums.
+    /// For the ends after `last` and `last + 1`: the sum of all distances, and the minimum of the
+    /// weighted sums.
     fn pass(&mut self, last: usize) -> [(Lane, Lane); 2] {
         let (first, second) = (self.points[last], self.points[last + 1]);
         let apart = (first - second).abs() + TINY;
@@ -155,7 +156,8 @@ fn weight(points: usize, least: usize) -> f32 {
 mod tests {
     use super::{super::energy::Split, *};
 
-    /// Counts in both precisions how many shufflings of a generated segment are as strong as another one.
+    /// Counts in both precisions how many shufflings of a generated segment are as strong as
+    /// another one.
     fn check(seed: u64, points: usize, value: impl Fn(&mut Stream, usize) -> f64) {
         let mut stream = Stream::new(seed);
         let segment: Vec<f64> = (0..points).map(|at| value(&mut stream, at)).collect();

@@ -17,7 +17,8 @@ struct Tally {
     pairs: Vec<usize>,
 }
 
-/// Compares on a machine until it is decided. The metrics of the candidate are worse by `changes` percent.
+/// Compares on a machine until it is decided. The metrics of the candidate are worse by `changes`
+/// percent.
 fn compare(
     machine: &mut Machine,
     seed: u64,
@@ -135,7 +136,8 @@ fn fails_many_metrics_as_rarely_as_one() {
     }
 }
 
-/// Six cells at the limit that share the error: the probability of any error is not above that of one.
+/// Six cells at the limit that share the error: the probability of any error is not above that of
+/// one.
 #[test]
 fn shares_the_error_among_cells() {
     let (rounds, cells) = (700, 6);

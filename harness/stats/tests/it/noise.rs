@@ -3,7 +3,8 @@
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg64;
 
-/// Distributions of the noise of a run, each with a standard deviation of about 1 without its outliers.
+/// Distributions of the noise of a run, each with a standard deviation of about 1 without its
+/// outliers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Noise {
     Gauss,
@@ -61,8 +62,8 @@ impl Machine {
         }
     }
 
-    /// The value of a run: 1, times the level, which drifts with a standard deviation of `drift`, and the noise of
-    /// the run with that standard deviation.
+    /// The value of a run: 1, times the level, which drifts with a standard deviation of `drift`,
+    /// and the noise of the run with that standard deviation.
     pub(crate) fn run(&mut self, drift: f64, noise: f64) -> f64 {
         let step = (1.0 - self.correlation.powi(2)).sqrt();
         self.level = self.correlation * self.level + step * self.gauss();

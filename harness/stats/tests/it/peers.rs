@@ -1,4 +1,5 @@
-//! Comparison with the change points that other programs find in the same series (`peers/change_points.py`).
+//! Comparison with the change points that other programs find in the same series
+//! (`peers/change_points.py`).
 
 use dmarig_stats::change_points::{Search, strongest};
 use serde::Deserialize;

@@ -12,8 +12,8 @@ const LIMIT: f64 = 5.0;
 /// Level of the machine and noise of a run, as standard deviations.
 type Sizes = (f64, f64);
 
-/// A value of a kernel that is worse by `percent`, after `runs` earlier ones. `None` if a change is found in
-/// these, as in one series of a hundred.
+/// A value of a kernel that is worse by `percent`, after `runs` earlier ones. `None` if a change is
+/// found in these, as in one series of a hundred.
 fn subject(machine: &mut Machine, sizes: Sizes, runs: usize, percent: f64) -> Option<Subject> {
     let (drift, noise) = sizes;
     let earlier: Vec<f64> = (0..runs).map(|_| machine.run(drift, noise)).collect();
@@ -83,8 +83,8 @@ fn keeps_error_rates() {
     assert!(all / 80.0 > 0.5, "{all}");
 }
 
-/// Three values at the limit: the probability that any fails is not above that of one, unless one run in ten is
-/// an outlier, which this number of runs can't show.
+/// Three values at the limit: the probability that any fails is not above that of one, unless one
+/// run in ten is an outlier, which this number of runs can't show.
 #[test]
 fn fails_many_numbers_as_rarely_as_one() {
     let rounds = 2000;
@@ -97,7 +97,8 @@ fn fails_many_numbers_as_rarely_as_one() {
     }
 }
 
-/// With noise of a fifth of the limit, unchanged kernels pass and hardly ever fail, and much worse ones fail.
+/// With noise of a fifth of the limit, unchanged kernels pass and hardly ever fail, and much worse
+/// ones fail.
 #[test]
 fn decides_clear_changes() {
     let rounds = 1500;

@@ -1,5 +1,5 @@
-//! The signed-rank test compared with scipy's exact one (`peers/scipy_fixtures.py`), and with an enumeration of
-//! all signs.
+//! The signed-rank test compared with scipy's exact one (`peers/scipy_fixtures.py`), and with an
+//! enumeration of all signs.
 
 use dmarig_stats::signed_rank::{Null, Walsh};
 use serde::Deserialize;
@@ -76,8 +76,8 @@ fn null_distribution_matches_all_signs() {
     }
 }
 
-/// For values that are symmetric about 0, also with ties, at most a share `level` of all signs is significant at
-/// that level.
+/// For values that are symmetric about 0, also with ties, at most a share `level` of all signs is
+/// significant at that level.
 #[test]
 fn keeps_the_level_with_ties_and_zeros() {
     let sizes: [&[f64]; 6] = [

@@ -232,7 +232,8 @@ proptest::proptest! {
         assert!(estimate.high.unwrap_or(f64::INFINITY) >= estimate.ratio);
         // With a single metric, interval and judgement agree.
         let worst = if higher { estimate.low } else { estimate.high };
-        let within = worst.is_some_and(|worst| better.loss(worst, 1.0).unwrap() < better.limit(limit).unwrap());
+        let limit = better.limit(limit).unwrap();
+        let within = worst.is_some_and(|worst| better.loss(worst, 1.0).unwrap() < limit);
         assert_eq!(within, finding.judgement == Some(Judgement::Pass), "{finding:?}");
     }
 }
