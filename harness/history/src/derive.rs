@@ -204,7 +204,7 @@ impl PairNumbers {
 /// least.
 #[must_use]
 pub fn median_point((series, samples): (SeriesKey, Vec<Sample>)) -> PointEntry {
-    let value = median_for_samples(&samples);
+    let value = median_of_samples(&samples);
     PointEntry { series, cell: samples[0].cell, value, samples }
 }
 
@@ -227,7 +227,7 @@ pub fn reference_ratios(
         let mut samples = pair_ratios(&point.samples, &divisor.samples);
         let value = match samples.is_empty() {
             true => point.value / divisor.value,
-            false => median_for_samples(&samples),
+            false => median_of_samples(&samples),
         };
         if !value.is_finite() {
             continue;
@@ -249,7 +249,7 @@ fn pair_ratios(ours: &[Sample], theirs: &[Sample]) -> Vec<Sample> {
     let mut ratios = Vec::new();
     for (pair, ours) in samples_by_pair(ours) {
         let Some(theirs) = theirs.get(&pair) else { continue };
-        let value = median_for_samples(&ours) / median_for_samples(theirs);
+        let value = median_of_samples(&ours) / median_of_samples(theirs);
         if value.is_finite() {
             ratios.push(Sample { value, ..ours[0] });
         }
@@ -267,7 +267,7 @@ fn samples_by_pair(samples: &[Sample]) -> BTreeMap<u32, Vec<Sample>> {
     pairs
 }
 
-fn median_for_samples(samples: &[Sample]) -> f64 {
+fn median_of_samples(samples: &[Sample]) -> f64 {
     let values: Vec<f64> = samples.iter().map(|sample| sample.value).collect();
     dmarig_stats::median(&values).unwrap_or(f64::NAN)
 }

@@ -86,7 +86,7 @@ impl Environment {
             differences.retain(|(name, _)| *name != "qemu sha256");
         }
         let word = |(name, value): &(&str, String)| match *name {
-            _ if value.is_empty() => format!("{name} not told"),
+            _ if value.is_empty() => format!("{name} unknown"),
             "qemu sha256" => format!("{name} {}", value.chars().take(12).collect::<String>()),
             _ => format!("{name} {value}"),
         };
