@@ -11,8 +11,8 @@ mod demo;
 use demo::{Demo, SMALL};
 use dmarig_dashboard::{Dashboard, Site, comparison_page};
 use dmarig_records::{
-    COMPARISON_SCHEMA, CellEnded, Compared, ComparedCell, ComparedCount, ComparedMetric,
-    Comparison, Pairing,
+    COMPARISON_SCHEMA, CellComparison, CellEnd, Comparison, CountDifference, MetricComparison,
+    MetricResult, Pairing,
 };
 use dmarig_stats::{
     paired::{self, Better, Judgement},
@@ -67,19 +67,19 @@ fn comparison(text: &str) -> Comparison {
         candidate: own("debian-6.12"),
         baseline: own("debian-6.1"),
         pairing: Some(pairing),
-        cells: vec![ComparedCell {
+        cells: vec![CellComparison {
             label: own("timing/policy=strict"),
             metrics,
-            counts: vec![ComparedCount { name: own("psi"), candidate: 800.0, baseline: 400.0 }],
+            counts: vec![CountDifference { name: own("psi"), candidate: 800.0, baseline: 400.0 }],
             boots: None,
-            ended: CellEnded::Done,
+            ended: CellEnd::Done,
         }],
         notes: vec![own("the machine was busy")],
     }
 }
 
 /// Twenty values of each; a metric without a limit has no pairs.
-fn metric(name: String, ratio: f64, judgement: Option<Option<Judgement>>) -> ComparedMetric {
+fn metric(name: String, ratio: f64, judgement: Option<Option<Judgement>>) -> MetricComparison {
     let baseline: Vec<f64> = (0..20).map(|at| 1.2e9 + 1.7e7 * f64::from(at * 7 % 5)).collect();
     let candidate = (0..20)
         .zip(&baseline)
@@ -89,12 +89,12 @@ fn metric(name: String, ratio: f64, judgement: Option<Option<Judgement>>) -> Com
     let result = match judgement {
         None => {
             let estimate = unpaired::Estimate { ratio, low, high, noise: Some(0.017) };
-            Compared::Unpaired { estimate: Some(estimate) }
+            MetricResult::Unpaired { estimate: Some(estimate) }
         }
         Some(judgement) => {
             let (noise, resolvable) = (0.017, 2.4);
             let estimate = paired::Estimate { ratio, low, high, pairs: 20, noise, resolvable };
-            Compared::Paired(Finding {
+            MetricResult::Paired(Finding {
                 metric: Metric { name: name.clone(), better: Better::Lower, limit: Some(5.0) },
                 judgement,
                 estimate: Some(estimate),
@@ -103,5 +103,5 @@ fn metric(name: String, ratio: f64, judgement: Option<Option<Judgement>>) -> Com
             })
         }
     };
-    ComparedMetric { name, unit: "ns".to_owned(), candidate, baseline, result }
+    MetricComparison { name, unit: "ns".to_owned(), candidate, baseline, result }
 }

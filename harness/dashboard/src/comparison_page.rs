@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, time::SystemTime};
 
-use dmarig_records::{Compared, ComparedCell, ComparedCount, ComparedMetric, Comparison};
+use dmarig_records::{CellComparison, Comparison, CountDifference, MetricComparison, MetricResult};
 use dmarig_report::{
     Column, JudgedMetric, MetricVerdict, Range, Reference, comparison_heading, comparison_notes,
     number::{number, quantity, ratio_as_change, readable_unit},
@@ -120,7 +120,7 @@ pub(crate) fn verdict(verdict: MetricVerdict) -> Markup {
 
 /// A metric of a candidate and a baseline.
 struct Row<'a> {
-    metric: &'a ComparedMetric,
+    metric: &'a MetricComparison,
     judged: JudgedMetric,
     /// Bounds of the ratio; one that is not known is open.
     bounds: (Option<f64>, Option<f64>),
@@ -129,15 +129,15 @@ struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    fn new(metric: &'a ComparedMetric) -> Self {
+    fn new(metric: &'a MetricComparison) -> Self {
         let judged = JudgedMetric::from(metric);
         let bounds = match judged.range {
             Range::Ratio(low, high) => (low, high),
             _ => (None, None),
         };
         let limit = match &metric.result {
-            Compared::Unpaired { .. } => None,
-            Compared::Paired(finding) => {
+            MetricResult::Unpaired { .. } => None,
+            MetricResult::Paired(finding) => {
                 finding.metric.limit.map(|limit| match finding.metric.better {
                     Better::Lower => 1.0 + limit / 100.0,
                     Better::Higher => 1.0 - limit / 100.0,
@@ -149,11 +149,11 @@ impl<'a> Row<'a> {
 
     /// Whether the values are pairs, in their order.
     fn is_paired(&self) -> bool {
-        matches!(self.metric.result, Compared::Paired(_))
+        matches!(self.metric.result, MetricResult::Paired(_))
     }
 }
 
-fn section(cell: &ComparedCell) -> Markup {
+fn section(cell: &CellComparison) -> Markup {
     let rows: Vec<Row<'_>> = cell.metrics.iter().map(Row::new).collect();
     html! {
         section {
@@ -228,7 +228,7 @@ fn metric(row: &Row<'_>, span: f64) -> Markup {
     }
 }
 
-fn counts(counts: &[ComparedCount]) -> Markup {
+fn counts(counts: &[CountDifference]) -> Markup {
     html! {
         table {
             thead {

@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, path::PathBuf};
 
 use dmarig_history::HistoryError;
-use dmarig_records::LoadError;
+use dmarig_records::RecordError;
 
 /// Why a site can't be made, written or served.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +33,7 @@ pub enum DashboardError {
     History(#[from] HistoryError),
     /// The records can't be listed.
     #[error(transparent)]
-    Records(#[from] LoadError),
+    Records(#[from] RecordError),
     /// A file of the site can't be read or written.
     #[error("can't {action} {}", path.display())]
     File {

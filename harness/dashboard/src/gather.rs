@@ -14,7 +14,8 @@ use std::{
 };
 
 use dmarig_history::{
-    CellEntry, History, HistoryError, How, Judged, RunRow, SeriesFilter, SeriesRow, Tally,
+    CellEntry, CheckTallies, History, HistoryError, ImportOptions, RunRow, SeriesFilter, SeriesRow,
+    Tally,
 };
 use dmarig_records::{Build, run_directories};
 use dmarig_report::kernel_name;
@@ -128,14 +129,15 @@ pub fn why_not_added(
 /// What the history says, or that the records can't be listed.
 pub fn add_records(sources: &Sources) -> Result<News, DashboardError> {
     let directories = run_directories(&sources.runs)?;
-    let imported = History::create(&sources.history)?.import(&directories, How::default())?;
-    for error in &imported.refused {
+    let imported =
+        History::create(&sources.history)?.import(&directories, ImportOptions::default())?;
+    for error in &imported.unreadable {
         // One that can't be read hides no other.
         tracing::warn!("left out: {error}");
     }
     Ok(News {
         any: !imported.added.is_empty() || !imported.replaced.is_empty(),
-        going_on: !imported.going_on.is_empty(),
+        going_on: !imported.running.is_empty(),
     })
 }
 
@@ -170,10 +172,10 @@ impl Names {
 
 /// Ways in which the checks of cells came out, each there once: there are few of them.
 #[derive(Default)]
-struct Checks(HashMap<Judged, Arc<[Checked]>>);
+struct Checks(HashMap<CheckTallies, Arc<[Checked]>>);
 
 impl Checks {
-    fn of(&mut self, judged: &Judged, names: &mut Names) -> Arc<[Checked]> {
+    fn of(&mut self, judged: &CheckTallies, names: &mut Names) -> Arc<[Checked]> {
         if let Some(known) = self.0.get(judged) {
             return Arc::clone(known);
         }
@@ -319,7 +321,7 @@ mod tests {
         assert_eq!(why(true), None);
         let run = synthetic_year(1).next().unwrap();
         let run = RunEntry { id: "known".into(), ..run };
-        History::create(&history).unwrap().put([&run]).unwrap();
+        History::create(&history).unwrap().insert_runs([&run]).unwrap();
         record("another");
         assert!(why(true).unwrap().contains("none of the runs"));
         assert_eq!(why(false), None);
@@ -345,7 +347,7 @@ mod tests {
         other.environment.qemu_version = "0.1".to_owned();
         third.cells.push(other);
         let runs = [on("a", "EPYC"), on("b", "Xeon"), third];
-        History::create(&history).unwrap().put(&runs).unwrap();
+        History::create(&history).unwrap().insert_runs(&runs).unwrap();
         let runs = place.path().join("runs");
         let sources = Sources { history, runs, add: false, detailed: 1 };
         let dashboard = gather(&sources, false).unwrap();

@@ -357,7 +357,7 @@ mod tests {
     use std::path::Path;
 
     use dmarig_demo::synthetic_year;
-    use dmarig_history::{AlertEvent, AlertState, EVENT_SCHEMA, How};
+    use dmarig_history::{AlertEvent, AlertState, EVENT_SCHEMA, ImportOptions};
     use dmarig_records::{HostFacts, RECORD_SCHEMA, Recorder, RunMeta};
 
     use crate::{RunDetails, Site};
@@ -472,7 +472,7 @@ mod tests {
             let (history, runs) = (at("history.sqlite"), at("runs"));
             let others = || History::create(&history).unwrap();
             let mut year = synthetic_year(1);
-            others().put([&year.next().unwrap()]).unwrap();
+            others().insert_runs([&year.next().unwrap()]).unwrap();
             let sources =
                 Sources { history: history.clone(), runs: runs.clone(), add, detailed: 0 };
             let (revision, _) = make(sources.clone()).await.unwrap();
@@ -484,9 +484,9 @@ mod tests {
                 }
             };
             news(false, "what was there").await;
-            others().put([&year.next().unwrap()]).unwrap();
+            others().insert_runs([&year.next().unwrap()]).unwrap();
             news(true, "a run that was merged").await;
-            others().import(&[record(&runs)], How::default()).unwrap();
+            others().import(&[record(&runs)], ImportOptions::default()).unwrap();
             news(true, "a record that somebody else has added first").await;
             let event = AlertEvent {
                 schema: EVENT_SCHEMA,

@@ -1,4 +1,5 @@
-//! The cells of a made-up night that are judged and not timed: what a matrix of checks has to show.
+//! The cells of a synthetic night that are judged and not timed, for the dashboard's matrix of
+//! checks.
 
 use dmarig_model::{
     axes::{Axes, Device, Passthrough, Policy, Toggle},
@@ -6,20 +7,20 @@ use dmarig_model::{
 };
 
 use super::{KERNEL, REFERENCE, Year, build, environment, group_type, release};
-use dmarig_history::{CellEntry, Judged, Place, Tally, variant};
+use dmarig_history::{CellEntry, CellKey, CheckTallies, Tally, variant};
 
-/// Kernels that are judged, the ones that stay the same among them.
+/// The judged kernels.
 const KERNELS: [&str; 4] = ["debian-5.10", "debian-6.1", REFERENCE, KERNEL];
-/// The first of the nights since which a buffer stays within reach.
-const STALE: u32 = super::SYNTHETIC_NIGHTS - 6;
-/// Checks that every cell has.
-const ALWAYS: [&str; 8] =
+/// The first night with stale buffers.
+const STALE_FROM: u32 = super::SYNTHETIC_NIGHTS - 6;
+/// Checks of every cell.
+const COMMON_CHECKS: [&str; 8] =
     ["log", "behind-iommu", "integrity", "faults", "lost", "warning", "group-type", "global"];
 
-/// What is checked in a cell of these axes.
+/// Names of the checks of a cell with these axes.
 pub(super) fn checks(axes: &Axes) -> Vec<&'static str> {
     let (on, probe) = (axes.caching_mode == Toggle::On, axes.passthrough == Passthrough::Probe);
-    let mut checks = ALWAYS.to_vec();
+    let mut checks = COMMON_CHECKS.to_vec();
     checks.extend_from_slice(match (axes.policy, on) {
         (Policy::Passthrough, _) => &["psi", "dsi"][..],
         (Policy::Lazy, false) => &["psi", "dsi-per-1000-unmaps"],
@@ -36,8 +37,8 @@ pub(super) fn checks(axes: &Axes) -> Vec<&'static str> {
     checks
 }
 
-/// How these checks came out, of which these did not hold.
-pub(super) fn judged(checks: &[&str], broken: &[String]) -> Judged {
+/// The results of checks, of which `broken` failed.
+pub(super) fn tallies(checks: &[&str], broken: &[String]) -> CheckTallies {
     let tally = |name: &&str| {
         let mut tally = Tally::default();
         tally.count(Some(!broken.iter().any(|broken| broken == name)));
@@ -46,44 +47,45 @@ pub(super) fn judged(checks: &[&str], broken: &[String]) -> Judged {
     checks.iter().map(tally).collect()
 }
 
-/// The cases, each with what it varies.
+/// The cells of all cases: the name of the case, and the axes.
 fn cases() -> Vec<(&'static str, Axes)> {
-    let of = |caching_mode, policy| Axes { caching_mode, policy, ..Axes::default() };
+    let axes = |caching_mode, policy| Axes { caching_mode, policy, ..Axes::default() };
     let (off, on) = (Toggle::Off, Toggle::On);
     let mut all = Vec::new();
     for mode in [off, on] {
         for policy in [Policy::Lazy, Policy::Strict, Policy::Passthrough] {
-            all.push(("smoke", of(mode, policy)));
+            all.push(("smoke", axes(mode, policy)));
         }
         for device in [Device::E1000e, Device::VirtioNet] {
-            all.push(("full", Axes { device, ..of(mode, Policy::Lazy) }));
+            all.push(("full", Axes { device, ..axes(mode, Policy::Lazy) }));
         }
         let (device, device_iotlb) = (Device::VirtioBlk, on);
-        all.push(("full", Axes { device, device_iotlb, ..of(mode, Policy::Strict) }));
+        all.push(("full", Axes { device, device_iotlb, ..axes(mode, Policy::Strict) }));
     }
-    let probe = |policy| Axes { passthrough: Passthrough::Probe, ..of(on, policy) };
+    let probe = |policy| Axes { passthrough: Passthrough::Probe, ..axes(on, policy) };
     all.push(("passthrough", probe(Policy::Lazy)));
     all.push(("passthrough", probe(Policy::Strict)));
     all.push(("attacks", probe(Policy::Strict)));
-    all.push(("nested", Axes { passthrough: Passthrough::Nested, ..of(on, Policy::Lazy) }));
+    all.push(("nested", Axes { passthrough: Passthrough::Nested, ..axes(on, Policy::Lazy) }));
     all
 }
 
-/// What goes wrong in a cell of the kernel in development.
+/// Checks that fail in a cell of the kernel in development.
 fn broken(case: &str, axes: &Axes, night: u32, batches: bool) -> Vec<String> {
     let mut broken = Vec::new();
     let shadowed = axes.caching_mode == Toggle::On && axes.policy == Policy::Lazy;
     if batches && shadowed {
         broken.extend(["dsi", "group-type", "psi-per-unmap", "warning"]);
     }
-    if night >= STALE && case == "passthrough" && shadowed {
+    if night >= STALE_FROM && case == "passthrough" && shadowed {
         broken.extend(["coherence", "stale-requests"]);
     }
     broken.sort_unstable();
     broken.into_iter().map(str::to_owned).collect()
 }
 
-/// The cells of a night, numbered from `first`; `batches` tells whether batching is back in it.
+/// The cells of a night, numbered from `first`. With `batches`, the kernel in development batches
+/// again.
 pub(super) fn cells(year: &Year, night: u32, first: u32, batches: bool) -> Vec<CellEntry> {
     let each = cases().into_iter().flat_map(|case| KERNELS.map(|kernel| (case.clone(), kernel)));
     let numbered = (first..).zip(each);
@@ -102,16 +104,16 @@ fn cell(
 ) -> CellEntry {
     let new = kernel == KERNEL;
     let place =
-        Place { case: (*case).to_owned(), variant: variant(axes), kernel: kernel.to_owned() };
+        CellKey { case: (*case).to_owned(), variant: variant(axes), kernel: kernel.to_owned() };
     let skipped = *case == "nested" && kernel == KERNELS[0];
     let checks = if new { broken(case, axes, night, batches) } else { Vec::new() };
     let mut names = checks_of(case, axes);
     if skipped {
         names.clear();
     }
-    let mut judged = judged(&names, &checks);
+    let mut judged = tallies(&names, &checks);
     if kernel == KERNELS[0] {
-        // An old kernel leaves nothing to compare with.
+        // The old kernel does not report what is compared.
         if let Some(tally) = judged.get_mut("coherence") {
             *tally = Tally { unjudged: 1, ..Tally::default() };
         }
@@ -126,6 +128,14 @@ fn cell(
     };
     let on = axes.caching_mode == Toggle::On;
     let batching = new && batches;
+    let (release, group_type, warning) = match skipped {
+        true => (None, None, None),
+        false => (
+            Some(release(kernel, night)),
+            Some(group_type(axes, batching).to_owned()),
+            Some(on && axes.policy == Policy::Lazy && !batching),
+        ),
+    };
     CellEntry {
         number,
         id: format!("{case}/{},kernel={kernel}", place.variant),
@@ -134,9 +144,9 @@ fn cell(
         reasons,
         checks,
         judged: Some(judged),
-        release: (!skipped).then(|| release(kernel, night)),
-        group_type: (!skipped).then(|| group_type(axes, batching).to_owned()),
-        warning: (!skipped).then_some(on && axes.policy == Policy::Lazy && !batching),
+        release,
+        group_type,
+        warning,
         duration_us: 9_000_000 + u64::from(number) * 10_000,
         environment: environment(),
         build: build(year.seed, kernel, night),

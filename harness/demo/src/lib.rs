@@ -1,6 +1,6 @@
-//! A history that is made up: a year of nights on a kernel in development, with what a year brings. Tests
-//! of what looks for changes use it, and `demo-history` writes it for a first look at the dashboard. Each of
-//! its runs is marked as synthetic.
+//! A synthetic history: a year of nights on a kernel in development, with planted changes. Tests of
+//! change points and alerts use it, and `demo-history` writes it for a first look at the dashboard.
+//! Each run is marked as synthetic.
 
 mod health;
 
@@ -18,64 +18,88 @@ use rand_pcg::Pcg64;
 use serde::Serialize;
 
 use dmarig_history::{
-    CellEntry, DERIVATION, History, HistoryError, Judged, Place, PointEntry, RunEntry, Sample,
-    SeriesKey, median_point, reference_ratios, variant,
+    CellEntry, CellKey, CheckTallies, DERIVATION_VERSION, History, HistoryError, PointEntry,
+    RunEntry, Sample, SeriesKey, median_point, reference_ratios, variant,
 };
 
-/// Nights of a made-up year.
+/// Number of nights in a synthetic year.
 pub const SYNTHETIC_NIGHTS: u32 = 365;
 
-/// The kernel that changes from night to night.
+/// The kernel in development, with another build each night.
 const KERNEL: &str = "mainline";
-/// The one that does not.
+/// The reference kernel.
 const REFERENCE: &str = "debian-6.12";
 const CASE: &str = "timing";
 /// 2025-11-22, 01:30 UTC.
 const FIRST_NIGHT: i64 = 1_763_775_000;
 const DAY: i64 = 86_400;
-/// Windows of a cell: one that counts, one to warm up, and these that are timed.
-const TIMED: std::ops::Range<u32> = 2..7;
+/// Indices of the timing windows of a cell; a counting window and a warm-up precede them.
+const TIMING_WINDOWS: std::ops::Range<u32> = 2..7;
 
-/// What is timed: name, unit, level with neither caching mode nor invalidations, noise of one window.
-const TIMES: [(&str, &str, f64, f64); 5] = [
-    ("elapsed", "ns", 2.1e9, 0.02),
-    ("throughput", "bytes/s", 1.6e8, 0.02),
-    ("latency-p50", "ns", 180e3, 0.02),
-    ("latency-p99", "ns", 950e3, 0.06),
-    ("latency-max", "ns", 6.2e6, 0.30),
+/// A timed metric.
+struct TimedMetric {
+    name: &'static str,
+    unit: &'static str,
+    /// The value without caching mode and invalidations.
+    level: f64,
+    /// Relative standard deviation between windows.
+    noise: f64,
+}
+
+const TIMED_METRICS: [TimedMetric; 5] = [
+    TimedMetric { name: "elapsed", unit: "ns", level: 2.1e9, noise: 0.02 },
+    TimedMetric { name: "throughput", unit: "bytes/s", level: 1.6e8, noise: 0.02 },
+    TimedMetric { name: "latency-p50", unit: "ns", level: 180e3, noise: 0.02 },
+    TimedMetric { name: "latency-p99", unit: "ns", level: 950e3, noise: 0.06 },
+    TimedMetric { name: "latency-max", unit: "ns", level: 6.2e6, noise: 0.30 },
 ];
 
-/// Something that happens to the kernel in development.
+/// Why the synthetic history can't be written.
+#[derive(Debug, thiserror::Error)]
+pub enum DemoError {
+    /// The file exists already.
+    #[error("{} exists: name another directory", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The history can't be written.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+}
+
+/// A change of the kernel in development.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Planted {
-    /// What it is, for a person.
+pub struct PlantedChange {
+    /// Description.
     pub what: &'static str,
-    /// The first night.
+    /// The first night with the change.
     pub from: u32,
-    /// The first night after it.
+    /// The first night without it again.
     pub until: u32,
-    /// The metrics that it changes.
+    /// The changed metrics.
     pub metrics: &'static [&'static str],
-    /// By what factor; below 1 in throughput, above in times, where it makes them worse.
+    /// The factor of the change. A regression is below 1 for throughput and above 1 for times.
     pub factor: f64,
-    /// The variants that it changes.
+    /// The changed variants.
     pub variants: Vec<String>,
 }
 
-/// What happens in the year of a seed, in the order of time.
+/// The changes in the year of a seed, oldest first.
 #[must_use]
-pub fn planted(seed: u64) -> Vec<Planted> {
+pub fn planted_changes(seed: u64) -> Vec<PlantedChange> {
     let mut random = Pcg64::seed_from_u64(seed ^ 0x5eed);
     let mut near = |night: u32| night + random.next_u32() % 9;
     let all = variants();
-    let of = |fits: &dyn Fn(&Axes) -> bool| -> Vec<String> {
+    let variants_with = |fits: &dyn Fn(&Axes) -> bool| -> Vec<String> {
         all.iter().filter(|axes| fits(axes)).map(variant).collect()
     };
-    let shadowed = of(&|axes| axes.caching_mode == Toggle::On && axes.policy == Policy::Lazy);
+    let shadowed =
+        variants_with(&|axes| axes.caching_mode == Toggle::On && axes.policy == Policy::Lazy);
     let until_fixed = near(130);
     let bump = near(240);
     let batching = near(300);
-    let event = |what, from, until, metrics, factor, variants| Planted {
+    let event = |what, from, until, metrics, factor, variants| PlantedChange {
         what,
         from,
         until,
@@ -98,7 +122,7 @@ pub fn planted(seed: u64) -> Vec<Planted> {
             SYNTHETIC_NIGHTS,
             &["elapsed", "latency-p50"],
             0.95,
-            of(&|axes| axes.policy == Policy::Strict),
+            variants_with(&|axes| axes.policy == Policy::Strict),
         ),
         event(
             "a bump of nine nights",
@@ -106,7 +130,7 @@ pub fn planted(seed: u64) -> Vec<Planted> {
             bump + 9,
             &["latency-p99"],
             1.35,
-            of(&|axes| axes.device == Device::VirtioBlk),
+            variants_with(&|axes| axes.device == Device::VirtioBlk),
         ),
         event(
             "batching is back with caching mode on",
@@ -122,28 +146,32 @@ pub fn planted(seed: u64) -> Vec<Planted> {
             SYNTHETIC_NIGHTS,
             &["throughput"],
             0.93,
-            of(&|axes| axes.policy == Policy::Lazy && axes.device == Device::Nvme),
+            variants_with(&|axes| axes.policy == Policy::Lazy && axes.device == Device::Nvme),
         ),
     ]
 }
 
-/// The runs of a made-up year, oldest first; the same for the same seed, on any machine.
+/// The runs of a synthetic year, oldest first. The same seed gives the same runs on any machine.
 pub fn synthetic_year(seed: u64) -> impl Iterator<Item = RunEntry> {
-    let mut year =
-        Year { random: Pcg64::seed_from_u64(seed), planted: planted(seed), seed, drift: 0.0 };
+    let mut year = Year {
+        random: Pcg64::seed_from_u64(seed),
+        planted: planted_changes(seed),
+        seed,
+        drift: 0.0,
+    };
     (0..SYNTHETIC_NIGHTS).filter_map(move |night| year.night(night))
 }
 
 struct Year {
     random: Pcg64,
-    planted: Vec<Planted>,
+    planted: Vec<PlantedChange>,
     seed: u64,
-    /// How much slower the machine is than usual, as a part of 1.
+    /// Relative slowdown of the machine.
     drift: f64,
 }
 
-/// A cell in the making.
-struct Subject<'a> {
+/// What identifies a cell that is generated.
+struct CellSubject<'a> {
     axes: &'a Axes,
     variant: String,
     kernel: &'static str,
@@ -151,19 +179,20 @@ struct Subject<'a> {
 }
 
 impl Year {
-    /// A number from 0 to 1, neither of them included.
+    /// A uniform random number between 0 and 1, both excluded.
     fn uniform(&mut self) -> f64 {
         ((self.random.next_u64() >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
     }
 
-    /// Nearly normal, with a standard deviation of 1: by sums alone, which are the same on any machine.
+    /// An approximately normal random number with a standard deviation of 1. A sum of uniform
+    /// numbers, so that it is the same on any machine.
     fn normal(&mut self) -> f64 {
         (0..12).map(|_| self.uniform()).sum::<f64>() - 6.0
     }
 
-    /// None where the machine was off.
+    /// The run of a night; `None` if the machine was off.
     fn night(&mut self, night: u32) -> Option<RunEntry> {
-        // A machine's level wanders: that is why there is a reference.
+        // Drift of the machine, which ratios to the reference remove.
         self.drift = 0.9 * self.drift + 0.04 * self.normal();
         if self.uniform() < 0.02 {
             return None;
@@ -173,7 +202,7 @@ impl Year {
         let mut points = Vec::new();
         for axes in variants() {
             for kernel in [KERNEL, REFERENCE] {
-                let subject = Subject { axes: &axes, variant: variant(&axes), kernel, night };
+                let subject = CellSubject { axes: &axes, variant: variant(&axes), kernel, night };
                 let number = cells.len() as u32;
                 let cell = self.cell(number, &subject);
                 if matches!(cell.outcome, Outcome::Passed | Outcome::Failed) {
@@ -189,7 +218,7 @@ impl Year {
         let words =
             ["dmarig", "run", CASE, "smoke", "full", "-k", KERNEL, "--reference", REFERENCE];
         Some(RunEntry {
-            derivation: DERIVATION,
+            derivation: DERIVATION_VERSION,
             id: format!("synthetic-{}-night{night:03}", self.seed),
             started,
             dmarig: env!("CARGO_PKG_VERSION").to_owned(),
@@ -205,14 +234,14 @@ impl Year {
         })
     }
 
-    fn cell(&mut self, number: u32, subject: &Subject<'_>) -> CellEntry {
-        let Subject { axes, variant, kernel, night } = subject;
+    fn cell(&mut self, number: u32, subject: &CellSubject<'_>) -> CellEntry {
+        let CellSubject { axes, variant, kernel, night } = subject;
         let batches = self.factor(subject, "psi-per-unmap") == 0.0;
-        let luck = self.uniform();
-        let (outcome, reasons, checks) = if luck < 0.002 {
+        let chance = self.uniform();
+        let (outcome, reasons, checks) = if chance < 0.002 {
             let reason = "no agent after 60.000 s; last seen: (made up)";
             (Outcome::TimedOut, vec![reason.to_owned()], Vec::new())
-        } else if luck < 0.005 {
+        } else if chance < 0.005 {
             let reason = "QEMU ended by itself (signal 9): (made up)";
             (Outcome::Errored, vec![reason.to_owned()], Vec::new())
         } else if batches {
@@ -223,13 +252,20 @@ impl Year {
             (Outcome::Passed, Vec::new(), Vec::new())
         };
         let shadowed = axes.caching_mode == Toggle::On && axes.policy == Policy::Lazy;
-        let ended = outcome != Outcome::TimedOut && outcome != Outcome::Errored;
-        let judged =
-            if ended { health::judged(&health::checks(axes), &checks) } else { Judged::new() };
+        let completed = outcome != Outcome::TimedOut && outcome != Outcome::Errored;
+        let (judged, release, group_type, warning) = match completed {
+            true => (
+                health::tallies(&health::checks(axes), &checks),
+                Some(release(kernel, *night)),
+                Some(group_type(axes, batches).to_owned()),
+                Some(shadowed && !batches),
+            ),
+            false => (CheckTallies::new(), None, None, None),
+        };
         CellEntry {
             number,
             id: format!("{CASE}/{variant},kernel={kernel}"),
-            place: Place {
+            place: CellKey {
                 case: CASE.to_owned(),
                 variant: variant.clone(),
                 kernel: (*kernel).to_owned(),
@@ -238,17 +274,17 @@ impl Year {
             reasons,
             checks,
             judged: Some(judged),
-            release: ended.then(|| release(kernel, *night)),
-            group_type: ended.then(|| group_type(axes, batches).to_owned()),
-            warning: ended.then_some(shadowed && !batches),
+            release,
+            group_type,
+            warning,
             duration_us: 21_000_000 + u64::from(self.random.next_u32() % 3_000_000),
             environment: environment(),
             build: build(self.seed, kernel, *night),
         }
     }
 
-    /// All that is measured in a cell.
-    fn numbers(&mut self, subject: &Subject<'_>, cell: &CellEntry) -> Vec<PointEntry> {
+    /// The points of a cell.
+    fn numbers(&mut self, subject: &CellSubject<'_>, cell: &CellEntry) -> Vec<PointEntry> {
         let key = |metric: &str, unit: &str| SeriesKey {
             place: cell.place.clone(),
             metric: metric.to_owned(),
@@ -258,17 +294,17 @@ impl Year {
         };
         let mut points = Vec::new();
         let cost = cost(subject.axes);
-        // What a boot has in common: placement, alignment, what the host does beside.
+        // Noise common to all windows of a boot: memory placement, and the load of the host.
         let boot = 1.0 + 0.01 * self.normal();
-        for (metric, unit, level, noise) in TIMES {
-            let factor = self.factor(subject, metric);
-            let slower = cost * boot * (1.0 + self.drift);
-            let level = if metric == "throughput" { level / slower } else { level * slower };
-            let samples = TIMED.map(|window| {
+        for TimedMetric { name, unit, level, noise } in TIMED_METRICS {
+            let factor = self.factor(subject, name);
+            let slowdown = cost * boot * (1.0 + self.drift);
+            let level = if name == "throughput" { level / slowdown } else { level * slowdown };
+            let samples = TIMING_WINDOWS.map(|window| {
                 let value = level * factor * (1.0 + noise * self.normal()).max(0.2);
                 Sample { cell: cell.number, window, pair: None, value: value.round() }
             });
-            points.push(median_point((key(metric, unit), samples.collect())));
+            points.push(median_point((key(name, unit), samples.collect())));
         }
         for (metric, value) in self.counts(subject) {
             let sample = Sample { cell: cell.number, window: 0, pair: None, value };
@@ -277,12 +313,12 @@ impl Year {
         points
     }
 
-    fn counts(&mut self, subject: &Subject<'_>) -> Vec<(&'static str, f64)> {
+    fn counts(&mut self, subject: &CellSubject<'_>) -> Vec<(&'static str, f64)> {
         let Axes { caching_mode, policy, .. } = *subject.axes;
         let on = caching_mode == Toggle::On;
         let batches = self.factor(subject, "psi-per-unmap") == 0.0;
         let lazy = policy == Policy::Lazy && (!on || batches);
-        // How often a timer flushes depends on how long it all takes.
+        // The number of flushes by the timer depends on the run time.
         let flushes = (9.0 + self.normal()).round().max(1.0);
         match policy {
             Policy::Passthrough => vec![("psi", 0.0), ("dsi", 0.0)],
@@ -295,21 +331,21 @@ impl Year {
         }
     }
 
-    /// Whether the kernel in development batches this night although caching mode is on.
+    /// Whether the kernel in development batches in this night although caching mode is on.
     fn batches(&self, night: u32) -> bool {
-        let back = |planted: &&Planted| planted.metrics.contains(&"psi-per-unmap");
+        let back = |planted: &&PlantedChange| planted.metrics.contains(&"psi-per-unmap");
         self.planted.iter().filter(back).any(|event| (event.from..event.until).contains(&night))
     }
 
-    /// What has happened to a metric.
-    fn factor(&self, subject: &Subject<'_>, metric: &str) -> f64 {
-        let happened = self.planted.iter().filter(|planted| {
+    /// The product of all changes of a metric in this night.
+    fn factor(&self, subject: &CellSubject<'_>, metric: &str) -> f64 {
+        let changes = self.planted.iter().filter(|planted| {
             subject.kernel == KERNEL
                 && (planted.from..planted.until).contains(&subject.night)
                 && planted.metrics.contains(&metric)
                 && planted.variants.contains(&subject.variant)
         });
-        happened.map(|planted| planted.factor).product()
+        changes.map(|planted| planted.factor).product()
     }
 }
 
@@ -325,7 +361,7 @@ fn variants() -> Vec<Axes> {
     all
 }
 
-/// What the IOMMU costs, as a factor of time.
+/// Factor of time by which the IOMMU slows a cell down.
 fn cost(axes: &Axes) -> f64 {
     let invalidations = match (axes.caching_mode, axes.policy) {
         (_, Policy::Passthrough) => 1.0,
@@ -344,7 +380,8 @@ fn group_type(axes: &Axes, batches: bool) -> &'static str {
     }
 }
 
-/// Of a new release candidate each week, and a release each nine weeks.
+/// `uname -r`. The kernel in development has a release candidate each week and a release each nine
+/// weeks.
 fn release(kernel: &str, night: u32) -> String {
     match kernel {
         REFERENCE => return "6.12.57+deb13-amd64".to_owned(),
@@ -361,7 +398,7 @@ fn release(kernel: &str, night: u32) -> String {
 
 fn build(seed: u64, kernel: &str, night: u32) -> Build {
     let seed = seed.to_string();
-    // The reference is the same build each night.
+    // Only the kernel in development has another build each night.
     let night = if kernel == KERNEL { night.to_string() } else { "always".to_owned() };
     let made_up = |what: &str, digits| short_id(["synthetic", &seed, kernel, &night, what], digits);
     let built = kernel == KERNEL;
@@ -420,17 +457,17 @@ fn environment() -> Environment {
     }
 }
 
-/// Writes the year as `history.sqlite` into a directory, and returns the file.
+/// Writes the synthetic year as `history.sqlite` into a directory, and returns the path of the
+/// file.
 ///
 /// # Errors
-/// [`HistoryError`], also where the file exists.
-pub fn write_history(directory: &Path, seed: u64) -> Result<PathBuf, HistoryError> {
+/// [`DemoError`]
+pub fn write_history(directory: &Path, seed: u64) -> Result<PathBuf, DemoError> {
     let file = directory.join("history.sqlite");
     if file.exists() {
-        let error = std::io::ErrorKind::AlreadyExists.into();
-        return Err(HistoryError::Io { path: file.display().to_string(), error });
+        return Err(DemoError::Exists { path: file });
     }
     let runs: Vec<RunEntry> = synthetic_year(seed).collect();
-    History::create(&file)?.put(&runs)?;
+    History::create(&file)?.insert_runs(&runs)?;
     Ok(file)
 }

@@ -1,5 +1,5 @@
-//! How long it takes to add a night to a history with a million samples, and to read a series from it:
-//! each is to take less than 100 ms.
+//! Benchmark of adding a night to a history with a million samples, and of reading a series: each
+//! must take less than 100 ms.
 //!
 //! `cargo bench -p dmarig-history --bench history`
 
@@ -9,22 +9,22 @@ use std::{
     time::Instant,
 };
 
-#[path = "../tests/it/recorded.rs"]
-mod recorded;
+#[path = "../tests/it/recorded_cells.rs"]
+mod recorded_cells;
 
 use dmarig_demo::synthetic_year;
 use dmarig_history::{
-    CellEntry, DERIVATION, History, How, Place, PointEntry, RunEntry, Sample, SeriesFilter,
-    SeriesKey,
+    CellEntry, CellKey, DERIVATION_VERSION, History, ImportOptions, PointEntry, RunEntry, Sample,
+    SeriesFilter, SeriesKey,
 };
 use dmarig_model::observation::Outcome;
 use dmarig_records::{Build, Environment, HostFacts};
 
 const SERIES: u32 = 300;
 const CELLS: u32 = 24;
-/// Of each series in a night that makes the history: 3,000 samples a night.
+/// Samples of each series in a night of the existing history: 3,000 samples a night.
 const FEW: u32 = 10;
-/// Of each series in a night that is measured: 10,000 samples or a little more.
+/// Samples of each series in a measured night: slightly more than 10,000 samples.
 const MANY: u32 = 34;
 const NIGHTS: u32 = 334;
 const TURNS: u32 = 15;
@@ -34,24 +34,24 @@ fn main() {
     let file = place.path().join("history.sqlite");
     fill(&file);
     let mut history = History::create(&file).expect("the history opens again");
-    let info = history.info().expect("it can be read");
+    let info = history.summary().expect("it can be read");
     println!("{} runs, {} series, {} samples", info.runs, info.series, info.samples);
 
     let nights: Vec<RunEntry> = (NIGHTS..NIGHTS + TURNS).map(|at| night(at, MANY)).collect();
     let samples: usize = nights[0].points.iter().map(|point| point.samples.len()).sum();
     let mut nights = nights.iter();
     measure(&format!("adding a night of {samples} samples"), || {
-        history.put(nights.next()).expect("it is added");
+        history.insert_runs(nights.next()).expect("it is added");
     });
     let records: Vec<PathBuf> = (0..TURNS).map(|_| record(&place.path().join("runs"))).collect();
     let size = std::fs::metadata(records[0].join("cells.jsonl")).expect("a record").len();
-    let before = history.info().expect("it can be read").samples;
+    let before = history.summary().expect("it can be read").samples;
     let mut records = records.chunks(1);
     measure(&format!("adding a night from its record of {} KB", size / 1000), || {
-        let added = history.import(records.next().expect("a record"), How::default());
+        let added = history.import(records.next().expect("a record"), ImportOptions::default());
         assert_eq!(added.expect("it is added").added.len(), 1);
     });
-    let each = (history.info().expect("it can be read").samples - before) / u64::from(TURNS);
+    let each = (history.summary().expect("it can be read").samples - before) / u64::from(TURNS);
     println!("  each of {each} samples");
     let long = SeriesFilter { case: Some("bench".to_owned()), ..SeriesFilter::default() };
     let all = history.series(&long).expect("there are series");
@@ -77,7 +77,9 @@ fn main() {
     once("making up a year", || {
         let runs: Vec<RunEntry> = synthetic_year(1).collect();
         let file = place.path().join("demo.sqlite");
-        History::create(&file).and_then(|mut history| history.put(&runs)).expect("it is written");
+        History::create(&file)
+            .and_then(|mut history| history.insert_runs(&runs))
+            .expect("it is written");
     });
 }
 
@@ -85,20 +87,20 @@ fn main() {
 fn record(runs: &Path) -> PathBuf {
     let cells: Vec<_> = (0..CELLS)
         .map(|number| {
-            let mut cell = recorded::cell(&format!("kernel{number}"), 1);
+            let mut cell = recorded_cells::cell(&format!("kernel{number}"), 1);
             let timed = cell.observation.windows.split_off(2);
             let timed = timed.into_iter().cycle().take(48);
             cell.observation.windows.extend(timed);
             cell
         })
         .collect();
-    recorded::record(runs, &cells)
+    recorded_cells::record(runs, &cells)
 }
 
 fn fill(file: &Path) {
     let mut history = History::create(file).expect("a history");
     let nights: Vec<RunEntry> = (0..NIGHTS).map(|at| night(at, FEW)).collect();
-    history.put(&nights).expect("it is filled");
+    history.insert_runs(&nights).expect("it is filled");
 }
 
 fn measure(what: &str, mut act: impl FnMut()) {
@@ -123,7 +125,7 @@ fn once(what: &str, act: impl FnOnce()) {
 fn night(at: u32, samples: u32) -> RunEntry {
     let environment = Environment { cpus: 8, ..Environment::default() };
     let fingerprint = environment.fingerprint();
-    let place = |cell: u32| Place {
+    let place = |cell: u32| CellKey {
         case: "bench".to_owned(),
         variant: format!("caching-mode=on,policy=lazy,smp={cell}"),
         kernel: "mainline".to_owned(),
@@ -162,7 +164,7 @@ fn night(at: u32, samples: u32) -> RunEntry {
         PointEntry { series: key, cell, value: samples[samples.len() / 2].value, samples }
     };
     RunEntry {
-        derivation: DERIVATION,
+        derivation: DERIVATION_VERSION,
         id: format!("night{at:06}"),
         started: 1_767_225_600 + i64::from(at) * 86_400,
         dmarig: "0.1.0".to_owned(),

@@ -1,4 +1,4 @@
-//! Alerts: what changed for the worse, or fails. Which there are is derived; what people said of them is not.
+//! Alerts: changes of series, and cells that fail. Alerts are derived; their triage events are not.
 
 use dmarig_digest::short_id;
 use std::{
@@ -11,75 +11,77 @@ use serde::Serialize;
 
 use crate::{
     changes::ChangeRow,
-    entry::{Place, SeriesKey},
+    entry::{CellKey, SeriesKey},
+    error::HistoryError,
     events::{AlertEvent, AlertState, EVENT_SCHEMA, uuid},
-    failures::{failure_subject, of_place},
-    store::{History, HistoryError, Point, SeriesFilter},
+    failures::{failure_alerts, failure_subject},
+    store::{History, Point, SeriesFilter, SeriesRow},
 };
 
-/// With more points a change may be found some runs from where it was found before: within so many it is
-/// the same one. Two changes are never as near as that.
-const NEAR: usize = 4;
+/// With more points a change point may move. Up to this number of runs it is the same change; two
+/// changes are always further apart.
+const MAX_SHIFT: usize = 4;
 
-/// Digits of an alert's id.
-pub(crate) const ID: usize = 12;
+/// Number of digits of an alert's id.
+pub(crate) const ID_DIGITS: usize = 12;
 
-/// An alert.
+/// A change of a series, or a cell that fails.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Alert {
-    /// Its id, of which any beginning will do that no other alert has.
+    /// Id. Any unique prefix is accepted.
     pub id: String,
-    /// Where.
-    pub place: Place,
+    /// The cell.
+    pub place: CellKey,
     /// Fingerprint of the environment.
     pub environment: String,
-    /// What.
-    pub what: What,
-    /// The last run that was as it should be, if there is one. Where none was in this environment, it is of
-    /// another one of the same machine.
-    pub last_good: Option<Mark>,
-    /// The first that was not.
-    pub first_bad: Mark,
-    /// The first that was as it should be again, in this environment or in one that has taken its place on the
-    /// same machine.
-    pub until: Option<Mark>,
-    /// What is thought of it: what was last said, or `fixed` of what is over, or `new`.
+    /// What happened.
+    pub what: AlertKind,
+    /// The last good run before it, if there is one. If there is none in this environment, one in
+    /// another environment of the same machine.
+    pub last_good: Option<AlertEnd>,
+    /// The first bad run.
+    pub first_bad: AlertEnd,
+    /// The first good run after it, in this environment or in one that replaced it on the same
+    /// machine.
+    pub until: Option<AlertEnd>,
+    /// The state of the last event; without one, `fixed` if there is a good run after it, otherwise
+    /// `new`.
     pub state: AlertState,
-    /// What was said last of it, and by whom.
+    /// The last event.
     pub said: Option<AlertEvent>,
 }
 
-/// What an alert is about.
+/// What an alert reports.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
-pub enum What {
+pub enum AlertKind {
     /// A series changed.
     Change {
-        /// Its id.
+        /// Id of the series.
         series: String,
-        /// What it is of.
+        /// Key of the series.
         key: SeriesKey,
         /// Median before.
         before: f64,
         /// Median after.
         after: f64,
-        /// Part of shufflings with a change as strong.
+        /// Permutation p-value.
         p: f64,
-        /// Whether that is worse; null where it is not known which is better.
+        /// Whether it became worse; null if the better direction is unknown.
         worse: Option<bool>,
     },
     /// A cell fails.
     Failure {
-        /// Checks that did not hold.
+        /// Checks that failed in the first bad run.
         checks: Vec<String>,
-        /// Whether it did not even come to an end.
+        /// Whether the cell timed out.
         timed_out: bool,
     },
 }
 
-/// A run at one end of an alert's range.
+/// A run at one end of the range of an alert.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Mark {
+pub struct AlertEnd {
     /// The run.
     pub run: String,
     /// When it started, in seconds since 1970.
@@ -88,97 +90,95 @@ pub struct Mark {
     pub environment: String,
     /// The kernel: a commit, a package's version, or a hash of its image.
     pub kernel: String,
-    /// `uname -r` of the guest.
+    /// `uname -r` in the guest.
     pub release: Option<String>,
 }
 
 impl Alert {
-    /// Whether it is news: nobody has said anything, it is not over, and it is not for the better.
+    /// Whether it is untriaged, not over and not an improvement.
     #[must_use]
     pub fn is_new(&self) -> bool {
         self.state == AlertState::New && self.is_worse()
     }
 
-    /// Whether it is for the worse, as far as that is known.
+    /// Whether it is not known to be an improvement.
     #[must_use]
     pub fn is_worse(&self) -> bool {
-        !matches!(self.what, What::Change { worse: Some(false), .. })
+        !matches!(self.what, AlertKind::Change { worse: Some(false), .. })
     }
 
-    /// What it is about, as events name it.
+    /// The subject by which events refer to it.
     fn subject(&self) -> String {
         match &self.what {
-            What::Change { series, .. } => series.clone(),
-            What::Failure { .. } => failure_subject(&self.place, &self.environment),
+            AlertKind::Change { series, .. } => series.clone(),
+            AlertKind::Failure { .. } => failure_subject(&self.place, &self.environment),
         }
     }
 }
 
 impl History {
-    /// All alerts, newest first. Series that have changed are searched before.
+    /// All alerts, newest first. Series with new points are searched for changes first.
     ///
-    /// Times by themselves give none: a machine's level wanders, and takes them with it. Their ratios to a
-    /// reference kernel do, and counts do, which need none.
+    /// Absolute times give no alerts, since they drift with the machine. Ratios to a reference
+    /// kernel do, and counts, which do not drift.
     ///
     /// # Errors
     /// [`HistoryError`]
     pub fn alerts(&mut self) -> Result<Vec<Alert>, HistoryError> {
         self.search_changes()?;
-        let mut said: BTreeMap<String, Vec<AlertEvent>> = BTreeMap::new();
+        let mut events: BTreeMap<String, Vec<AlertEvent>> = BTreeMap::new();
         for event in self.events()? {
-            said.entry(event.subject.clone()).or_default().push(event);
+            events.entry(event.subject.clone()).or_default().push(event);
         }
         let mut alerts = Vec::new();
-        for series in self.series(&SeriesFilter::default())?.into_iter().filter(|series| {
-            series.points >= 2 && series.key.reference.is_some() == (series.key.unit != "1")
-        }) {
-            let changes = self.changes(&series.id)?;
-            if !changes.is_empty() {
-                let points = self.points(&series.id)?;
-                let events = said.get(&series.id).map_or(&[][..], Vec::as_slice);
-                alerts.extend(of_series(&series.id, &series.key, &changes, &points, events));
+        for series in self.series(&SeriesFilter::default())? {
+            let is_count = series.key.unit == "1";
+            if series.points < 2 || series.key.reference.is_some() == is_count {
+                continue;
             }
+            let changes = self.changes(&series.id)?;
+            if changes.is_empty() {
+                continue;
+            }
+            let points = self.points(&series.id)?;
+            let events = events.get(&series.id).map_or(&[][..], Vec::as_slice);
+            alerts.extend(change_alerts(&series, &changes, &points, events));
         }
         let environments = self.environments()?;
-        for place in self.failing_places()? {
-            let visits = self.visits(&place, None)?;
-            alerts.extend(of_place(&place, &visits, &environments, &said));
+        for key in self.failing_cells()? {
+            let visits = self.visits(&key, None)?;
+            alerts.extend(failure_alerts(&key, &visits, &environments, &events));
         }
-        alerts.sort_by(|a, b| {
-            let key = |alert: &Alert| (alert.first_bad.started, alert.id.clone());
-            key(b).cmp(&key(a))
-        });
+        alerts.sort_by(|a, b| (b.first_bad.started, &b.id).cmp(&(a.first_bad.started, &a.id)));
         Ok(alerts)
     }
 
-    /// Says something of the alert whose id begins so; gives it as it is then.
+    /// Sets the state of the alert with this prefix of its id, and returns the changed alert.
     ///
     /// # Errors
-    /// [`HistoryError::Unknown`] where there is none, or several; [`HistoryError::Io`] where it can't be
-    /// written, and then nothing was said.
-    pub fn say(
+    /// [`HistoryError::Unknown`] if no alert or several have this prefix; [`HistoryError::Io`] if
+    /// the event can't be written, and then the state is unchanged.
+    pub fn set_alert_state(
         &mut self,
         id: &str,
         state: AlertState,
         note: &str,
         author: &str,
     ) -> Result<Alert, HistoryError> {
-        let all = self.alerts()?;
-        let mut fitting =
-            all.into_iter().filter(|alert| !id.is_empty() && alert.id.starts_with(id));
-        let (Some(alert), None) = (fitting.next(), fitting.next()) else {
+        let mut alerts = self.alerts()?;
+        alerts.retain(|alert| !id.is_empty() && alert.id.starts_with(id));
+        let (Some(alert), true) = (alerts.pop(), alerts.is_empty()) else {
             return Err(self.unknown("alert", id));
         };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let path = self.events_file().display().to_string();
         let subject = alert.subject();
-        // What holds from another environment is of a run there.
-        let own = alert.said.as_ref().filter(|said| said.subject == subject);
+        // An event that was taken over from another environment names a run of that environment.
+        let own_event = alert.said.as_ref().filter(|event| event.subject == subject);
         let event = AlertEvent {
             schema: EVENT_SCHEMA,
-            id: uuid().map_err(|error| HistoryError::Io { path, error })?,
+            id: uuid().map_err(HistoryError::io(&self.events_file()))?,
             time: i64::try_from(now.as_micros()).unwrap_or(i64::MAX),
-            run: own.map_or(&alert.first_bad.run, |before| &before.run).clone(),
+            run: own_event.map_or(&alert.first_bad.run, |event| &event.run).clone(),
             subject,
             state,
             note: note.to_owned(),
@@ -188,110 +188,114 @@ impl History {
         Ok(Alert { state, said: Some(event), ..alert })
     }
 
-    fn failing_places(&self) -> Result<Vec<Place>, HistoryError> {
+    fn failing_cells(&self) -> Result<Vec<CellKey>, HistoryError> {
         let sql = "SELECT case_name, variant, kernel FROM places WHERE place IN \
              (SELECT place FROM cells WHERE outcome IN ('failed', 'timed-out')) \
              ORDER BY case_name, variant, kernel";
         self.rows(sql, (), |row| {
-            Ok(Place { case: row.get(0)?, variant: row.get(1)?, kernel: row.get(2)? })
+            Ok(CellKey { case: row.get(0)?, variant: row.get(1)?, kernel: row.get(2)? })
         })
     }
 }
 
-fn of_series(
-    id: &str,
-    key: &SeriesKey,
+fn change_alerts(
+    series: &SeriesRow,
     changes: &[ChangeRow],
     points: &[Point],
     events: &[AlertEvent],
 ) -> Vec<Alert> {
-    // A count is as it should be or it is not: any change of it is news, and that it goes back is the end
-    // of that. A ratio that was better for a while and is not any more has become worse.
-    let better = key.better().filter(|_| key.reference.is_some());
-    let worse = |from: f64, to: f64| {
-        Some(match better? {
-            Better::Lower => to > from,
-            Better::Higher => to < from,
-        })
-    };
-    // The change that takes one back by more than half.
-    let back = |at: usize| {
-        let change = &changes[at];
-        let half = f64::midpoint(change.before, change.after);
-        let is_back = |later: &usize| (changes[*later].after > half) == (change.before > half);
-        (at + 1..changes.len()).find(is_back)
-    };
-    let is_count = key.reference.is_none();
-    let ends: BTreeSet<usize> = match is_count {
-        true => (0..changes.len()).filter_map(back).collect(),
-        false => BTreeSet::new(),
-    };
-    let anchors = anchors(changes, points, events);
-    let mark = |at: usize| mark(&points[at], &key.environment);
-    let alert = |(at, change): (usize, &ChangeRow)| {
-        let said = anchors.get(&at).copied();
-        let anchor = said.map_or(change.run.as_str(), |said| said.run.as_str());
-        let worse = worse(change.before, change.after);
-        let until = back(at).map(|later| mark(changes[later].at));
-        Alert {
-            id: short_id([id, anchor], ID),
+    let SeriesRow { id, key, .. } = series;
+    // For a count, any change is worth an alert, and its reversal ends that alert. For a ratio, the
+    // reversal of an improvement is a regression of its own.
+    let mut reversals = BTreeSet::new();
+    if key.reference.is_none() {
+        reversals.extend((0..changes.len()).filter_map(|index| reversal(changes, index)));
+    }
+    let events = latest_events(changes, points, events);
+    let mut alerts = Vec::new();
+    for (index, change) in changes.iter().enumerate() {
+        if reversals.contains(&index) {
+            continue;
+        }
+        let event = events.get(&index).copied();
+        let anchor = event.map_or(change.run.as_str(), |event| event.run.as_str());
+        let end = |at: usize| alert_end(&points[at], &key.environment);
+        let until = reversal(changes, index).map(|later| end(changes[later].at));
+        alerts.push(Alert {
+            id: short_id([id, anchor], ID_DIGITS),
             place: key.place.clone(),
             environment: key.environment.clone(),
-            state: state(said, until.is_some()),
-            said: said.cloned(),
-            last_good: Some(mark(change.at - 1)),
-            first_bad: mark(change.at),
+            state: state(event, until.is_some()),
+            said: event.cloned(),
+            last_good: Some(end(change.at - 1)),
+            first_bad: end(change.at),
             until,
-            what: What::Change {
-                series: id.to_owned(),
+            what: AlertKind::Change {
+                series: id.clone(),
                 key: key.clone(),
                 before: change.before,
                 after: change.after,
                 p: change.p,
-                worse,
+                worse: is_worse(key, change),
             },
-        }
-    };
-    changes.iter().enumerate().filter(|(at, _)| !ends.contains(at)).map(alert).collect()
+        });
+    }
+    alerts
 }
 
-/// The last that was said of each change. What was said is of a run; it belongs to the change that is
-/// nearest to it.
-fn anchors<'a>(
+/// Whether a ratio became worse; `None` for counts, and if the better direction is unknown.
+fn is_worse(key: &SeriesKey, change: &ChangeRow) -> Option<bool> {
+    key.reference.as_ref()?;
+    Some(match key.better()? {
+        Better::Lower => change.after > change.before,
+        Better::Higher => change.after < change.before,
+    })
+}
+
+/// The next change that reverses more than half of a change.
+fn reversal(changes: &[ChangeRow], index: usize) -> Option<usize> {
+    let change = &changes[index];
+    let half = f64::midpoint(change.before, change.after);
+    let is_reversal = |later: &usize| (changes[*later].after > half) == (change.before > half);
+    (index + 1..changes.len()).find(is_reversal)
+}
+
+/// The latest event of each change. An event names a run; it belongs to the change nearest to that
+/// run.
+fn latest_events<'a>(
     changes: &[ChangeRow],
     points: &[Point],
     events: &'a [AlertEvent],
 ) -> BTreeMap<usize, &'a AlertEvent> {
-    let mut found: BTreeMap<usize, (usize, &AlertEvent)> = BTreeMap::new();
+    let mut latest: BTreeMap<usize, (usize, &AlertEvent)> = BTreeMap::new();
     for event in events {
         let Some(at) = points.iter().position(|point| point.run == event.run) else { continue };
-        let distances = changes.iter().enumerate().map(|(n, change)| (change.at.abs_diff(at), n));
-        let Some((distance, nearest)) = distances.min().filter(|(distance, _)| *distance <= NEAR)
-        else {
+        let distances =
+            changes.iter().enumerate().map(|(index, change)| (change.at.abs_diff(at), index));
+        let Some((distance, nearest)) = distances.min() else { continue };
+        if distance > MAX_SHIFT {
             continue;
-        };
-        // They come in the order of time: a later one takes the place of one that is as near.
-        match found.get(&nearest) {
-            Some((other, _)) if *other < distance => {}
-            _ => {
-                found.insert(nearest, (distance, event));
-            }
+        }
+        // Events are sorted by time: a later one replaces an earlier one that is not nearer.
+        let is_nearer = |(other, _): &(usize, &AlertEvent)| *other < distance;
+        if !latest.get(&nearest).is_some_and(is_nearer) {
+            latest.insert(nearest, (distance, event));
         }
     }
-    found.into_iter().map(|(at, (_, event))| (at, event)).collect()
+    latest.into_iter().map(|(index, (_, event))| (index, event)).collect()
 }
 
-/// What is thought of an alert, by what was said last. That it is new is as good as nothing.
-pub(crate) fn state(said: Option<&AlertEvent>, over: bool) -> AlertState {
-    match said.map(|event| event.state) {
+/// The state of an alert by its last event. An event with the state `new` counts as none.
+pub(crate) fn state(event: Option<&AlertEvent>, is_over: bool) -> AlertState {
+    match event.map(|event| event.state) {
         Some(state) if state != AlertState::New => state,
-        _ if over => AlertState::Fixed,
+        _ if is_over => AlertState::Fixed,
         _ => AlertState::New,
     }
 }
 
-fn mark(point: &Point, environment: &str) -> Mark {
-    Mark {
+fn alert_end(point: &Point, environment: &str) -> AlertEnd {
+    AlertEnd {
         run: point.run.clone(),
         started: point.started,
         environment: environment.to_owned(),

@@ -1,33 +1,35 @@
-//! Where series changed. What is found is derived from their points alone, and kept until they change.
+//! Change points of series. They are computed from points alone, and cached until the points
+//! change.
 
 use dmarig_stats::change_points::Search;
 use rusqlite::params;
 use serde::Serialize;
 
-use crate::store::{History, HistoryError};
+use crate::{error::HistoryError, store::History};
 
-/// Series that are searched in one transaction: a search that is killed is taken up again.
+/// Number of series that are searched in one transaction. A killed search continues after the last
+/// one.
 const BATCH: usize = 64;
 
-/// A change of a series.
+/// A change point of a series.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ChangeRow {
-    /// The first run of what is new.
+    /// The first run after the change.
     pub run: String,
-    /// The last run of what was.
+    /// The last run before the change.
     pub before_run: String,
     /// Index of `run` among the series' points.
     pub at: usize,
-    /// Part of shufflings with a change as strong.
+    /// Permutation p-value.
     pub p: f64,
-    /// Median from the change before, or the start, up to here.
+    /// Median of the points between the previous change, or the start, and this one.
     pub before: f64,
-    /// Median from here to the next change, or the end.
+    /// Median of the points between this change and the next one, or the end.
     pub after: f64,
 }
 
 impl History {
-    /// Searches every series that has changed since it was last searched; gives how many there were.
+    /// Searches each series with new points for changes, and returns the number of such series.
     ///
     /// # Errors
     /// [`HistoryError::Sql`]
@@ -45,19 +47,19 @@ impl History {
         Ok(stale.len())
     }
 
-    /// The changes of a series, oldest first, as they were last searched for.
+    /// The changes of a series that the last search found, oldest first.
     ///
     /// # Errors
     /// [`HistoryError::Sql`]
     pub fn changes(&self, series: &str) -> Result<Vec<ChangeRow>, HistoryError> {
-        let sql = "SELECT runs.id, earlier.id, p, before, after, \
-             (SELECT count(*) FROM points JOIN runs AS others USING (run) \
-              WHERE points.series = changes.series \
-              AND (others.started, others.id) < (runs.started, runs.id)) \
-             FROM changes JOIN runs ON runs.run = changes.run \
-             JOIN runs AS earlier ON earlier.run = changes.before_run \
-             WHERE series = (SELECT series FROM series WHERE id = ?) \
-             ORDER BY runs.started, runs.id";
+        let sql = "SELECT runs.id, earlier.id, p, before, after, (SELECT count(*) \
+            FROM points JOIN runs AS others USING (run) \
+            WHERE points.series = changes.series \
+            AND (others.started, others.id) < (runs.started, runs.id)) \
+            FROM changes JOIN runs ON runs.run = changes.run \
+            JOIN runs AS earlier ON earlier.run = changes.before_run \
+            WHERE series = (SELECT series FROM series WHERE id = ?) \
+            ORDER BY runs.started, runs.id";
         self.rows(sql, params![series], |row| {
             Ok(ChangeRow {
                 run: row.get(0)?,
@@ -74,20 +76,22 @@ impl History {
 fn search(transaction: &rusqlite::Transaction<'_>, series: i64) -> rusqlite::Result<()> {
     let points: Vec<(i64, f64)> = transaction
         .prepare_cached(
-            "SELECT run, value FROM points JOIN runs USING (run) WHERE series = ? \
+            "SELECT run, value \
+             FROM points JOIN runs USING (run) \
+             WHERE series = ? \
              ORDER BY started, runs.id",
         )?
         .query_map([series], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<rusqlite::Result<_>>()?;
     let values: Vec<f64> = points.iter().map(|(_, value)| *value).collect();
-    // Numbers in a history are finite.
-    let found = Search::default().changes(&values).unwrap_or_default();
+    // The search fails for infinite values only, which a history does not contain.
+    let changes = Search::default().changes(&values).unwrap_or_default();
     transaction.prepare_cached("DELETE FROM changes WHERE series = ?")?.execute([series])?;
     let mut insert = transaction.prepare_cached(
         "INSERT INTO changes (series, run, before_run, strength, p, before, after) \
          VALUES (?, ?, ?, ?, ?, ?, ?)",
     )?;
-    for change in found {
+    for change in changes {
         let (run, before_run) = (points[change.at].0, points[change.at - 1].0);
         let (before, after) = (change.before, change.after);
         insert.execute(params![

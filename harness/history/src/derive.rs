@@ -1,4 +1,4 @@
-//! From a record to what the history keeps of it.
+//! Derives the entry of a run from its record.
 
 use dmarig_records::{Build, Environment, PairedBoot, StoredRun};
 use std::collections::BTreeMap;
@@ -14,24 +14,24 @@ use dmarig_model::{
 };
 
 use crate::entry::{
-    CellEntry, DERIVATION, Judged, Place, PointEntry, RunEntry, Sample, SeriesKey, variant,
+    CellEntry, CellKey, CheckTallies, DERIVATION_VERSION, PointEntry, RunEntry, Sample, SeriesKey,
+    variant,
 };
 
-/// Metrics of one cell that are kept: a program in the guest may print any number of them.
+/// Largest number of metrics of a cell: a program in the guest may print any number.
 const MAX_METRICS: usize = 256;
-/// Checks of one cell that are counted: a case may have any number of rules.
+/// Largest number of checks of a cell: a case may have any number of rules.
 const MAX_CHECKS: usize = 512;
 
 impl RunEntry {
-    /// What is kept of a run. `reference` names the kernel that the others are set in relation to, where
-    /// the record itself does not.
+    /// Derives the entry of a run. `reference` names the reference kernel if the record does not.
     #[must_use]
     pub fn new(run: StoredRun, reference: Option<&str>) -> Self {
         let StoredRun { meta, cells, bytes, .. } = run;
         let mut entries = Vec::with_capacity(cells.len());
         let mut points = BTreeMap::new();
         for (number, record) in (0u32..).zip(cells) {
-            let environment = Environment::of(&meta.host, &record.observation);
+            let environment = Environment::new(&meta.host, &record.observation);
             let entry = cell(number, &record.observation, &record.verdict, environment);
             measure(&mut points, &record.observation, record.boot.as_ref(), &entry);
             entries.push(entry);
@@ -43,7 +43,7 @@ impl RunEntry {
         }
         points.sort_by(|a, b| a.series.cmp(&b.series));
         Self {
-            derivation: DERIVATION,
+            derivation: DERIVATION_VERSION,
             id: shown(&meta.id),
             started: meta.started,
             dmarig: shown(&meta.dmarig),
@@ -60,12 +60,17 @@ impl RunEntry {
     }
 }
 
-fn cell(number: u32, seen: &Observation, verdict: &Verdict, environment: Environment) -> CellEntry {
-    let result = CellResult::new(seen, verdict);
-    let place = Place {
-        case: shown(&seen.case),
-        variant: variant(&seen.axes),
-        kernel: shown(&Axis::Kernel.value(&seen.axes)),
+fn cell(
+    number: u32,
+    observation: &Observation,
+    verdict: &Verdict,
+    environment: Environment,
+) -> CellEntry {
+    let result = CellResult::new(observation, verdict);
+    let place = CellKey {
+        case: shown(&observation.case),
+        variant: variant(&observation.axes),
+        kernel: shown(&Axis::Kernel.value(&observation.axes)),
     };
     CellEntry {
         number,
@@ -73,18 +78,18 @@ fn cell(number: u32, seen: &Observation, verdict: &Verdict, environment: Environ
         place,
         outcome: result.outcome,
         reasons: result.reasons.iter().map(|reason| shown(reason)).collect(),
-        checks: not_held(verdict),
-        judged: Some(judged(verdict)),
+        checks: failed_checks(verdict),
+        judged: Some(tallies(verdict)),
         release: result.axes.kernel,
         group_type: result.group_type,
         warning: result.warning,
         duration_us: result.duration_us,
         environment,
-        build: Build::of(seen),
+        build: Build::new(observation),
     }
 }
 
-fn not_held(verdict: &Verdict) -> Vec<String> {
+fn failed_checks(verdict: &Verdict) -> Vec<String> {
     let checks = verdict.checks.iter().filter(|check| check.held == Some(false));
     let mut names: Vec<String> = checks.map(|check| shown(&check.name)).collect();
     names.sort();
@@ -92,151 +97,200 @@ fn not_held(verdict: &Verdict) -> Vec<String> {
     names
 }
 
-fn judged(verdict: &Verdict) -> Judged {
-    let mut judged = Judged::new();
+fn tallies(verdict: &Verdict) -> CheckTallies {
+    let mut tallies = CheckTallies::new();
     for check in verdict.checks.iter().take(MAX_CHECKS) {
-        judged.entry(shown(&check.name)).or_default().count(check.held);
+        tallies.entry(shown(&check.name)).or_default().count(check.held);
     }
-    judged
+    tallies
 }
 
-/// Samples by series, while the run is gone through.
-type Points = BTreeMap<SeriesKey, Vec<Sample>>;
+/// The samples of a run, by series.
+type SamplesBySeries = BTreeMap<SeriesKey, Vec<Sample>>;
 
-/// Adds what was measured in a cell. One that came to no end, or of which the rig saw too little, has
-/// no numbers.
-fn measure(points: &mut Points, seen: &Observation, boot: Option<&PairedBoot>, cell: &CellEntry) {
-    let warm_up = boot.is_some_and(|boot| boot.warm_up);
-    let first_pair = boot.and_then(|boot| boot.pair);
-    let judged = matches!(cell.outcome, Outcome::Passed | Outcome::Failed);
-    if seen.end != End::Completed || !judged || warm_up {
+/// Adds the samples of a cell. A cell that did not complete, or whose measurements failed, has
+/// none.
+fn measure(
+    samples_by_series: &mut SamplesBySeries,
+    observation: &Observation,
+    boot: Option<&PairedBoot>,
+    cell: &CellEntry,
+) {
+    let is_warm_up = boot.is_some_and(|boot| boot.warm_up);
+    let is_judged = matches!(cell.outcome, Outcome::Passed | Outcome::Failed);
+    if observation.end != End::Completed || !is_judged || is_warm_up {
         return;
     }
-    let twins = seen.windows.iter().any(|window| window.side() == Side::Control);
+    let pairs = PairNumbers::new(observation, boot);
     let environment = cell.environment.fingerprint();
     for side in [Side::Own, Side::Control] {
         let prefix = if side == Side::Control { CONTROL_PREFIX } else { "" };
-        let counts = metric_names().filter(|name| unit_of(name) == Some("1"));
-        let counts =
-            counts.filter_map(|name| Some((WindowKind::Counting, metric(seen, side, name)?)));
-        let timed = times(seen, side).into_iter().map(|metric| (WindowKind::Timing, metric));
-        for (kind, measured) in timed.chain(counts).take(MAX_METRICS) {
-            let windows = windows(seen, side, kind);
-            let Measured { name, unit, samples } = measured;
-            let key = SeriesKey {
+        for (kind, Measured { name, unit, samples }) in measured(observation, side) {
+            let windows = window_indices(observation, side, kind);
+            let values = (0u32..).zip(samples).zip(windows);
+            let samples: Vec<Sample> = values
+                .filter(|((_, value), _)| value.is_finite())
+                .map(|((index, value), window)| Sample {
+                    cell: cell.number,
+                    window,
+                    pair: pairs.for_sample(kind, index),
+                    // Turns -0 into 0: SQLite does not distinguish them.
+                    value: value + 0.0,
+                })
+                .collect();
+            if samples.is_empty() {
+                continue;
+            }
+            let series = SeriesKey {
                 place: cell.place.clone(),
                 metric: shown(&format!("{prefix}{name}")),
                 unit: shown(&unit),
                 reference: None,
                 environment: environment.clone(),
             };
-            let paired = kind == WindowKind::Timing && (twins || first_pair.is_some());
-            let first = first_pair.unwrap_or(0);
-            // Windows of a pair's boot belong to it alone, unless both of a pair share the boot.
-            let pair = |at: u32| paired.then_some(if twins { first + at } else { first });
-            let samples = (0u32..).zip(samples).zip(windows).map(|((at, value), window)| Sample {
-                cell: cell.number,
-                window,
-                pair: pair(at),
-                // Of the two zeros SQLite keeps one.
-                value: value + 0.0,
-            });
-            let samples: Vec<Sample> = samples.filter(|sample| sample.value.is_finite()).collect();
-            if !samples.is_empty() {
-                points.entry(key).or_default().extend(samples);
-            }
+            samples_by_series.entry(series).or_default().extend(samples);
         }
     }
 }
 
-fn windows(
-    seen: &Observation,
+/// The times and counts of a cell, each with the kind of window that it is measured in.
+fn measured(observation: &Observation, side: Side) -> Vec<(WindowKind, Measured)> {
+    let timed = times(observation, side).into_iter().map(|metric| (WindowKind::Timing, metric));
+    let count_names = metric_names().filter(|name| unit_of(name) == Some("1"));
+    let counts = count_names.filter_map(|name| metric(observation, side, name));
+    let counts = counts.map(|metric| (WindowKind::Counting, metric));
+    timed.chain(counts).take(MAX_METRICS).collect()
+}
+
+fn window_indices(
+    observation: &Observation,
     side: Side,
     kind: WindowKind,
 ) -> impl Iterator<Item = u32> + use<'_> {
-    let all = (0u32..).zip(&seen.windows);
-    all.filter(move |(_, window)| window.kind == kind && window.side() == side).map(|(at, _)| at)
+    let windows = (0u32..).zip(&observation.windows);
+    windows
+        .filter(move |(_, window)| window.kind == kind && window.side() == side)
+        .map(|(index, _)| index)
 }
 
-/// The point of a series in one run: the median of its samples, of which there is at least one.
+/// Assigns pair numbers to timed samples.
+struct PairNumbers {
+    /// Number of the boot's first pair; `None` outside of comparisons.
+    first: Option<u32>,
+    /// Whether both sides of each pair run in this boot.
+    both_sides: bool,
+}
+
+impl PairNumbers {
+    fn new(observation: &Observation, boot: Option<&PairedBoot>) -> Self {
+        Self {
+            first: boot.and_then(|boot| boot.pair),
+            both_sides: observation.windows.iter().any(|window| window.side() == Side::Control),
+        }
+    }
+
+    /// The pair of a sample. All windows of a boot belong to one pair, unless both sides share the
+    /// boot: then each window has its own.
+    fn for_sample(&self, kind: WindowKind, index: u32) -> Option<u32> {
+        match (kind, self.both_sides) {
+            (WindowKind::Timing, true) => Some(self.first.unwrap_or(0) + index),
+            (WindowKind::Timing, false) => self.first,
+            _ => None,
+        }
+    }
+}
+
+/// The point of a series in one run: the median of its samples, of which there must be one at
+/// least.
 #[must_use]
 pub fn median_point((series, samples): (SeriesKey, Vec<Sample>)) -> PointEntry {
-    let value = median(samples.iter().map(|sample| sample.value));
+    let value = median_of_samples(&samples);
     PointEntry { series, cell: samples[0].cell, value, samples }
 }
 
-/// Each number in relation to the reference kernel's in the same run: the median of the ratios of pairs
-/// where there are pairs, and the ratio of medians where there are none. `points` stand in the order of
-/// their series.
+/// The ratio of each point to the reference kernel's point in the same run: the median of the
+/// ratios of pairs, or the ratio of medians if there are no pairs. `points` must be sorted by
+/// series.
 #[must_use]
 pub fn reference_ratios(
     points: &[PointEntry],
     cells: &[CellEntry],
     reference: &str,
 ) -> Vec<PointEntry> {
-    let like = |point: &PointEntry| {
+    let mut ratios = Vec::new();
+    for point in points.iter().filter(|point| point.series.place.kernel != reference) {
         let mut key = point.series.clone();
         reference.clone_into(&mut key.place.kernel);
-        // They come in the order of their series.
-        let at = points.binary_search_by(|other| other.series.cmp(&key)).ok()?;
-        Some(&points[at])
-    };
-    let ratio = |point: &PointEntry| {
-        let other = like(point)?;
-        let build = &cells.get(other.cell as usize)?.build;
-        let samples = paired(&point.samples, &other.samples);
+        let Ok(index) = points.binary_search_by(|other| other.series.cmp(&key)) else { continue };
+        let divisor = &points[index];
+        let Some(cell) = cells.get(divisor.cell as usize) else { continue };
+        let mut samples = pair_ratios(&point.samples, &divisor.samples);
         let value = match samples.is_empty() {
-            true => point.value / other.value,
-            false => median(samples.iter().map(|sample| sample.value)),
+            true => point.value / divisor.value,
+            false => median_of_samples(&samples),
         };
-        let samples = match samples.is_empty() {
-            true => vec![Sample { pair: None, value, ..point.samples[0] }],
-            false => samples,
-        };
-        let mut series = point.series.clone();
-        series.reference = Some(format!("{reference}@{}", build.identity()));
-        value.is_finite().then_some(PointEntry { series, cell: point.cell, value, samples })
-    };
-    let others = points.iter().filter(|point| point.series.place.kernel != reference);
-    others.filter_map(ratio).collect()
-}
-
-/// The ratios of what has the same pair's number: of boots, each of which is one of a pair, the medians.
-fn paired(ours: &[Sample], theirs: &[Sample]) -> Vec<Sample> {
-    let by_pair = |samples: &[Sample]| {
-        let mut pairs: BTreeMap<u32, Vec<Sample>> = BTreeMap::new();
-        for sample in samples {
-            if let Some(pair) = sample.pair {
-                pairs.entry(pair).or_default().push(*sample);
-            }
+        if !value.is_finite() {
+            continue;
         }
-        pairs
-    };
-    let theirs = by_pair(theirs);
-    let ratio = |(pair, ours): (u32, Vec<Sample>)| {
-        let value = |samples: &[Sample]| median(samples.iter().map(|sample| sample.value));
-        let value = value(&ours) / value(theirs.get(&pair)?);
-        value.is_finite().then_some(Sample { value, ..ours[0] })
-    };
-    by_pair(ours).into_iter().filter_map(ratio).collect()
+        if samples.is_empty() {
+            samples.push(Sample { pair: None, value, ..point.samples[0] });
+        }
+        let mut series = point.series.clone();
+        series.reference = Some(format!("{reference}@{}", cell.build.identity()));
+        ratios.push(PointEntry { series, cell: point.cell, value, samples });
+    }
+    ratios
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let samples = values.collect();
-    Measured { name: String::new(), unit: String::new(), samples }.median()
+/// The ratios of samples with the same pair number. Several samples of a pair count as their
+/// median.
+fn pair_ratios(ours: &[Sample], theirs: &[Sample]) -> Vec<Sample> {
+    let theirs = samples_by_pair(theirs);
+    let mut ratios = Vec::new();
+    for (pair, ours) in samples_by_pair(ours) {
+        let Some(theirs) = theirs.get(&pair) else { continue };
+        let value = median_of_samples(&ours) / median_of_samples(theirs);
+        if value.is_finite() {
+            ratios.push(Sample { value, ..ours[0] });
+        }
+    }
+    ratios
+}
+
+fn samples_by_pair(samples: &[Sample]) -> BTreeMap<u32, Vec<Sample>> {
+    let mut pairs: BTreeMap<u32, Vec<Sample>> = BTreeMap::new();
+    for sample in samples {
+        if let Some(pair) = sample.pair {
+            pairs.entry(pair).or_default().push(*sample);
+        }
+    }
+    pairs
+}
+
+fn median_of_samples(samples: &[Sample]) -> f64 {
+    let values: Vec<f64> = samples.iter().map(|sample| sample.value).collect();
+    dmarig_stats::median(&values).unwrap_or(f64::NAN)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn sample(pair: Option<u32>, value: f64) -> Sample {
+        Sample { cell: 0, window: 0, pair, value }
+    }
+
     #[test]
-    fn of_pairs_each_is_divided_by_its_like() {
-        let sample = |pair, value| Sample { cell: 0, window: 0, pair, value };
+    fn divides_samples_of_the_same_pair() {
         let ours = [sample(Some(1), 2.0), sample(Some(2), 9.0), sample(Some(3), 1.0)];
         let theirs = [sample(Some(2), 3.0), sample(Some(1), 1.0), sample(None, 5.0)];
-        let found: Vec<f64> = paired(&ours, &theirs).iter().map(|sample| sample.value).collect();
-        assert_eq!(found, [2.0, 3.0]);
-        assert!(paired(&[sample(Some(1), 1.0)], &[sample(Some(1), 0.0)]).is_empty());
+        let ratios: Vec<f64> =
+            pair_ratios(&ours, &theirs).iter().map(|sample| sample.value).collect();
+        assert_eq!(ratios, [2.0, 3.0]);
+    }
+
+    #[test]
+    fn leaves_out_ratios_to_zero() {
+        assert_eq!(pair_ratios(&[sample(Some(1), 1.0)], &[sample(Some(1), 0.0)]), []);
     }
 }

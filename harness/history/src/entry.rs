@@ -1,4 +1,4 @@
-//! A run as the history keeps it: what is derived from its record, without the guests' logs.
+//! A run in the history: what is derived from its record, without the logs of guests.
 
 use dmarig_digest::short_id;
 use dmarig_records::{Build, Environment, HostFacts};
@@ -11,15 +11,16 @@ use dmarig_model::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Version of what is derived from a record. An entry of a higher one replaces that of a lower one.
-pub const DERIVATION: u32 = 4;
+/// Version of what is derived from a record. An entry with a higher version replaces one with a
+/// lower.
+pub const DERIVATION_VERSION: u32 = 4;
 
-/// A run.
+/// A run in the history.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunEntry {
-    /// [`DERIVATION`] of the writer.
+    /// [`DERIVATION_VERSION`] of the writer.
     pub derivation: u32,
-    /// The run's id; ids sort by time.
+    /// Id; ids sort by time.
     pub id: String,
     /// Seconds since 1970.
     pub started: i64,
@@ -29,159 +30,158 @@ pub struct RunEntry {
     pub command: Vec<String>,
     /// The host.
     pub host: HostFacts,
-    /// The rules that judged it: a hash of the standard table, with the version of dmarig; empty where
-    /// the record does not say.
+    /// The rules that judged it: a hash of the standard table, with the version of dmarig; empty if
+    /// the record does not have it.
     pub rules: String,
-    /// Name of the kernel that the others are set in relation to.
+    /// Name of the reference kernel.
     pub reference: Option<String>,
-    /// Whether it was made up, as the demo history is.
+    /// Whether the run is synthetic, as those of the demo history.
     pub synthetic: bool,
-    /// Cells that were to run; `None` where that is not known.
+    /// Number of planned cells; `None` if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub planned: Option<u32>,
-    /// Size of the record's `cells.jsonl`, but for a line that was cut short.
+    /// Size of the complete lines of the record's `cells.jsonl`, in bytes.
     pub record_bytes: u64,
-    /// Its cells, in the order in which they ended.
+    /// The cells, in the order in which they ended.
     pub cells: Vec<CellEntry>,
-    /// Its numbers.
+    /// One point for each series.
     pub points: Vec<PointEntry>,
 }
 
-/// A cell of a run.
+/// A cell of a run in the history.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CellEntry {
-    /// Its number in the run, from 0, in the order in which cells ended.
+    /// Number in the run, from 0, in the order in which cells ended.
     pub number: u32,
-    /// Its id.
+    /// Id.
     pub id: String,
-    /// Its place in other runs as well.
-    pub place: Place,
-    /// How it ended.
+    /// Identifies the cell across runs.
+    pub place: CellKey,
+    /// Outcome.
     pub outcome: Outcome,
-    /// Why, for a person.
+    /// Reasons for the outcome, as text.
     pub reasons: Vec<String>,
-    /// Checks that did not hold.
+    /// Names of failed checks.
     pub checks: Vec<String>,
-    /// All that was checked; `None` where an older dmarig derived it, which kept only what did not hold.
+    /// The results of all checks; `None` in entries of older versions, which kept failed checks
+    /// only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub judged: Option<Judged>,
-    /// `uname -r` of the guest, where it said so.
+    pub judged: Option<CheckTallies>,
+    /// `uname -r` in the guest, if it was reported.
     pub release: Option<String>,
     /// Type of the IOMMU group of the devices under test.
     pub group_type: Option<String>,
-    /// Whether the kernel said that batching is off because the IOMMU is virtual.
+    /// Whether the kernel logged that batching is off because the IOMMU is virtual.
     pub warning: Option<bool>,
     /// Wall-clock time, in microseconds.
     pub duration_us: u64,
-    /// What it ran on.
+    /// Machine and hypervisor.
     pub environment: Environment,
-    /// Its kernel.
+    /// Build of its kernel.
     pub build: Build,
 }
 
-/// Of each check of a cell, by its name, how it came out.
-pub type Judged = BTreeMap<String, Tally>;
+/// The results of a cell's checks, by name.
+pub type CheckTallies = BTreeMap<String, Tally>;
 
-/// How often a check came out in which way. In one cell that is once, mostly: a rule may bound a metric
-/// that another one bounds as well.
+/// The results of one check in one cell. There is more than one if several rules bound the same
+/// metric.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Tally {
-    /// It held.
+    /// Number of times it held.
     pub held: u32,
-    /// It did not.
+    /// Number of times it failed.
     pub broken: u32,
-    /// It was asked for and could not be judged.
+    /// Number of times it could not be judged.
     pub unjudged: u32,
 }
 
 impl Tally {
-    /// Counts it once more.
+    /// Adds one result.
     pub fn count(&mut self, held: Option<bool>) {
-        *match held {
-            Some(true) => &mut self.held,
-            Some(false) => &mut self.broken,
-            None => &mut self.unjudged,
-        } += 1;
+        match held {
+            Some(true) => self.held += 1,
+            Some(false) => self.broken += 1,
+            None => self.unjudged += 1,
+        }
     }
 }
 
-/// What makes two cells of different runs the same: neither QEMU nor machine are part of it, and of the
-/// kernel its name alone.
+/// Identifies a cell across runs. QEMU, the machine and the kernel's build are not part of it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Place {
+pub struct CellKey {
     /// Name of the case.
     pub case: String,
-    /// Values of axes, as [`variant`] writes them.
+    /// Values of axes, as [`variant`] formats them.
     pub variant: String,
     /// Name of the kernel.
     pub kernel: String,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for CellKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{},kernel={}", self.case, self.variant, self.kernel)
     }
 }
 
-/// The number of one series in one run.
+/// The point of one series in one run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PointEntry {
     /// The series.
     pub series: SeriesKey,
-    /// The cell that it was measured in; of several, the first.
+    /// Number of the first cell that it was measured in.
     pub cell: u32,
     /// The median of the samples.
     pub value: f64,
-    /// What was measured, in its order; of a ratio, those of pairs.
+    /// The samples in the order of measurement; for a ratio, the ratios of pairs.
     pub samples: Vec<Sample>,
 }
 
 /// One measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
-    /// The cell's number.
+    /// Number of the cell.
     pub cell: u32,
-    /// Index of the window in its cell.
+    /// Index of the window in the cell.
     pub window: u32,
-    /// Number of the pair that it belongs to, where it was measured in pairs.
+    /// Number of its pair, if it was measured in pairs.
     pub pair: Option<u32>,
     /// The value.
     pub value: f64,
 }
 
-/// What makes two numbers of different runs comparable.
+/// Identifies a series: numbers of different runs with the same key are comparable.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SeriesKey {
-    /// Of which cells.
-    pub place: Place,
-    /// Name of the metric; with the kernel made to batch it begins with `control/`.
+    /// The cell that it is measured in.
+    pub place: CellKey,
+    /// Name of the metric; `control/` precedes the name if batching was forced.
     pub metric: String,
-    /// Unit of the metric; a ratio of it has none.
+    /// Unit of the metric, also for a ratio.
     pub unit: String,
-    /// Of a ratio, what was divided by: the reference kernel's name and, after `@`, the identity of its
-    /// build, since another build is another yardstick.
+    /// Divisor of a ratio: the reference kernel's name and, after `@`, the identity of its build.
     pub reference: Option<String>,
     /// Fingerprint of the environment.
     pub environment: String,
 }
 
 impl SeriesKey {
-    /// A hash of all of it, fit for addresses: 20 hexadecimal digits.
+    /// A hash of the key, usable in URLs: 20 hexadecimal digits.
     #[must_use]
     pub fn id(&self) -> String {
         let reference = self.reference.as_deref().unwrap_or_default();
-        let Place { case, variant, kernel } = &self.place;
+        let CellKey { case, variant, kernel } = &self.place;
         let parts = [case, variant, kernel, &self.metric, &self.unit, reference, &self.environment];
         short_id(parts, 20)
     }
 
-    /// Unit of its values: `1` of a ratio.
+    /// Unit of the values, which is `1` for a ratio.
     #[must_use]
     pub fn value_unit(&self) -> &str {
         if self.reference.is_some() { "1" } else { &self.unit }
     }
 
-    /// Which of two values is better, where it is known.
+    /// The better direction, if it is known.
     #[must_use]
     pub fn better(&self) -> Option<Better> {
         let name = self.metric.strip_prefix(dmarig_model::metrics::CONTROL_PREFIX);
@@ -200,16 +200,16 @@ impl fmt::Display for SeriesKey {
     }
 }
 
-/// The values of axes that tell a cell from others of its case: caching mode and policy always, others
-/// where they are not the default. Kernel, QEMU and accelerator are none of them.
+/// Formats the values of axes that distinguish a cell from others of its case: caching mode and
+/// policy, and other axes with a value that is not the default; never kernel, QEMU and accelerator.
 #[must_use]
 pub fn variant(axes: &Axes) -> String {
     let defaults = Axes::default();
-    let told = |axis: &Axis| match axis {
+    let is_shown = |axis: &Axis| match axis {
         Axis::CachingMode | Axis::Policy => true,
         Axis::Kernel | Axis::Qemu | Axis::Accelerator => false,
         other => other.value(axes) != other.value(&defaults),
     };
-    let words = Axis::ALL.into_iter().filter(told);
+    let words = Axis::ALL.into_iter().filter(is_shown);
     words.map(|axis| format!("{axis}={}", axis.value(axes))).collect::<Vec<_>>().join(",")
 }

@@ -1,5 +1,5 @@
-//! What people say of alerts. That is not derived from anything, so it is kept in a file of lines beside
-//! the history as well, of which none is ever changed.
+//! Events: the states that people give to alerts. They can't be derived from records, so they are
+//! also kept in an append-only file next to the history.
 
 use std::{
     collections::BTreeSet,
@@ -12,30 +12,30 @@ use rusqlite::params;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use crate::store::{History, HistoryError};
+use crate::{error::HistoryError, store::History};
 
-/// Version of an event's line.
+/// Version of [`AlertEvent`].
 pub const EVENT_SCHEMA: u32 = 1;
 
-/// What somebody thinks of an alert.
+/// The triage state of an alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AlertState {
-    /// Nobody has said anything.
+    /// Not triaged.
     New,
-    /// It is as it looks.
+    /// Confirmed as a change of the kernel.
     Confirmed,
-    /// It is not: noise, or a machine's trouble.
+    /// Noise, or a fault of a machine.
     Invalid,
-    /// It was, and is over.
+    /// No longer present.
     Fixed,
 }
 
 impl AlertState {
-    /// All of them.
+    /// All states.
     pub const ALL: [Self; 4] = [Self::New, Self::Confirmed, Self::Invalid, Self::Fixed];
 
-    /// Its name.
+    /// Name of the state.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -47,8 +47,8 @@ impl AlertState {
     }
 }
 
-/// Something that was said of an alert. Of several, the one of the latest time holds, and of one time that
-/// of the greatest id.
+/// A triage state that was given to an alert. The latest event of an alert holds; if several have
+/// the same time, the one with the greatest id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AlertEvent {
     /// [`EVENT_SCHEMA`] of the writer.
@@ -57,31 +57,33 @@ pub struct AlertEvent {
     pub id: String,
     /// Microseconds since 1970.
     pub time: i64,
-    /// What the alert is about: a series' id, or a hash of a place and an environment.
+    /// Subject of the alert: the id of a series, or a hash of a cell's key and an environment.
     pub subject: String,
-    /// Id of the run from which on it was seen.
+    /// Id of the first bad run when the event was written.
     pub run: String,
-    /// What is thought of it.
+    /// The state.
     pub state: AlertState,
-    /// Why.
+    /// The author's note.
     pub note: String,
-    /// Who said so.
+    /// Name of the author.
     pub author: String,
 }
 
 impl History {
-    /// The file of events: `history.alerts.jsonl` beside `history.sqlite`.
+    /// Path of the file of events: `history.alerts.jsonl` beside `history.sqlite`.
     #[must_use]
     pub fn events_file(&self) -> PathBuf {
         events_file(self.path())
     }
 
-    /// All that was said, in the order of time.
+    /// All events, oldest first.
     ///
     /// # Errors
     /// [`HistoryError::Sql`]
     pub fn events(&self) -> Result<Vec<AlertEvent>, HistoryError> {
-        let sql = "SELECT id, time, subject, run, state, note, author FROM alert_events ORDER BY time, id";
+        let sql = "SELECT id, time, subject, run, state, note, author \
+            FROM alert_events \
+            ORDER BY time, id";
         self.rows(sql, (), |row| {
             let word: String = row.get(4)?;
             let state = AlertState::ALL.into_iter().find(|state| state.name() == word);
@@ -91,7 +93,7 @@ impl History {
                 time: row.get(1)?,
                 subject: row.get(2)?,
                 run: row.get(3)?,
-                // Written by this very program.
+                // Only states with a name are ever written.
                 state: state.unwrap_or(AlertState::New),
                 note: row.get(5)?,
                 author: row.get(6)?,
@@ -99,17 +101,17 @@ impl History {
         })
     }
 
-    /// Takes events over, those that are there already but once. When this returns, they are on the disk.
+    /// Adds the events that the history does not have. When this returns, they are on the disk.
     ///
     /// # Errors
     /// [`HistoryError`]
     pub fn add_events(&mut self, events: &[AlertEvent]) -> Result<(), HistoryError> {
         let path = self.events_file();
-        append(&path, events).map_err(|error| io_error(&path, error))?;
+        append(&path, events)?;
         self.insert_events(events)
     }
 
-    /// Brings the table up to what the file has.
+    /// Inserts the events of the file that the table does not have.
     pub(crate) fn read_events(&mut self) -> Result<(), HistoryError> {
         let events = read(&self.events_file())?;
         let known: BTreeSet<String> =
@@ -145,63 +147,65 @@ pub(crate) fn events_file(history: &Path) -> PathBuf {
     history.with_extension("alerts.jsonl")
 }
 
-/// The events of a file; none where there is no such file. A line that was cut short is none.
+/// The events of a file; none if it does not exist. A truncated line is skipped.
 pub(crate) fn read(path: &Path) -> Result<Vec<AlertEvent>, HistoryError> {
     let bytes = match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        bytes => bytes.map_err(|error| io_error(path, error))?,
+        bytes => bytes.map_err(HistoryError::io(path))?,
     };
-    parse(&bytes).map_err(|(line, error)| {
-        let error = format!("line {line}: {error}; mend or remove that line");
-        io_error(path, io::Error::new(io::ErrorKind::InvalidData, error))
-    })
+    parse(&bytes, path)
 }
 
 #[derive(Deserialize)]
-struct JustSchema {
+struct EventVersion {
     schema: u32,
 }
 
-fn parse(bytes: &[u8]) -> Result<Vec<AlertEvent>, (usize, String)> {
-    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-    let lines = bytes[..whole].split_inclusive(|byte| *byte == b'\n');
+fn parse(bytes: &[u8], path: &Path) -> Result<Vec<AlertEvent>, HistoryError> {
+    let complete = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+    let lines = bytes[..complete].split_inclusive(|byte| *byte == b'\n');
     let mut events = Vec::new();
-    for (at, line) in lines.enumerate() {
-        // Half a line of a writer that was killed, which the next one has ended.
-        let Ok(JustSchema { schema }) = serde_json::from_slice(line) else { continue };
+    for (index, text) in lines.enumerate() {
+        // A line that a killed writer truncated, and the next writer terminated.
+        let Ok(EventVersion { schema }) = serde_json::from_slice(text) else { continue };
+        let (path, line) = (path.display().to_string(), index + 1);
         if schema > EVENT_SCHEMA {
-            return Err((at + 1, format!("event version {schema}: use a newer dmarig")));
+            return Err(HistoryError::NewerEvent { path, line, found: schema });
         }
-        events.push(serde_json::from_slice(line).map_err(|error| (at + 1, error.to_string()))?);
+        match serde_json::from_slice(text) {
+            Ok(event) => events.push(event),
+            Err(error) => return Err(HistoryError::DamagedEvent { path, line, error }),
+        }
     }
     Ok(events)
 }
 
-/// Appends the events that the file has not, each in one write, and syncs it.
-fn append(path: &Path, events: &[AlertEvent]) -> io::Result<()> {
-    let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
-    // Two that append at once must not both add what neither has seen of the other.
-    flock(&file, FlockOperation::LockExclusive)?;
+/// Appends the events that the file does not have in one write, and syncs it.
+fn append(path: &Path, events: &[AlertEvent]) -> Result<(), HistoryError> {
+    let io = || HistoryError::io(path);
+    let mut file =
+        OpenOptions::new().read(true).append(true).create(true).open(path).map_err(io())?;
+    // Without the lock, two writers could both add an event that neither has read from the other.
+    flock(&file, FlockOperation::LockExclusive).map_err(|error| io()(error.into()))?;
     let mut bytes = Vec::new();
-    file.seek(SeekFrom::Start(0))?;
-    file.read_to_end(&mut bytes)?;
-    let known =
-        parse(&bytes).map_err(|(line, error)| io::Error::other(format!("line {line}: {error}")))?;
+    file.seek(SeekFrom::Start(0)).map_err(io())?;
+    file.read_to_end(&mut bytes).map_err(io())?;
+    let known = parse(&bytes, path)?;
     let mut known: BTreeSet<&str> = known.iter().map(|event| event.id.as_str()).collect();
     let mut text = Vec::new();
     if bytes.last().is_some_and(|byte| *byte != b'\n') {
         text.push(b'\n');
     }
     for event in events.iter().filter(|event| known.insert(&event.id)) {
-        serde_json::to_writer(&mut text, event)?;
+        serde_json::to_writer(&mut text, event).map_err(|error| io()(error.into()))?;
         text.push(b'\n');
     }
-    file.write_all(&text)?;
-    file.sync_data()?;
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    File::open(directory.unwrap_or(Path::new("."))).and_then(|directory| directory.sync_all())
+    write_and_sync(&mut file, &text, path).map_err(io())
 }
 
-fn io_error(path: &Path, error: io::Error) -> HistoryError {
-    HistoryError::Io { path: path.display().to_string(), error }
+fn write_and_sync(file: &mut File, text: &[u8], path: &Path) -> io::Result<()> {
+    file.write_all(text)?;
+    file.sync_data()?;
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
 }

@@ -1,4 +1,4 @@
-//! The history for other programs, in the formats that they read.
+//! Exports of a history for other programs.
 
 mod bencher;
 mod csv;
@@ -6,109 +6,105 @@ mod influx;
 mod openmetrics;
 
 use dmarig_records::began_us;
-use std::io::{self, Write};
+use std::io::Write;
 
-use crate::store::{History, HistoryError, Point, SeriesFilter, SeriesRow};
+use crate::{
+    error::HistoryError,
+    store::{History, Point, SeriesFilter, SeriesRow},
+};
 
-/// A format.
+/// The format of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExportFormat {
-    /// OpenMetrics text, version 1.0: each series a gauge in base units, with a timestamp a point.
+    /// OpenMetrics text, version 1.0: each series is a gauge in base units, with a timestamp for
+    /// each point.
     OpenMetrics,
-    /// InfluxDB's line protocol, with nanoseconds since 1970: a line a point.
+    /// InfluxDB's line protocol, with nanoseconds since 1970: one line for each point.
     Influx,
-    /// Bencher's metric format: a JSON object of one run, which has no place for time.
+    /// Bencher's metric format: a JSON object of one run, without times.
     Bencher,
-    /// Comma-separated values (RFC 4180) with a header: a line a point.
+    /// Comma-separated values (RFC 4180) with a header: one line for each point.
     Csv,
 }
 
-/// What is exported.
+/// Selects what is exported.
 #[derive(Debug, Clone, Default)]
-pub struct Exported {
-    /// Only these series.
+pub struct ExportSelection {
+    /// The exported series.
     pub series: SeriesFilter,
-    /// Only of this run. Where none is named, Bencher's format takes the newest.
+    /// The only exported run; `None` exports all runs, and the newest one in Bencher's format.
     pub run: Option<String>,
 }
 
-/// Why there is no export, or half of one.
-#[derive(Debug, thiserror::Error)]
-pub enum ExportError {
-    /// The history can't be read.
-    #[error(transparent)]
-    History(#[from] HistoryError),
-    /// It can't be written.
-    #[error("can't write the export: {0}")]
-    Io(#[from] io::Error),
-    /// There is nothing in it.
-    #[error("the history {0} has no run: `dmarig history add` puts some in")]
-    Empty(String),
-}
-
 impl History {
-    /// Writes points in a format.
+    /// Writes the selected points in a format.
     ///
     /// # Errors
-    /// [`ExportError`]
+    /// [`HistoryError`]
     pub fn export(
         &self,
         format: ExportFormat,
-        what: &Exported,
+        selection: &ExportSelection,
         out: &mut impl Write,
-    ) -> Result<(), ExportError> {
-        if let Some(run) = &what.run
+    ) -> Result<(), HistoryError> {
+        if let Some(run) = &selection.run
             && !self.has_run(run)?
         {
-            return Err(self.unknown("run", run).into());
+            return Err(self.unknown("run", run));
         }
         match format {
-            ExportFormat::OpenMetrics => openmetrics::write(self, what, out),
-            ExportFormat::Influx => influx::write(self, what, out),
-            ExportFormat::Bencher => bencher::write(self, what, out),
-            ExportFormat::Csv => csv::write(self, what, out),
+            ExportFormat::OpenMetrics => openmetrics::write(self, selection, out),
+            ExportFormat::Influx => influx::write(self, selection, out),
+            ExportFormat::Bencher => bencher::write(self, selection, out),
+            ExportFormat::Csv => csv::write(self, selection, out),
         }
     }
 
     fn exported_points(
         &self,
         series: &SeriesRow,
-        what: &Exported,
+        selection: &ExportSelection,
     ) -> Result<ExportedPoints, HistoryError> {
         let points = self.points(&series.id)?;
         let synthetic = points.iter().any(|point| point.synthetic);
         let mut timed = timed(points);
-        if let Some(run) = &what.run {
+        if let Some(run) = &selection.run {
             timed.retain(|(_, point)| point.run == *run);
         }
         Ok(ExportedPoints { synthetic, timed })
     }
 }
 
-/// The points of a series, as far as they are exported. What is said of one does not depend on how far.
+/// The exported points of a series.
 struct ExportedPoints {
-    /// Whether any point of the series was made up.
+    /// Whether any point of the series is synthetic, also one that is not exported: it decides the
+    /// labels.
     synthetic: bool,
-    /// Points, each after its time in microseconds since 1970.
+    /// Points, each with its time in microseconds since 1970.
     timed: Vec<(i64, Point)>,
 }
 
-/// All points of a series with their times: no two may share one, since a database takes the second for
-/// the first, corrected. Runs of one second differ by the microseconds in their ids; of ids without,
-/// which records of old have, the later ones are a millisecond apart.
+/// Adds times to the points of a series. Times must differ, since a database replaces a point by a
+/// later one with the same time. Runs that started in the same second differ by the microseconds in
+/// their ids; without these, as in old records, each gets a millisecond more than the one before.
 fn timed(points: Vec<Point>) -> Vec<(i64, Point)> {
     let mut timed: Vec<(i64, Point)> =
         points.into_iter().map(|point| (began_us(&point.run, point.started), point)).collect();
-    timed.sort_by(|(a, one), (b, other)| (a, &one.run).cmp(&(b, &other.run)));
+    timed.sort_by(|(a_us, a), (b_us, b)| (a_us, &a.run).cmp(&(b_us, &b.run)));
     let mut last = None;
     for (us, _) in &mut timed {
-        *us = last.filter(|last| *us <= *last).map_or(*us, |last| last + 1000);
+        if let Some(last) = last
+            && *us <= last
+        {
+            *us = last + 1000;
+        }
         last = Some(*us);
     }
     timed
 }
 
-/// `text` as the name of something: letters, digits and underscores, the first no digit.
+/// Turns a text into an identifier of letters, digits and underscores that does not begin with a
+/// digit.
 fn identifier(text: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
     let name: String = text.chars().map(plain).collect();

@@ -1,5 +1,6 @@
-//! Cells that fail, as alerts: each row of failures in one environment, and how those of a machine's
-//! environments belong together, of which one follows the other where a host is kept up to date.
+//! Alerts of cells that fail. Failures without a pass between them, in one environment, are a span.
+//! Spans in several environments of one machine may continue each other, since an update of the
+//! host changes its environment.
 
 use dmarig_digest::short_id;
 use dmarig_records::Environment;
@@ -8,204 +9,226 @@ use std::collections::{BTreeMap, BTreeSet};
 use dmarig_model::observation::Outcome;
 
 use crate::{
-    alerts::{Alert, ID, Mark, What, state},
-    entry::Place,
+    alerts::{Alert, AlertEnd, AlertKind, ID_DIGITS, state},
+    entry::CellKey,
     events::{AlertEvent, AlertState},
-    store::Visit,
+    store::CellVisit,
 };
 
-/// What an alert is about, as events name it.
-pub(crate) fn failure_subject(place: &Place, environment: &str) -> String {
+/// The subject of a failure's alert, by which events refer to it.
+pub(crate) fn failure_subject(place: &CellKey, environment: &str) -> String {
     short_id(["failure", &place.case, &place.variant, &place.kernel, environment], 20)
 }
 
-/// The alerts of a place, of which these are all visits, oldest first.
-pub(crate) fn of_place(
-    place: &Place,
-    visits: &[Visit],
+/// The alerts of a cell. `visits` are all its visits, oldest first.
+pub(crate) fn failure_alerts(
+    key: &CellKey,
+    visits: &[CellVisit],
     environments: &BTreeMap<String, Environment>,
-    said: &BTreeMap<String, Vec<AlertEvent>>,
+    events: &BTreeMap<String, Vec<AlertEvent>>,
 ) -> Vec<Alert> {
-    let lasting = Lasting::new(visits, environments);
-    let mut rows = lasting.rows();
-    for row in &mut rows {
-        row.said = of_row(place, row, &lasting, said);
+    let timeline = FailureTimeline::new(visits, environments);
+    let mut spans = timeline.spans();
+    for span in &mut spans {
+        span.event = timeline.last_event(key, span, events);
     }
-    for at in 0..rows.len() {
-        rows[at].continues = lasting.continued(&rows, at);
+    for index in 0..spans.len() {
+        spans[index].continues = timeline.continued_span(&spans, index);
     }
-    let told = (0..rows.len()).filter(|at| !is_told_by_another(&rows, *at));
-    told.map(|at| lasting.alert(place, &rows, at)).collect()
+    let reported = (0..spans.len()).filter(|index| !is_covered(&spans, *index));
+    reported.map(|index| timeline.alert(key, &spans, index)).collect()
 }
 
-/// Failures of one environment with no pass between them. Visits are named by their place in time.
-struct Row<'a> {
+/// Failures of one environment without a pass between them. Visits are given by their index in the
+/// timeline.
+struct FailureSpan<'a> {
     environment: &'a str,
+    /// The failures.
     bad: Vec<usize>,
-    /// The pass before, in this environment.
+    /// The last pass before them, in this environment.
     good: Option<usize>,
-    /// The pass after.
+    /// The first pass after them.
     until: Option<usize>,
-    /// What was said last of it.
-    said: Option<&'a AlertEvent>,
-    /// The first of the rows that it goes on with in a new environment.
+    /// The last event of its alert.
+    event: Option<&'a AlertEvent>,
+    /// Index of the first of the spans that this one continues in a new environment.
     continues: Option<usize>,
 }
 
-/// What was said last of a row. It is of a run of it, by which the alert keeps its id where older runs come
-/// in from elsewhere.
-fn of_row<'a>(
-    place: &Place,
-    row: &Row<'_>,
-    lasting: &Lasting<'_>,
-    said: &'a BTreeMap<String, Vec<AlertEvent>>,
-) -> Option<&'a AlertEvent> {
-    let events = said.get(&failure_subject(place, row.environment))?;
-    let is_of_row =
-        |event: &&AlertEvent| row.bad.iter().any(|visit| lasting.visits[*visit].run == event.run);
-    events.iter().rev().find(is_of_row)
-}
-
-/// Whether a row needs no alert of its own: it goes on with another, whose alert is over no sooner. What
-/// somebody said of a row keeps its alert.
-fn is_told_by_another(rows: &[Row<'_>], at: usize) -> bool {
-    let row = &rows[at];
-    let Some(first) = row.continues.filter(|_| row.said.is_none()) else { return false };
-    match (row.until, rows[first].until) {
+/// Whether a span needs no alert, since it continues a span with an alert that does not end
+/// earlier. A span with an event always keeps its alert.
+fn is_covered(spans: &[FailureSpan<'_>], index: usize) -> bool {
+    let span = &spans[index];
+    let Some(first) = span.continues else { return false };
+    if span.event.is_some() {
+        return false;
+    }
+    match (span.until, spans[first].until) {
         (_, None) => true,
         (Some(own), Some(other)) => own <= other,
         (None, Some(_)) => false,
     }
 }
 
-/// A place's visits that tell something of the kernel, oldest first.
-struct Lasting<'a> {
-    visits: Vec<&'a Visit>,
-    /// Which are of which environment.
-    of: BTreeMap<&'a str, Vec<usize>>,
+/// The visits of a cell with an outcome that depends on the kernel, oldest first.
+struct FailureTimeline<'a> {
+    visits: Vec<&'a CellVisit>,
+    /// Indices of visits, by environment.
+    by_environment: BTreeMap<&'a str, Vec<usize>>,
     environments: &'a BTreeMap<String, Environment>,
 }
 
-impl<'a> Lasting<'a> {
-    fn new(visits: &'a [Visit], environments: &'a BTreeMap<String, Environment>) -> Self {
-        let tells =
+impl<'a> FailureTimeline<'a> {
+    fn new(visits: &'a [CellVisit], environments: &'a BTreeMap<String, Environment>) -> Self {
+        let depends_on_kernel =
             |outcome| matches!(outcome, Outcome::Passed | Outcome::Failed | Outcome::TimedOut);
-        let visits: Vec<&Visit> = visits.iter().filter(|visit| tells(visit.outcome)).collect();
-        let mut of: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-        for (at, visit) in visits.iter().enumerate() {
-            of.entry(&visit.environment).or_default().push(at);
+        let visits: Vec<&CellVisit> =
+            visits.iter().filter(|visit| depends_on_kernel(visit.outcome)).collect();
+        let mut by_environment: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (index, visit) in visits.iter().enumerate() {
+            by_environment.entry(&visit.environment).or_default().push(index);
         }
-        Self { visits, of, environments }
+        Self { visits, by_environment, environments }
     }
 
     fn passed(&self, visit: usize) -> bool {
         self.visits[visit].outcome == Outcome::Passed
     }
 
-    /// All rows, in the order in which they begin.
-    fn rows(&self) -> Vec<Row<'a>> {
-        let mut rows = Vec::new();
-        for (environment, visits) in &self.of {
+    /// All spans, in the order in which they begin.
+    fn spans(&self) -> Vec<FailureSpan<'a>> {
+        let mut spans = Vec::new();
+        for (environment, visits) in &self.by_environment {
             let groups: Vec<&[usize]> =
                 visits.chunk_by(|a, b| self.passed(*a) == self.passed(*b)).collect();
-            for (at, group) in groups.iter().enumerate().filter(|(_, group)| !self.passed(group[0]))
-            {
-                let until = groups.get(at + 1).map(|after| after[0]);
-                rows.push(Row {
+            for (index, group) in groups.iter().enumerate() {
+                if self.passed(group[0]) {
+                    continue;
+                }
+                let before = index.checked_sub(1).and_then(|before| groups[before].last());
+                let after = groups.get(index + 1).map(|after| after[0]);
+                spans.push(FailureSpan {
                     environment,
                     bad: group.to_vec(),
-                    good: at.checked_sub(1).and_then(|before| groups[before].last().copied()),
-                    until: until.or_else(|| self.passed_since(environment)),
-                    said: None,
+                    good: before.copied(),
+                    until: after.or_else(|| self.pass_in_successor(environment)),
+                    event: None,
                     continues: None,
                 });
             }
         }
-        rows.sort_by_key(|row| row.bad[0]);
-        rows
+        spans.sort_by_key(|span| span.bad[0]);
+        spans
+    }
+
+    /// The last event that names a run of a span. The alert's id is made of that run, so it stays
+    /// the same if older runs are merged in.
+    fn last_event<'e>(
+        &self,
+        key: &CellKey,
+        span: &FailureSpan<'_>,
+        events: &'e BTreeMap<String, Vec<AlertEvent>>,
+    ) -> Option<&'e AlertEvent> {
+        let events = events.get(&failure_subject(key, span.environment))?;
+        let is_in_span =
+            |event: &&AlertEvent| span.bad.iter().any(|visit| self.visits[*visit].run == event.run);
+        events.iter().rev().find(is_in_span)
     }
 
     /// The visits of each other environment of the same machine.
-    fn beside(&self, environment: &str) -> impl Iterator<Item = &[usize]> {
-        let machine = |of: &str| self.environments.get(of).and_then(Environment::machine);
+    fn other_environments(&self, environment: &str) -> impl Iterator<Item = &[usize]> {
+        let machine = |name: &str| self.environments.get(name).and_then(Environment::machine);
         let own = machine(environment);
-        let is_beside = move |of: &&str| own.is_some() && *of != environment && machine(of) == own;
-        self.of.iter().filter(move |(of, _)| is_beside(of)).map(|(_, visits)| visits.as_slice())
+        let is_other =
+            move |name: &&str| own.is_some() && *name != environment && machine(name) == own;
+        let others = self.by_environment.iter().filter(move |(name, _)| is_other(name));
+        others.map(|(_, visits)| visits.as_slice())
     }
 
-    /// The first pass in an environment that has taken this one's place. One that was there meanwhile, such
-    /// as another QEMU that runs each night as well, has not.
-    fn passed_since(&self, environment: &str) -> Option<usize> {
-        let own = self.of.get(environment)?;
+    /// The first pass in an environment that has replaced this one. An environment with visits in
+    /// the same period, such as that of another QEMU that runs each night, has not.
+    fn pass_in_successor(&self, environment: &str) -> Option<usize> {
+        let own = self.by_environment.get(environment)?;
         let (first, last) = (*own.first()?, *own.last()?);
         let run = |visit: usize| self.visits[visit].run.as_str();
-        let meanwhile = |visit: &usize| {
+        let overlaps = |visit: &usize| {
             (first..=last).contains(visit) || [run(first), run(last)].contains(&run(*visit))
         };
-        let successors = self.beside(environment).filter(|visits| !visits.iter().any(meanwhile));
+        let successors =
+            self.other_environments(environment).filter(|visits| !visits.iter().any(overlaps));
         let passes = successors
             .filter_map(|visits| visits.iter().find(|at| **at > last && self.passed(**at)));
         passes.min().copied()
     }
 
-    /// The row that a failure goes on with where it is that of an environment's first visit: on the same
-    /// machine the same checks were broken before, and still are as far as is known. The first of several
-    /// that go on with each other; one that was said to be fixed has come back instead.
-    fn continued(&self, rows: &[Row<'_>], at: usize) -> Option<usize> {
-        let row = &rows[at];
-        let began = row.bad[0];
-        if row.good.is_some() {
+    /// The span that a span continues: it began with the first visit of an environment, while the
+    /// same checks failed in another environment of the machine. The first one of a chain of such
+    /// spans. A span that was marked as fixed is not continued: the failure has come back.
+    fn continued_span(&self, spans: &[FailureSpan<'_>], index: usize) -> Option<usize> {
+        let span = &spans[index];
+        let began = span.bad[0];
+        if span.good.is_some() {
             return None;
         }
-        let beside: BTreeSet<usize> = self.beside(row.environment).flatten().copied().collect();
-        let last_before = |(other, candidate): (usize, &Row<'_>)| {
-            let last = *candidate.bad.iter().rev().find(|visit| **visit < began)?;
+        let others: BTreeSet<usize> =
+            self.other_environments(span.environment).flatten().copied().collect();
+        let mut latest = None;
+        for (index, candidate) in spans[..index].iter().enumerate() {
+            let Some(last) = candidate.bad.iter().rev().find(|visit| **visit < began) else {
+                continue;
+            };
             let is_open = candidate.until.is_none_or(|until| until > began);
-            let is_same = self.symptom(last) == self.symptom(began);
-            (beside.contains(&last) && is_open && is_same).then_some((last, other))
-        };
-        let (_, before) = rows[..at].iter().enumerate().filter_map(last_before).max()?;
-        let first = rows[before].continues.unwrap_or(before);
-        let fixed = [before, first].into_iter().filter_map(|row| rows[row].said);
-        (!fixed.map(|said| said.state).any(|state| state == AlertState::Fixed)).then_some(first)
+            let is_same = self.symptom(*last) == self.symptom(began);
+            if others.contains(last) && is_open && is_same {
+                latest = latest.max(Some((*last, index)));
+            }
+        }
+        let (_, before) = latest?;
+        let first = spans[before].continues.unwrap_or(before);
+        let is_fixed =
+            |index: usize| spans[index].event.is_some_and(|event| event.state == AlertState::Fixed);
+        if is_fixed(before) || is_fixed(first) { None } else { Some(first) }
     }
 
-    /// What a failure is known by.
+    /// What makes two failures the same: whether the cell timed out, and which checks failed.
     fn symptom(&self, visit: usize) -> (bool, BTreeSet<&str>) {
         let visit = self.visits[visit];
         let checks = visit.checks.iter().map(String::as_str).collect();
         (visit.outcome == Outcome::TimedOut, checks)
     }
 
-    fn alert(&self, place: &Place, rows: &[Row<'_>], at: usize) -> Alert {
-        let row = &rows[at];
-        let bad = self.visits[row.bad[0]];
-        let anchor = row.said.map_or(&bad.run, |said| &said.run);
-        let elsewhere = || {
-            let passes = self.beside(row.environment).flatten();
-            passes.filter(|visit| **visit < row.bad[0] && self.passed(**visit)).max().copied()
-        };
-        // What was said of a failure holds in a new environment, too.
-        let said = row.said.or_else(|| rows[row.continues?].said);
+    fn alert(&self, key: &CellKey, spans: &[FailureSpan<'_>], index: usize) -> Alert {
+        let span = &spans[index];
+        let bad = self.visits[span.bad[0]];
+        let anchor = span.event.map_or(&bad.run, |event| &event.run);
+        let last_good = span.good.or_else(|| self.last_pass_elsewhere(span));
+        // The event of a failure also holds in a new environment.
+        let event = span.event.or_else(|| spans[span.continues?].event);
         Alert {
-            id: short_id([failure_subject(place, row.environment).as_str(), anchor], ID),
-            place: place.clone(),
-            environment: row.environment.to_owned(),
-            what: What::Failure {
+            id: short_id([failure_subject(key, span.environment).as_str(), anchor], ID_DIGITS),
+            place: key.clone(),
+            environment: span.environment.to_owned(),
+            what: AlertKind::Failure {
                 checks: bad.checks.clone(),
                 timed_out: bad.outcome == Outcome::TimedOut,
             },
-            last_good: row.good.or_else(elsewhere).map(|visit| mark(self.visits[visit])),
-            first_bad: mark(bad),
-            until: row.until.map(|visit| mark(self.visits[visit])),
-            state: state(said, row.until.is_some()),
-            said: said.cloned(),
+            last_good: last_good.map(|visit| alert_end(self.visits[visit])),
+            first_bad: alert_end(bad),
+            until: span.until.map(|visit| alert_end(self.visits[visit])),
+            state: state(event, span.until.is_some()),
+            said: event.cloned(),
         }
+    }
+
+    /// The last pass before a span in other environments of the machine.
+    fn last_pass_elsewhere(&self, span: &FailureSpan<'_>) -> Option<usize> {
+        let visits = self.other_environments(span.environment).flatten();
+        visits.filter(|visit| **visit < span.bad[0] && self.passed(**visit)).max().copied()
     }
 }
 
-fn mark(visit: &Visit) -> Mark {
-    Mark {
+fn alert_end(visit: &CellVisit) -> AlertEnd {
+    AlertEnd {
         run: visit.run.clone(),
         started: visit.started,
         environment: visit.environment.clone(),

@@ -1,240 +1,250 @@
-//! Records of runs into the history, and out of the way when they are in it.
+//! Import of recorded runs, and removal of old records that the history contains.
 
-use dmarig_records::{LoadError, RunLock, StoredRun};
+use dmarig_records::{RecordError, RunLock, StoredRun};
 use std::{
     fs,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
-use serde::Serialize;
-
 use crate::{
-    entry::{DERIVATION, RunEntry},
-    store::{History, HistoryError, Known, Put},
+    entry::{DERIVATION_VERSION, RunEntry},
+    error::HistoryError,
+    store::{History, ImportState, InsertOutcome},
 };
 
-/// Runs that go into the history in one transaction.
+/// Number of runs that are imported in one transaction.
 const BATCH: usize = 32;
 
-/// Stands before the name of a directory that is being removed.
-const GONE: &str = ".gone-";
+/// Prefix of the name of a directory that is being removed.
+const REMOVED_PREFIX: &str = ".gone-";
 
-/// How records are put in.
+/// Options of an import.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct How<'a> {
-    /// The kernel that others are set in relation to, in runs that do not name one.
+pub struct ImportOptions<'a> {
+    /// Reference kernel of runs that name none.
     pub reference: Option<&'a str>,
-    /// Whether what is in already is made again. Runs whose records are gone stay as they are.
-    pub again: bool,
+    /// Whether runs that were imported before are derived again. Runs without a record stay
+    /// unchanged.
+    pub rebuild: bool,
 }
 
-/// What became of records.
+/// The result of an import: ids or names of runs.
 #[derive(Debug, Default)]
-pub struct Imported {
-    /// Runs that are new.
+pub struct ImportReport {
+    /// New runs.
     pub added: Vec<String>,
-    /// Runs of which more is known now.
+    /// Runs that replaced an older entry.
     pub replaced: Vec<String>,
-    /// Runs that were in it.
-    pub known: Vec<String>,
-    /// Runs that are going on: their turn comes when they have ended.
-    pub going_on: Vec<String>,
-    /// Of those that were added, the ones whose last line was cut short.
-    pub torn: Vec<String>,
-    /// Records that could not be read.
-    pub refused: Vec<LoadError>,
+    /// Runs that were imported before.
+    pub unchanged: Vec<String>,
+    /// Runs that are still running, and were not imported.
+    pub running: Vec<String>,
+    /// Imported runs whose last line is truncated.
+    pub truncated: Vec<String>,
+    /// Errors of records that could not be read.
+    pub unreadable: Vec<RecordError>,
 }
 
 impl History {
-    /// Puts the runs of these directories in. What can't be read is left out and told; everything else
-    /// goes in.
+    /// Imports the runs of these directories. Records that can't be read are skipped and reported.
     ///
     /// # Errors
-    /// [`HistoryError::Sql`]: the history can't be written.
+    /// [`HistoryError::Sql`] if the history can't be read or written.
     pub fn import(
         &mut self,
         directories: &[PathBuf],
-        how: How<'_>,
-    ) -> Result<Imported, HistoryError> {
-        let mut imported = Imported::default();
+        options: ImportOptions<'_>,
+    ) -> Result<ImportReport, HistoryError> {
+        let mut report = ImportReport::default();
         for batch in directories.chunks(BATCH) {
             let mut entries = Vec::new();
             for directory in batch {
-                let name = name(directory);
-                match self.entry(directory, how) {
-                    Ok(Found::New(entry, torn)) => {
-                        if torn {
-                            imported.torn.push(entry.id.clone());
+                match self.candidate(directory, options) {
+                    Ok(ImportCandidate::Entry { entry, truncated }) => {
+                        if truncated {
+                            report.truncated.push(entry.id.clone());
                         }
                         entries.push(*entry);
                     }
-                    Ok(Found::Known) => imported.known.push(name),
-                    Ok(Found::GoingOn) => imported.going_on.push(name),
-                    Err(Trouble::Record(error)) => imported.refused.push(error),
-                    Err(Trouble::History(error)) => return Err(error),
+                    Ok(ImportCandidate::Unchanged) => report.unchanged.push(name(directory)),
+                    Ok(ImportCandidate::Running) => report.running.push(name(directory)),
+                    Err(HistoryError::Record(error)) => report.unreadable.push(error),
+                    Err(error) => return Err(error),
                 }
             }
-            for (put, entry) in self.put_by(&entries, how.again)?.into_iter().zip(entries) {
-                match put {
-                    Put::Added => imported.added.push(entry.id),
-                    Put::Replaced => imported.replaced.push(entry.id),
-                    Put::Known => imported.known.push(entry.id),
+            let outcomes = self.insert_or_replace(&entries, options.rebuild)?;
+            for (outcome, entry) in outcomes.into_iter().zip(entries) {
+                match outcome {
+                    InsertOutcome::Added => report.added.push(entry.id),
+                    InsertOutcome::Replaced => report.replaced.push(entry.id),
+                    InsertOutcome::Unchanged => report.unchanged.push(entry.id),
                 }
             }
         }
-        Ok(imported)
+        Ok(report)
     }
 
-    fn entry(&self, directory: &Path, how: How<'_>) -> Result<Found, Trouble> {
-        let Some(held) = RunLock::hold(directory).map_err(Trouble::Record)? else {
-            return Ok(Found::GoingOn);
+    /// Derives the entry of a record, unless that was imported before.
+    fn candidate(
+        &self,
+        directory: &Path,
+        options: ImportOptions<'_>,
+    ) -> Result<ImportCandidate, HistoryError> {
+        let Some(lock) = RunLock::acquire(directory)? else {
+            return Ok(ImportCandidate::Running);
         };
-        // A directory has its run's id for a name. One that was renamed is read, and known by its id.
-        let known = self.known(&name(directory)).map_err(Trouble::History)?;
-        let whole = |known: &Known| known.bytes == held.bytes && known.derivation >= DERIVATION;
-        if !how.again && known.is_some_and(|known| whole(&known)) {
-            return Ok(Found::Known);
+        // Usually the directory's name is the run's id. A renamed one is read, and found by its id
+        // below.
+        let state = self.import_state(&name(directory))?;
+        let is_complete = |state: ImportState| {
+            state.bytes == lock.bytes && state.derivation >= DERIVATION_VERSION
+        };
+        if !options.rebuild && state.is_some_and(is_complete) {
+            return Ok(ImportCandidate::Unchanged);
         }
-        let run = StoredRun::read(directory).map_err(Trouble::Record)?;
-        // One that is read again because more is derived now keeps the reference that it was given.
-        let known = self.known(&run.meta.id).map_err(Trouble::History)?;
-        let before = known.and_then(|known| known.reference).filter(|_| !how.again);
-        let reference = before.as_deref().or(how.reference);
-        let torn = run.torn;
-        Ok(Found::New(Box::new(RunEntry::new(run, reference)), torn))
+        let run = StoredRun::read(directory)?;
+        let mut reference = options.reference.map(str::to_owned);
+        if !options.rebuild {
+            // A run that is derived again keeps the reference that it was imported with.
+            let state = self.import_state(&run.meta.id)?;
+            reference = state.and_then(|state| state.reference).or(reference);
+        }
+        let truncated = run.truncated;
+        let entry = Box::new(RunEntry::new(run, reference.as_deref()));
+        Ok(ImportCandidate::Entry { entry, truncated })
     }
 }
 
-enum Found {
-    New(Box<RunEntry>, bool),
-    Known,
-    GoingOn,
-}
-
-enum Trouble {
-    Record(LoadError),
-    History(HistoryError),
+/// What an import does with one record.
+enum ImportCandidate {
+    /// It inserts this entry.
+    Entry { entry: Box<RunEntry>, truncated: bool },
+    /// Nothing: the history has all of the record.
+    Unchanged,
+    /// Nothing: the run has not ended.
+    Running,
 }
 
 fn name(directory: &Path) -> String {
     directory.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// How much of the records is kept. A run that any of these would not keep goes.
+/// Limits of how many records are kept. A record that exceeds any of them is removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Keep {
-    /// Those that are younger.
+pub struct Retention {
+    /// Largest age.
     pub age: Option<Duration>,
-    /// As many of the newest.
+    /// Largest number of records; the newest are kept.
     pub count: Option<usize>,
-    /// Of the newest, as many as take this much disk space together.
+    /// Largest disk usage of all kept records, in bytes; the newest are kept.
     pub bytes: Option<u64>,
 }
 
-/// What became of a record, or would.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Collected {
+/// The result of garbage collection for one record.
+#[derive(Debug)]
+pub struct GcReport {
     /// The run.
     pub run: String,
-    /// Disk space of its directory, in bytes.
+    /// Disk usage of its directory, in bytes.
     pub bytes: u64,
-    /// What was done with it.
-    pub fate: Fate,
+    /// What was done with the record.
+    pub action: GcAction,
 }
 
-/// What was done with a record.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case", tag = "what")]
-pub enum Fate {
-    /// It is still wanted.
+/// What garbage collection does with a record.
+#[derive(Debug)]
+pub enum GcAction {
+    /// No limit requires its removal.
     Kept,
-    /// It was removed, or would be.
+    /// The record was removed, or would be in a dry run.
     Removed,
-    /// It would go, but is not in the history, or not all of it.
+    /// Not removed, since the history lacks the run or a part of it.
     NotInHistory,
-    /// It would go, but is going on.
-    GoingOn,
-    /// It would go, but can't be removed.
-    Stuck {
-        /// Why.
-        why: String,
-    },
+    /// Not removed, since the run has not ended.
+    Running,
+    /// The record can't be read or removed.
+    Failed(HistoryError),
 }
 
 impl History {
-    /// Removes old records, given with the oldest first; tells of each what became of it, in that
-    /// order. Nothing goes that is not in the history to its last line, and nothing that is going on.
-    /// What an older dmarig derived of one that goes is derived anew before. With `dry_run` nothing goes
-    /// at all, and nothing is written.
+    /// Removes old records, and reports on each directory in order. `directories` are sorted, the
+    /// oldest first. A record is removed only if its run has ended and the history contains all of
+    /// it. If an older version derived the entry, it is derived again first. With `dry_run` nothing
+    /// is removed or written.
     ///
     /// # Errors
     /// [`HistoryError::Sql`]
     pub fn collect_garbage(
         &mut self,
         directories: &[PathBuf],
-        keep: Keep,
+        retention: Retention,
         now: SystemTime,
         dry_run: bool,
-    ) -> Result<Vec<Collected>, HistoryError> {
-        let mut all = Vec::new();
+    ) -> Result<Vec<GcReport>, HistoryError> {
+        let mut reports = Vec::new();
         let (mut count, mut total) = (0, 0u64);
         for directory in directories.iter().rev() {
             let bytes = disk_usage(directory);
             count += 1;
             total = total.saturating_add(bytes);
-            let old = || {
-                let modified =
-                    fs::metadata(directory.join("cells.jsonl")).and_then(|meta| meta.modified());
-                modified.ok().and_then(|then| now.duration_since(then).ok())
-            };
-            let wanted = keep.age.is_none_or(|age| old().is_none_or(|old| old < age))
-                && keep.count.is_none_or(|most| count <= most)
-                && keep.bytes.is_none_or(|most| total <= most);
-            let fate = if wanted { Fate::Kept } else { self.remove(directory, dry_run)? };
-            all.push(Collected { run: name(directory), bytes, fate });
+            let is_young = retention
+                .age
+                .is_none_or(|largest| record_age(directory, now).is_none_or(|age| age < largest));
+            let is_kept = is_young
+                && retention.count.is_none_or(|largest| count <= largest)
+                && retention.bytes.is_none_or(|largest| total <= largest);
+            let action =
+                if is_kept { GcAction::Kept } else { self.remove_record(directory, dry_run)? };
+            reports.push(GcReport { run: name(directory), bytes, action });
         }
-        all.reverse();
-        Ok(all)
+        reports.reverse();
+        Ok(reports)
     }
 
-    fn remove(&mut self, directory: &Path, dry_run: bool) -> Result<Fate, HistoryError> {
-        let _held = match RunLock::hold(directory) {
-            Ok(Some(held)) => held,
-            Ok(None) => return Ok(Fate::GoingOn),
-            Err(error) => return Ok(Fate::Stuck { why: error.to_string() }),
+    fn remove_record(&mut self, directory: &Path, dry_run: bool) -> Result<GcAction, HistoryError> {
+        let _lock = match RunLock::acquire(directory) {
+            Ok(Some(lock)) => lock,
+            Ok(None) => return Ok(GcAction::Running),
+            Err(error) => return Ok(GcAction::Failed(error.into())),
         };
         let run = match StoredRun::read(directory) {
             Ok(run) => run,
-            Err(error) => return Ok(Fate::Stuck { why: error.to_string() }),
+            Err(error) => return Ok(GcAction::Failed(error.into())),
         };
-        // A line that was cut short is in no history, and nobody misses it.
-        let known = match self.known(&run.meta.id)? {
-            Some(known) if known.bytes == run.bytes => known,
-            _ => return Ok(Fate::NotInHistory),
+        // A truncated last line is in no history, so it does not count.
+        let state = match self.import_state(&run.meta.id)? {
+            Some(state) if state.bytes == run.bytes => state,
+            _ => return Ok(GcAction::NotInHistory),
         };
         if dry_run {
-            return Ok(Fate::Removed);
+            return Ok(GcAction::Removed);
         }
-        if known.derivation < DERIVATION {
-            // Afterwards there is nothing to derive it from.
-            self.put([&RunEntry::new(run, known.reference.as_deref())])?;
+        if state.derivation < DERIVATION_VERSION {
+            // Without the record it can't be derived any more.
+            self.insert_runs([&RunEntry::new(run, state.reference.as_deref())])?;
         }
-        // Half of a run must not be taken for one.
-        let gone = directory.with_file_name(format!("{GONE}{}", name(directory)));
-        let removed = fs::rename(directory, &gone).and_then(|()| fs::remove_dir_all(&gone));
+        // Renamed first, so that a partly removed directory is not taken for a run.
+        let renamed = directory.with_file_name(format!("{REMOVED_PREFIX}{}", name(directory)));
+        let removed = fs::rename(directory, &renamed).and_then(|()| fs::remove_dir_all(&renamed));
         Ok(match removed {
-            Ok(()) => Fate::Removed,
-            Err(error) => Fate::Stuck { why: error.to_string() },
+            Ok(()) => GcAction::Removed,
+            Err(error) => GcAction::Failed(HistoryError::io(directory)(error)),
         })
     }
 }
 
-/// Removes what a collection that was killed has left below `runs`; gives its names.
+/// Time since the last cell of a record was written; `None` if it is unknown or in the future.
+fn record_age(directory: &Path, now: SystemTime) -> Option<Duration> {
+    let modified = fs::metadata(directory.join("cells.jsonl")).and_then(|meta| meta.modified());
+    now.duration_since(modified.ok()?).ok()
+}
+
+/// Removes directories below `runs` that a killed garbage collection left, and returns their names.
 pub fn sweep_gone(runs: &Path) -> Vec<String> {
-    let entries = fs::read_dir(runs).into_iter().flatten().flatten().map(|entry| entry.path());
-    let left = entries.filter(|path| name(path).starts_with(GONE));
-    left.filter(|path| fs::remove_dir_all(path).is_ok()).map(|path| name(&path)).collect()
+    let paths = fs::read_dir(runs).into_iter().flatten().flatten().map(|entry| entry.path());
+    let leftovers = paths.filter(|path| name(path).starts_with(REMOVED_PREFIX));
+    leftovers.filter(|path| fs::remove_dir_all(path).is_ok()).map(|path| name(&path)).collect()
 }
 
 fn disk_usage(directory: &Path) -> u64 {

@@ -1,53 +1,55 @@
-//! Histories of several machines in one, and a history as text.
+//! Merging of histories, and the dump of a history as text.
 
 use std::{
     io::{self, Write},
     path::Path,
 };
 
-use rusqlite::{Connection, OpenFlags, Row, params};
+use rusqlite::{Connection, OpenFlags, params};
+use serde::Serialize;
 
 use crate::{
     entry::{PointEntry, RunEntry, Sample},
+    error::HistoryError,
     events,
-    store::{History, HistoryError, Put},
+    store::{History, InsertOutcome, sample, series_key},
 };
 
-/// What became of another history's runs.
+/// Numbers of runs of a merged history.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Merged {
-    /// Runs that were new.
+pub struct MergeReport {
+    /// Number of added runs.
     pub added: u64,
-    /// Runs of which more was known there.
+    /// Number of runs that replaced an entry of a lower rank.
     pub replaced: u64,
-    /// Runs that were in it.
-    pub known: u64,
+    /// Number of runs that the history had already.
+    pub unchanged: u64,
 }
 
 impl History {
-    /// Takes over all that another history has and this one has not. In which order histories are
-    /// merged, and how often, does not matter. The other file is only read.
+    /// Adds all runs and events of another history. The order of merges, and repeating them, makes
+    /// no difference. The other file is only read.
     ///
     /// # Errors
-    /// [`HistoryError`]; the runs that came before the trouble are in.
-    pub fn merge(&mut self, other: &Path) -> Result<Merged, HistoryError> {
-        // What was said there may be newer in the file than in the table.
-        let said = events::read(&events::events_file(other))?;
+    /// [`HistoryError`]; the runs before the failure are merged.
+    pub fn merge(&mut self, other: &Path) -> Result<MergeReport, HistoryError> {
+        // The file of events may be newer than the table.
+        let file_events = events::read(&events::events_file(other))?;
         let (other, _copy) = open_copy(other)?;
-        let mut merged = Merged::default();
+        let mut merged = MergeReport::default();
         for id in other.run_ids()? {
-            let entry = other.entry_of(&id)?;
-            match self.put([&entry])?[0] {
-                Put::Added => merged.added += 1,
-                Put::Replaced => merged.replaced += 1,
-                Put::Known => merged.known += 1,
+            let entry = other.run_entry(&id)?;
+            match self.insert_runs([&entry])?[0] {
+                InsertOutcome::Added => merged.added += 1,
+                InsertOutcome::Replaced => merged.replaced += 1,
+                InsertOutcome::Unchanged => merged.unchanged += 1,
             }
         }
-        self.add_events(&[other.events()?, said].concat())?;
+        self.add_events(&[other.events()?, file_events].concat())?;
         Ok(merged)
     }
 
-    /// Ids of all runs, in order.
+    /// Ids of all runs, sorted.
     ///
     /// # Errors
     /// [`HistoryError::Sql`]
@@ -55,27 +57,27 @@ impl History {
         self.rows("SELECT id FROM runs ORDER BY id", (), |row| row.get(0))
     }
 
-    /// All that is kept of a run.
+    /// The whole entry of a run.
     ///
     /// # Errors
     /// [`HistoryError::Unknown`], [`HistoryError::Sql`]
-    pub fn entry_of(&self, run: &str) -> Result<RunEntry, HistoryError> {
-        let told = self.run(run)?;
+    pub fn run_entry(&self, run: &str) -> Result<RunEntry, HistoryError> {
+        let row = self.run(run)?;
         let sql = "SELECT derivation, record_bytes, planned FROM runs WHERE id = ?";
-        let kept = self.rows(sql, params![run], |row| {
+        let stored = self.rows(sql, params![run], |row| {
             Ok((row.get::<_, u32>(0)?, row.get::<_, i64>(1)?.unsigned_abs(), row.get(2)?))
         })?;
-        let (derivation, record_bytes, planned) = kept[0];
+        let (derivation, record_bytes, planned) = stored[0];
         Ok(RunEntry {
             derivation,
-            id: told.id,
-            started: told.started,
-            dmarig: told.dmarig,
-            command: told.command,
-            host: told.host,
-            rules: told.rules,
-            reference: told.reference,
-            synthetic: told.synthetic,
+            id: row.id,
+            started: row.started,
+            dmarig: row.dmarig,
+            command: row.command,
+            host: row.host,
+            rules: row.rules,
+            reference: row.reference,
+            synthetic: row.synthetic,
             planned,
             record_bytes,
             cells: self.cells(run)?,
@@ -84,71 +86,71 @@ impl History {
     }
 
     fn points_of(&self, run: &str) -> Result<Vec<PointEntry>, HistoryError> {
-        let sql = "SELECT case_name, variant, kernel, metric, unit, series.reference, fingerprint, \
-             points.cell, points.value, series.series, points.run FROM points \
-             JOIN series USING (series) JOIN places USING (place) \
-             JOIN environments USING (environment) \
-             WHERE points.run = (SELECT run FROM runs WHERE id = ?)";
+        let sql = "SELECT case_name, variant, kernel, metric, unit, series.reference, \
+            fingerprint, points.cell, points.value, series.series, points.run \
+            FROM points JOIN series USING (series) JOIN places USING (place) \
+            JOIN environments USING (environment) \
+            WHERE points.run = (SELECT run FROM runs WHERE id = ?)";
         let points = self.rows(sql, params![run], |row| {
             let samples = (row.get::<_, i64>(9)?, row.get::<_, i64>(10)?);
-            let (series, value) = (crate::store::key(row, 0)?, row.get(8)?);
+            let (series, value) = (series_key(row, 0)?, row.get(8)?);
             let point = PointEntry { series, cell: row.get(7)?, value, samples: Vec::new() };
             Ok((point, samples))
         })?;
-        let sql = "SELECT cell, window, pair, value FROM samples WHERE series = ? AND run = ? \
-             ORDER BY cell, window";
-        let mut whole = Vec::with_capacity(points.len());
+        let sql = "SELECT cell, window, pair, value \
+            FROM samples \
+            WHERE series = ? AND run = ? \
+            ORDER BY cell, window";
+        let mut complete = Vec::with_capacity(points.len());
         for (point, (series, run)) in points {
-            let samples: Vec<Sample> = self.rows(sql, params![series, run], sample)?;
-            whole.push(PointEntry { samples, ..point });
+            let samples: Vec<Sample> =
+                self.rows(sql, params![series, run], |row| sample(row, 0))?;
+            complete.push(PointEntry { samples, ..point });
         }
-        whole.sort_by(|a, b| a.series.cmp(&b.series));
-        Ok(whole)
+        complete.sort_by(|a, b| a.series.cmp(&b.series));
+        Ok(complete)
     }
 
-    /// Writes all that is in it, a line each: two histories that hold the same give the same text.
+    /// Writes all runs and events as lines of JSON. Histories with equal contents give equal text.
     ///
     /// # Errors
-    /// [`HistoryError::Sql`], or [`HistoryError::Io`] where it can't be written.
+    /// [`HistoryError::Sql`], [`HistoryError::Export`]
     pub fn dump(&self, out: &mut impl Write) -> Result<(), HistoryError> {
-        let failed =
-            |error: io::Error| HistoryError::Io { path: self.path().display().to_string(), error };
         for id in self.run_ids()? {
-            let entry = self.entry_of(&id)?;
-            serde_json::to_writer(&mut *out, &entry).map_err(|error| failed(error.into()))?;
-            out.write_all(b"\n").map_err(failed)?;
+            write_line(out, &self.run_entry(&id)?)?;
         }
         for event in self.events()? {
-            serde_json::to_writer(&mut *out, &event).map_err(|error| failed(error.into()))?;
-            out.write_all(b"\n").map_err(failed)?;
+            write_line(out, &event)?;
         }
         Ok(())
     }
 }
 
-fn sample(row: &Row<'_>) -> rusqlite::Result<Sample> {
-    Ok(Sample { cell: row.get(0)?, window: row.get(1)?, pair: row.get(2)?, value: row.get(3)? })
+fn write_line(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, value)?;
+    out.write_all(b"\n")
 }
 
-/// Another machine's file is not ours to change: what is read is a copy, which may be brought up to
-/// date.
+/// Opens a copy of a history, since opening may migrate the file and another machine's must not
+/// change.
 fn open_copy(path: &Path) -> Result<(History, tempfile::TempDir), HistoryError> {
-    let shown = || path.display().to_string();
     if !path.exists() {
-        return Err(HistoryError::Missing { path: shown() });
+        return Err(HistoryError::Missing { path: path.display().to_string() });
     }
-    let directory =
-        tempfile::tempdir().map_err(|error| HistoryError::Io { path: shown(), error })?;
+    let directory = tempfile::tempdir().map_err(HistoryError::io(path))?;
     let copy = directory.path().join("copy.sqlite");
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let copied = Connection::open_with_flags(path, flags)
-        .and_then(|theirs| theirs.execute("VACUUM INTO ?", [copy.display().to_string()]));
-    copied.map_err(|error| HistoryError::Sql { path: shown(), error })?;
+        .and_then(|connection| connection.execute("VACUUM INTO ?", [copy.display().to_string()]));
+    copied.map_err(HistoryError::sql(path))?;
+    let original = path.display().to_string();
     match History::open(&copy) {
         Ok(history) => Ok((history, directory)),
-        // It is about theirs.
-        Err(HistoryError::Newer { found, .. }) => Err(HistoryError::Newer { path: shown(), found }),
-        Err(HistoryError::Foreign { .. }) => Err(HistoryError::Foreign { path: shown() }),
+        // These errors are about the original.
+        Err(HistoryError::Newer { found, .. }) => {
+            Err(HistoryError::Newer { path: original, found })
+        }
+        Err(HistoryError::Foreign { .. }) => Err(HistoryError::Foreign { path: original }),
         Err(error) => Err(error),
     }
 }

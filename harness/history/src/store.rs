@@ -1,5 +1,5 @@
-//! The history as an SQLite file: derived from records, so that it can be made again as far as they are
-//! there. Of runs whose records were collected it is the only copy.
+//! The SQLite file of a history. It is derived from records and can be rebuilt from those that
+//! still exist; it is the only copy of runs whose records were collected.
 
 mod read;
 mod rows;
@@ -7,7 +7,6 @@ mod write;
 
 use dmarig_records::state_directory;
 use std::{
-    io,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -15,13 +14,17 @@ use std::{
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use rusqlite_migration::{M, Migrations};
 
-pub(crate) use self::{read::key, rows::Known};
-pub use self::{
-    rows::{Info, Outcomes, Point, RunRow, SeriesFilter, SeriesRow, Visit},
-    write::Put,
+pub(crate) use self::{
+    read::{sample, series_key},
+    rows::ImportState,
 };
+pub use self::{
+    rows::{CellVisit, Outcomes, Point, RunRow, SeriesFilter, SeriesRow, Summary},
+    write::InsertOutcome,
+};
+use crate::error::HistoryError;
 
-/// Version of the file's layout; each migration below makes one of it.
+/// Version of the file's layout: the number of migrations.
 pub const HISTORY_SCHEMA: u32 = MIGRATIONS.len() as u32;
 
 const MIGRATIONS: &[M<'_>] = &[
@@ -31,97 +34,19 @@ const MIGRATIONS: &[M<'_>] = &[
     M::up(include_str!("store/schema/v4.sql")),
 ];
 
-/// Marks the file as a history of ours: `dmar` in ASCII.
+/// Marks an SQLite file as a history of dmarig: `dmar` in ASCII.
 const APPLICATION_ID: i32 = 0x646d_6172;
 
-/// How long another process may hold the file before this one gives up.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Longest wait for another process that holds a lock on the file.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long another process' migration may be in the way of this one's.
-const MIGRATION_PATIENCE: Duration = Duration::from_secs(5);
+/// Longest wait for the migration of another process.
+const MIGRATION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long it is until one looks again.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// Time between two attempts.
+const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Why a history can't be opened, read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum HistoryError {
-    /// There is none.
-    #[error(
-        "there is no history at {path}: `dmarig history add` makes it from the records of runs"
-    )]
-    Missing {
-        /// Where it was looked for.
-        path: String,
-    },
-    /// It can't be made, or something beside it can't be read or written.
-    #[error("{path}: {error}")]
-    Io {
-        /// The file.
-        path: String,
-        /// The system's words.
-        error: io::Error,
-    },
-    /// Written by a newer dmarig.
-    #[error(
-        "{path} has history version {found}, this dmarig knows those up to {HISTORY_SCHEMA}: use a newer \
-         dmarig, or name another file with --history"
-    )]
-    Newer {
-        /// The file.
-        path: String,
-        /// Its version.
-        found: i64,
-    },
-    /// A database of something else.
-    #[error("{path} is not a history of dmarig's: name another file with --history")]
-    Foreign {
-        /// The file.
-        path: String,
-    },
-    /// SQLite can't do it.
-    #[error("history {path}: {error}{}", rebuild_hint(.error))]
-    Sql {
-        /// The file.
-        path: String,
-        /// SQLite's words.
-        error: rusqlite::Error,
-    },
-    /// The layout can't be brought up to date.
-    #[error("history {path} can't be brought to version {HISTORY_SCHEMA}: {error}")]
-    Migration {
-        /// The file.
-        path: String,
-        /// What went wrong.
-        error: rusqlite_migration::Error,
-    },
-    /// There is none of that name in it.
-    #[error("there is no {what} `{name}` in the history {path}")]
-    Unknown {
-        /// The file.
-        path: String,
-        /// What was asked for: a run, a series, an alert.
-        what: &'static str,
-        /// Its name.
-        name: String,
-    },
-}
-
-fn rebuild_hint(error: &rusqlite::Error) -> &'static str {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            "; move it away, and `dmarig history add` makes it anew from the records that are there: runs whose \
-             records `dmarig history gc` has removed were in this file alone, so keep it, restore a copy of \
-             it, or save with `sqlite3 FILE .recover` what can still be read of it"
-        }
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            "; another dmarig writes to it, try again"
-        }
-        _ => "",
-    }
-}
-
-/// Where the history is kept: `$XDG_STATE_HOME/dmarig/history.sqlite` or
+/// Default file of the history: `$XDG_STATE_HOME/dmarig/history.sqlite` or
 /// `~/.local/state/dmarig/history.sqlite`.
 #[must_use]
 pub fn history_file() -> Option<PathBuf> {
@@ -136,15 +61,14 @@ pub struct History {
 }
 
 impl History {
-    /// Opens a history to read and to write, and makes it where there is none. One of an older version
-    /// is brought up to date.
+    /// Opens a history for reading and writing, and creates it if it does not exist. A file of an
+    /// older version is migrated.
     ///
     /// # Errors
     /// [`HistoryError`]
     pub fn create(path: &Path) -> Result<Self, HistoryError> {
-        let failed = |error| HistoryError::Io { path: path.display().to_string(), error };
         if let Some(directory) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            std::fs::create_dir_all(directory).map_err(failed)?;
+            std::fs::create_dir_all(directory).map_err(HistoryError::io(path))?;
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
@@ -152,7 +76,7 @@ impl History {
         Self::connect(path, flags)
     }
 
-    /// Opens a history that is there. One of an older version is brought up to date.
+    /// Opens an existing history for reading and writing. A file of an older version is migrated.
     ///
     /// # Errors
     /// [`HistoryError`]
@@ -170,91 +94,85 @@ impl History {
     }
 
     fn connect(path: &Path, flags: OpenFlags) -> Result<Self, HistoryError> {
-        let sql = |error| HistoryError::Sql { path: path.display().to_string(), error };
-        let connection = Connection::open_with_flags(path, flags).map_err(sql)?;
+        let connection =
+            Connection::open_with_flags(path, flags).map_err(HistoryError::sql(path))?;
         let mut history = Self { connection, path: path.to_owned() };
         history.identify()?;
-        history.settle_patiently().map_err(sql)?;
+        history.configure_with_retries().map_err(HistoryError::sql(path))?;
         history.migrate()?;
         history.read_events()?;
         Ok(history)
     }
 
-    /// Brings the layout up to date. Another process may do so in the same moment: whoever comes second
-    /// fails somewhere in between, looks again, and finds less to do, or nothing.
+    /// Migrates the file to the current layout. If another process migrates it at the same time,
+    /// this one fails, retries, and finds fewer migrations to do, or none.
     fn migrate(&mut self) -> Result<(), HistoryError> {
         let began = Instant::now();
         loop {
             let migrated = Migrations::from_slice(MIGRATIONS).to_latest(&mut self.connection);
             let Err(error) = migrated else { return Ok(()) };
-            if began.elapsed() > MIGRATION_PATIENCE {
+            if began.elapsed() > MIGRATION_TIMEOUT {
                 let path = self.path.display().to_string();
                 return Err(HistoryError::Migration { path, error });
             }
-            std::thread::sleep(LOOK_AGAIN);
+            std::thread::sleep(RETRY_INTERVAL);
         }
     }
 
-    /// As [`Self::settle`], but waits for others. SQLite itself waits for locks everywhere but where a
-    /// file's journal becomes a WAL.
-    fn settle_patiently(&self) -> rusqlite::Result<()> {
+    /// Calls [`Self::configure`] until no other process is in the way. SQLite waits for locks
+    /// itself, except while it changes a journal to a WAL.
+    fn configure_with_retries(&self) -> rusqlite::Result<()> {
         let began = Instant::now();
         loop {
-            match self.settle() {
+            match self.configure() {
                 Err(error)
                     if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
-                        && began.elapsed() < PATIENCE =>
+                        && began.elapsed() < LOCK_TIMEOUT =>
                 {
-                    std::thread::sleep(LOOK_AGAIN);
+                    std::thread::sleep(RETRY_INTERVAL);
                 }
-                settled => return settled,
+                result => return result,
             }
         }
     }
 
-    /// Refuses what is no history of ours, or of a version that is not known, before anything is
-    /// written.
+    /// Rejects files of other programs and of newer versions before anything is written.
     fn identify(&self) -> Result<(), HistoryError> {
-        let path = || self.path.display().to_string();
         let pragma = |name: &str| {
             let value = self.connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-            value.map_err(|error| self.sql(error))
+            value.map_err(HistoryError::sql(&self.path))
         };
-        self.connection.busy_timeout(PATIENCE).map_err(|error| self.sql(error))?;
+        let path = self.path.display().to_string();
+        self.connection.busy_timeout(LOCK_TIMEOUT).map_err(HistoryError::sql(&self.path))?;
         let tables = self
             .connection
             .query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get::<_, i64>(0));
-        let tables = tables.map_err(|error| self.sql(error))?;
+        let tables = tables.map_err(HistoryError::sql(&self.path))?;
         if tables > 0 && pragma("application_id")? != i64::from(APPLICATION_ID) {
-            return Err(HistoryError::Foreign { path: path() });
+            return Err(HistoryError::Foreign { path });
         }
-        match pragma("user_version")? {
-            found if found > i64::from(HISTORY_SCHEMA) => {
-                Err(HistoryError::Newer { path: path(), found })
-            }
-            _ => Ok(()),
+        let found = pragma("user_version")?;
+        if found > i64::from(HISTORY_SCHEMA) {
+            return Err(HistoryError::Newer { path, found });
         }
+        Ok(())
     }
 
-    /// What was acknowledged is on the disk, whoever is killed and whatever loses its power.
-    fn settle(&self) -> rusqlite::Result<()> {
+    /// Sets the connection up so that committed data survives a kill and a loss of power.
+    fn configure(&self) -> rusqlite::Result<()> {
         let connection = &self.connection;
-        // Whoever watches the file takes a write for news, so it is marked once.
-        let marked = connection.pragma_query_value(None, "application_id", |row| row.get(0));
-        if marked != Ok(APPLICATION_ID) {
+        // A process that watches the file reacts to each write, so the mark is written only once.
+        let mark = connection.pragma_query_value(None, "application_id", |row| row.get(0));
+        if mark != Ok(APPLICATION_ID) {
             connection.pragma_update(None, "application_id", APPLICATION_ID)?;
         }
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "temp_store", "MEMORY")?;
-        // 64 MiB: the pages that the points of one night go to.
+        // 64 MiB, enough for the pages that one night's points are written to.
         connection.pragma_update(None, "cache_size", -65_536)?;
         connection.set_prepared_statement_cache_capacity(64);
         Ok(())
-    }
-
-    fn sql(&self, error: rusqlite::Error) -> HistoryError {
-        HistoryError::Sql { path: self.path.display().to_string(), error }
     }
 
     pub(crate) fn unknown(&self, what: &'static str, name: &str) -> HistoryError {

@@ -8,12 +8,12 @@ use dmarig_model::{
 };
 use dmarig_stats::unpaired::Estimate;
 
-/// What a bound of a ratio may err by on its side, were the samples independent.
+/// Probability that a bound of a ratio misses the true ratio, if samples are independent.
 pub(crate) const LEVEL: f64 = 0.025;
 
-/// Adds the checks that compare cells of one run with each other (ratios, growth) to their verdicts.
-/// Returns the positions of the cells whose verdict got a check, in ascending order. To be called
-/// once, when all cells of the run have ended.
+/// Adds the checks that compare cells of one run with each other (ratios, growth) to their
+/// verdicts. Returns the positions of the cells whose verdict got a check, in ascending order. Call
+/// it once, after all cells of the run have ended.
 pub fn judge_across_cells(
     cases: &[Case],
     cells: &mut [(&Observation, &mut Verdict)],
@@ -59,7 +59,7 @@ pub fn judge_boot(
     judge(&Case { windows, ..case.clone() }, observation)
 }
 
-/// The ratio of times whose samples were not measured in pairs.
+/// The interval of a ratio of times that were not measured in pairs.
 fn interval(ours: &[f64], theirs: &[f64]) -> Option<Interval> {
     let Estimate { ratio, low, high, .. } = Estimate::new(ours, theirs, LEVEL)?;
     Some(Interval { ratio, low: low?, high: high? })

@@ -1,6 +1,4 @@
-//! The document about a comparison: a candidate and a baseline, metric by metric.
-
-use std::{io, path::Path};
+//! `comparison.json`: a candidate compared with a baseline, metric by metric.
 
 use dmarig_model::{
     axes::{Axes, Axis},
@@ -12,82 +10,82 @@ use dmarig_model::{
 use dmarig_stats::{paired::Judgement, sequence::Finding, unpaired};
 use serde::{Deserialize, Serialize};
 
-use crate::{error::LoadError, sidecar::RecordFile};
+use crate::sidecar::RecordFile;
 
-/// Version of [`Comparison`]; those of 1 know neither boots that failed nor how a cell ended.
+/// Version of [`Comparison`]. Version 1 has neither boots nor how cells ended.
 pub const COMPARISON_SCHEMA: u32 = 2;
 
-/// Metrics that say what another says: the rates of what `elapsed` is the time of, and percentiles of
-/// which each has a neighbour. They are compared where they are asked for by name.
+/// Metrics that repeat another one: rates of the same work as `elapsed`, and percentiles next to
+/// those that are compared. They are compared only if they are requested by name.
 const REPEATED: &[&str] =
     &["throughput", "iops", "latency-mean", "latency-p90", "latency-p999", "latency-max"];
 
-/// A candidate beside a baseline.
+/// The result of a comparison.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
     /// [`COMPARISON_SCHEMA`] of the writer.
     pub schema: u32,
-    /// What is judged, as the user named it.
+    /// Name of the candidate, as the user gave it.
     pub candidate: String,
-    /// What it is compared with.
+    /// Name of the baseline.
     pub baseline: String,
-    /// How pairs were made; null of what was not paired.
+    /// How pairs were measured; null without pairs.
     pub pairing: Option<Pairing>,
-    /// The cells of both.
-    pub cells: Vec<ComparedCell>,
-    /// What a reader must know to trust it.
+    /// The compared cells.
+    pub cells: Vec<CellComparison>,
+    /// Notes on how far the result can be trusted.
     pub notes: Vec<String>,
 }
 
-/// How pairs were made.
+/// How pairs were measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Pairing {
-    /// From which the order of pairs was drawn.
+    /// Random seed for the order of pairs.
     pub seed: u64,
-    /// The error that was promised: of a wrong pass, and of a wrong failure, all cells together.
+    /// Largest probability of a false pass, and of a false failure, over all cells.
     pub error: f64,
-    /// What each interval may err by on either side; not known of records of old.
+    /// Probability that an interval misses the true change, on either side; null in old records.
     #[serde(default)]
     pub level: Option<f64>,
-    /// Numbers of pairs after which it was looked at.
+    /// Numbers of pairs after which the test was evaluated.
     pub looks: Vec<usize>,
-    /// Version of the rule that judged.
+    /// Version of the decision rule.
     pub rule: u32,
-    /// Whether both of a pair ran in one boot.
+    /// Whether both sides of a pair ran in one boot.
     pub one_boot: bool,
 }
 
-/// Two cells that differ in nothing but what is compared.
+/// The comparison of two cells that differ only in what is compared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ComparedCell {
-    /// What both have in common, such as `timing/policy=strict`.
+pub struct CellComparison {
+    /// What both cells have in common, such as `timing/policy=strict`.
     pub label: String,
-    /// What was timed.
-    pub metrics: Vec<ComparedMetric>,
-    /// Counts that differ; those that repeat exactly need no statistics.
-    pub counts: Vec<ComparedCount>,
-    /// How boots went of the candidate and of the baseline; null of what was not run for it.
+    /// The timed metrics.
+    pub metrics: Vec<MetricComparison>,
+    /// The counts that differ. Counts repeat exactly, so they need no statistics.
+    pub counts: Vec<CountDifference>,
+    /// Boots of the candidate and of the baseline; null if stored runs were compared.
     #[serde(default)]
     pub boots: Option<[Boots; 2]>,
-    /// How it ended.
+    /// How the comparison of the cell ended.
     #[serde(default)]
-    pub ended: CellEnded,
+    pub ended: CellEnd,
 }
 
-impl ComparedCell {
-    /// Whether nothing was timed of it and no count differs.
+impl CellComparison {
+    /// Whether no metric was timed and no count differs.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.metrics.is_empty() && self.counts.is_empty()
     }
 }
 
-/// How the boots of one side went.
+/// The boots of one side.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Boots {
-    /// How many there were.
+    /// Number of boots.
     pub all: u32,
-    /// Those that did not pass what is expected of the kernel by itself, or came to nothing.
+    /// The boots that did not pass: they broke an expectation, or did not complete.
     pub bad: Vec<BadBoot>,
 }
 
@@ -96,14 +94,14 @@ pub struct Boots {
 pub struct BadBoot {
     /// Its cell in the record.
     pub cell: String,
-    /// What was thought of it.
+    /// Its outcome.
     pub outcome: Outcome,
-    /// Why.
+    /// The first reason of its verdict.
     pub reason: String,
 }
 
 impl Boots {
-    /// The boots of which the kernel is to blame.
+    /// The boots that failed because of the kernel.
     pub fn failed(&self) -> impl Iterator<Item = &BadBoot> {
         self.bad.iter().filter(|boot| matches!(boot.outcome, Outcome::Failed | Outcome::TimedOut))
     }
@@ -112,69 +110,73 @@ impl Boots {
 /// How the comparison of a cell ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "how")]
-pub enum CellEnded {
-    /// All pairs that were due were made.
+pub enum CellEnd {
+    /// All pairs were measured.
     #[default]
     Done,
-    /// It can't be run so.
+    /// The cell can't run in this combination.
     Skipped {
-        /// Why.
+        /// The reason.
         why: String,
     },
-    /// On its way, by the host, the rig or its user.
+    /// The host, the rig or the user stopped it before its end.
     Stopped {
-        /// Why.
+        /// The reason.
         why: String,
     },
 }
 
-/// One metric of both.
+/// The comparison of one metric.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ComparedMetric {
-    /// Its name.
+pub struct MetricComparison {
+    /// Name of the metric.
     pub name: String,
-    /// Its unit.
+    /// Unit of the metric.
     pub unit: String,
-    /// What the candidate gave; of pairs, in their order.
+    /// Samples of the candidate, in the order of pairs if there are pairs.
     pub candidate: Vec<f64>,
-    /// What the baseline gave.
+    /// Samples of the baseline, in the same order.
     pub baseline: Vec<f64>,
-    /// What comes of that.
-    pub result: Compared,
+    /// The result.
+    pub result: MetricResult,
 }
 
-/// What comes of a comparison.
+/// The result of the comparison of a metric.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "how")]
-pub enum Compared {
-    /// Of pairs: may be judged.
+pub enum MetricResult {
+    /// Measured in pairs: judged if the metric has a limit.
     Paired(Finding),
-    /// Of two lots: only estimated. Null where there is no ratio.
+    /// Measured in two separate runs: estimated and never judged.
     Unpaired {
-        /// The estimate.
+        /// The estimate; null if there is no ratio.
         estimate: Option<unpaired::Estimate>,
     },
 }
 
-/// A count of both.
+/// A count that differs between the candidate and the baseline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ComparedCount {
-    /// Its name.
+pub struct CountDifference {
+    /// Name of the count.
     pub name: String,
-    /// What the candidate had.
+    /// Value of the candidate.
     pub candidate: f64,
-    /// What the baseline had.
+    /// Value of the baseline.
     pub baseline: f64,
 }
 
-/// Whether a metric is compared: one that is asked for, or where none is, one that says something of
-/// its own.
+/// Whether a metric is compared: it is among the wanted ones, or none is named and it does not
+/// repeat another metric.
 #[must_use]
 pub fn is_wanted(name: &str, wanted: &[String]) -> bool {
-    if wanted.is_empty() { !REPEATED.contains(&name) } else { wanted.iter().any(|one| one == name) }
+    match wanted.is_empty() {
+        true => !REPEATED.contains(&name),
+        false => wanted.iter().any(|wanted_name| wanted_name == name),
+    }
 }
 
-/// What two cells of the same case have in common, which differ in these axes.
+/// Names what two cells of a case have in common: the case, and the values of the `varied` axes
+/// without `but`.
 #[must_use]
 pub fn label(case: &str, axes: &Axes, varied: &[Axis], but: &[Axis]) -> String {
     let words = varied.iter().filter(|axis| !but.contains(axis));
@@ -184,39 +186,23 @@ pub fn label(case: &str, axes: &Axes, varied: &[Axis], but: &[Axis]) -> String {
 
 impl RecordFile for Comparison {
     const FILE: &str = "comparison.json";
-    const WHAT: &str = "comparison";
+    const NAME: &str = "comparison";
     const SCHEMA: u32 = COMPARISON_SCHEMA;
 }
 
 impl Comparison {
-    /// Puts it into the run's record, where it may not be yet.
-    ///
-    /// # Errors
-    /// What the system says, with the place.
-    pub fn write(&self, directory: &Path) -> io::Result<()> {
-        self.put(directory)
-    }
-
-    /// Reads it from a run's record; `None` where that has none.
-    ///
-    /// # Errors
-    /// Where it can't be read, is damaged, or was written by a newer dmarig.
-    pub fn read(directory: &Path) -> Result<Option<Self>, LoadError> {
-        Self::get(directory)
-    }
-
-    /// What is thought of all of it: the worst of what is thought of each metric with a limit, of which
-    /// one that was left open is inconclusive. `None` where nothing has a limit.
+    /// The worst judgement of all metrics with a limit; an undecided one is inconclusive. `None` if
+    /// no metric has a limit.
     #[must_use]
     pub fn judgement(&self) -> Option<Judgement> {
         let all = self.cells.iter().flat_map(|cell| &cell.metrics);
         let judged: Vec<Judgement> = all
             .filter_map(|metric| match &metric.result {
-                Compared::Paired(finding) => finding
+                MetricResult::Paired(finding) => finding
                     .metric
                     .limit
                     .map(|_| finding.judgement.unwrap_or(Judgement::Inconclusive)),
-                Compared::Unpaired { .. } => None,
+                MetricResult::Unpaired { .. } => None,
             })
             .collect();
         [Judgement::Fail, Judgement::Inconclusive, Judgement::Pass]
@@ -226,19 +212,16 @@ impl Comparison {
 }
 
 impl Comparison {
-    /// What is thought of the candidate, in the words of a cell: failed where it is worse than a limit, or
-    /// failed by itself; what was left open is no failure. Errored where a cell was stopped on its way,
-    /// skipped where none could be run.
+    /// The comparison as the outcome of one cell. Failed if the candidate is worse than a limit or
+    /// one of its boots failed, errored if a cell was stopped, skipped if no cell could run, passed
+    /// otherwise; an inconclusive metric does not fail.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
-        let failed = |cell: &ComparedCell| {
+        let failed = |cell: &CellComparison| {
             cell.boots.as_ref().is_some_and(|[candidate, _]| candidate.failed().next().is_some())
         };
-        let mut skipped = self
-            .cells
-            .iter()
-            .map(|cell| matches!(cell.ended, CellEnded::Skipped { .. }))
-            .peekable();
+        let mut skipped =
+            self.cells.iter().map(|cell| matches!(cell.ended, CellEnd::Skipped { .. })).peekable();
         if self.judgement() == Some(Judgement::Fail) || self.cells.iter().any(failed) {
             Outcome::Failed
         } else if self.stopped().is_some() {
@@ -250,25 +233,25 @@ impl Comparison {
         }
     }
 
-    /// Why a cell was not compared to its end, of the first such.
+    /// Why the first of the stopped cells was stopped.
     #[must_use]
     pub fn stopped(&self) -> Option<&str> {
         self.cells.iter().find_map(|cell| match &cell.ended {
-            CellEnded::Stopped { why } => Some(why.as_str()),
-            CellEnded::Done | CellEnded::Skipped { .. } => None,
+            CellEnd::Stopped { why } => Some(why.as_str()),
+            CellEnd::Done | CellEnd::Skipped { .. } => None,
         })
     }
 }
 
-/// The counts of the candidate and of the baseline that differ.
+/// The counts that differ between the candidate and the baseline.
 #[must_use]
-pub fn differing_counts(seen: [&Observation; 2], sides: [Side; 2]) -> Vec<ComparedCount> {
+pub fn differing_counts(seen: [&Observation; 2], sides: [Side; 2]) -> Vec<CountDifference> {
     let names = metric_names().filter(|name| unit_of(name) == Some("1"));
     let value = |of: usize, name: &str| Some(metric(seen[of], sides[of], name)?.median());
     let both = |name: &str| {
         let (candidate, baseline) = (value(0, name)?, value(1, name)?);
-        let count = ComparedCount { name: name.to_owned(), candidate, baseline };
-        (candidate != baseline).then_some(count)
+        let difference = CountDifference { name: name.to_owned(), candidate, baseline };
+        if candidate == baseline { None } else { Some(difference) }
     };
     names.filter_map(both).collect()
 }

@@ -1,22 +1,22 @@
-//! Where records are kept.
+//! Default directories.
 
 use std::{env, path::PathBuf};
 
-/// Where runs are kept: `$XDG_STATE_HOME/dmarig/runs` or `~/.local/state/dmarig/runs`.
+/// Directory of runs: `$XDG_STATE_HOME/dmarig/runs` or `~/.local/state/dmarig/runs`.
 #[must_use]
 pub fn runs_directory() -> Option<PathBuf> {
     Some(state_directory()?.join("runs"))
 }
 
-/// Where runs on kernels that are bad on purpose are kept: `$XDG_STATE_HOME/dmarig/proofs` or
+/// Directory of runs on kernels with seeded bugs: `$XDG_STATE_HOME/dmarig/proofs` or
 /// `~/.local/state/dmarig/proofs`.
 #[must_use]
 pub fn proofs_directory() -> Option<PathBuf> {
     Some(state_directory()?.join("proofs"))
 }
 
-/// Where data lives that is more than a cache: `$XDG_STATE_HOME/dmarig` or `~/.local/state/dmarig`.
-/// `None` where neither `XDG_STATE_HOME` nor `HOME` is an absolute path.
+/// Directory of persistent data: `$XDG_STATE_HOME/dmarig` or `~/.local/state/dmarig`. `None` if
+/// neither `XDG_STATE_HOME` nor `HOME` is an absolute path.
 #[must_use]
 pub fn state_directory() -> Option<PathBuf> {
     let absolute =

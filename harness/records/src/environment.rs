@@ -1,4 +1,4 @@
-//! What a number depends on besides the kernel, and which kernel it was of.
+//! What a measured number depends on: the environment, and the build of the kernel.
 
 use dmarig_digest::short_id;
 use dmarig_model::{kernel::KernelBuild, observation::Observation, text::shown};
@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::meta::HostFacts;
 
-/// Machine and hypervisor that a cell ran on, as far as numbers depend on them. What a record does not
-/// say is an empty text. Machines that are alike in all of it are one environment, unless they have names.
+/// The machine and the hypervisor of a cell, as far as numbers depend on them. Unknown texts are
+/// empty. Equal machines are one environment, unless they have different names.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Environment {
     /// Model name of the CPU.
@@ -16,29 +16,29 @@ pub struct Environment {
     pub microcode: String,
     /// CPUs online.
     pub cpus: u32,
-    /// Memory in GiB, rounded: some KiB of it differ from boot to boot.
+    /// Memory in GiB, rounded, since the exact size differs by some KiB between boots.
     pub memory_gib: u64,
-    /// Simultaneous multithreading, in the kernel's words: `on`, `off`, `notsupported`, ...
+    /// Simultaneous multithreading as reported by the kernel: `on`, `off`, `notsupported`, ...
     pub smt: String,
     /// Frequency governor of the first CPU.
     pub governor: String,
     /// The host's `uname -r`.
     pub host_kernel: String,
-    /// Version of QEMU, as it says itself.
+    /// Version of QEMU as it reports it.
     pub qemu_version: String,
     /// SHA-256 of QEMU's binary.
     pub qemu_sha256: String,
-    /// What ran the guest's instructions.
+    /// The accelerator: `kvm` or `tcg`.
     pub accelerator: String,
-    /// The machine's name, where it was given one (`DMARIG_MACHINE`).
+    /// Name of the machine (`DMARIG_MACHINE`); empty without one.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub machine: String,
 }
 
 impl Environment {
-    /// Of a cell.
+    /// The environment of a cell.
     #[must_use]
-    pub fn of(host: &HostFacts, seen: &Observation) -> Self {
+    pub fn new(host: &HostFacts, observation: &Observation) -> Self {
         Self {
             cpu: shown(&host.cpu),
             microcode: shown(&host.microcode),
@@ -47,50 +47,54 @@ impl Environment {
             smt: shown(&host.smt),
             governor: shown(&host.governor),
             host_kernel: shown(&host.kernel),
-            qemu_version: shown(&seen.setup.qemu_version),
-            qemu_sha256: shown(&seen.setup.qemu_sha256),
-            accelerator: seen.setup.accelerator.to_string(),
+            qemu_version: shown(&observation.setup.qemu_version),
+            qemu_sha256: shown(&observation.setup.qemu_sha256),
+            accelerator: observation.setup.accelerator.to_string(),
             machine: shown(&host.machine),
         }
     }
 
-    /// A hash of all of it: 16 hexadecimal digits. Numbers of different fingerprints never stand in
-    /// one series.
+    /// A hash of the environment: 16 hexadecimal digits. A series has numbers of one fingerprint
+    /// only.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         let parts = self.parts();
         short_id(parts.iter().map(|(_, value)| value.as_str()), 16)
     }
 
-    /// What stays of it where a machine is kept up to date, and how guests run there. `None` where it is
-    /// not known: that tells no machine. Machines alike in all of it are told apart by their names alone.
+    /// The part that identifies the machine and stays the same across updates: name, CPU, number of
+    /// CPUs, memory and accelerator. `None` if neither name nor CPU is known. Equal machines differ
+    /// by name only.
     #[must_use]
     pub fn machine(&self) -> Option<(&str, &str, u32, u64, &str)> {
         let Self { machine, cpu, cpus, memory_gib, accelerator, .. } = self;
-        let known = !(machine.is_empty() && cpu.is_empty());
-        known.then_some((machine, cpu, *cpus, *memory_gib, accelerator))
+        if machine.is_empty() && cpu.is_empty() {
+            return None;
+        }
+        Some((machine, cpu, *cpus, *memory_gib, accelerator))
     }
 
-    /// What another one has that this one has not, for people: `host kernel 6.12.1, qemu 10.0.2`.
+    /// Describes the parts of another environment that differ from this one: `host kernel 6.12.1,
+    /// qemu 10.0.2`.
     #[must_use]
-    pub fn otherwise(&self, other: &Self) -> String {
+    pub fn differences(&self, other: &Self) -> String {
         let pairs = self.parts().into_iter().zip(other.parts());
         let differing = pairs.filter(|(own, others)| own != others).map(|(_, others)| others);
-        let mut told: Vec<(&str, String)> = differing.collect();
-        // A hash tells nothing beside another version.
-        if told.iter().any(|(name, _)| *name == "qemu") {
-            told.retain(|(name, _)| *name != "qemu sha256");
+        let mut differences: Vec<(&str, String)> = differing.collect();
+        // The hash is redundant if the version differs.
+        if differences.iter().any(|(name, _)| *name == "qemu") {
+            differences.retain(|(name, _)| *name != "qemu sha256");
         }
         let word = |(name, value): &(&str, String)| match *name {
-            _ if value.is_empty() => format!("{name} not told"),
+            _ if value.is_empty() => format!("{name} unknown"),
             "qemu sha256" => format!("{name} {}", value.chars().take(12).collect::<String>()),
             _ => format!("{name} {value}"),
         };
-        told.iter().map(word).collect::<Vec<_>>().join(", ")
+        differences.iter().map(word).collect::<Vec<_>>().join(", ")
     }
 
-    /// Each part with its name, for people. The machine's name is one only where it has one: without it,
-    /// fingerprints are what they were before there were names.
+    /// Each part with its name. An empty name of the machine is left out, so that fingerprints stay
+    /// the same as before machines had names.
     #[must_use]
     pub fn parts(&self) -> Vec<(&'static str, String)> {
         let mut parts = vec![
@@ -112,25 +116,25 @@ impl Environment {
     }
 }
 
-/// The kernel that was booted.
+/// The build of a kernel.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Build {
-    /// SHA-256 of the image; empty of a cell that was never planned.
+    /// SHA-256 of the image; empty for a cell that was never planned.
     pub image_sha256: String,
-    /// How it is entered: `pvh` or `bzimage`.
+    /// Boot protocol: `pvh` or `bzimage`.
     pub boot: String,
-    /// Packages that it came from, each `name version sha256`.
+    /// Its packages, each as `name version sha256`.
     pub packages: Vec<String>,
-    /// What it was built from.
+    /// Source and configuration, if dmarig built it.
     #[serde(default)]
     pub built: KernelBuild,
 }
 
 impl Build {
-    /// Of a cell.
+    /// The build of the kernel in a cell.
     #[must_use]
-    pub fn of(seen: &Observation) -> Self {
-        let setup = &seen.setup;
+    pub fn new(observation: &Observation) -> Self {
+        let setup = &observation.setup;
         Self {
             image_sha256: shown(&setup.kernel_sha256),
             boot: shown(&setup.boot),
@@ -145,7 +149,7 @@ impl Build {
         }
     }
 
-    /// A hash of all of it: 16 hexadecimal digits.
+    /// A hash of the build: 16 hexadecimal digits.
     #[must_use]
     pub fn identity(&self) -> String {
         let KernelBuild { source, commit, edits, config_sha256, compiler } = &self.built;
@@ -154,7 +158,8 @@ impl Build {
         short_id(parts.into_iter().chain(&self.packages).map(String::as_str), 16)
     }
 
-    /// The shortest name that tells it from others: a commit, a package's version, or a hash.
+    /// A short name of the build: the commit, the version of the package, or a part of the image's
+    /// hash.
     #[must_use]
     pub fn short(&self) -> String {
         let version = self.packages.first().and_then(|package| package.split(' ').nth(1));

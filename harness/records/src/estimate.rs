@@ -1,5 +1,5 @@
-//! Two stored runs compared metric by metric. They were not measured in pairs, so differences are
-//! estimated and never judged.
+//! The comparison of two stored runs, metric by metric. They were not measured in pairs, so
+//! differences are estimated and never judged.
 
 use std::collections::BTreeSet;
 
@@ -16,213 +16,201 @@ use dmarig_stats::unpaired;
 use crate::{
     across::LEVEL,
     comparison::{
-        COMPARISON_SCHEMA, CellEnded, Compared, ComparedCell, ComparedMetric, Comparison,
+        COMPARISON_SCHEMA, CellComparison, CellEnd, Comparison, MetricComparison, MetricResult,
         differing_counts, is_wanted, label,
     },
+    error::RecordError,
     meta::HostFacts,
     stored::StoredRun,
 };
 
 /// A stored run, or a part of it.
 #[derive(Debug, Clone, Copy)]
-pub struct Part<'a> {
+pub struct RunPart<'a> {
     /// The run.
     pub run: &'a StoredRun,
-    /// Only cells with these values.
+    /// The values that its cells must have.
     pub only: &'a AxisSets,
-    /// What was measured with the kernel as it is, or made to batch.
+    /// The windows to use: with the kernel as it is, or with batching forced.
     pub side: Side,
 }
 
-/// Why two runs can't be compared.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CompareError {
-    /// Nothing in common.
-    #[error(
-        "no cell of {candidate} that completed has its like in {baseline}: they may differ in kernel, QEMU \
-         and what is named, and in nothing else"
-    )]
-    Nothing {
-        /// The candidate's run.
-        candidate: String,
-        /// The baseline's run.
-        baseline: String,
-    },
-    /// More than one that could be meant.
-    #[error("{cell} could be compared with {count} cells of {baseline}: name one, as in {remedy}")]
-    Ambiguous {
-        /// The candidate's cell.
-        cell: String,
-        /// How many.
-        count: usize,
-        /// The baseline's run.
-        baseline: String,
-        /// The baseline with the first of them named.
-        remedy: String,
-    },
-    /// A metric that neither has.
-    #[error("no cell of both has a metric `{metric}`; there are {known}")]
-    Metric {
-        /// Its name.
-        metric: String,
-        /// Those that there are.
-        known: String,
-    },
-    /// Pairs, of which only their own comparison knows which belong together.
-    #[error(
-        "{run} is the record of a comparison, whose boots are told together: `dmarig compare {id}` tells it"
-    )]
-    Pairs {
-        /// The run, as it was named.
-        run: String,
-        /// Its id.
-        id: String,
-    },
-}
-
-/// Compares two stored runs, or parts of them, by the metrics of these names (all that say something
-/// of their own where there is none). Nothing of it is judged: they were not measured in pairs.
+/// Compares two stored runs, or parts of them, by the `wanted` metrics, or by all that are compared
+/// by default if none is named. Nothing is judged, since the runs were not measured in pairs.
 ///
 /// # Errors
-/// [`CompareError`]
+/// [`RecordError::PairedRun`], [`RecordError::AmbiguousCell`], [`RecordError::NoCommonCells`],
+/// [`RecordError::UnknownMetric`]
 pub fn compare_runs(
     names: [&str; 2],
-    parts: [Part<'_>; 2],
+    parts: [RunPart<'_>; 2],
     wanted: &[String],
-) -> Result<Comparison, CompareError> {
-    let [candidate, baseline] = parts;
+) -> Result<Comparison, RecordError> {
     for (name, part) in names.iter().zip(&parts) {
-        if part.run.compares() {
+        if part.run.is_comparison() {
             let (run, id) = (shown(name), shown(&part.run.meta.id));
-            return Err(CompareError::Pairs { run, id });
+            return Err(RecordError::PairedRun { run, id });
         }
     }
-    let mut free = vec![Axis::Kernel, Axis::Qemu];
-    free.extend(candidate.only.given().into_iter().chain(baseline.only.given()));
-    let ours = cells(&candidate);
-    let theirs = cells(&baseline);
-    let differ = |axis: &Axis| {
-        let mut values = ours.iter().map(|seen| axis.value(&seen.axes));
-        let first = values.next();
-        values.any(|value| Some(value) != first)
-    };
-    let varied: Vec<Axis> = Axis::ALL.into_iter().filter(differ).collect();
-    let named: Vec<Axis> =
-        candidate.only.given().into_iter().chain(baseline.only.given()).collect();
-    let mut compared = Vec::new();
-    for seen in &ours {
-        let Some(other) = like(seen, &theirs, &free, names[1])? else { continue };
-        compared.push(ComparedCell {
-            label: label(&seen.case, &seen.axes, &varied, &named),
-            metrics: metrics([seen, other], [candidate.side, baseline.side], wanted),
-            counts: differing_counts([seen, other], [candidate.side, baseline.side]),
-            boots: None,
-            ended: CellEnded::Done,
-        });
-    }
-    if compared.is_empty() {
-        let [candidate, baseline] = names.map(str::to_owned);
-        return Err(CompareError::Nothing { candidate, baseline });
-    }
-    let there = |name: &&String| {
-        let named = |metric: &ComparedMetric| metric.name == **name;
-        !compared.iter().any(|cell| cell.metrics.iter().any(named))
-    };
-    if let Some(missing) = wanted.iter().find(there) {
-        let all = ours.iter().flat_map(|seen| times(seen, candidate.side));
-        let known: BTreeSet<String> = all.map(|metric| shown(&metric.name)).collect();
-        let known = match known.is_empty() {
-            true => "none".to_owned(),
-            false => known.into_iter().collect::<Vec<_>>().join(", "),
-        };
-        return Err(CompareError::Metric { metric: shown(missing), known });
-    }
-    let mut notes = vec![
-        "not measured in pairs: what the machine did between the two is in every difference, so nothing is \
-         judged; `dmarig compare` of two kernels or variants runs both, turn and turn about"
-            .to_owned(),
-        format!(
-            "an interval leaves out the true change with a probability of at most {} % on either side, if \
-             samples are independent",
-            LEVEL * 100.0
-        ),
-    ];
-    notes.extend(hosts(&candidate.run.meta.host, &baseline.run.meta.host));
+    let cells = compare_cells(names, parts, wanted)?;
     let [candidate, baseline] = names.map(str::to_owned);
+    if cells.is_empty() {
+        return Err(RecordError::NoCommonCells { candidate, baseline });
+    }
+    let is_missing = |name: &&String| {
+        let mut metrics = cells.iter().flat_map(|cell| &cell.metrics);
+        !metrics.any(|metric| metric.name == **name)
+    };
+    if let Some(missing) = wanted.iter().find(is_missing) {
+        let known = timed_metrics(&parts[0]);
+        return Err(RecordError::UnknownMetric { metric: shown(missing), known });
+    }
     Ok(Comparison {
         schema: COMPARISON_SCHEMA,
         candidate,
         baseline,
         pairing: None,
-        cells: compared,
-        notes,
+        cells,
+        notes: notes(parts.map(|part| &part.run.meta.host)),
     })
 }
 
-fn cells<'a>(part: &Part<'a>) -> Vec<&'a Observation> {
-    let only = part.only;
-    let all = part.run.cells.iter().map(|record| &record.observation);
-    all.filter(|seen| seen.end == End::Completed && only.contains(&seen.axes)).collect()
+/// Compares each cell of the candidate that has a counterpart in the baseline.
+fn compare_cells(
+    names: [&str; 2],
+    parts: [RunPart<'_>; 2],
+    wanted: &[String],
+) -> Result<Vec<CellComparison>, RecordError> {
+    let sides = parts.map(|part| part.side);
+    let [candidates, baselines] = parts.map(|part| completed_cells(&part));
+    let differs = |axis: &Axis| {
+        let mut values = candidates.iter().map(|observation| axis.value(&observation.axes));
+        let first = values.next();
+        values.any(|value| Some(value) != first)
+    };
+    let varied: Vec<Axis> = Axis::ALL.into_iter().filter(differs).collect();
+    let named: Vec<Axis> = parts.iter().flat_map(|part| part.only.given()).collect();
+    let free = [&[Axis::Kernel, Axis::Qemu], named.as_slice()].concat();
+    let mut cells = Vec::new();
+    for candidate in candidates {
+        let Some(baseline) = counterpart(candidate, &baselines, &free, names[1])? else {
+            continue;
+        };
+        let pair = [candidate, baseline];
+        cells.push(CellComparison {
+            label: label(&candidate.case, &candidate.axes, &varied, &named),
+            metrics: metrics(pair, sides, wanted),
+            counts: differing_counts(pair, sides),
+            boots: None,
+            ended: CellEnd::Done,
+        });
+    }
+    Ok(cells)
 }
 
-/// The cell that differs from this one in nothing but what is free; of several the one that differs in
-/// nothing at all.
-fn like<'a>(
-    seen: &Observation,
-    among: &[&'a Observation],
-    free: &[Axis],
-    baseline: &str,
-) -> Result<Option<&'a Observation>, CompareError> {
-    let fits = |other: &&&Observation| {
-        let same =
-            |axis: &Axis| free.contains(axis) || axis.value(&seen.axes) == axis.value(&other.axes);
-        other.case == seen.case && Axis::ALL.iter().all(same)
-    };
-    let fitting: Vec<&Observation> = among.iter().filter(fits).copied().collect();
-    let exact = fitting.iter().find(|other| other.axes == seen.axes);
-    match (exact, fitting.as_slice()) {
-        (Some(exact), _) => Ok(Some(exact)),
-        (None, []) => Ok(None),
-        (None, [one]) => Ok(Some(one)),
-        (None, several) => {
-            let differ = |axis: &Axis| {
-                several.iter().any(|one| axis.value(&one.axes) != axis.value(&several[0].axes))
-            };
-            let axes = Axis::ALL.into_iter().filter(differ);
-            let words = axes.map(|axis| format!("{axis}={}", axis.value(&several[0].axes)));
-            let separator = if baseline.contains(':') { "," } else { ":" };
-            let words = words.collect::<Vec<_>>().join(",");
-            Err(CompareError::Ambiguous {
-                cell: shown(&seen.cell),
-                count: several.len(),
-                baseline: shown(baseline),
-                remedy: shown(&format!("{baseline}{separator}{words}")),
-            })
+fn completed_cells<'a>(part: &RunPart<'a>) -> Vec<&'a Observation> {
+    let only = part.only;
+    let observations = part.run.cells.iter().map(|record| &record.observation);
+    observations
+        .filter(|observation| observation.end == End::Completed && only.contains(&observation.axes))
+        .collect()
+}
+
+/// Names of all timed metrics of a part, for a message.
+fn timed_metrics(part: &RunPart<'_>) -> String {
+    let mut names = BTreeSet::new();
+    for observation in completed_cells(part) {
+        for metric in times(observation, part.side) {
+            names.insert(shown(&metric.name));
         }
+    }
+    match names.is_empty() {
+        true => "none".to_owned(),
+        false => names.into_iter().collect::<Vec<_>>().join(", "),
     }
 }
 
-fn metrics(seen: [&Observation; 2], sides: [Side; 2], wanted: &[String]) -> Vec<ComparedMetric> {
-    let theirs = times(seen[1], sides[1]);
-    let ours =
-        times(seen[0], sides[0]).into_iter().filter(|metric| is_wanted(&metric.name, wanted));
-    let both = |ours: Measured| {
-        let same = |theirs: &&Measured| theirs.name == ours.name && theirs.unit == ours.unit;
-        let baseline = theirs.iter().find(same)?.samples.clone();
-        let estimate = unpaired::Estimate::new(&ours.samples, &baseline, LEVEL);
-        Some(ComparedMetric {
+/// The cell of the baseline that differs from the candidate's in the `free` axes only; if several
+/// do, the one that has all axes in common.
+fn counterpart<'a>(
+    candidate: &Observation,
+    baselines: &[&'a Observation],
+    free: &[Axis],
+    baseline_name: &str,
+) -> Result<Option<&'a Observation>, RecordError> {
+    let is_counterpart = |baseline: &&&Observation| {
+        let is_equal = |axis: &Axis| {
+            free.contains(axis) || axis.value(&candidate.axes) == axis.value(&baseline.axes)
+        };
+        baseline.case == candidate.case && Axis::ALL.iter().all(is_equal)
+    };
+    let fitting: Vec<&Observation> = baselines.iter().filter(is_counterpart).copied().collect();
+    let exact = fitting.iter().find(|baseline| baseline.axes == candidate.axes);
+    match (exact, fitting.as_slice()) {
+        (Some(exact), _) => Ok(Some(exact)),
+        (None, []) => Ok(None),
+        (None, [single]) => Ok(Some(single)),
+        (None, several) => Err(RecordError::AmbiguousCell {
+            cell: shown(&candidate.cell),
+            count: several.len(),
+            baseline: shown(baseline_name),
+            remedy: shown(&narrowed(baseline_name, several)),
+        }),
+    }
+}
+
+/// The baseline's name with the values that select the first of several cells.
+fn narrowed(baseline_name: &str, cells: &[&Observation]) -> String {
+    let first = &cells[0].axes;
+    let differs =
+        |axis: &Axis| cells.iter().any(|cell| axis.value(&cell.axes) != axis.value(first));
+    let axes = Axis::ALL.into_iter().filter(differs);
+    let values: Vec<String> = axes.map(|axis| format!("{axis}={}", axis.value(first))).collect();
+    let separator = if baseline_name.contains(':') { "," } else { ":" };
+    format!("{baseline_name}{separator}{}", values.join(","))
+}
+
+fn metrics(
+    [candidate, baseline]: [&Observation; 2],
+    sides: [Side; 2],
+    wanted: &[String],
+) -> Vec<MetricComparison> {
+    let baseline_times = times(baseline, sides[1]);
+    let mut metrics = Vec::new();
+    for ours in times(candidate, sides[0]) {
+        let is_same = |theirs: &&Measured| theirs.name == ours.name && theirs.unit == ours.unit;
+        let Some(theirs) = baseline_times.iter().find(is_same) else { continue };
+        if !is_wanted(&ours.name, wanted) {
+            continue;
+        }
+        let estimate = unpaired::Estimate::new(&ours.samples, &theirs.samples, LEVEL);
+        metrics.push(MetricComparison {
             name: ours.name,
             unit: ours.unit,
             candidate: ours.samples,
-            baseline,
-            result: Compared::Unpaired { estimate },
-        })
-    };
-    ours.filter_map(both).collect()
+            baseline: theirs.samples.clone(),
+            result: MetricResult::Unpaired { estimate },
+        });
+    }
+    metrics
 }
 
-/// What differs between the hosts.
-fn hosts(candidate: &HostFacts, baseline: &HostFacts) -> Option<String> {
+fn notes([candidate, baseline]: [&HostFacts; 2]) -> Vec<String> {
+    let mut notes = vec![
+        "not measured in pairs: what the machine did between the two is in every difference, so \
+         nothing is judged; `dmarig compare` of two kernels or variants runs both, interleaved"
+            .to_owned(),
+        format!(
+            "an interval leaves out the true change with a probability of at most {} % on either \
+             side, if samples are independent",
+            LEVEL * 100.0
+        ),
+    ];
+    notes.extend(host_differences(candidate, baseline));
+    notes
+}
+
+fn host_differences(candidate: &HostFacts, baseline: &HostFacts) -> Option<String> {
     let facts = |host: &HostFacts| {
         [
             ("machine", if host.machine.is_empty() { "unnamed" } else { &host.machine }.to_owned()),
@@ -232,10 +220,16 @@ fn hosts(candidate: &HostFacts, baseline: &HostFacts) -> Option<String> {
             ("memory in KiB", host.memory_kib.to_string()),
         ]
     };
-    let differ = facts(candidate).into_iter().zip(facts(baseline)).filter(|(a, b)| a != b);
-    let told: Vec<String> =
-        differ.map(|((what, ours), (_, theirs))| format!("{what} {ours}, not {theirs}")).collect();
-    (!told.is_empty()).then(|| format!("the hosts differ: {}", told.join("; ")))
+    let mut differences = Vec::new();
+    for ((name, ours), (_, theirs)) in facts(candidate).into_iter().zip(facts(baseline)) {
+        if ours != theirs {
+            differences.push(format!("{name} {ours}, not {theirs}"));
+        }
+    }
+    match differences.is_empty() {
+        true => None,
+        false => Some(format!("the hosts differ: {}", differences.join("; "))),
+    }
 }
 
 #[cfg(test)]

@@ -19,16 +19,16 @@ mod time;
 pub use across::{judge_across_cells, judge_boot};
 pub use cell::{CellRecord, PairedBoot, RECORD_SCHEMA};
 pub use comparison::{
-    BadBoot, Boots, COMPARISON_SCHEMA, CellEnded, Compared, ComparedCell, ComparedCount,
-    ComparedMetric, Comparison, Pairing, differing_counts, is_wanted, label,
+    BadBoot, Boots, COMPARISON_SCHEMA, CellComparison, CellEnd, Comparison, CountDifference,
+    MetricComparison, MetricResult, Pairing, differing_counts, is_wanted, label,
 };
 pub use directories::{proofs_directory, runs_directory, state_directory};
 pub use environment::{Build, Environment};
-pub use error::LoadError;
-pub use estimate::{CompareError, Part, compare_runs};
+pub use error::RecordError;
+pub use estimate::{RunPart, compare_runs};
 pub use meta::{CaseText, HostFacts, RunMeta, rules};
 pub use recorder::Recorder;
 pub use rerun::{CellName, RunOptions};
 pub use sidecar::RecordFile;
-pub use stored::{EndedEarly, RunLock, StoredRun, is_run, run_directories};
+pub use stored::{EarlyEnd, RunLock, StoredRun, is_run, run_directories};
 pub use time::{began_us, new_name, rfc3339, utc};

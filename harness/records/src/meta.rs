@@ -1,4 +1,4 @@
-//! `run.json`: what a run is.
+//! `run.json`: the description of a run.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,12 +7,12 @@ use crate::rerun::RunOptions;
 /// Name of the file.
 pub(crate) const FILE: &str = "run.json";
 
-/// What a run is, written before its first cell starts.
+/// The description of a run, written before its first cell starts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunMeta {
     /// [`RECORD_SCHEMA`](crate::RECORD_SCHEMA) of the writer.
     pub schema: u32,
-    /// The run's id, also its directory's name.
+    /// Id, and name of the directory.
     pub id: String,
     /// Seconds since 1970.
     pub started: i64,
@@ -22,15 +22,15 @@ pub struct RunMeta {
     pub command: Vec<String>,
     /// The host.
     pub host: HostFacts,
-    /// The case files, as they were.
+    /// The case files.
     pub cases: Vec<CaseText>,
-    /// Which rules judge: a hash of the standard table; empty in records of old.
+    /// The rules that judge: see [`rules`]; empty in old records.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub rules: String,
-    /// Name of the kernel that the history sets the others in relation to.
+    /// Name of the reference kernel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
-    /// Cells that are to run; not known in records of old, nor where it is decided on the way.
+    /// Number of planned cells; absent in old records, and if the number depends on results.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub planned: Option<u32>,
     /// The options of `dmarig run`; absent for other commands and in records of version 1.
@@ -51,22 +51,22 @@ pub struct HostFacts {
     pub memory_kib: u64,
     /// The three load averages at the start.
     pub load: String,
-    /// Version of the CPU's microcode, as the kernel says it; empty where it does not.
+    /// Version of the CPU's microcode; empty if the kernel does not report it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub microcode: String,
-    /// Frequency governor of the first CPU; empty where there is none.
+    /// Frequency governor of the first CPU; empty if there is none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub governor: String,
-    /// Simultaneous multithreading, in the words of `/sys/devices/system/cpu/smt/control`.
+    /// Simultaneous multithreading: the contents of `/sys/devices/system/cpu/smt/control`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub smt: String,
-    /// What its user calls it; empty where that was not said. All else is the same on two machines alike.
+    /// Name of the machine, which distinguishes equal machines; empty without one.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub machine: String,
 }
 
 impl HostFacts {
-    /// Memory in GiB, rounded: some KiB of it differ from boot to boot.
+    /// Memory in GiB, rounded, since the exact size differs by some KiB between boots.
     #[must_use]
     pub const fn memory_gib(&self) -> u64 {
         const KIB_PER_GIB: u64 = 1 << 20;
@@ -77,13 +77,13 @@ impl HostFacts {
 /// A case file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CaseText {
-    /// Where it was read.
+    /// Path of the file.
     pub file: String,
-    /// What stood in it.
+    /// Its contents.
     pub text: String,
 }
 
-/// The rules that this dmarig judges by: a hash of the standard table, with the version.
+/// Identifies the rules by which this version judges: its number, and a hash of the standard table.
 #[must_use]
 pub fn rules() -> String {
     let table = dmarig_digest::short_id([dmarig_model::expect::STANDARD_TEXT], 12);

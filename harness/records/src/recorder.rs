@@ -1,4 +1,4 @@
-//! Writes the record of one run.
+//! The writer of a run's record.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -13,14 +13,15 @@ use serde::Serialize;
 
 use crate::{
     cell::{Amendment, CellRecord, RECORD_SCHEMA},
+    error::RecordError,
     meta::{self, RunMeta},
     time::new_id,
 };
 
-/// Name of the file with the cells.
+/// Name of the file with a line for each cell.
 pub(crate) const CELLS: &str = "cells.jsonl";
 
-/// Writes one run's record.
+/// Writes the record of one run.
 #[derive(Debug)]
 pub struct Recorder {
     directory: PathBuf,
@@ -28,35 +29,20 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Makes the run's directory below `runs` and writes what the run is; `meta.id` and
-    /// `meta.started` are set here.
+    /// Creates the run's directory below `runs` and writes `run.json`. Sets `meta.id` and
+    /// `meta.started`.
     ///
     /// # Errors
-    /// What the system says, with the place.
-    pub fn create(runs: &Path, meta: &mut RunMeta) -> io::Result<Self> {
+    /// [`RecordError::Write`]
+    pub fn create(runs: &Path, meta: &mut RunMeta) -> Result<Self, RecordError> {
         let now = Timestamp::now();
         meta.started = now.as_second();
         meta.id = new_id(now);
         let directory = runs.join(&meta.id);
-        let with_path = |error: io::Error| {
-            let path = directory.display();
-            io::Error::new(error.kind(), format!("can't write the run's record in {path}: {error}"))
-        };
-        create_synced(&directory.join("cells")).map_err(with_path)?;
-        let cells = OpenOptions::new()
-            .append(true)
-            .create_new(true)
-            .open(directory.join(CELLS))
-            .map_err(with_path)?;
-        // As long as this process lives, the run is going on. A file system that knows no locks has
-        // none that are in the way.
-        let _ = flock(&cells, FlockOperation::NonBlockingLockExclusive);
-        // It is a run from when it has this file, which is therefore never half of one.
-        let new = directory.join("run.json.new");
-        write_synced(&new, &serde_json::to_vec_pretty(meta)?).map_err(with_path)?;
-        fs::rename(new, directory.join(meta::FILE)).map_err(with_path)?;
-        File::open(&directory).and_then(|directory| directory.sync_all()).map_err(with_path)?;
-        Ok(Self { directory, cells })
+        match create_files(&directory, meta) {
+            Ok(cells) => Ok(Self { directory, cells }),
+            Err(error) => Err(RecordError::writing(&directory)(error)),
+        }
     }
 
     /// The run's directory.
@@ -65,23 +51,21 @@ impl Recorder {
         &self.directory
     }
 
-    /// Makes the directory of one cell's logs.
+    /// Creates the directory for the logs of one cell.
     ///
     /// # Errors
-    /// What the system says, with the place.
-    pub fn artifacts(&self, cell: &str) -> io::Result<PathBuf> {
+    /// [`RecordError::Write`]
+    pub fn artifacts(&self, cell: &str) -> Result<PathBuf, RecordError> {
         let directory = self.directory.join("cells").join(cell.replace('/', "_"));
-        fs::create_dir_all(&directory).map_err(|error| {
-            io::Error::new(error.kind(), format!("can't make {}: {error}", directory.display()))
-        })?;
+        fs::create_dir_all(&directory).map_err(RecordError::writing(&directory))?;
         Ok(directory)
     }
 
     /// Appends one cell, and returns when it is on the disk.
     ///
     /// # Errors
-    /// The system's error with the path: the cell is then not recorded.
-    pub fn add(&mut self, cell: &CellRecord) -> io::Result<()> {
+    /// [`RecordError::Write`]; the cell is then not recorded.
+    pub fn add(&mut self, cell: &CellRecord) -> Result<(), RecordError> {
         self.append(cell)
     }
 
@@ -90,45 +74,64 @@ impl Recorder {
     ///
     /// # Errors
     /// As for [`Recorder::add`].
-    pub fn amend(&mut self, cell: &str, verdict: &Verdict) -> io::Result<()> {
+    pub fn amend(&mut self, cell: &str, verdict: &Verdict) -> Result<(), RecordError> {
         let verdict = verdict.clone();
         self.append(&Amendment { schema: RECORD_SCHEMA, amends: cell.to_owned(), verdict })
     }
 
-    fn append(&mut self, line: &impl Serialize) -> io::Result<()> {
-        let mut bytes = serde_json::to_vec(line)?;
-        bytes.push(b'\n');
-        let write = |file: &mut File| file.write_all(&bytes).and_then(|()| file.sync_data());
-        whole_or_nothing(&mut self.cells, write).map_err(|error| {
-            let path = self.directory.join(CELLS);
-            io::Error::new(error.kind(), format!("can't record in {}: {error}", path.display()))
-        })
+    fn append(&mut self, line: &impl Serialize) -> Result<(), RecordError> {
+        let path = self.directory.join(CELLS);
+        append_line(&mut self.cells, line).map_err(RecordError::writing(&path))
     }
 }
 
-/// Takes back what a failed write left: on a full disk that is half a line, which the next one would
-/// be glued to.
+/// Creates the files of a run, and returns its `cells.jsonl`.
+fn create_files(directory: &Path, meta: &RunMeta) -> io::Result<File> {
+    create_synced(&directory.join("cells"))?;
+    let cells = OpenOptions::new().append(true).create_new(true).open(directory.join(CELLS))?;
+    // The lock marks the run as running while this process lives. On a file system without locks
+    // every run counts as ended.
+    let _ = flock(&cells, FlockOperation::NonBlockingLockExclusive);
+    // The rename makes the directory a run, so `run.json` is never incomplete.
+    let new = directory.join("run.json.new");
+    write_synced(&new, &serde_json::to_vec_pretty(meta)?)?;
+    fs::rename(new, directory.join(meta::FILE))?;
+    File::open(directory)?.sync_all()?;
+    Ok(cells)
+}
+
+fn append_line(file: &mut File, line: &impl Serialize) -> io::Result<()> {
+    let mut bytes = serde_json::to_vec(line)?;
+    bytes.push(b'\n');
+    whole_or_nothing(file, |file| {
+        file.write_all(&bytes)?;
+        file.sync_data()
+    })
+}
+
+/// Runs `write`, and truncates the file to its old length if that fails: on a full disk, half a
+/// line would remain and the next line would be appended to it.
 pub(crate) fn whole_or_nothing(
     file: &mut File,
     write: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> io::Result<()> {
     let before = file.metadata()?.len();
     write(file).inspect_err(|_| {
-        // Where even this fails, the line stays torn, as a killed run may leave it.
+        // If this fails as well, the line stays truncated, as after a killed run.
         let _ = file.set_len(before);
     })
 }
 
-/// Makes a directory and those above it; when this returns, the entries by which they are found are on
-/// the disk. Otherwise what is synced in them may be lost with them.
+/// Creates a directory and its missing parents, and syncs the directories that hold them: otherwise
+/// files that are synced in a new directory may be lost with it.
 pub(crate) fn create_synced(directory: &Path) -> io::Result<()> {
-    let holders = holders_of_new(directory);
+    let holders = parents_of_new(directory);
     fs::create_dir_all(directory)?;
     holders.iter().try_for_each(|holder| File::open(holder)?.sync_all())
 }
 
-/// What the directories are in that are not there yet, of `directory` and those above it.
-pub(crate) fn holders_of_new(directory: &Path) -> Vec<PathBuf> {
+/// The parents of those directories in `directory`'s path that do not exist yet, deepest first.
+pub(crate) fn parents_of_new(directory: &Path) -> Vec<PathBuf> {
     let named = |path: &&Path| !path.as_os_str().is_empty();
     let new = directory.ancestors().take_while(|path| named(path) && !path.exists());
     let holder = |new: &Path| new.parent().filter(named).unwrap_or(Path::new(".")).to_owned();

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::meta::RunMeta;
 
-/// The options of `dmarig run` that decide what a cell runs on and how, in the words of its command line.
+/// The options of `dmarig run` that a cell depends on, as words of its command line.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
 pub struct RunOptions {
@@ -15,11 +15,11 @@ pub struct RunOptions {
     pub kernels_named: bool,
     /// Whether QEMUs were named, by `--qemu` or its variable.
     pub qemus_named: bool,
-    /// All other options that a cell depends on, each with its value: `--set`, `smp=2`.
+    /// All other options, each with its value: `--set`, `smp=2`.
     pub others: Vec<String>,
 }
 
-/// Options with a value that a rerun takes over.
+/// Options with a value that a rerun needs.
 const KEPT: [&str; 14] = [
     "--accel",
     "--add",
@@ -37,7 +37,7 @@ const KEPT: [&str; 14] = [
     "--set",
 ];
 
-/// Options with a value that are replaced or have no effect on a single cell.
+/// Options with a value that a rerun replaces, or that have no effect on a single cell.
 const DROPPED: [&str; 11] = [
     "--baseline",
     "--cell",
@@ -53,9 +53,11 @@ const DROPPED: [&str; 11] = [
 ];
 
 impl RunOptions {
-    /// The options of a recorded command line, program first. `None` for another command than `run`.
+    /// Parses a recorded command line, which begins with the program. `None` for commands other
+    /// than `run`.
     ///
-    /// Records of version 1 have nothing else. Words that are no option of that version count as cases.
+    /// Records of version 1 have the command line only. Words that are not options of that version
+    /// count as cases.
     #[must_use]
     pub fn from_command(command: &[String]) -> Option<Self> {
         let mut words = command.iter().skip(1);
@@ -100,7 +102,7 @@ impl RunOptions {
         if self.kernels_named {
             words.extend(["--kernel".to_owned(), cell.kernel.to_owned()]);
         }
-        // Where neither an option nor a value of the axis names it, the environment or the case did.
+        // Without an option or a `--set`, the environment or the case has named the QEMU.
         let set = self.others.iter().any(|word| word.starts_with("qemu="));
         if self.qemus_named || (cell.qemu != DEFAULT_QEMU && !set) {
             words.extend(["--qemu".to_owned(), cell.qemu.to_owned()]);
@@ -109,8 +111,8 @@ impl RunOptions {
         shell_line(words.iter())
     }
 
-    /// The word for a case of this name. A file whose name does not show which case it has is named with
-    /// all others: the cell's id selects.
+    /// The words for a case. If no word has the case's name, all are given, and the cell's id
+    /// selects.
     fn case_words(&self, case: &str) -> Vec<String> {
         let stem = |word: &str| {
             let file = word.rsplit('/').next().unwrap_or(word);
@@ -123,7 +125,7 @@ impl RunOptions {
     }
 }
 
-/// What names a cell on a command line.
+/// The names that identify a cell on a command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CellName<'a> {
     /// Name of its case.
@@ -137,8 +139,9 @@ pub struct CellName<'a> {
 }
 
 impl RunMeta {
-    /// The command that runs one cell of the run again, for a shell. Of a run that was no `dmarig run`,
-    /// whose cells cannot be named one by one, it is the whole command; empty where none is recorded.
+    /// The command that runs one cell of the run again, for a shell. Other commands than `dmarig
+    /// run` can't select single cells, so they are repeated as a whole; empty if no command is
+    /// recorded.
     #[must_use]
     pub fn rerun_command(&self, cell: &CellName<'_>) -> String {
         let from_command = || RunOptions::from_command(&self.command);
@@ -153,7 +156,8 @@ impl RunMeta {
     }
 }
 
-/// An option's long name and the value that is joined to it; `None` for a word that is no option.
+/// Splits an option into its long name and an attached value; `None` for a word that is not an
+/// option.
 fn split(word: &str) -> Option<(&str, Option<&str>)> {
     if word.starts_with("--") {
         return Some(match word.split_once('=') {
@@ -171,7 +175,7 @@ fn split(word: &str) -> Option<(&str, Option<&str>)> {
         _ => return None,
     };
     let value = rest.strip_prefix('=').unwrap_or(rest);
-    Some((name, (!value.is_empty()).then_some(value)))
+    Some((name, if value.is_empty() { None } else { Some(value) }))
 }
 
 #[cfg(test)]
@@ -192,10 +196,10 @@ mod tests {
     }
 
     #[test]
-    fn keeps_what_the_cell_depends_on() {
+    fn keeps_options_of_the_cell() {
         check(
-            "/opt/dmarig run my.yaml -c a --cell=b -cx -k linux --set device=virtio-blk --junit x.xml \
-             --append a=b",
+            "/opt/dmarig run my.yaml -c a --cell=b -cx -k linux --set device=virtio-blk --junit \
+             x.xml --append a=b",
             CELL,
             "dmarig run my.yaml --cell mine/policy=lazy --kernel linux --set device=virtio-blk \
              --append a=b",
@@ -205,7 +209,8 @@ mod tests {
     #[test]
     fn keeps_directories_and_drops_formats() {
         check(
-            "dmarig run --runs /srv/runs mine -j4 other --format json -ssmp=2 --stock-boot --stages",
+            "dmarig run --runs /srv/runs mine -j4 other --format json -ssmp=2 --stock-boot \
+             --stages",
             CELL,
             "dmarig run mine --cell mine/policy=lazy --runs /srv/runs --set smp=2 --stock-boot",
         );

@@ -4,54 +4,50 @@ use std::{fs, io, path::Path};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{error::LoadError, recorder::write_synced};
+use crate::{error::RecordError, recorder::write_synced};
 
-/// A document of which a record has at most one. It is written once and never changed.
+/// A document that a record has at most once. It is written once and never changed.
 pub trait RecordFile: Serialize + DeserializeOwned {
-    /// Its file.
+    /// Name of the file.
     const FILE: &str;
-    /// What it is called.
-    const WHAT: &str;
-    /// The newest version of it that can be read, which is the one that is written.
+    /// Name of the document, for messages.
+    const NAME: &str;
+    /// The version that is written, and the newest that can be read.
     const SCHEMA: u32;
 
-    /// Puts it into a record, where it may not be yet.
+    /// Writes the document into the record of a run, which must not have it yet.
     ///
     /// # Errors
-    /// What the system says, with the place.
-    fn put(&self, directory: &Path) -> io::Result<()> {
+    /// [`RecordError::Write`]
+    fn write(&self, directory: &Path) -> Result<(), RecordError> {
         let path = directory.join(Self::FILE);
-        write_synced(&path, &serde_json::to_vec_pretty(self)?).map_err(|error| {
-            io::Error::new(error.kind(), format!("can't write {}: {error}", path.display()))
-        })
+        let text = serde_json::to_vec_pretty(self).map_err(io::Error::from);
+        text.and_then(|text| write_synced(&path, &text)).map_err(RecordError::writing(&path))
     }
 
-    /// Reads it; `None` where the record has none.
+    /// Reads the document from the record of a run; `None` if the record has none.
     ///
     /// # Errors
-    /// Where it can't be read, is damaged, or was written by a newer dmarig.
-    fn get(directory: &Path) -> Result<Option<Self>, LoadError> {
+    /// [`RecordError::Read`], [`RecordError::Damaged`], [`RecordError::Newer`]
+    fn read(directory: &Path) -> Result<Option<Self>, RecordError> {
         let path = directory.join(Self::FILE);
         let text = match fs::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => {
-                return Err(LoadError::Io { path: path.display().to_string(), error });
-            }
+            Err(error) => return Err(RecordError::reading(&path)(error)),
         };
         let path = path.display().to_string();
-        // A newer layout may well not parse.
+        // A newer layout may not parse at all, so the version is read first.
         if let Ok(Version { schema }) = serde_json::from_slice(&text)
             && schema > Self::SCHEMA
         {
-            let known = Self::SCHEMA;
-            return Err(LoadError::Newer { path, what: Self::WHAT, found: schema, known });
+            let (what, known) = (Self::NAME, Self::SCHEMA);
+            return Err(RecordError::Newer { path, what, found: schema, known });
         }
-        let damaged = |error: serde_json::Error| {
-            let line = error.line();
-            LoadError::Damaged { path, line, error: error.to_string() }
-        };
-        serde_json::from_slice(&text).map(Some).map_err(damaged)
+        match serde_json::from_slice(&text) {
+            Ok(document) => Ok(Some(document)),
+            Err(error) => Err(RecordError::Damaged { path, line: error.line(), error }),
+        }
     }
 }
 
@@ -65,32 +61,53 @@ mod tests {
     use super::*;
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
-    struct Known {
+    struct Document {
         schema: u32,
         value: u8,
     }
 
-    impl RecordFile for Known {
-        const FILE: &str = "known.json";
-        const WHAT: &str = "known";
+    impl RecordFile for Document {
+        const FILE: &str = "document.json";
+        const NAME: &str = "document";
         const SCHEMA: u32 = 2;
     }
 
     #[test]
-    fn what_is_newer_is_refused_by_name_and_what_is_damaged_by_line() {
+    fn reads_what_was_written() {
         let directory = tempfile::tempdir().unwrap();
-        let at = directory.path();
-        assert_eq!(Known::get(at).unwrap(), None);
-        Known { schema: 2, value: 7 }.put(at).unwrap();
-        assert_eq!(Known::get(at).unwrap(), Some(Known { schema: 2, value: 7 }));
-        // Nothing that was recorded is overwritten.
-        let again = Known { schema: 2, value: 8 }.put(at).unwrap_err().to_string();
-        assert!(again.contains("known.json"), "{again}");
-        fs::write(at.join("known.json"), r#"{ "schema": 3, "shape": [] }"#).unwrap();
-        let newer = Known::get(at).unwrap_err().to_string();
-        assert!(newer.contains("has known version 3, this dmarig reads up to 2"), "{newer}");
-        fs::write(at.join("known.json"), "{ \"schema\": 2,\n \"value\": -").unwrap();
-        let damaged = Known::get(at).unwrap_err();
-        assert!(matches!(damaged, LoadError::Damaged { line: 2, .. }), "{damaged}");
+        assert_eq!(Document::read(directory.path()).unwrap(), None);
+        Document { schema: 2, value: 7 }.write(directory.path()).unwrap();
+        let read = Document::read(directory.path()).unwrap();
+        assert_eq!(read, Some(Document { schema: 2, value: 7 }));
+    }
+
+    #[test]
+    fn never_overwrites_a_document() {
+        let directory = tempfile::tempdir().unwrap();
+        Document { schema: 2, value: 7 }.write(directory.path()).unwrap();
+        let error = Document { schema: 2, value: 8 }.write(directory.path()).unwrap_err();
+        let RecordError::Write { path, error } = error else { panic!("{error}") };
+        assert!(path.ends_with("document.json"), "{path}");
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+    }
+
+    #[test]
+    fn rejects_a_newer_document() {
+        let directory = tempfile::tempdir().unwrap();
+        let text = r#"{ "schema": 3, "shape": [] }"#;
+        fs::write(directory.path().join("document.json"), text).unwrap();
+        let error = Document::read(directory.path()).unwrap_err();
+        let expected =
+            matches!(error, RecordError::Newer { what: "document", found: 3, known: 2, .. });
+        assert!(expected, "{error}");
+    }
+
+    #[test]
+    fn names_the_line_of_a_damaged_document() {
+        let directory = tempfile::tempdir().unwrap();
+        let text = "{ \"schema\": 2,\n \"value\": -";
+        fs::write(directory.path().join("document.json"), text).unwrap();
+        let error = Document::read(directory.path()).unwrap_err();
+        assert!(matches!(error, RecordError::Damaged { line: 2, .. }), "{error}");
     }
 }

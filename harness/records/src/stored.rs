@@ -1,4 +1,4 @@
-//! Reads the record of one run.
+//! The reader of a run's record.
 
 use std::{
     fmt,
@@ -17,52 +17,53 @@ use serde::{Deserialize, Serialize};
 use crate::{
     across::judge_across_cells,
     cell::{Amendment, CellRecord, PairedBoot, RECORD_SCHEMA},
-    error::LoadError,
+    error::RecordError,
     meta::{self, RunMeta},
     recorder::CELLS,
 };
 
-/// Of a run that is over and was to have more cells than it has: killed, or stopped by its user.
+/// The missing cells of a run that was killed or stopped by its user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct EndedEarly {
-    /// Cells that were to run.
+pub struct EarlyEnd {
+    /// Number of planned cells.
     pub planned: u32,
-    /// Those of them of which there is nothing.
+    /// Number of planned cells that are not recorded.
     pub not_run: u32,
 }
 
-impl EndedEarly {
-    /// Of a run that is over. `None` where all ran, or where it is not known how many were to.
+impl EarlyEnd {
+    /// Compares the planned with the recorded cells of a run that has ended. `None` if none is
+    /// missing, or if the number of planned cells is unknown.
     #[must_use]
-    pub fn of(planned: Option<u32>, ran: u64) -> Option<Self> {
+    pub fn new(planned: Option<u32>, recorded: u64) -> Option<Self> {
         let planned = planned?;
-        let not_run = planned.saturating_sub(u32::try_from(ran).unwrap_or(u32::MAX));
-        (not_run > 0).then_some(Self { planned, not_run })
+        let not_run = planned.saturating_sub(u32::try_from(recorded).unwrap_or(u32::MAX));
+        if not_run > 0 { Some(Self { planned, not_run }) } else { None }
     }
 }
 
-impl fmt::Display for EndedEarly {
+impl fmt::Display for EarlyEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ended early, {} of {} cells did not run", self.not_run, self.planned)
     }
 }
 
-/// A run that was read back.
+/// A run as read from its record.
 #[derive(Debug, Clone)]
 pub struct StoredRun {
-    /// What it is.
+    /// `run.json`.
     pub meta: RunMeta,
-    /// Its cells, in the order in which they ended.
+    /// The cells, in the order in which they ended.
     pub cells: Vec<CellRecord>,
-    /// Size of all whole lines of `cells.jsonl`.
+    /// Size of the complete lines of `cells.jsonl`, in bytes.
     pub bytes: u64,
-    /// Whether the last line was cut short, as a killed run may leave it.
-    pub torn: bool,
-    /// Whether more of it may come: its recorder lives.
-    pub going_on: bool,
+    /// Whether the last line is incomplete, as after a killed run.
+    pub truncated: bool,
+    /// Whether the process that records the run is alive.
+    pub running: bool,
 }
 
-/// What tells of a layout, whatever else has changed.
+/// The versions in a document, which every layout has at the same place.
 #[derive(Deserialize)]
 struct Versions {
     schema: u32,
@@ -74,7 +75,7 @@ struct ObservationVersion {
     schema: u32,
 }
 
-/// Something with its layout's version in it.
+/// A document that contains the version of its layout.
 trait Versioned: for<'de> Deserialize<'de> {
     fn versions(&self) -> Versions;
 }
@@ -99,7 +100,7 @@ impl Versioned for CellRecord {
 }
 
 impl Versions {
-    /// What of it is newer than what can be read, its version, and the newest that can.
+    /// The first part that is too new, with its version and the newest that can be read.
     fn newer(&self) -> Option<(&'static str, u32, u32)> {
         let observation = self.observation.as_ref().map_or(0, |observation| observation.schema);
         let all = [
@@ -111,31 +112,32 @@ impl Versions {
 }
 
 impl StoredRun {
-    /// Reads a run by its directory, its id below `runs`, or `last` for the newest there.
+    /// Reads a run by its directory, by its id below `runs`, or `last` for the newest there.
     ///
     /// # Errors
-    /// [`LoadError`]
-    pub fn load(name: &str, runs: &Path) -> Result<Self, LoadError> {
+    /// [`RecordError`]
+    pub fn load(name: &str, runs: &Path) -> Result<Self, RecordError> {
         Self::read(&find(name, runs)?)
     }
 
-    /// The directory of a run by its directory, its id below `runs`, or `last` for the newest there.
+    /// Finds the directory of a run by its path, by its id below `runs`, or `last` for the newest
+    /// there.
     ///
     /// # Errors
-    /// [`LoadError::Unknown`]
-    pub fn find(name: &str, runs: &Path) -> Result<PathBuf, LoadError> {
+    /// [`RecordError::UnknownRun`]
+    pub fn find(name: &str, runs: &Path) -> Result<PathBuf, RecordError> {
         find(name, runs)
     }
 
-    /// Reads the run of a directory.
+    /// Reads the run in a directory.
     ///
     /// # Errors
-    /// [`LoadError`]
-    pub fn read(directory: &Path) -> Result<Self, LoadError> {
+    /// [`RecordError`]
+    pub fn read(directory: &Path) -> Result<Self, RecordError> {
         let path = directory.join(meta::FILE);
         let meta = parse::<RunMeta>(&read(&path)?, &path, 1)?;
-        // Before its cells are read: of what is over, all are there.
-        let going_on = RunLock::hold(directory)?.is_none();
+        // Checked before the cells are read: then all cells of a run that has ended are read.
+        let running = RunLock::acquire(directory)?.is_none();
         let path = directory.join(CELLS);
         let text = read(&path)?;
         let bytes = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
@@ -144,8 +146,8 @@ impl StoredRun {
             meta,
             cells: Vec::new(),
             bytes: bytes as u64,
-            torn: bytes < text.len(),
-            going_on,
+            truncated: bytes < text.len(),
+            running,
         };
         for (index, line) in lines {
             match parse_line(line, &path, index + 1)? {
@@ -159,13 +161,13 @@ impl StoredRun {
         Ok(run)
     }
 
-    /// Whether its cells are the boots of a comparison.
+    /// Whether the cells are boots of a comparison.
     #[must_use]
-    pub fn compares(&self) -> bool {
+    pub fn is_comparison(&self) -> bool {
         self.cells.iter().any(|record| record.boot.is_some())
     }
 
-    /// The cases as they were recorded. One that this version cannot read is left out.
+    /// The recorded cases, without those that this version cannot parse.
     #[must_use]
     pub fn cases(&self) -> Vec<Case> {
         let recorded = self.meta.cases.iter();
@@ -180,7 +182,7 @@ impl StoredRun {
         }
     }
 
-    /// Fills in what records of version 1 leave to their readers.
+    /// Computes the fields that records of version 1 do not have.
     fn migrate_from_1(&mut self) {
         for record in &mut self.cells {
             record.boot = PairedBoot::from_id(&record.observation.cell);
@@ -194,28 +196,27 @@ impl StoredRun {
         judge_across_cells(&cases, &mut cells);
     }
 
-    /// Whether cells that were planned never ran; of a run that is going on, nobody can say.
+    /// The missing cells of a run that has ended; `None` for a run that is still running.
     #[must_use]
-    pub fn ended_early(&self) -> Option<EndedEarly> {
-        EndedEarly::of(self.meta.planned, self.cells.len() as u64).filter(|_| !self.going_on)
+    pub fn ended_early(&self) -> Option<EarlyEnd> {
+        EarlyEnd::new(self.meta.planned, self.cells.len() as u64).filter(|_| !self.running)
     }
 }
 
-/// Directories of runs below `runs`, by name: the oldest comes first.
+/// Lists the directories of runs below `runs`, the oldest first. Empty if `runs` does not exist:
+/// the first run creates it.
 ///
 /// # Errors
-/// [`LoadError::Io`]; that there is no directory of that name is no error, since it is made by the first
-/// run.
-pub fn run_directories(runs: &Path) -> Result<Vec<PathBuf>, LoadError> {
-    let io = |error| LoadError::Io { path: runs.display().to_string(), error };
+/// [`RecordError::Read`]
+pub fn run_directories(runs: &Path) -> Result<Vec<PathBuf>, RecordError> {
     let entries = match fs::read_dir(runs) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(io)?,
+        entries => entries.map_err(RecordError::reading(runs))?,
     };
     let mut found = Vec::new();
     for entry in entries {
-        let path = entry.map_err(io)?.path();
-        if is_run(&path) && !hidden(&path) {
+        let path = entry.map_err(RecordError::reading(runs))?.path();
+        if is_run(&path) && !is_hidden(&path) {
             found.push(path);
         }
     }
@@ -223,55 +224,56 @@ pub fn run_directories(runs: &Path) -> Result<Vec<PathBuf>, LoadError> {
     Ok(found)
 }
 
-/// Whether it is the directory of a run.
+/// Whether a directory is the record of a run.
 #[must_use]
 pub fn is_run(directory: &Path) -> bool {
     directory.join(meta::FILE).is_file()
 }
 
-fn hidden(path: &Path) -> bool {
+fn is_hidden(path: &Path) -> bool {
     path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."))
 }
 
-/// A hold on a run that is not going on: nobody writes to it, and while this lives nobody takes it away.
+/// A shared lock on a run that is not running. While it is held, no process writes to the run or
+/// removes it.
 #[derive(Debug)]
 pub struct RunLock {
-    /// Size of its `cells.jsonl`.
+    /// Size of `cells.jsonl`, in bytes.
     pub bytes: u64,
     _lock: File,
 }
 
 impl RunLock {
-    /// `None` where the run is going on.
+    /// Locks a run; `None` if it is still running.
     ///
     /// # Errors
-    /// [`LoadError::Io`]
-    pub fn hold(directory: &Path) -> Result<Option<Self>, LoadError> {
+    /// [`RecordError::Read`]
+    pub fn acquire(directory: &Path) -> Result<Option<Self>, RecordError> {
         let path = directory.join(CELLS);
-        let io = |error| LoadError::Io { path: path.display().to_string(), error };
-        let lock = File::open(&path).map_err(io)?;
-        // Where there are no locks, nobody can say.
+        let lock = File::open(&path).map_err(RecordError::reading(&path))?;
+        // On a file system without locks every run counts as ended.
         let locked = flock(&lock, FlockOperation::NonBlockingLockShared);
         if locked == Err(rustix::io::Errno::WOULDBLOCK) {
             return Ok(None);
         }
-        let bytes = lock.metadata().map_err(io)?.len();
+        let bytes = lock.metadata().map_err(RecordError::reading(&path))?.len();
         Ok(Some(Self { bytes, _lock: lock }))
     }
 }
 
-fn find(name: &str, runs: &Path) -> Result<PathBuf, LoadError> {
-    let unknown = || LoadError::Unknown { name: name.to_owned(), runs: runs.display().to_string() };
+fn find(name: &str, runs: &Path) -> Result<PathBuf, RecordError> {
+    let unknown =
+        || RecordError::UnknownRun { name: name.to_owned(), runs: runs.display().to_string() };
     if name == "last" {
         let entries = fs::read_dir(runs).map_err(|_| unknown())?;
         let paths = entries.flatten().map(|entry| entry.path());
-        return paths.filter(|path| is_run(path) && !hidden(path)).max().ok_or_else(unknown);
+        return paths.filter(|path| is_run(path) && !is_hidden(path)).max().ok_or_else(unknown);
     }
     [PathBuf::from(name), runs.join(name)].into_iter().find(|path| is_run(path)).ok_or_else(unknown)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
-    fs::read(path).map_err(|error| LoadError::Io { path: path.display().to_string(), error })
+fn read(path: &Path) -> Result<Vec<u8>, RecordError> {
+    fs::read(path).map_err(RecordError::reading(path))
 }
 
 /// A line of `cells.jsonl`.
@@ -280,8 +282,8 @@ enum Line {
     Amendment(Amendment),
 }
 
-fn parse_line(text: &[u8], path: &Path, number: usize) -> Result<Line, LoadError> {
-    /// What tells an amendment from a cell.
+fn parse_line(text: &[u8], path: &Path, number: usize) -> Result<Line, RecordError> {
+    /// The field that distinguishes an amendment from a cell.
     #[derive(Deserialize)]
     struct Kind {
         amends: Option<serde::de::IgnoredAny>,
@@ -293,18 +295,18 @@ fn parse_line(text: &[u8], path: &Path, number: usize) -> Result<Line, LoadError
     }
 }
 
-fn parse<T: Versioned>(text: &[u8], path: &Path, line: usize) -> Result<T, LoadError> {
+fn parse<T: Versioned>(text: &[u8], path: &Path, line: usize) -> Result<T, RecordError> {
     let parsed = serde_json::from_slice::<T>(text);
-    // A newer layout may well not parse.
+    // A newer layout may not parse at all, so the versions are read on their own.
     let versions = match &parsed {
         Ok(parsed) => Some(parsed.versions()),
         Err(_) => serde_json::from_slice(text).ok(),
     };
     let path = path.display().to_string();
     if let Some((what, found, known)) = versions.and_then(|versions| versions.newer()) {
-        return Err(LoadError::Newer { path, what, found, known });
+        return Err(RecordError::Newer { path, what, found, known });
     }
-    parsed.map_err(|error| LoadError::Damaged { path, line, error: error.to_string() })
+    parsed.map_err(|error| RecordError::Damaged { path, line, error })
 }
 
 #[cfg(test)]

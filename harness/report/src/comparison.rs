@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write};
 
 use dmarig_model::text::shown;
-use dmarig_records::{CellEnded, Compared, ComparedCell, Comparison};
+use dmarig_records::{CellComparison, CellEnd, Comparison, MetricResult};
 
 use crate::{
     folded::folded,
@@ -28,7 +28,7 @@ pub fn comparison_table(comparison: &Comparison, width: u16, colour: bool) -> St
     }
     text.push('\n');
     // Of the others a note tells how they ended.
-    let silent = |cell: &&ComparedCell| cell.is_empty() && cell.ended == CellEnded::Done;
+    let silent = |cell: &&CellComparison| cell.is_empty() && cell.ended == CellEnd::Done;
     let silent = comparison.cells.iter().filter(silent).count();
     if silent > 0 {
         let all = comparison.cells.len();
@@ -121,7 +121,7 @@ pub fn comparison_heading(comparison: &Comparison) -> String {
 }
 
 /// What both gave, each over the same span.
-fn distributions(cell: &ComparedCell) -> String {
+fn distributions(cell: &CellComparison) -> String {
     let mut text = String::new();
     for metric in cell.metrics.iter().filter(|metric| metric.candidate.len() > 2) {
         let all = || metric.candidate.iter().chain(&metric.baseline).copied();
@@ -153,7 +153,7 @@ fn strip(values: &[f64], low: f64, high: f64) -> String {
     bins.iter().map(|count| BARS[(count * 8).div_ceil(most)]).collect()
 }
 
-fn counts(cell: &ComparedCell) -> Vec<String> {
+fn counts(cell: &CellComparison) -> Vec<String> {
     let told = cell.counts.iter().map(|count| {
         format!(
             "{}: {}, not {}",
@@ -188,9 +188,9 @@ pub fn comparison_notes(comparison: &Comparison) -> Vec<String> {
     let mut left: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
     for cell in &comparison.cells {
         let (how, why) = match &cell.ended {
-            CellEnded::Done => continue,
-            CellEnded::Skipped { why } => ("skipped", why),
-            CellEnded::Stopped { why } => ("stopped", why),
+            CellEnd::Done => continue,
+            CellEnd::Skipped { why } => ("skipped", why),
+            CellEnd::Stopped { why } => ("stopped", why),
         };
         left.entry((how, why)).or_default().push(&cell.label);
     }
@@ -202,7 +202,7 @@ pub fn comparison_notes(comparison: &Comparison) -> Vec<String> {
     for cell in &comparison.cells {
         notes.extend(boots(cell));
         for metric in &cell.metrics {
-            let Compared::Paired(finding) = &metric.result else { continue };
+            let MetricResult::Paired(finding) = &metric.result else { continue };
             let (Some(limit), Some(true), Some(estimate)) =
                 (finding.metric.limit, finding.too_fine, finding.estimate)
             else {
@@ -220,7 +220,7 @@ pub fn comparison_notes(comparison: &Comparison) -> Vec<String> {
 }
 
 /// Of each side of which boots did not pass: how many, and why the first.
-fn boots(cell: &ComparedCell) -> Vec<String> {
+fn boots(cell: &CellComparison) -> Vec<String> {
     let sides =
         cell.boots.iter().flat_map(|boots| ["candidate", "baseline"].into_iter().zip(boots));
     let told = sides.filter_map(|(side, boots)| {
@@ -253,7 +253,7 @@ pub fn comparison_json(comparison: &Comparison) -> serde_json::Result<serde_json
 mod tests {
     use dmarig_model::observation::Outcome;
     use dmarig_records::{
-        BadBoot, Boots, COMPARISON_SCHEMA, ComparedCount, ComparedMetric, Pairing,
+        BadBoot, Boots, COMPARISON_SCHEMA, CountDifference, MetricComparison, Pairing,
     };
     use dmarig_stats::sequence::{Metric, Pair, Plan, Rule, Sequence};
 
@@ -276,15 +276,15 @@ mod tests {
             ours.push(candidate);
             theirs.push(baseline);
         }
-        let result = Compared::Paired(sequence.findings().remove(0));
-        let metric = ComparedMetric {
+        let result = MetricResult::Paired(sequence.findings().remove(0));
+        let metric = MetricComparison {
             name: "elapsed".into(),
             unit: "ns".into(),
             candidate: ours,
             baseline: theirs,
             result,
         };
-        let count = ComparedCount { name: "psi|x".into(), candidate: 2.0, baseline: 1.0 };
+        let count = CountDifference { name: "psi|x".into(), candidate: 2.0, baseline: 1.0 };
         Comparison {
             schema: COMPARISON_SCHEMA,
             candidate: "debian-6.12".into(),
@@ -297,12 +297,12 @@ mod tests {
                 rule: 1,
                 one_boot: false,
             }),
-            cells: vec![ComparedCell {
+            cells: vec![CellComparison {
                 label: "timing/policy=strict".into(),
                 metrics: vec![metric],
                 counts: vec![count],
                 boots: Some(Default::default()),
-                ended: CellEnded::Done,
+                ended: CellEnd::Done,
             }],
             notes: vec!["\u{1b}[31mred".into()],
         }
@@ -333,13 +333,13 @@ mod tests {
         found.cells[0].boots = Some([boots(Outcome::TimedOut), Boots::default()]);
         assert_eq!(found.outcome(), Outcome::Failed);
         let ended = [
-            CellEnded::Skipped { why: "no such device".into() },
-            CellEnded::Stopped { why: "interrupted".into() },
+            CellEnd::Skipped { why: "no such device".into() },
+            CellEnd::Stopped { why: "interrupted".into() },
         ];
         for (at, ended) in ended.into_iter().enumerate() {
             let label = format!("timing/{at}");
             let (metrics, counts) = (Vec::new(), Vec::new());
-            found.cells.push(ComparedCell { label, metrics, counts, boots: None, ended });
+            found.cells.push(CellComparison { label, metrics, counts, boots: None, ended });
         }
         let text = comparison_table(&found, 110, false).replace("\n  ", " ");
         for part in [

@@ -4,9 +4,9 @@
 use comfy_table::{
     Attribute, Cell as Field, CellAlignment, Color, ContentArrangement, Table, presets,
 };
-use dmarig_history::{StandingMetric, Stood};
+use dmarig_history::{HistoryMetric, HistoryVerdict};
 use dmarig_model::text::shown;
-use dmarig_records::{Compared, ComparedMetric};
+use dmarig_records::{MetricComparison, MetricResult};
 use dmarig_stats::{median, paired::Judgement};
 
 use crate::number::{percent, quantity, ratio_as_change, ratio_interval};
@@ -202,8 +202,8 @@ impl JudgedMetric {
 }
 
 /// A metric that was compared with a baseline's.
-impl From<&ComparedMetric> for JudgedMetric {
-    fn from(metric: &ComparedMetric) -> Self {
+impl From<&MetricComparison> for JudgedMetric {
+    fn from(metric: &MetricComparison) -> Self {
         let mut judged = Self {
             name: metric.name.clone(),
             unit: metric.unit.clone(),
@@ -212,7 +212,7 @@ impl From<&ComparedMetric> for JudgedMetric {
             ..Self::default()
         };
         match &metric.result {
-            Compared::Unpaired { estimate } => {
+            MetricResult::Unpaired { estimate } => {
                 let differs = estimate.is_some_and(|estimate| estimate.differs());
                 judged.verdict = MetricVerdict::Unpaired { differs };
                 if let Some(estimate) = estimate {
@@ -221,7 +221,7 @@ impl From<&ComparedMetric> for JudgedMetric {
                     judged.basis = estimate.noise.map_or(Basis::Unknown, Basis::Noise);
                 }
             }
-            Compared::Paired(finding) => {
+            MetricResult::Paired(finding) => {
                 judged.limit = finding.metric.limit;
                 judged.verdict = match (finding.metric.limit, finding.judgement) {
                     (None, _) => MetricVerdict::NoLimit,
@@ -241,8 +241,8 @@ impl From<&ComparedMetric> for JudgedMetric {
 }
 
 /// A metric that was compared with those of earlier runs.
-impl From<&StandingMetric> for JudgedMetric {
-    fn from(metric: &StandingMetric) -> Self {
+impl From<&HistoryMetric> for JudgedMetric {
+    fn from(metric: &HistoryMetric) -> Self {
         let unit = metric.series.as_ref().map_or("1", |(_, key)| key.value_unit());
         let mut judged = Self {
             name: metric.metric.clone(),
@@ -253,7 +253,7 @@ impl From<&StandingMetric> for JudgedMetric {
             ..Self::default()
         };
         match &metric.result {
-            Stood::Judged { found, earlier, .. } => {
+            HistoryVerdict::Judged { found, earlier, .. } => {
                 judged.reference = Some(found.level);
                 judged.ratio = Some(found.ratio);
                 judged.range = Range::Usual(found.low, found.high);
@@ -261,8 +261,8 @@ impl From<&StandingMetric> for JudgedMetric {
                 judged.basis = Basis::Runs(earlier.len());
                 judged.resolution = Some(found.resolvable);
             }
-            Stood::TooFew { runs, .. } => judged.basis = Basis::Runs(*runs),
-            Stood::NotCompared { .. } => {}
+            HistoryVerdict::TooFew { runs, .. } => judged.basis = Basis::Runs(*runs),
+            HistoryVerdict::NotCompared { .. } => {}
         }
         judged
     }

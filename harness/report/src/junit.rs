@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use dmarig_history::Standing;
+use dmarig_history::HistoryJudgement;
 use dmarig_model::{document::CellResult, matrix::Cell, observation::Outcome};
-use dmarig_records::{CellEnded, Compared, ComparedCell, Comparison};
+use dmarig_records::{CellComparison, CellEnd, Comparison, MetricResult};
 use dmarig_stats::paired::Judgement;
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
@@ -17,7 +17,7 @@ use crate::{number::ratio_as_change, standing::standing_message};
 pub(crate) fn junit<'a>(
     cells: &[(&Cell, &CellResult)],
     comparisons: impl IntoIterator<Item = &'a Comparison>,
-    standing: Option<&Standing>,
+    standing: Option<&HistoryJudgement>,
 ) -> Result<String, quick_junit::SerializeError> {
     let mut report = Report::new("dmarig");
     let mut suites: Vec<TestSuite> = Vec::new();
@@ -50,7 +50,7 @@ fn comparison_suite(comparison: &Comparison) -> TestSuite {
         case.set_classname(suite.name.as_str().to_owned());
         suite.add_test_case(case);
         for metric in &cell.metrics {
-            let Compared::Paired(found) = &metric.result else { continue };
+            let MetricResult::Paired(found) = &metric.result else { continue };
             let Some(limit) = found.metric.limit else { continue };
             let worse = found.estimate.map_or_else(String::new, |estimate| {
                 format!("estimated {}", ratio_as_change(estimate.ratio))
@@ -79,16 +79,16 @@ fn comparison_suite(comparison: &Comparison) -> TestSuite {
 }
 
 /// How a cell's boots went: the candidate's decide, and then how it ended.
-fn boots(cell: &ComparedCell) -> TestCaseStatus {
+fn boots(cell: &CellComparison) -> TestCaseStatus {
     let failed = cell.boots.iter().flat_map(|[candidate, _]| candidate.failed()).next();
     let (mut status, message) = match (failed, &cell.ended) {
         (Some(boot), _) => {
             let message = format!("{}: {}", boot.outcome.name(), boot.reason);
             (TestCaseStatus::non_success(NonSuccessKind::Failure), message)
         }
-        (None, CellEnded::Done) => return TestCaseStatus::success(),
-        (None, CellEnded::Skipped { why }) => (TestCaseStatus::skipped(), why.clone()),
-        (None, CellEnded::Stopped { why }) => {
+        (None, CellEnd::Done) => return TestCaseStatus::success(),
+        (None, CellEnd::Skipped { why }) => (TestCaseStatus::skipped(), why.clone()),
+        (None, CellEnd::Stopped { why }) => {
             (TestCaseStatus::non_success(NonSuccessKind::Error), why.clone())
         }
     };
@@ -98,7 +98,7 @@ fn boots(cell: &ComparedCell) -> TestCaseStatus {
 
 /// A run beside its history: a test case for each number that has a limit. One that was not compared, or
 /// could not be told, is skipped.
-fn standing_suite(standing: &Standing) -> TestSuite {
+fn standing_suite(standing: &HistoryJudgement) -> TestSuite {
     let mut suite = TestSuite::new("against the history");
     for metric in &standing.metrics {
         let mut status = match metric.judgement() {

@@ -1,6 +1,6 @@
 //! The results of a run, as every report shows them.
 
-use dmarig_history::Standing;
+use dmarig_history::HistoryJudgement;
 use dmarig_model::{
     document::{CellResult, DOCUMENT_SCHEMA, Document},
     matrix::Cell,
@@ -40,7 +40,7 @@ pub struct RunView {
     /// Its kernels next to its baseline.
     pub comparisons: Vec<Comparison>,
     /// Its numbers next to those of earlier runs.
-    pub standing: Option<Standing>,
+    pub standing: Option<HistoryJudgement>,
 }
 
 impl RunView {
@@ -48,7 +48,7 @@ impl RunView {
     pub fn outcomes(&self) -> impl Iterator<Item = Outcome> {
         let cells = self.cells.iter().map(|cell| cell.result.outcome);
         let comparisons = self.comparisons.iter().map(Comparison::outcome);
-        let is_worse = match self.standing.as_ref().and_then(Standing::judgement) {
+        let is_worse = match self.standing.as_ref().and_then(HistoryJudgement::judgement) {
             Some(Judgement::Fail) => Some(Outcome::Failed),
             _ => None,
         };

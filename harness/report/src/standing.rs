@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use dmarig_history::{Place, Standing, StandingMetric, Stood};
+use dmarig_history::{CellKey, HistoryJudgement, HistoryMetric, HistoryVerdict};
 use dmarig_model::text::shown;
 use dmarig_stats::{paired::Judgement, prediction::Prediction};
 
@@ -12,13 +12,13 @@ use crate::{
 };
 
 /// The standing for a terminal of this width; nothing where no case asks for it.
-pub(crate) fn standing_table(standing: &Standing, width: u16, colour: bool) -> String {
+pub(crate) fn standing_table(standing: &HistoryJudgement, width: u16, colour: bool) -> String {
     let mut text = String::new();
     if standing.metrics.is_empty() {
         return text;
     }
     let _ = writeln!(text, "\nagainst the history {}", shown(&standing.history));
-    let mut places: Vec<&Place> = standing.metrics.iter().map(|metric| &metric.place).collect();
+    let mut places: Vec<&CellKey> = standing.metrics.iter().map(|metric| &metric.place).collect();
     places.dedup();
     for place in places {
         let _ = writeln!(text, "\n{}\n", shown(&place.to_string()));
@@ -34,13 +34,13 @@ pub(crate) fn standing_table(standing: &Standing, width: u16, colour: bool) -> S
 }
 
 /// What a reader must know.
-pub fn standing_notes(standing: &Standing) -> Vec<String> {
+pub fn standing_notes(standing: &HistoryJudgement) -> Vec<String> {
     let mut notes = Vec::new();
     let mut judged = false;
     for metric in &standing.metrics {
         let what = format!("{}, {}", shown(&metric.place.to_string()), shown(&metric.metric));
         match (&metric.result, metric.not_compared()) {
-            (Stood::Judged { found, set_aside, .. }, _) => {
+            (HistoryVerdict::Judged { found, set_aside, .. }, _) => {
                 judged = true;
                 notes.extend(inconclusive(metric, found).map(|why| format!("{what}: {why}")));
                 if !set_aside.is_empty() {
@@ -65,7 +65,7 @@ pub fn standing_notes(standing: &Standing) -> Vec<String> {
     notes
 }
 
-fn inconclusive(metric: &StandingMetric, found: &Prediction) -> Option<String> {
+fn inconclusive(metric: &HistoryMetric, found: &Prediction) -> Option<String> {
     (found.judgement == Judgement::Inconclusive).then(|| {
         format!(
             "neither within {} % nor beyond it for sure; this history resolves {}; `--baseline` decides in pairs",
@@ -76,9 +76,9 @@ fn inconclusive(metric: &StandingMetric, found: &Prediction) -> Option<String> {
 }
 
 /// What one number came to, in a line.
-pub(crate) fn standing_message(metric: &StandingMetric) -> String {
+pub(crate) fn standing_message(metric: &HistoryMetric) -> String {
     match (&metric.result, metric.not_compared()) {
-        (Stood::Judged { found, earlier, .. }, _) => format!(
+        (HistoryVerdict::Judged { found, earlier, .. }, _) => format!(
             "{}: {} to the level of {} runs, limit {} % worse, resolved {}",
             found.judgement.name(),
             ratio_as_change(found.ratio),
@@ -92,7 +92,7 @@ pub(crate) fn standing_message(metric: &StandingMetric) -> String {
 
 #[cfg(test)]
 mod tests {
-    use dmarig_history::{STANDING_SCHEMA, SeriesKey};
+    use dmarig_history::{HISTORY_JUDGEMENT_SCHEMA, SeriesKey};
     use dmarig_stats::{
         paired::Better,
         prediction::{ERROR, LEAST, RULE_VERSION, Subject, judge},
@@ -100,8 +100,8 @@ mod tests {
 
     use super::*;
 
-    fn metric(name: &str, value: Option<f64>, result: Stood) -> StandingMetric {
-        let place = Place {
+    fn metric(name: &str, value: Option<f64>, result: HistoryVerdict) -> HistoryMetric {
+        let place = CellKey {
             case: "timing".into(),
             variant: "caching-mode=on,policy=lazy".into(),
             kernel: "mine\u{1b}[31m".into(),
@@ -113,7 +113,7 @@ mod tests {
             reference: Some("debian-6.12@a".into()),
             environment: "e".into(),
         };
-        StandingMetric {
+        HistoryMetric {
             place,
             environment: "e".into(),
             metric: name.into(),
@@ -126,20 +126,21 @@ mod tests {
         }
     }
 
-    fn judged(name: &str, value: f64, set_aside: usize) -> StandingMetric {
+    fn judged(name: &str, value: f64, set_aside: usize) -> HistoryMetric {
         let earlier: Vec<f64> = (0..30).map(|at| 1.0 + f64::from(at * 7 % 10) / 1e3).collect();
         let found = judge(&[Subject::new(Better::Lower, 5.0, &earlier, 50, value).unwrap()]);
         let runs = earlier.into_iter().map(|value| ("r".to_owned(), value)).collect();
         let set_aside = vec![("s".to_owned(), 1.2); set_aside];
         let found = found[0].clone();
-        metric(name, Some(value), Stood::Judged { found, earlier: runs, set_aside })
+        metric(name, Some(value), HistoryVerdict::Judged { found, earlier: runs, set_aside })
     }
 
     #[test]
     fn each_number_is_told_with_what_it_was_judged_by() {
-        let few = Stood::TooFew { runs: 3, needed: LEAST, changed: true, other_samples: 0 };
-        let standing = Standing {
-            schema: STANDING_SCHEMA,
+        let few =
+            HistoryVerdict::TooFew { runs: 3, needed: LEAST, changed: true, other_samples: 0 };
+        let standing = HistoryJudgement {
+            schema: HISTORY_JUDGEMENT_SCHEMA,
             run: "r".into(),
             history: "history.sqlite".into(),
             rule: RULE_VERSION,
@@ -149,7 +150,11 @@ mod tests {
                 judged("latency-p50", 1.0, 0),
                 judged("latency-p99", 1.055, 0),
                 metric("throughput", Some(0.9), few),
-                metric("iops", None, Stood::NotCompared { why: "it was not measured".into() }),
+                metric(
+                    "iops",
+                    None,
+                    HistoryVerdict::NotCompared { why: "it was not measured".into() },
+                ),
             ],
         };
         let text = standing_table(&standing, 110, false);
@@ -172,7 +177,7 @@ mod tests {
         assert_eq!(text.lines().filter(|line| line.starts_with(" metric")).count(), 1, "{text}");
         let message = standing_message(&standing.metrics[0]);
         assert!(message.starts_with("FAIL: +19.") && message.contains("of 30 runs"), "{message}");
-        let empty = Standing { metrics: Vec::new(), ..standing };
+        let empty = HistoryJudgement { metrics: Vec::new(), ..standing };
         assert_eq!(standing_table(&empty, 110, false), "");
     }
 }

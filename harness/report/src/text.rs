@@ -71,7 +71,7 @@ pub fn environment_change(
     environments: &BTreeMap<String, Environment>,
 ) -> Option<String> {
     let good = environments.get(&alert.last_good.as_ref()?.environment)?;
-    let difference = environments.get(&alert.environment)?.otherwise(good);
+    let difference = environments.get(&alert.environment)?.differences(good);
     if difference.is_empty() { None } else { Some(shown(&difference)) }
 }
 

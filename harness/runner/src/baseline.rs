@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use dmarig_history::Place;
+use dmarig_history::CellKey;
 use dmarig_images::Cache;
 use dmarig_model::{case::Workload, limit::Limit, text::shown, windows::Side};
 use dmarig_records::Comparison;
@@ -97,7 +97,7 @@ impl Baseline {
 
     /// Whether a metric of a cell is judged against the baseline.
     #[must_use]
-    pub fn judges(&self, selected: &Selected, place: &Place, metric: &str) -> bool {
+    pub fn judges(&self, selected: &Selected, place: &CellKey, metric: &str) -> bool {
         let kernels = self.kernels(selected);
         let Some(case) = selected.cases.iter().find(|case| case.name == place.case) else {
             return false;

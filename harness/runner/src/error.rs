@@ -4,7 +4,7 @@ use std::{io, path::PathBuf, sync::Arc};
 
 use dmarig_kernels::Fault;
 use dmarig_model::{axes::Axis, case::CaseErrors, matrix::MatrixError};
-use dmarig_records::LoadError;
+use dmarig_records::RecordError;
 
 /// Who has to act on an error. The exit code of a command follows from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub enum Error {
     Io(#[from] io::Error),
     /// A record could not be read back.
     #[error(transparent)]
-    Load(#[from] LoadError),
+    Load(#[from] RecordError),
     /// The history could not be read.
     #[error(transparent)]
     History(#[from] dmarig_history::HistoryError),

@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use dmarig_history::{Asked, History, HistoryError, Place, RunEntry, Standing};
-use dmarig_records::StoredRun;
+use dmarig_history::{
+    CellKey, History, HistoryCheckInput, HistoryError, HistoryJudgement, RunEntry,
+};
+use dmarig_records::{RecordFile, StoredRun};
 
 use crate::{baseline::Baseline, error::Error, select::Selected};
 
@@ -41,14 +43,14 @@ impl HistoryGate {
         directory: &Path,
         selected: &Selected,
         baseline: Option<&Baseline>,
-    ) -> Result<Standing, Error> {
+    ) -> Result<HistoryJudgement, Error> {
         let run = RunEntry::new(StoredRun::read(directory)?, None);
         let file = self.file.as_ref().map(|file| file.display().to_string()).unwrap_or_default();
-        let beside = |place: &Place, metric: &str| {
+        let beside = |place: &CellKey, metric: &str| {
             let judging = baseline.filter(|baseline| baseline.judges(selected, place, metric));
             judging.map(|baseline| baseline.kernel.clone())
         };
-        let standing = Standing::new(&Asked {
+        let standing = HistoryJudgement::new(&HistoryCheckInput {
             run: &run,
             cases: &selected.cases,
             history: self.history.as_ref(),

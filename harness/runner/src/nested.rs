@@ -16,7 +16,7 @@ use dmarig_model::{
     observation::{End, Observation, Setup},
     text::shown_end,
 };
-use dmarig_records::{LoadError, StoredRun};
+use dmarig_records::{RecordError, StoredRun};
 use dmarig_rig::launch::GuestFiles;
 
 use crate::{error::PrepareError, request::Selection};
@@ -206,7 +206,7 @@ enum InnerRunError {
     #[error("it ended early: {0}")]
     Ended(String),
     #[error(transparent)]
-    Record(#[from] LoadError),
+    Record(#[from] RecordError),
     #[error("it contains {0} cells instead of one")]
     Cells(usize),
 }

@@ -21,8 +21,9 @@ use dmarig_model::{
     windows::{Side, Windows, on_sides},
 };
 use dmarig_records::{
-    BadBoot, Boots, COMPARISON_SCHEMA, CellEnded, CellRecord, ComparedCell, ComparedCount,
-    Comparison, PairedBoot, Pairing, RECORD_SCHEMA, Recorder, differing_counts, judge_boot, label,
+    BadBoot, Boots, COMPARISON_SCHEMA, CellComparison, CellEnd, CellRecord, Comparison,
+    CountDifference, PairedBoot, Pairing, RECORD_SCHEMA, RecordError, RecordFile, Recorder,
+    differing_counts, judge_boot, label,
 };
 use dmarig_rig::guest;
 use dmarig_stats::{
@@ -146,11 +147,11 @@ pub async fn compare(
     for pair in &prepared_pairs {
         let label = pair.cells.label.clone();
         if let Some(why) = &pair.skipped {
-            cells.push(empty_cell(label, CellEnded::Skipped { why: why.clone() }));
+            cells.push(empty_cell(label, CellEnd::Skipped { why: why.clone() }));
             continue;
         }
         if *interrupted.borrow() {
-            cells.push(empty_cell(label, CellEnded::Stopped { why: INTERRUPTED.to_owned() }));
+            cells.push(empty_cell(label, CellEnd::Stopped { why: INTERRUPTED.to_owned() }));
             continue;
         }
         reporter.report(&Event::ComparisonStarted { label: &label });
@@ -189,8 +190,8 @@ pub async fn compare(
 }
 
 /// A cell that measured nothing.
-fn empty_cell(label: String, ended: CellEnded) -> ComparedCell {
-    ComparedCell { label, metrics: Vec::new(), counts: Vec::new(), boots: None, ended }
+fn empty_cell(label: String, ended: CellEnd) -> CellComparison {
+    CellComparison { label, metrics: Vec::new(), counts: Vec::new(), boots: None, ended }
 }
 
 /// Why two cells cannot be compared at all. What is wrong with the host or the rig is reported when it
@@ -286,12 +287,17 @@ struct PairRunner<'a> {
     boots: [Boots; 2],
     /// What the first boot of each side observed, until the counts of both were compared.
     first: [Option<Observation>; 2],
-    counts: Vec<ComparedCount>,
+    counts: Vec<CountDifference>,
 }
 
 impl PairRunner<'_> {
     /// Runs pairs until all limits are decided.
-    async fn compare(self, label: String, one_boot: bool, reporter: &dyn Reporter) -> ComparedCell {
+    async fn compare(
+        self,
+        label: String,
+        one_boot: bool,
+        reporter: &dyn Reporter,
+    ) -> CellComparison {
         let interrupted = self.interrupted.clone();
         let mut series = None;
         let (end, runner) = if one_boot {
@@ -304,12 +310,12 @@ impl PairRunner<'_> {
             (end, source.into_inner())
         };
         let ended = match end {
-            LoopEnd::Decided | LoopEnd::Exact => CellEnded::Done,
-            LoopEnd::Stopped(why) => CellEnded::Stopped { why },
+            LoopEnd::Decided | LoopEnd::Exact => CellEnd::Done,
+            LoopEnd::Stopped(why) => CellEnd::Stopped { why },
         };
         let metrics = series.map_or_else(Vec::new, MetricSeries::compared);
         let counts = if metrics.is_empty() { Vec::new() } else { runner.counts };
-        ComparedCell { label, metrics, counts, boots: Some(runner.boots), ended }
+        CellComparison { label, metrics, counts, boots: Some(runner.boots), ended }
     }
 
     /// How much worse each metric may be.
@@ -347,7 +353,7 @@ impl PairRunner<'_> {
         let arm = boot.arm.name();
         let id = format!("{}.{number:03}-{name}-{arm}", prepared.cell.id);
         let cell = Cell { id, ..prepared.cell.clone() };
-        let not_recorded = |error: std::io::Error| PairError::Final(error.to_string());
+        let not_recorded = |error: RecordError| PairError::Final(error.to_string());
         let artifacts = self.recorder.artifacts(&cell.id).map_err(not_recorded)?;
         let mut launch = ready.launch(&cell, Some(artifacts), prepared.planned_in);
         match windows {

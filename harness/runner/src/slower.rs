@@ -1,6 +1,6 @@
 //! Seeded bugs that only cost time: pairs of runs with the good kernel judge them.
 
-use dmarig_records::Compared;
+use dmarig_records::MetricResult;
 use dmarig_stats::{
     paired::Judgement,
     sequence::{Finding, Metric},
@@ -20,7 +20,7 @@ pub fn findings(outcome: &CompareOutcome) -> Result<Vec<(String, String)>, NotCo
     let mut found = Vec::new();
     for cell in &comparison.cells {
         for metric in &cell.metrics {
-            let Compared::Paired(finding) = &metric.result else { continue };
+            let MetricResult::Paired(finding) = &metric.result else { continue };
             if finding.judgement == Some(Judgement::Fail) {
                 found.push((cell.label.clone(), sentence(finding)));
             }

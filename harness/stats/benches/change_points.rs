@@ -1,8 +1,8 @@
-//! How long a search for change points takes, and how well it finds: false positives, of one search and of
-//! one each night, recall, delay, and what autocorrelation does to it.
+//! Benchmark of the search for change points: time, false positives of one search and of nightly
+//! searches, recall, delay, and the effect of autocorrelation.
 //!
-//! `cargo bench -p dmarig-stats --bench change_points`; after `--`, a number asks for as many series a row,
-//! and words name the parts to run.
+//! `cargo bench -p dmarig-stats --bench change_points`. After `--`, a number sets the number of
+//! series for each row, and words select the parts to run.
 
 use std::{hint::black_box, time::Instant};
 
@@ -16,7 +16,7 @@ use noise::{Machine, Noise};
 const KINDS: [Noise; 5] =
     [Noise::Gauss, Noise::T3, Noise::FewOutliers, Noise::Outliers, Noise::Bimodal];
 
-/// What can be asked for, and what measures it with so many series a row.
+/// The parts, each with the function that measures it for a number of series.
 type Part = (&'static str, fn(u64));
 
 const PARTS: [Part; 6] = [
@@ -29,7 +29,7 @@ const PARTS: [Part; 6] = [
 ];
 
 fn main() {
-    // Cargo adds an option of its own.
+    // Cargo adds its own option.
     let words = std::env::args().skip(1).filter(|word| !word.starts_with("--"));
     let (mut rounds, mut asked) = (500, Vec::new());
     for word in words {
@@ -67,7 +67,8 @@ fn speed(_rounds: u64) {
         times.sort_by(f64::total_cmp);
         let (best, median) = (times[0], times[times.len() / 2]);
         println!(
-            "{points} points, {shifts} shifts, {found} found: {best:.1} ms at best, median {median:.1} ms"
+            "{points} points, {shifts} shifts, {found} found: {best:.1} ms at best, median \
+             {median:.1} ms"
         );
     }
 }
@@ -80,7 +81,7 @@ fn false_positives(rounds: u64) {
     }
 }
 
-/// What a history's readers see, who look each night: a search of all that there is, from 10 points to 120.
+/// False positives of a reader who looks each night: a search of all points so far, from 10 to 120.
 fn night_by_night(rounds: u64) {
     const NIGHTS: std::ops::RangeInclusive<usize> = 10..=120;
     for noise in [Noise::Gauss, Noise::T3, Noise::FewOutliers] {
@@ -94,7 +95,8 @@ fn night_by_night(rounds: u64) {
             nights += found.iter().filter(|found| **found).count();
         }
         println!(
-            "{noise:?}: {} without a change have one found on some night, for {:.1} nights each; {} on the last",
+            "{noise:?}: {} without a change have one found on some night, for {:.1} nights each; \
+             {} on the last",
             percent(ever, rounds),
             nights as f64 / ever.max(1) as f64,
             percent(at_last, rounds)
@@ -114,13 +116,13 @@ fn recall(rounds: u64) {
         let bumps = (0..rounds).filter(|seed| all(*seed, noise, &bump, &[46, 54]));
         let (shifts, bumps) = (percent(shifts.count(), rounds), percent(bumps.count(), rounds));
         println!(
-            "{noise:?}: a shift of 2 sigma is found in {shifts} within 3 points, both edges of 8 points \
-             3 sigma higher in {bumps}"
+            "{noise:?}: a shift of 2 sigma is found in {shifts} within 3 points, both edges of 8 \
+             points 3 sigma higher in {bumps}"
         );
     }
 }
 
-/// Nights from the shift on until it is seen, where a search is made every night.
+/// Number of nights between a shift and its detection, with a search each night.
 fn delay(rounds: u64) {
     for noise in KINDS {
         let mut nights: Vec<usize> = (0..rounds)

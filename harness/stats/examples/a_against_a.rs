@@ -1,9 +1,10 @@
-//! Compares what is the same: reads series from standard input, each a JSON list on a line of its own of
-//! what one thing gave time after time, makes pairs of neighbours, and counts the verdicts, which should
-//! all be PASS or INCONCLUSIVE.
+//! Compares a thing with itself. Reads series from standard input, each a JSON list on one line
+//! with repeated measurements of one thing, makes pairs of neighbours, and counts the verdicts. All
+//! of them should be PASS or INCONCLUSIVE.
 //!
-//! The first argument is the limit in percent. Each comparison takes as many pairs as it needs. Beside it
-//! stands what blocks of 15 and 15 would have said by Welch's test at 5 %.
+//! The first argument is the limit in percent. Each comparison uses as many pairs as it needs. For
+//! comparison, the example also prints how many blocks of 15 and 15 values differ by Welch's test
+//! at 5 %.
 
 use std::io::{self, BufRead};
 
@@ -14,7 +15,7 @@ use dmarig_stats::{
 
 /// Values in each of two blocks.
 const BLOCK: usize = 15;
-/// Student's 97.5 % at some 28 degrees of freedom.
+/// The 97.5 % quantile of Student's distribution with 28 degrees of freedom.
 const STUDENT: f64 = 2.048;
 
 fn main() -> io::Result<()> {
@@ -40,20 +41,20 @@ fn main() -> io::Result<()> {
     }
     noise.sort_by(f64::total_cmp);
     let comparisons: usize = counts.iter().sum();
-    let of = |judgement| counts[judgement as usize];
+    let count = |judgement| counts[judgement as usize];
     println!(
-        "{comparisons} comparisons with a limit of {limit} %, {pairs} pairs: {} PASS, {} FAIL, {} inconclusive; \
-         median noise of a pair {:.1} %",
-        of(Judgement::Pass),
-        of(Judgement::Fail),
-        of(Judgement::Inconclusive),
+        "{comparisons} comparisons with a limit of {limit} %, {pairs} pairs: {} PASS, {} FAIL, {} \
+         inconclusive; median noise of a pair {:.1} %",
+        count(Judgement::Pass),
+        count(Judgement::Fail),
+        count(Judgement::Inconclusive),
         noise.get(noise.len() / 2).unwrap_or(&f64::NAN) * 100.0
     );
     println!("{differ} of {blocks} blocks of {BLOCK} and {BLOCK} differ, by Welch's test at 5 %");
     Ok(())
 }
 
-/// A comparison of neighbours, and how many values it took. `None` where they don't last.
+/// Compares neighbours, and returns the number of used values. `None` if there are too few.
 fn compare(series: &[f64], limit: f64, seed: u64) -> Option<(Sequence, usize)> {
     let metric = Metric { name: "it".into(), better: Better::Lower, limit: Some(limit) };
     let plan = Plan { seed, rule: Rule::default(), metrics: vec![metric] };

@@ -1,5 +1,5 @@
-//! Reads series from standard input, each a JSON list on a line of its own, and writes the indices of
-//! their changes likewise: for comparison with other programs (`tests/peers`).
+//! Prints the change points of series, for the comparison with other programs (`tests/peers`).
+//! Reads one JSON list on each line of standard input, and writes a list of indices for each.
 
 use std::io::{self, BufRead, Write};
 

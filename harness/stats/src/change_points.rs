@@ -1,10 +1,10 @@
-//! Where a series changed: E-divisive (Matteson and James 2014, arXiv 1306.4933).
+//! Change points of a series: E-divisive (Matteson and James 2014, arXiv 1306.4933).
 //!
-//! A segment is split where the energy distance between what lies before and what comes after, up to
-//! some later point, is largest; the split stands if hardly any shuffling of the segment has one as
-//! large, and then both parts are searched in turn. Looking only up to some later point finds bumps
-//! that the whole rest of the segment would hide. Nothing is assumed of the distribution, but
-//! neighbours must not be correlated: store ratios to a reference that was measured beside, not bare
+//! A segment is split where the energy distance between the points before and the points after, up
+//! to some later point, is largest. The split is kept if almost no shuffling of the segment has one
+//! as large, and then both parts are searched. Comparing up to some later point finds bumps that
+//! the rest of the segment would hide. The distribution is arbitrary, but neighbours must not be
+//! correlated: search ratios to a reference that was measured at the same time, not absolute
 //! values.
 
 mod energy;
@@ -12,48 +12,48 @@ mod screen;
 
 use serde::Serialize;
 
-use crate::{random::Stream, signed_rank::median_of_sorted};
+use crate::{median, random::Stream};
 
 pub use energy::{Split, energy, strongest};
 
-/// How a series is searched.
+/// Parameters of a search.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Search {
-    /// Points at least on either side of a change; 2 or more.
+    /// Smallest number of points on either side of a change; 2 or more.
     pub least: usize,
-    /// How often a segment is shuffled.
+    /// Number of shufflings of a segment.
     pub shuffles: usize,
-    /// A change stands if the part of shufflings with one as strong, the order found being one of
-    /// them, is at most this.
+    /// Significance level: the largest p-value of a change. The original order counts as one
+    /// shuffling.
     pub level: f64,
-    /// From which the shufflings are drawn. The same segment of the same series is always shuffled
-    /// alike, whatever the rest of the series is.
+    /// Random seed of the shufflings. The same segment is always shuffled in the same way,
+    /// independent of the rest of the series.
     pub seed: u64,
 }
 
 impl Default for Search {
-    /// At least 5 points a side, 199 shufflings, of which one may have a change as strong: 1 %.
+    /// 5 points on either side, 199 shufflings, and a level of 1 %.
     fn default() -> Self {
         Self { least: 5, shuffles: 199, level: 0.01, seed: 0 }
     }
 }
 
-/// A change.
+/// A change point.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Change {
-    /// Index of the first point of what is new.
+    /// Index of the first point after the change.
     pub at: usize,
     /// The energy statistic, in units of the series.
     pub strength: f64,
-    /// The part of shufflings with a change as strong.
+    /// Permutation p-value.
     pub p: f64,
-    /// Median from the change before, or the start, up to here.
+    /// Median of the points between the previous change, or the start, and this one.
     pub before: f64,
-    /// Median from here to the next change, or the end.
+    /// Median of the points between this change and the next one, or the end.
     pub after: f64,
 }
 
-/// A series that can't be searched.
+/// The series contains a number that is not finite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("point {index} of the series is not a finite number")]
 pub struct NotFinite {
@@ -62,7 +62,7 @@ pub struct NotFinite {
 }
 
 impl Search {
-    /// All changes of a series, in its order. Takes time that grows with the square of the length.
+    /// Finds all changes of a series, in order. The time is quadratic in the length.
     ///
     /// # Errors
     /// [`NotFinite`]
@@ -83,40 +83,36 @@ impl Search {
             [0].into_iter().chain(found.iter().map(|(at, ..)| *at)).chain([series.len()]).collect();
         let changes = found.into_iter().zip(edges.windows(3)).map(|((at, strength, p), edges)| {
             let (before, after) = (&series[edges[0]..at], &series[at..edges[2]]);
+            let median = |values| median(values).unwrap_or(f64::NAN);
             Change { at, strength, p, before: median(before), after: median(after) }
         });
         Ok(changes.collect())
     }
 
-    /// The strongest split of a segment that begins at `start`, where it is no accident.
+    /// The strongest split of a segment that begins at `start`, with its p-value; `None` if it is
+    /// not significant.
     fn split(&self, segment: &[f64], start: usize) -> Option<(Split, f64)> {
         let split = strongest(segment, self.least)?;
-        // Sums of the largest of numbers are none.
+        // Sums of very large numbers may be infinite or NaN.
         if !(split.strength > 0.0 && split.strength.is_finite()) {
             return None;
         }
-        let of = (self.shuffles + 1) as f64;
-        // How many shufflings may be as strong; the order found is one more.
-        let allowed = ((self.level * of).floor() as usize).checked_sub(1)?;
+        let orders = (self.shuffles + 1) as f64;
+        // Largest number of shufflings that may be as strong. The original order is one more.
+        let allowed = ((self.level * orders).floor() as usize).checked_sub(1)?;
         let seed = self.seed ^ ((start as u64) << 32) ^ segment.len() as u64;
         let mut stream = Stream::new(seed);
         let mut screen = screen::Screen::new(segment, self.least, split.strength);
-        let (mut strong, mut left) = (0, self.shuffles);
-        while left > 0 {
-            let lanes = left.min(screen::LANES);
-            strong += screen.as_strong(&mut stream, lanes);
-            // Whatever the rest would show.
+        let (mut strong, mut remaining) = (0, self.shuffles);
+        while remaining > 0 {
+            let lanes = remaining.min(screen::LANES);
+            strong += screen.count_as_strong(&mut stream, lanes);
+            // Not significant, whatever the remaining shufflings are.
             if strong > allowed {
                 return None;
             }
-            left -= lanes;
+            remaining -= lanes;
         }
-        Some((split, (strong + 1) as f64 / of))
+        Some((split, (strong + 1) as f64 / orders))
     }
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_unstable_by(f64::total_cmp);
-    median_of_sorted(&sorted).unwrap_or(f64::NAN)
 }

@@ -1,6 +1,6 @@
-//! What noisy numbers say: a sequential test of pairs with promised error rates, comparisons of what
-//! was not paired, a number beside earlier ones, change points of a series. Everything here is a pure
-//! function of numbers and a seed: no files, no clock, and the same answer on every machine.
+//! Statistics of noisy numbers: a sequential test of pairs with bounded error rates, estimates
+//! without pairs, predictions from earlier runs, and change points of series. All of it is a pure
+//! function of numbers and a seed, with the same result on every machine.
 
 pub mod change_points;
 pub mod paired;
@@ -12,6 +12,6 @@ pub mod unpaired;
 
 pub use signed_rank::median;
 
-/// The significance levels, looks and sizes that judged are part of a stored judgement: this changes
-/// whenever the same numbers could be judged otherwise.
+/// Version of the sequential test. It changes whenever the same numbers could get another
+/// judgement, and is stored with each judgement.
 pub const RULE_VERSION: u32 = 1;

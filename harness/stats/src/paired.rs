@@ -1,26 +1,25 @@
-//! What is judged of pairs: how much worse a candidate is than a baseline, and how much worse it may
-//! be.
+//! Types of paired comparisons: directions, losses, limits, judgements and estimates.
 
 use serde::{Deserialize, Serialize};
 
 use crate::signed_rank::{Null, Walsh, spread};
 
-/// The noisiest pairs (standard deviation, as a part of the limit's logarithm) with which a limit is
-/// decided in some 9 to 13 of them; noisier ones may come to no end within the cap.
+/// Largest noise of a pair (standard deviation, relative to the logarithm of the limit) with which
+/// a limit is decided in about 9 to 13 pairs. With more noise the test may be inconclusive.
 pub const RESOLVED: f64 = 0.6;
 
-/// The two that are compared.
+/// The side of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Arm {
-    /// What is judged.
+    /// The side that is judged.
     Candidate,
-    /// What it is judged against.
+    /// The side that it is compared with.
     Baseline,
 }
 
 impl Arm {
-    /// The arm's name in records and messages.
+    /// Name in records and messages.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -30,44 +29,46 @@ impl Arm {
     }
 }
 
-/// Which of two values is the better one.
+/// The better direction of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Better {
-    /// The lower, as of a latency.
+    /// Lower values are better, as for a latency.
     Lower,
-    /// The higher, as of a throughput.
+    /// Higher values are better, as for a throughput.
     Higher,
 }
 
 impl Better {
-    /// How much worse the candidate was than the baseline, as a logarithm: above 0 is worse. `None`
-    /// where one of them is not a positive number, which has no ratio.
+    /// The logarithm of how much worse the candidate is than the baseline; above 0 is worse. `None`
+    /// if a value is not positive, so that there is no ratio.
     #[must_use]
     pub fn loss(self, candidate: f64, baseline: f64) -> Option<f64> {
-        let positive = |value: f64| value.is_finite() && value > 0.0;
-        let log = (candidate.ln() - baseline.ln()) * self.sign();
-        (positive(candidate) && positive(baseline)).then_some(log)
+        let is_positive = |value: f64| value.is_finite() && value > 0.0;
+        if !is_positive(candidate) || !is_positive(baseline) {
+            return None;
+        }
+        Some((candidate.ln() - baseline.ln()) * self.sign())
     }
 
-    /// The ratio of candidate to baseline that is such a loss.
+    /// The ratio of candidate to baseline for a loss.
     #[must_use]
     pub fn ratio(self, loss: f64) -> f64 {
         (loss * self.sign()).exp()
     }
 
-    /// The loss that is `percent` worse: so much more where lower is better, so much less where
-    /// higher is. `None` where there is none: not above 0, or all that there is.
+    /// The loss of a value that is worse by `percent`. `None` if that is not above 0, or 100 or
+    /// more where higher is better.
     #[must_use]
     pub fn limit(self, percent: f64) -> Option<f64> {
         let loss = match self {
             Self::Lower => (percent / 100.0).ln_1p(),
             Self::Higher => -(-percent / 100.0).ln_1p(),
         };
-        (loss.is_finite() && loss > 0.0).then_some(loss)
+        if loss.is_finite() && loss > 0.0 { Some(loss) } else { None }
     }
 
-    /// How many percent worse a loss is: the inverse of [`Better::limit`].
+    /// The percentage by which a loss is worse: the inverse of [`Better::limit`].
     #[must_use]
     pub fn percent(self, loss: f64) -> f64 {
         match self {
@@ -84,20 +85,20 @@ impl Better {
     }
 }
 
-/// What is thought of a metric with a limit.
+/// The judgement of a metric with a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Judgement {
-    /// The candidate is not as much worse as the limit.
+    /// The candidate is not worse by more than the limit.
     Pass,
     /// The candidate is worse by more than the limit.
     Fail,
-    /// All pairs that were allowed did not tell.
+    /// Not decided after all pairs.
     Inconclusive,
 }
 
 impl Judgement {
-    /// In a report's word.
+    /// Name in reports.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -108,27 +109,28 @@ impl Judgement {
     }
 }
 
-/// How the candidate compares with the baseline.
+/// The estimated ratio of candidate and baseline.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
     /// Candidate over baseline: the Hodges-Lehmann estimate of the pairs' ratio.
     pub ratio: f64,
-    /// The ratio is hardly below this one; null where the pairs are too few to bound it.
+    /// Lower bound of the ratio; null if there are too few pairs.
     pub low: Option<f64>,
-    /// ... nor above this one.
+    /// Upper bound of the ratio.
     pub high: Option<f64>,
-    /// Pairs that it rests on.
+    /// Number of pairs.
     pub pairs: usize,
-    /// The noise of one pair: the standard deviation of the ratio's logarithm, so that 0.03 is about
-    /// 3 %. Robust: see [`spread`].
+    /// Noise of one pair: the standard deviation of the ratio's logarithm; 0.03 is about 3 %.
+    /// Robust: see [`spread`].
     pub noise: f64,
-    /// The finest limit that is decided at this noise in a few pairs, in percent.
+    /// Smallest limit that is decided in a few pairs with this noise, in percent.
     pub resolvable: f64,
 }
 
 impl Estimate {
-    /// From the losses of some pairs, with bounds that err by at most `level` on either side. `None`
-    /// of fewer than two. `null` must be that of as many values.
+    /// Estimates the ratio from the losses of pairs. Each bound misses the true ratio with a
+    /// probability of `level` at most. `None` with fewer than two pairs. `null` must have the same
+    /// number of values.
     #[must_use]
     pub fn new(losses: &[f64], better: Better, null: &Null, level: f64) -> Option<Self> {
         let walsh = Walsh::new(losses);
@@ -137,7 +139,7 @@ impl Estimate {
             Better::Lower => (low, high),
             Better::Higher => (high, low),
         };
-        let bound = |loss: f64| loss.is_finite().then(|| better.ratio(loss));
+        let bound = |loss: f64| Some(better.ratio(loss)).filter(|_| loss.is_finite());
         let noise = spread(losses)?;
         Some(Self {
             ratio: better.ratio(walsh.centre()?),

@@ -1,19 +1,18 @@
-//! One number beside those of earlier runs: whether it is more worse than a run may be that nothing has
-//! changed for.
+//! Tests whether a new value is worse than the prediction interval of earlier runs.
 //!
-//! A new run is a single one, as noisy as each of those before it, so what is asked of the earlier ones is
-//! not where their centre lies but where the *next* one may: a prediction. Bounds that leave wild runs out
-//! of account would be wrong here, since the new one is as likely to be wild as they were. Two
-//! probabilities of a run so far out are taken, and the larger holds:
+//! A new run is as noisy as each earlier one, so the question is where the *next* value may lie,
+//! not where the centre of the earlier values lies. Robust bounds would be wrong here, since the
+//! new value is as likely to be an outlier as the earlier ones. Two probabilities of such an
+//! extreme value are computed, and the larger one is used:
 //!
-//! - Student's, from mean and standard deviation of the earlier runs, which is exact for Gaussian ones.
-//!   Where neighbours are alike, which is how a machine's mood shows, the variance is taken as much larger
-//!   as they are correlated: what wanders has wandered less in some runs than it will have in one more.
-//! - that of ranks. The new one is beyond all `n` earlier ones with a probability of `1 / (n + 1)`, whatever
-//!   the distribution. For probabilities below, which a few dozen runs can't show, the tail beyond them is
-//!   taken for as heavy as that of Student's distribution with [`TAIL`] degrees of freedom.
+//! - Student's distribution, from mean and standard deviation of the earlier runs. It is exact for
+//!   Gaussian noise. If neighbours are correlated, as on a drifting machine, the variance is
+//!   increased in proportion, since a few runs show less of the drift than one more run will.
+//! - Ranks. The new value exceeds all `n` earlier ones with a probability of `1 / (n + 1)`, for
+//!   every distribution. For smaller probabilities, the tail is assumed to be as heavy as that of
+//!   Student's distribution with [`TAIL`] degrees of freedom.
 //!
-//! `tests/it/predictions.rs` simulates how often it errs.
+//! `tests/it/predictions.rs` simulates the error rates.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,82 +22,84 @@ use crate::{
     signed_rank::median_of_sorted,
 };
 
-/// Version of how numbers are judged by earlier ones: it changes whenever the same ones could be judged
-/// otherwise.
+/// Version of the decision rule. It changes whenever the same numbers could get another judgement.
 pub const RULE_VERSION: u32 = 1;
 
-/// The probability of a wrong FAIL, all numbers together that are judged at once, and that of a wrong PASS.
+/// Largest probability of a false FAIL, over all numbers that are judged together, and of a false
+/// PASS.
 pub const ERROR: f64 = 0.02;
 
-/// Fewest earlier runs to judge by. Of fewer, no two wild ones need be among them, and a third one would
-/// be blamed too often: in a share `w` of runs that are wild, `n` earlier ones show none with
-/// `(1 - w)^n`, and the error `w (1 - w)^n` is at most 1.5 % with 24, whatever `w` is.
+/// Smallest number of earlier runs. With fewer, outliers would cause too many false failures: if a
+/// share `w` of runs are outliers, `n` earlier runs have none with a probability of `(1 - w)^n`,
+/// and the error `w (1 - w)^n` is at most 1.5 % for 24 runs and any `w`.
 pub const LEAST: usize = 24;
 
-/// How heavy the tail is taken for beyond all earlier runs.
+/// Degrees of freedom of the assumed tail beyond all earlier runs.
 pub const TAIL: i32 = 2;
 
-/// Runs just before the new one that may be worse than the limit without being what it is judged by: one
-/// more, and they are a change of the series.
-const UNSETTLED: usize = 4;
+/// Largest number of runs just before the new one that are set aside because they exceed the limit.
+/// With one more, they are a change of the series.
+const MAX_SET_ASIDE: usize = 4;
 
-/// What is to be judged, and by what.
+/// A value to be judged, with the earlier runs to judge it by.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Subject {
     better: Better,
     limit: f64,
     loss: f64,
-    /// Losses of the earlier runs that it is judged by, oldest first.
+    /// Losses of the selected earlier runs, oldest first.
     earlier: Vec<f64>,
-    /// Where they begin among those that were given.
+    /// Index of the first of them among all earlier runs.
     start: usize,
 }
 
-/// Why there is nothing to judge by.
+/// Why a value can't be judged.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, thiserror::Error)]
 pub enum Unfit {
     /// Too few earlier runs.
     #[error("{runs} earlier runs are too few: {LEAST} are needed")]
     TooFew {
-        /// Runs that there are, of those that belong together.
+        /// Number of runs since the last change.
         runs: usize,
-        /// Whether there were others, before the series changed.
+        /// Whether there are more runs before the last change.
         changed: bool,
     },
-    /// A number of which no other one is so many percent.
+    /// A number that is not positive, so percentages of it make no sense.
     #[error("{0} has no ratio: all must be above 0")]
     NoRatio(f64),
-    /// A limit that is none.
-    #[error("{0} % is no limit: it must be above 0, and below 100 where higher is better")]
+    /// An invalid limit.
+    #[error("invalid limit {0} %: it must be above 0, and below 100 where higher is better")]
     Limit(f64),
 }
 
-/// What was found.
+/// The judgement of a value.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Prediction {
-    /// What is thought of it.
+    /// The judgement.
     pub judgement: Judgement,
     /// The median of the earlier runs.
     pub level: f64,
-    /// The new number over it.
+    /// Ratio of the value to that median.
     pub ratio: f64,
-    /// Standard deviation of the logarithm of a run, so that 0.03 is about 3 %.
+    /// Standard deviation of the logarithm of a run; 0.03 is about 3 %.
     pub noise: f64,
-    /// A run for which nothing has changed is hardly below this one: with a probability of [`ERROR`].
+    /// Lower prediction bound: without a change, a ratio is below it with a probability of
+    /// [`ERROR`].
     pub low: f64,
-    /// ... nor above this one.
+    /// Upper prediction bound, with the same probability.
     pub high: f64,
-    /// The finest limit by which a run for which nothing has changed is nearly sure to pass, in percent.
+    /// Smallest limit by which a run without a change almost certainly passes, in percent.
     pub resolvable: f64,
-    /// The most that the probability of such a judgement is if it is wrong; for a FAIL of all that was
-    /// judged together. Null where there is none.
+    /// Largest probability of this judgement if it is wrong; for a FAIL, over all values that were
+    /// judged together. Null if inconclusive.
     pub error: Option<f64>,
 }
 
 impl Subject {
-    /// A number, and those of earlier runs, oldest first. It is judged by the newest of them, `most` at
-    /// most, since the series changed last; those at the end that would have failed by the ones before
-    /// them are set aside, or a regression would by its second run be taken for noise.
+    /// Selects the earlier runs to judge a value by: the newest ones since the last change, `most`
+    /// at most. `earlier` are all earlier runs, oldest first. Runs at the end that would have
+    /// failed themselves are set aside; otherwise the second run of a regression would count it as
+    /// noise.
     ///
     /// # Errors
     /// [`Unfit`]
@@ -115,14 +116,14 @@ impl Subject {
         let edges: Vec<usize> =
             [0].into_iter().chain(changes.iter().map(|change| change.at)).collect();
         let runs = earlier.len() - edges[changes.len()];
-        // The newest change may be no more than a few runs that are worse, with some from before them.
+        // The last change may consist of a few worse runs only; these are set aside below.
         let since = match changes.len() {
             last if runs >= LEAST => edges[last],
             0 => return Err(Unfit::TooFew { runs, changed: false }),
             last => edges[last - 1],
         };
         let losses = earlier[since..].iter().map(loss).collect::<Result<Vec<f64>, _>>()?;
-        let set_aside = unsettled(&losses, most, limit);
+        let set_aside = count_set_aside(&losses, most, limit);
         if runs < LEAST && set_aside == 0 {
             return Err(Unfit::TooFew { runs, changed: true });
         }
@@ -137,26 +138,25 @@ impl Subject {
         })
     }
 
-    /// Which of the earlier runs it is judged by; what lies behind them was set aside.
+    /// The range of earlier runs that are used. Later ones were set aside.
     #[must_use]
     pub fn range(&self) -> std::ops::Range<usize> {
         self.start..self.start + self.earlier.len()
     }
 }
 
-/// How many runs at the end are each worse than the limit by those before all of them.
-fn unsettled(losses: &[f64], most: usize, limit: f64) -> usize {
+/// Number of runs at the end that each exceed the limit, judged by the runs before all of them.
+fn count_set_aside(losses: &[f64], most: usize, limit: f64) -> usize {
     let fails = |last: &usize| {
         let (before, after) = losses.split_at(losses.len() - last);
         let spread = Spread::new(&before[before.len() - most.clamp(LEAST, before.len())..]);
         after.iter().all(|loss| spread.above(loss - limit) <= ERROR)
     };
-    (1..=UNSETTLED.min(losses.len().saturating_sub(LEAST))).rev().find(fails).unwrap_or(0)
+    (1..=MAX_SET_ASIDE.min(losses.len().saturating_sub(LEAST))).rev().find(fails).unwrap_or(0)
 }
 
-/// Judges numbers together. A single one is enough to fail the whole, so each must show the more, the
-/// more there are (Holm 1979); to pass, all must pass, and that errs no more often than the one that
-/// should not have.
+/// Judges values together. One failure fails the whole, so the probabilities are adjusted by their
+/// number (Holm 1979). A pass needs no adjustment, since all values must pass.
 #[must_use]
 pub fn judge(subjects: &[Subject]) -> Vec<Prediction> {
     let spreads: Vec<Spread> =
@@ -168,7 +168,7 @@ pub fn judge(subjects: &[Subject]) -> Vec<Prediction> {
     both().zip(failed).map(|((subject, spread), failed)| finding(subject, spread, failed)).collect()
 }
 
-/// The adjusted probabilities of those that are small enough, in their order.
+/// Adjusts probabilities; `None` for those that are too large to fail.
 fn holm(probabilities: &[f64]) -> Vec<Option<f64>> {
     let mut order: Vec<usize> = (0..probabilities.len()).collect();
     order.sort_by(|a, b| probabilities[*a].total_cmp(&probabilities[*b]));
@@ -209,34 +209,34 @@ fn finding(subject: &Subject, spread: &Spread, failed: Option<f64>) -> Predictio
     }
 }
 
-/// Where a next one may lie.
+/// The distribution of the next value.
 #[derive(Debug, Clone)]
 struct Spread {
-    /// In order.
+    /// The earlier values, sorted.
     sorted: Vec<f64>,
     median: f64,
     mean: f64,
-    /// Standard deviation of one, whatever is known of its neighbours.
+    /// Standard deviation of a single value, increased for correlation between neighbours.
     deviation: f64,
 }
 
 impl Spread {
-    /// Of two values or more.
+    /// Estimates the distribution from two values or more.
     fn new(values: &[f64]) -> Self {
         let mut sorted = values.to_vec();
         sorted.sort_unstable_by(f64::total_cmp);
         let n = values.len() as f64;
         let median = median_of_sorted(&sorted).unwrap_or(f64::NAN);
-        // Around one of them, so that equal ones have exactly no variance.
+        // Computed relative to the median, so that the variance of equal values is exactly 0.
         let mean = median + values.iter().map(|value| value - median).sum::<f64>() / n;
         let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
         let products: f64 = values.windows(2).map(|pair| (pair[0] - mean) * (pair[1] - mean)).sum();
-        let alike = if squares > 0.0 { (products / squares).max(0.0) } else { 0.0 };
-        let deviation = (squares / (n - 1.0) * (1.0 + alike)).sqrt();
+        let correlation = if squares > 0.0 { (products / squares).max(0.0) } else { 0.0 };
+        let deviation = (squares / (n - 1.0) * (1.0 + correlation)).sqrt();
         Self { sorted, median, mean, deviation }
     }
 
-    /// With worse for better.
+    /// The distribution of the negated value.
     fn mirrored(&self) -> Self {
         Self {
             sorted: self.sorted.iter().rev().map(|value| -value).collect(),
@@ -246,7 +246,7 @@ impl Spread {
         }
     }
 
-    /// The probability that a next one is `value` or above it.
+    /// The probability that the next value is `value` or above it.
     fn above(&self, value: f64) -> f64 {
         if self.deviation == 0.0 {
             return if value > self.median { 0.0 } else { 1.0 };
@@ -266,17 +266,17 @@ impl Spread {
 
     fn ranks(&self, value: f64) -> f64 {
         let n = self.sorted.len();
-        let beyond = n - self.sorted.partition_point(|one| *one < value);
+        let beyond = n - self.sorted.partition_point(|earlier| *earlier < value);
         let share = (1 + beyond) as f64 / (n + 1) as f64;
         if beyond > 0 {
             return share;
         }
-        // Where many are as large as the largest, it says little of how far out one may be.
+        // If many values equal the largest, the distance to it is no measure of the tail.
         let reach = (self.sorted[n - 1] - self.median).max(self.deviation);
         share * (reach / (value - self.median)).powi(TAIL).min(1.0)
     }
 
-    /// The least value that a next one reaches with a probability of `level` at most.
+    /// The smallest value that the next one reaches with a probability of `level` at most.
     fn bound(&self, level: f64) -> f64 {
         if self.deviation == 0.0 {
             return self.median;
@@ -295,8 +295,8 @@ impl Spread {
     }
 }
 
-/// The probability of `t` or more by Student's distribution with so many degrees of freedom (Abramowitz and
-/// Stegun, 26.7.3 and 26.7.4: a finite series).
+/// The probability of `t` or more in Student's distribution with `freedom` degrees of freedom
+/// (Abramowitz and Stegun, 26.7.3 and 26.7.4: a finite series).
 fn student_above(t: f64, freedom: usize) -> f64 {
     let angle = (t.abs() / (freedom as f64).sqrt()).atan();
     let (sine, cosine) = angle.sin_cos();
@@ -321,7 +321,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn students_distribution_is_that_of_the_tables() {
+    fn matches_tables_of_students_distribution() {
         for (t, freedom, above) in [
             (12.7062, 1, 0.025),
             (4.3027, 2, 0.025),

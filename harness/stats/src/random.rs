@@ -1,38 +1,37 @@
-//! Random numbers whose stream is the same for ever: what was drawn is part of what was measured, and
-//! a stored seed has to bring it back.
+//! Random numbers with a stream that never changes: a stored seed must reproduce the same numbers.
 
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg64;
 
-/// A stream of random numbers. Only the generator itself is another crate's, since its output is
-/// fixed by its definition; how a crate shuffles may change with its version.
+/// A stream of random numbers. Only the generator is from another crate, since its definition fixes
+/// its output; a crate's shuffling may change between versions.
 #[derive(Debug, Clone)]
 pub(crate) struct Stream(Pcg64);
 
 impl Stream {
-    /// The stream of a seed.
+    /// Starts the stream of a seed.
     pub(crate) fn new(seed: u64) -> Self {
         Self(Pcg64::seed_from_u64(seed))
     }
 
-    /// True in half of all draws.
+    /// True with a probability of a half.
     pub(crate) fn coin(&mut self) -> bool {
         self.0.next_u64() >> 63 == 1
     }
 
-    /// A number below `n`, each as likely as another (Lemire 2019).
+    /// A uniform number below `n` (Lemire 2019).
     fn below(&mut self, n: u32) -> u32 {
         let mut draw = || u64::from(self.0.next_u32()) * u64::from(n);
         let mut product = draw();
-        // How many of the draws are over, if each number is to have as many.
-        let over = n.wrapping_neg() % n;
-        while (product as u32) < over {
+        // Number of draws that are rejected, so that each number has the same share.
+        let rejected = n.wrapping_neg() % n;
+        while (product as u32) < rejected {
             product = draw();
         }
         (product >> 32) as u32
     }
 
-    /// Brings items into an order, each as likely as another (Fisher and Yates).
+    /// Shuffles items into a uniformly random order (Fisher and Yates).
     pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last as u32 + 1) as usize);
@@ -45,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_stream_of_a_seed_never_changes() {
+    fn stream_of_a_seed_never_changes() {
         let mut stream = Stream::new(1);
         let coins: String = (0..32).map(|_| if stream.coin() { '1' } else { '0' }).collect();
         assert_eq!(coins, "10011000110110001101100111110110");
@@ -55,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn every_order_is_as_likely() {
+    fn shuffles_uniformly() {
         let mut stream = Stream::new(1);
         let mut counts = std::collections::BTreeMap::new();
         for _ in 0..24_000 {

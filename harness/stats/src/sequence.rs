@@ -1,8 +1,8 @@
-//! A comparison that goes on until it can tell: pairs in random order, looked at a few times, each
-//! time with a share of the error that may be made in all.
+//! A sequential test: pairs in random order, evaluated at a few looks. Each look uses an equal
+//! share of the error probability.
 //!
-//! The losses of pairs whose order is drawn by a coin are symmetric about the true one whatever the
-//! machine's drift was between the two runs, which is all that the signed-rank test asks for.
+//! Since the order within a pair is random, losses are symmetric about the true one for any drift
+//! of the machine between both runs. The signed-rank test requires nothing else.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,45 +12,46 @@ use crate::{
     signed_rank::{Null, Walsh, spread},
 };
 
-/// Pairs of the first look, and what a pilot is: with fewer nothing can be told at 2 %.
+/// Number of pairs of the first look. With fewer, nothing can be decided at an error of 2 %.
 const FIRST: usize = 8;
 
-/// When it is looked at, and how much error may be made in all.
+/// The looks and the error probability of a test.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Rule {
     error: f64,
     looks: Vec<usize>,
 }
 
-/// Why there is no such rule.
+/// Why a rule is impossible.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum BadRule {
-    /// An error that is none.
-    #[error("an error of {0} can't be promised: it must be above 0 and below 0.5")]
+    /// An invalid error probability.
+    #[error("invalid error probability {0}: it must be above 0 and below 0.5")]
     Error(f64),
     /// Too few pairs.
-    #[error("{cap} pairs can't tell with an error of {error}: allow {needed} or more")]
+    #[error("{cap} pairs can't decide with an error of {error}: allow {needed} or more")]
     TooFew {
-        /// Pairs that may be made.
+        /// Largest number of pairs.
         cap: usize,
-        /// The error.
+        /// The error probability.
         error: f64,
-        /// Pairs that could tell.
+        /// Number of pairs that can decide.
         needed: usize,
     },
 }
 
 impl Default for Rule {
-    /// Looks at 8, 12, 20 and 30 pairs, each of which may err by 0.5 % on either side: 2 % in all.
+    /// Looks at 8, 12, 20 and 30 pairs, each with an error of 0.5 % on either side: 2 % over all
+    /// looks.
     fn default() -> Self {
         Self { error: 0.02, looks: vec![FIRST, 12, 20, 30] }
     }
 }
 
 impl Rule {
-    /// For one who needs an answer, such as a bisection: goes on, with looks half as many pairs again
-    /// apart, until the probability of a wrong PASS and that of a wrong FAIL are each at most `error`
-    /// over all looks, or until `cap` pairs have been made (at most 1,000).
+    /// A rule that needs a decision, as in a bisection. Each look has half as many pairs again as
+    /// the one before, up to `cap` pairs (at most 1,000). The probabilities of a false PASS and of
+    /// a false FAIL are each at most `error` over all looks.
     ///
     /// # Errors
     /// [`BadRule`]
@@ -72,7 +73,7 @@ impl Rule {
                 return Ok(Self { error, looks });
             }
             if first > cap {
-                // With a single look.
+                // The number for a single look.
                 let needed = FIRST.max(needed(error));
                 return Err(BadRule::TooFew { cap, error, needed });
             }
@@ -80,12 +81,12 @@ impl Rule {
         }
     }
 
-    /// For one of so many comparisons that are told together: each may err by an equal part, so that all
-    /// of them err by no more than one would. Where the first look is too few pairs for that it is made
-    /// later, or left out where the next one is nearer.
+    /// The rule for one of several comparisons that are reported together. Each gets an equal part
+    /// of the error, so that the sum is that of one comparison. If the first look has too few pairs
+    /// for that, it is moved, or dropped if the next one is nearer.
     ///
     /// # Panics
-    /// Where there are no parts.
+    /// If `parts` is 0.
     #[must_use]
     pub fn shared(&self, parts: usize) -> Self {
         assert!(parts > 0, "nothing shares the error");
@@ -107,14 +108,14 @@ impl Rule {
         Self { error, looks }
     }
 
-    /// The probability of a wrong PASS, and that of a wrong FAIL, are each at most this, all looks
-    /// together.
+    /// Largest probability of a false PASS, and of a false FAIL, over all looks.
     #[must_use]
     pub fn error(&self) -> f64 {
         self.error
     }
 
-    /// The numbers of pairs at which it is looked at; the last is the most that are made.
+    /// Numbers of pairs at which the test is evaluated; the last one is the largest number of
+    /// pairs.
     #[must_use]
     pub fn looks(&self) -> &[usize] {
         &self.looks
@@ -124,51 +125,51 @@ impl Rule {
         self.looks.last().copied().unwrap_or(0)
     }
 
-    /// What one look may err by on either side.
+    /// Error probability of one look on either side.
     #[must_use]
     pub fn level(&self) -> f64 {
         self.error / self.looks.len() as f64
     }
 }
 
-/// Pairs without which nothing can be told at this level: all of them on one side are the most that there
-/// is to see.
+/// Smallest number of pairs that can decide at this level, if all of them are on one side.
 fn needed(level: f64) -> usize {
     (-level.log2()).ceil() as usize
 }
 
-/// Something that is measured of both.
+/// A compared metric.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Metric {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Which is better.
+    /// The better direction.
     pub better: Better,
-    /// How many percent worse the candidate may be; null where it is only estimated.
+    /// Largest allowed worsening of the candidate, in percent; null if the metric is only
+    /// estimated.
     pub limit: Option<f64>,
 }
 
-/// What is compared, and how.
+/// The plan of a comparison.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Plan {
-    /// From which the order of each pair is drawn.
+    /// Random seed for the order of pairs.
     pub seed: u64,
-    /// When it is looked at.
+    /// The rule.
     pub rule: Rule,
-    /// What is measured.
+    /// The metrics.
     pub metrics: Vec<Metric>,
 }
 
-/// Why a plan can't be followed.
+/// Why a plan is not valid.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum BadPlan {
-    /// Nothing to measure.
+    /// It has no metrics.
     #[error("there is no metric to compare")]
     Empty,
-    /// A limit that is none.
+    /// It has an invalid limit.
     #[error(
-        "metric `{metric}` can't be limited to {percent} % worse: it must be above 0, and below 100 where \
-         higher is better"
+        "metric `{metric}` can't be limited to {percent} % worse: it must be above 0, and below \
+         100 where higher is better"
     )]
     Limit {
         /// The metric.
@@ -178,40 +179,41 @@ pub enum BadPlan {
     },
 }
 
-/// A pair that is due.
+/// A pair that is to be run next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Turn {
-    /// Its number, from 0 on.
+    /// Number, from 0.
     pub number: usize,
-    /// Which is run first, and which then.
+    /// Order of the sides.
     pub order: [Arm; 2],
 }
 
-/// What a pair gave, in the order of the plan's metrics.
+/// The values of a pair, in the order of the plan's metrics.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Pair {
-    /// What the candidate gave.
+    /// Values of the candidate.
     pub candidate: Vec<f64>,
-    /// What the baseline gave.
+    /// Values of the baseline.
     pub baseline: Vec<f64>,
 }
 
-/// Why a pair is not taken.
+/// Why a pair is rejected.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum BadPair {
-    /// Not one value for each metric.
+    /// It does not have one value for each metric.
     #[error(
-        "a pair has {candidate} values of the candidate and {baseline} of the baseline for {metrics} metrics"
+        "a pair has {candidate} values of the candidate and {baseline} of the baseline for \
+         {metrics} metrics"
     )]
     Shape {
-        /// Values of the candidate.
+        /// Number of values of the candidate.
         candidate: usize,
-        /// Values of the baseline.
+        /// Number of values of the baseline.
         baseline: usize,
-        /// Metrics of the plan.
+        /// Number of metrics in the plan.
         metrics: usize,
     },
-    /// Values without a ratio.
+    /// It has values that are not positive.
     #[error("metric `{metric}` has no ratio of {candidate} to {baseline}: both must be above 0")]
     NoRatio {
         /// The metric.
@@ -221,25 +223,25 @@ pub enum BadPair {
         /// The baseline's value.
         baseline: f64,
     },
-    /// It is over.
-    #[error("all is decided: no more pairs are needed")]
+    /// The comparison has ended.
+    #[error("the comparison has ended: no more pairs are needed")]
     Over,
 }
 
-/// What was found of one metric.
+/// The result for one metric.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
     /// The metric.
     pub metric: Metric,
-    /// What is thought of it; null as long as more pairs are needed, and without a limit.
+    /// The judgement; null while more pairs are needed, and without a limit.
     pub judgement: Option<Judgement>,
-    /// How the two compare, when it was judged or else now; null before the second pair.
+    /// The estimate at the time of the judgement, or now without one; null before the second pair.
     pub estimate: Option<Estimate>,
-    /// The most that the probability of such a judgement is if it is wrong, all looks together; for a
-    /// FAIL also all metrics together. Null where there is none.
+    /// Largest probability of this judgement if it is wrong, over all looks, and for a FAIL over
+    /// all metrics. Null if inconclusive or not judged.
     pub error: Option<f64>,
-    /// Whether the first look's pairs were so noisy that the limit is finer than this machine
-    /// resolves; null before, and without a limit.
+    /// Whether the pairs of the first look are too noisy for the limit; null before, and without a
+    /// limit.
     pub too_fine: Option<bool>,
 }
 
@@ -248,16 +250,16 @@ struct Track {
     metric: Metric,
     limit: Option<f64>,
     losses: Vec<f64>,
-    /// Smallest probabilities so far, times the number of looks: of such values if the candidate
-    /// were no worse than the limit, and if it were no better.
+    /// Smallest probabilities so far, times the number of looks: of such values if the candidate is
+    /// not worse than the limit, and if it is not better.
     worse: f64,
     better: f64,
     too_fine: Option<bool>,
-    /// Judgement, error, and the pairs that it was made after.
+    /// Judgement, error, and the number of pairs at that time.
     judged: Option<(Judgement, Option<f64>, usize)>,
 }
 
-/// A comparison under way: give it the pair that is due until none is.
+/// A running comparison: add the pair that is due until none is.
 #[derive(Debug, Clone)]
 pub struct Sequence {
     rule: Rule,
@@ -269,7 +271,7 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    /// A comparison without any pair yet.
+    /// Starts a comparison.
     ///
     /// # Errors
     /// [`BadPlan`]
@@ -302,38 +304,41 @@ impl Sequence {
         Ok(Self { rule: plan.rule, stream, warm_ups, order, pairs: 0, tracks })
     }
 
-    /// What is to be run before the first pair, and thrown away: caches, and the clock of the host's
-    /// CPU, then stand for neither.
+    /// The sides to run before the first pair, with discarded results: they fill caches and settle
+    /// the clock of the host's CPU.
     #[must_use]
     pub fn warm_ups(&self) -> [Arm; 2] {
         self.warm_ups
     }
 
-    /// The pair that is due; the same one until it was [added](Self::add), so that a pair that came to
-    /// nothing can be made again. `None` when all is decided or the cap is reached.
+    /// The pair that is due. It stays the same until it is [added](Self::add), so a failed pair can
+    /// be repeated. `None` if the comparison has ended.
     #[must_use]
     pub fn due(&self) -> Option<Turn> {
-        (!self.over()).then_some(Turn { number: self.pairs, order: self.order })
+        match self.is_over() {
+            true => None,
+            false => Some(Turn { number: self.pairs, order: self.order }),
+        }
     }
 
-    /// The pairs up to the next look, of which the first is due: for one who has to say beforehand what
-    /// is run. Empty when none is due.
+    /// The pairs that are due up to the next look, for a caller that must plan them in advance.
+    /// Empty if the comparison has ended.
     #[must_use]
     pub fn batch(&self) -> Vec<Turn> {
         let look = self.rule.looks.iter().find(|look| **look > self.pairs);
-        let Some(look) = look.filter(|_| !self.over()) else { return Vec::new() };
+        let Some(look) = look.filter(|_| !self.is_over()) else { return Vec::new() };
         let (mut stream, mut order) = (self.stream.clone(), self.order);
         let turn =
             |number| Turn { number, order: std::mem::replace(&mut order, draw(&mut stream)) };
         (self.pairs..*look).map(turn).collect()
     }
 
-    /// Takes the pair that was due.
+    /// Adds the pair that was due.
     ///
     /// # Errors
-    /// [`BadPair`], and then nothing of it was taken.
+    /// [`BadPair`]; then nothing was added.
     pub fn add(&mut self, pair: &Pair) -> Result<(), BadPair> {
-        if self.over() {
+        if self.is_over() {
             return Err(BadPair::Over);
         }
         let (candidate, baseline, metrics) =
@@ -361,11 +366,11 @@ impl Sequence {
         Ok(())
     }
 
-    /// What is thought of all metrics with limits together: FAIL if one fails, PASS if all pass.
-    /// `None` as long as a pair is due, and where nothing has a limit.
+    /// The judgement of all metrics with limits: FAIL if one fails, PASS if all pass. `None` while
+    /// a pair is due, and without limits.
     #[must_use]
     pub fn decision(&self) -> Option<Judgement> {
-        if !self.over() {
+        if !self.is_over() {
             return None;
         }
         let judged: Vec<Judgement> = self
@@ -379,7 +384,7 @@ impl Sequence {
             .find(|judgement| judged.contains(judgement))
     }
 
-    /// What is known of each metric, at any time.
+    /// The results for all metrics so far.
     #[must_use]
     pub fn findings(&self) -> Vec<Finding> {
         let finding = |track: &Track| {
@@ -397,7 +402,7 @@ impl Sequence {
         self.tracks.iter().map(finding).collect()
     }
 
-    fn over(&self) -> bool {
+    fn is_over(&self) -> bool {
         let mut limited = self.tracks.iter().filter(|track| track.limit.is_some()).peekable();
         let decided = limited.peek().is_some() && limited.all(|track| track.judged.is_some());
         decided || self.pairs >= self.rule.cap()
@@ -417,7 +422,7 @@ impl Sequence {
             track.worse = track.worse.min(looks * walsh.above(&null, limit));
             track.better = track.better.min(looks * walsh.below(&null, limit));
         }
-        self.fail();
+        self.fail_metrics();
         for track in self.tracks.iter_mut().filter(|track| track.limit.is_some()) {
             if track.judged.is_some() {
                 continue;
@@ -430,10 +435,9 @@ impl Sequence {
         }
     }
 
-    /// Fails metrics as Holm (1979) has it: the more of them there are, the more each must show, since
-    /// a single one is enough to fail the whole. To pass, all must pass, and that errs no more often
-    /// than the one that should not have.
-    fn fail(&mut self) {
+    /// Fails metrics. One failure fails the whole, so the probabilities are adjusted by the number
+    /// of metrics (Holm 1979). A pass needs no adjustment, since all metrics must pass.
+    fn fail_metrics(&mut self) {
         let pairs = self.pairs;
         let mut limited: Vec<&mut Track> =
             self.tracks.iter_mut().filter(|track| track.limit.is_some()).collect();

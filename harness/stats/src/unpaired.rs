@@ -1,9 +1,9 @@
-//! Two lots of numbers that were not measured in pairs, such as two stored runs: how far they lie
-//! apart, by the Mann-Whitney test and the interval that belongs to it (Hodges and Lehmann 1963).
+//! Estimates the ratio of two samples that were not measured in pairs, such as those of two stored
+//! runs, by the Mann-Whitney test and its interval (Hodges and Lehmann 1963).
 //!
-//! The interval allows for the noise within each lot, and for nothing else. What the machine did
-//! between the two is in the difference: on a drifting one, half of all such intervals miss. So this
-//! estimates, and nothing here judges. Limits that are far beyond such drifts may be judged by it.
+//! The interval covers the noise within each sample only. Drift of the machine between them is part
+//! of the difference; on a drifting machine half of all such intervals miss. So this module
+//! estimates and never judges. Only limits far beyond such drifts may be judged by it.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,26 +12,28 @@ use crate::{
     signed_rank::{median_of_sorted, spread},
 };
 
-/// Lots of more than this many values are judged by the Gaussian that the exact distribution nears.
+/// Largest number of values for which the exact distribution is computed. Above it, a Gaussian
+/// approximates it.
 const EXACT: usize = 50;
 
-/// How two lots compare.
+/// The estimated ratio of two samples.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
-    /// Candidate over baseline: the median of the ratios of each with each.
+    /// Candidate over baseline: the median of the ratios of all combinations.
     pub ratio: f64,
-    /// The ratio is hardly below this one; null where the values are too few to bound it.
+    /// Lower bound of the ratio; null if there are too few values.
     pub low: Option<f64>,
-    /// ... nor above this one.
+    /// Upper bound of the ratio.
     pub high: Option<f64>,
-    /// The larger of the two lots' noise: the standard deviation of the logarithm, robust; null where
+    /// The larger noise of both samples: the robust standard deviation of the logarithm; null if
     /// both have a single value.
     pub noise: Option<f64>,
 }
 
 impl Estimate {
-    /// From positive values, with bounds that err by at most `level` on either side, if the values are
-    /// independent. `None` where a lot is empty or a value has no ratio.
+    /// Estimates the ratio from positive values. Each bound misses the true ratio with a
+    /// probability of `level` at most, if the values are independent. `None` if a sample is empty
+    /// or a value is not positive.
     #[must_use]
     pub fn new(candidate: &[f64], baseline: &[f64], level: f64) -> Option<Self> {
         let logs = |values: &[f64]| -> Option<Vec<f64>> {
@@ -53,22 +55,22 @@ impl Estimate {
         })
     }
 
-    /// Whether the interval leaves no room for a ratio of 1.
+    /// Whether the interval excludes a ratio of 1.
     #[must_use]
     pub fn differs(&self) -> bool {
         self.low.is_some_and(|low| low > 1.0) || self.high.is_some_and(|high| high < 1.0)
     }
 }
 
-/// How many of the differences of each of n values and each of m others may lie beyond a bound that
-/// errs with at most `level` on its side. `None` where so few values bound nothing.
+/// Number of differences, between n and m values, that may lie beyond a bound with an error of
+/// `level` at most. `None` if there are too few values for a bound.
 #[must_use]
 pub fn beyond(n: usize, m: usize, level: f64) -> Option<usize> {
     if n > EXACT || m > EXACT {
         let (n, m) = (n as f64, m as f64);
         let sigma = (n * m * (n + m + 1.0) / 12.0).sqrt();
         let bound = n * m / 2.0 - quantile(level) * sigma - 0.5;
-        return (bound >= 0.0).then_some(bound as usize);
+        return if bound >= 0.0 { Some(bound as usize) } else { None };
     }
     let mut total = 0.0;
     let within = null(n, m).into_iter().take_while(|mass| {
@@ -78,20 +80,21 @@ pub fn beyond(n: usize, m: usize, level: f64) -> Option<usize> {
     within.count().checked_sub(1)
 }
 
-/// The probabilities of each number of pairs in which the first value is the larger, of n and m values
-/// in an order of which each is as likely as another.
+/// The null distribution: the probability of each number of combinations in which the first value
+/// is the larger one, for n and m values in a random order.
 fn null(n: usize, m: usize) -> Vec<f64> {
-    // The last in order is one of the n with probability n / (n + m), and is then above all m.
+    // The largest value is one of the n with probability n / (n + m), and is then above all m.
     let mut rows: Vec<Vec<f64>> = vec![vec![1.0]; m + 1];
     for i in 1..=n {
         let mut next: Vec<Vec<f64>> = vec![vec![1.0]];
         for j in 1..=m {
             let ours = i as f64 / (i + j) as f64;
             let mass = (0..=i * j).map(|at| {
-                let of = |row: &[f64], at: Option<usize>| {
+                let mass_at = |row: &[f64], at: Option<usize>| {
                     at.and_then(|at| row.get(at)).copied().unwrap_or(0.0)
                 };
-                ours * of(&rows[j], at.checked_sub(j)) + (1.0 - ours) * of(&next[j - 1], Some(at))
+                ours * mass_at(&rows[j], at.checked_sub(j))
+                    + (1.0 - ours) * mass_at(&next[j - 1], Some(at))
             });
             next.push(mass.collect());
         }
@@ -100,8 +103,8 @@ fn null(n: usize, m: usize) -> Vec<f64> {
     rows.pop().unwrap_or_default()
 }
 
-/// How many standard deviations out a Gaussian has this much beyond, for levels below a half (Hastings'
-/// approximation in Abramowitz and Stegun, 26.2.23: to 0.00045).
+/// The upper quantile of the standard Gaussian distribution, for levels below 0.5 (Hastings'
+/// approximation in Abramowitz and Stegun, 26.2.23, exact to 0.00045).
 fn quantile(level: f64) -> f64 {
     let t = (-2.0 * level.ln()).sqrt();
     let over = 2.515_517 + t * (0.802_853 + t * 0.010_328);
@@ -114,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_null_distribution_is_that_of_all_orders() {
+    fn null_distribution_matches_all_orders() {
         for (n, m) in [(1, 1), (1, 4), (3, 2), (4, 4), (6, 5)] {
             let mut counts = vec![0.0; n * m + 1];
             let mut orders = 0.0;
@@ -135,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gaussian_nears_the_exact_one() {
+    fn gaussian_approximates_the_exact_bound() {
         for level in [0.005, 0.02, 0.05] {
             let exact = beyond(EXACT, EXACT, level).unwrap();
             let near = beyond(EXACT, EXACT + 1, level).unwrap();
@@ -145,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_holds_the_ratio_that_there_is() {
+    fn interval_contains_the_true_ratio() {
         let baseline: Vec<f64> = (0..9).map(|at| 100.0 + f64::from(at * 7 % 9)).collect();
         let candidate: Vec<f64> = baseline.iter().rev().map(|value| value * 1.2).collect();
         let estimate = Estimate::new(&candidate, &baseline, 0.02).unwrap();
@@ -157,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn few_values_bound_nothing_and_none_estimate_nothing() {
+    fn has_no_bounds_with_few_values_and_no_estimate_without() {
         let estimate = Estimate::new(&[2.0], &[1.0, 1.0], 0.02).unwrap();
         assert_eq!((estimate.low, estimate.high, estimate.ratio), (None, None, 2.0));
         assert!(!estimate.differs());

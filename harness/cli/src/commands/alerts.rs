@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand, ValueEnum};
-use dmarig_history::{Alert, AlertState, History, HistoryError, Mark, What};
+use dmarig_history::{Alert, AlertEnd, AlertKind, AlertState, History, HistoryError};
 use dmarig_model::text::shown;
 use dmarig_records::{Environment, utc};
 use dmarig_report::{environment_change, kernel_name, number::quantity, triage_note};
@@ -79,7 +79,7 @@ impl Alerts {
     pub(crate) fn execute(self) -> Result<Exit, Failure> {
         let mut history = History::open(&self.file.path()?)?;
         if let Some(Action::Set { id, state, note, author }) = &self.action {
-            let said = history.say(id, (*state).into(), note, author).map_err(|error| match error {
+            let said = history.set_alert_state(id, (*state).into(), note, author).map_err(|error| match error {
                 HistoryError::Unknown { .. } => Failure::usage(anyhow::anyhow!(
                     "there is no alert whose id begins with `{}`, or several: `dmarig alerts --all` lists them",
                     shown(id)
@@ -92,7 +92,7 @@ impl Alerts {
         let all = history.alerts()?;
         let new = all.iter().filter(|alert| alert.is_new()).count();
         if self.json {
-            print_json(&json!({ "history": history.info()?, "new": new, "alerts": all }))?;
+            print_json(&json!({ "history": history.summary()?, "new": new, "alerts": all }))?;
         } else {
             self.tell(&history, &all, new)?;
         }
@@ -135,7 +135,7 @@ impl Alerts {
 
 fn what(alert: &Alert) -> String {
     match &alert.what {
-        What::Change { key, before, after, worse, .. } => {
+        AlertKind::Change { key, before, after, worse, .. } => {
             let unit = key.value_unit();
             let (from, to) = (quantity(*before, unit), quantity(*after, unit));
             let percent = (after / before - 1.0) * 100.0;
@@ -146,8 +146,8 @@ fn what(alert: &Alert) -> String {
             let of = of.map_or_else(String::new, |name| format!(" / {}", shown(name)));
             format!("{}{of} {from} -> {to}{percent}{better}", shown(&key.metric))
         }
-        What::Failure { timed_out: true, .. } => "timed out".to_owned(),
-        What::Failure { checks, .. } => format!("failed: {}", shown(&checks.join(", "))),
+        AlertKind::Failure { timed_out: true, .. } => "timed out".to_owned(),
+        AlertKind::Failure { checks, .. } => format!("failed: {}", shown(&checks.join(", "))),
     }
 }
 
@@ -160,6 +160,6 @@ fn good(alert: &Alert, environments: &BTreeMap<String, Environment>) -> String {
     }
 }
 
-fn kernel(mark: &Mark) -> String {
+fn kernel(mark: &AlertEnd) -> String {
     kernel_name(mark.release.as_deref(), &mark.kernel).unwrap_or_else(|| "-".to_owned())
 }

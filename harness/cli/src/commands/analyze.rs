@@ -8,7 +8,7 @@ use dmarig_model::{
     analysis::{ANALYSIS_SCHEMA, Analysis, analyze, of_records},
     observation::LogSource,
 };
-use dmarig_records::{LoadError, StoredRun};
+use dmarig_records::{RecordError, StoredRun};
 use serde::Serialize;
 
 use crate::{
@@ -98,7 +98,7 @@ impl Analyze {
     fn recorded(&self) -> Result<Vec<Log>, Failure> {
         let runs = self.places.runs()?;
         let run = StoredRun::load(&self.source, &runs).map_err(|error| match error {
-            LoadError::Unknown { .. } => {
+            RecordError::UnknownRun { .. } => {
                 Failure::usage(anyhow!("there is no file {}, and as a run: {error}", self.source))
             }
             // It is there, and its logs can't be read.

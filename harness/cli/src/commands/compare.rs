@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use dmarig_dashboard::comparison_page;
 use dmarig_model::{axes::Accelerator, limit::Limit, text::shown, windows::Side};
-use dmarig_records::{Comparison, StoredRun, compare_runs};
+use dmarig_records::{Comparison, RecordFile, StoredRun, compare_runs};
 use dmarig_report::{comparison_json, comparison_markdown, comparison_table};
 use dmarig_runner::{
     paired::{CompareOutcome, CompareRequest, Subject, compare, fresh_seed},

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
-use dmarig_history::{Fate, History, How, Imported, Keep, sweep_gone};
+use dmarig_history::{GcAction, History, ImportOptions, ImportReport, Retention, sweep_gone};
 use dmarig_model::{text::shown, value::Size};
 use dmarig_records::{StoredRun, is_run, run_directories};
 use indicatif::HumanBytes;
@@ -109,29 +109,29 @@ impl Add {
             }
         };
         let mut history = History::create(file)?;
-        let how = How { reference: self.reference.as_deref(), again: self.rebuild };
+        let how = ImportOptions { reference: self.reference.as_deref(), rebuild: self.rebuild };
         let imported = history.import(&directories, how)?;
         Ok(told(&imported, file))
     }
 }
 
 /// Tells what became of records.
-fn told(imported: &Imported, file: &Path) -> Exit {
-    for run in &imported.torn {
+fn told(imported: &ImportReport, file: &Path) -> Exit {
+    for run in &imported.truncated {
         errln!("dmarig: run {run}: the record's last line was cut short: that cell is left out");
     }
-    for run in &imported.going_on {
+    for run in &imported.running {
         errln!("dmarig: run {} is going on: add it when it has ended", shown(run));
     }
-    for error in &imported.refused {
+    for error in &imported.unreadable {
         errln!("dmarig: left out: {error}");
     }
     let counts = [
         (imported.added.len(), "added"),
         (imported.replaced.len(), "brought up to date"),
-        (imported.known.len(), "known"),
-        (imported.going_on.len(), "going on"),
-        (imported.refused.len(), "left out"),
+        (imported.unchanged.len(), "known"),
+        (imported.running.len(), "going on"),
+        (imported.unreadable.len(), "left out"),
     ];
     let told: Vec<String> = counts
         .into_iter()
@@ -139,7 +139,7 @@ fn told(imported: &Imported, file: &Path) -> Exit {
         .map(|(count, what)| format!("{count} {what}"))
         .collect();
     errln!("runs: {}; history: {}", told.join(", "), file.display());
-    if imported.refused.is_empty() { Exit::Passed } else { Exit::Errored }
+    if imported.unreadable.is_empty() { Exit::Passed } else { Exit::Errored }
 }
 
 fn merge(file: &Path, paths: &[PathBuf]) -> Result<Exit, Failure> {
@@ -165,7 +165,7 @@ fn merge_one(history: &mut History, path: &Path) -> Result<Exit, Failure> {
         if directories.is_empty() {
             return Err(Failure::usage(anyhow!("there is no run in {}", path.display())));
         }
-        return Ok(told(&history.import(&directories, How::default())?, path));
+        return Ok(told(&history.import(&directories, ImportOptions::default())?, path));
     }
     let merged = history.merge(path)?;
     errln!(
@@ -173,7 +173,7 @@ fn merge_one(history: &mut History, path: &Path) -> Result<Exit, Failure> {
         path.display(),
         merged.added,
         merged.replaced,
-        merged.known
+        merged.unchanged
     );
     Ok(Exit::Passed)
 }
@@ -181,12 +181,12 @@ fn merge_one(history: &mut History, path: &Path) -> Result<Exit, Failure> {
 impl Gc {
     fn execute(self, file: &Path, runs: &Path) -> Result<Exit, Failure> {
         let day = Duration::from_secs(86_400);
-        let keep = Keep {
+        let keep = Retention {
             age: self.older_than.map(|days| day * days),
             count: self.keep,
             bytes: self.max_size.map(|size| size.0),
         };
-        if keep == Keep::default() {
+        if keep == Retention::default() {
             return Err(Failure::usage(anyhow!(
                 "say what to keep: --older-than DAYS, --keep N or --max-size SIZE"
             )));
@@ -202,21 +202,23 @@ impl Gc {
         let mut lines = String::new();
         let mut exit = Exit::Passed;
         for one in all {
-            let what = match &one.fate {
-                Fate::Kept => {
+            let what = match &one.action {
+                GcAction::Kept => {
                     kept += 1;
                     continue;
                 }
-                Fate::Removed => {
+                GcAction::Removed => {
                     removed += 1;
                     bytes += one.bytes;
                     if self.dry_run { "would be removed" } else { "removed" }.to_owned()
                 }
-                Fate::NotInHistory => "stays: not in the history (dmarig history add)".to_owned(),
-                Fate::GoingOn => "stays: going on".to_owned(),
-                Fate::Stuck { why } => {
+                GcAction::NotInHistory => {
+                    "stays: not in the history (dmarig history add)".to_owned()
+                }
+                GcAction::Running => "stays: going on".to_owned(),
+                GcAction::Failed(error) => {
                     exit = Exit::Errored;
-                    format!("stays: {}", shown(why))
+                    format!("stays: {}", shown(&error.to_string()))
                 }
             };
             lines.push_str(&format!("{} ({}): {what}\n", shown(&one.run), HumanBytes(one.bytes)));

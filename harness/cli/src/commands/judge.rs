@@ -5,7 +5,7 @@ use dmarig_model::{
     axes::Axis, case::Case, document::CellResult, judge::judge, matrix::Cell, plan::shell_line,
     text::shown,
 };
-use dmarig_records::{Comparison, StoredRun, judge_boot};
+use dmarig_records::{Comparison, RecordFile, StoredRun, judge_boot};
 use dmarig_report::RunView;
 use dmarig_runner::{FinishedCell, judge_across, sweeps_of};
 
@@ -33,7 +33,7 @@ impl Judge {
     pub(crate) fn execute(self) -> Result<Exit, Failure> {
         let runs = self.places.runs()?;
         let run = StoredRun::load(&self.run, &runs).map_err(Failure::usage)?;
-        if run.torn {
+        if run.truncated {
             errln!("dmarig: the record's last line was cut short: that cell is left out");
         }
         let mut cases = Vec::new();
@@ -49,7 +49,7 @@ impl Judge {
                 cases.push(case);
             }
         }
-        let (compares, going_on) = (run.compares(), run.going_on);
+        let (compares, going_on) = (run.is_comparison(), run.running);
         let found = StoredRun::find(&self.run, &runs).map_err(Failure::usage)?;
         let compared = Comparison::read(&found).map_err(Failure::usage)?;
         let early = run.ended_early();

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use dmarig_history::Standing;
+use dmarig_history::HistoryJudgement;
 use dmarig_images::Cache;
 use dmarig_model::{limit::Limit, matrix::Cell, sweep::Sweep, text::shown};
 use dmarig_records::CellName;
@@ -185,7 +185,7 @@ pub(crate) fn logs(directory: &Path, cell: &Cell) -> String {
 
 /// Warns about numbers that neither passed nor failed: one line for each reason, since at first as many
 /// numbers lack a history as there are numbers.
-fn warn(standing: &Standing) {
+fn warn(standing: &HistoryJudgement) {
     let mut open: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for metric in &standing.metrics {
         let reason = match (metric.not_compared(), metric.judgement()) {

@@ -2,7 +2,7 @@
 
 use dmarig_fake_qemu::{QemuScript, SLOW_KERNEL};
 use dmarig_model::observation::Outcome;
-use dmarig_records::{Compared, Comparison};
+use dmarig_records::{Comparison, MetricResult};
 use dmarig_stats::paired::Judgement;
 use quick_junit::Report;
 
@@ -40,7 +40,7 @@ fn judges_two_qemus_in_interleaved_pairs() {
         assert!(!found.pairing.unwrap().one_boot);
         let [cell] = found.cells.as_slice() else { panic!("{:?}", found.cells) };
         let metric = &cell.metrics[0];
-        let Compared::Paired(finding) = &metric.result else { panic!("{metric:?}") };
+        let MetricResult::Paired(finding) = &metric.result else { panic!("{metric:?}") };
         let estimate = finding.estimate.unwrap();
         assert_eq!((metric.candidate.len(), estimate.pairs), (8, 8));
         assert!((estimate.ratio - ratio).abs() < 1e-9, "{estimate:?}");
@@ -220,7 +220,7 @@ fn estimates_difference_of_recorded_runs() {
     ended.exits(0);
     let found = comparison(&ended.stdout);
     let metric = &found.cells[0].metrics[0];
-    let Compared::Unpaired { estimate: Some(estimate) } = &metric.result else {
+    let MetricResult::Unpaired { estimate: Some(estimate) } = &metric.result else {
         panic!("{metric:?}");
     };
     assert!((estimate.ratio - 1.2).abs() < 1e-9 && estimate.differs(), "{estimate:?}");

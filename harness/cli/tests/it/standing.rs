@@ -6,7 +6,7 @@ use std::{
 };
 
 use dmarig_fake_qemu::QemuScript;
-use dmarig_history::{Standing, StandingMetric};
+use dmarig_history::{HistoryJudgement, HistoryMetric};
 use dmarig_stats::paired::Judgement;
 use quick_junit::Report;
 use serde_json::Value;
@@ -107,13 +107,13 @@ fn copy(run: &Path, runs: &Path, night: i64, change: &impl Fn(&mut Value)) {
     fs::write(directory.join("cells.jsonl"), cells).unwrap();
 }
 
-fn standing(ended: &Ended) -> Standing {
+fn standing(ended: &Ended) -> HistoryJudgement {
     serde_json::from_value(ended.document()["history"].clone()).unwrap()
 }
 
 /// Of both metrics.
 fn judgements(ended: &Ended) -> Vec<Option<Judgement>> {
-    standing(ended).metrics.iter().map(StandingMetric::judgement).collect()
+    standing(ended).metrics.iter().map(HistoryMetric::judgement).collect()
 }
 
 /// What stands beside each record.
@@ -130,7 +130,7 @@ fn judges_run_by_earlier_runs() {
     insta::assert_snapshot!("too_few_runs", bench.reasons_not_to_compare(&first));
     assert_eq!(judgements(&first), [None, None]);
     let text = fs::read_to_string(&written(&bench.place)[0]).unwrap();
-    assert_eq!(serde_json::from_str::<Standing>(&text).unwrap(), standing(&first));
+    assert_eq!(serde_json::from_str::<HistoryJudgement>(&text).unwrap(), standing(&first));
     let file = bench.nights("nights", |_| ());
 
     let same = bench.run(QemuScript::Passes, &["--history", &file]);

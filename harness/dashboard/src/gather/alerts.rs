@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use dmarig_history::{Alert as Found, AlertState as State, Mark, What};
+use dmarig_history::{Alert as Found, AlertEnd, AlertKind, AlertState as State};
 use dmarig_records::Environment;
 use dmarig_report::{environment_change, kernel_name, triage_note};
 
@@ -23,11 +23,11 @@ pub(super) fn alerts(
         ((place, environment), at)
     });
     let cells: HashMap<([&str; 3], &str), usize> = cells.collect();
-    let run = |mark: &Mark| runs.get(mark.run.as_str()).copied();
+    let run = |mark: &AlertEnd| runs.get(mark.run.as_str()).copied();
     let told = |alert: &Found| {
         let first_bad = run(&alert.first_bad);
         let (subject, what) = match &alert.what {
-            What::Change { series: id, .. } => {
+            AlertKind::Change { series: id, .. } => {
                 let index = series.get(id.as_str()).copied();
                 let subject = index.map(|index| {
                     let points = &site.series[index].points;
@@ -36,7 +36,7 @@ pub(super) fn alerts(
                 });
                 (subject, String::new())
             }
-            What::Failure { checks, timed_out } => {
+            AlertKind::Failure { checks, timed_out } => {
                 let variant = alert.place.variant.replace(',', " ");
                 let place = [&alert.place.case, &variant, &alert.place.kernel].map(String::as_str);
                 let cell = cells.get(&(place, alert.environment.as_str())).copied();
@@ -84,6 +84,6 @@ fn state(alert: &Found) -> AlertState {
     }
 }
 
-fn kernel(mark: &Mark) -> String {
+fn kernel(mark: &AlertEnd) -> String {
     kernel_name(mark.release.as_deref(), &mark.kernel).unwrap_or_else(|| "-".to_owned())
 }

@@ -74,7 +74,7 @@ impl Details {
             Err(error) => details.notes.push(unread(&error)),
         }
         if let Some(record) = self.record(run, id, &mut details.notes) {
-            if record.torn {
+            if record.truncated {
                 details
                     .notes
                     .push("the record's last line was cut short: that cell is left out".into());
@@ -146,7 +146,7 @@ fn add_record(
     record: &CellRecord,
 ) {
     let seen = &record.observation;
-    let environment = Environment::of(&meta.host, seen).fingerprint();
+    let environment = Environment::new(&meta.host, seen).fingerprint();
     let key = [&seen.cell, &seen.axes.kernel, &environment].map(String::as_str);
     let index = indices.get(&key);
     // What wrote the record may have told kernels and machines in other words than what put it into the history.

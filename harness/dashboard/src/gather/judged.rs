@@ -2,9 +2,9 @@
 
 use std::{collections::HashMap, path::Path};
 
-use dmarig_history::Standing;
+use dmarig_history::HistoryJudgement;
 use dmarig_model::text::shown;
-use dmarig_records::{Compared, ComparedMetric, Comparison};
+use dmarig_records::{Comparison, MetricComparison, MetricResult, RecordFile};
 use dmarig_report::{Reference, comparison_heading, comparison_notes, standing_notes};
 
 use crate::{JudgedNumber, JudgedNumbers};
@@ -16,7 +16,8 @@ pub(super) fn judged(
     machine: &str,
     series: &HashMap<String, usize>,
 ) -> Vec<JudgedNumbers> {
-    let standing = Standing::read(directory).map(|found| found.map(|one| of_history(&one, series)));
+    let standing =
+        HistoryJudgement::read(directory).map(|found| found.map(|one| of_history(&one, series)));
     let compared =
         Comparison::read(directory).map(|found| found.map(|one| of_pairs(&one, machine)));
     let told = [standing, compared].into_iter().filter_map(|found| {
@@ -31,7 +32,7 @@ pub(super) fn judged(
     told.filter(|some| !(some.numbers.is_empty() && some.notes.is_empty())).collect()
 }
 
-fn of_history(standing: &Standing, series: &HashMap<String, usize>) -> JudgedNumbers {
+fn of_history(standing: &HistoryJudgement, series: &HashMap<String, usize>) -> JudgedNumbers {
     // Where pairs decide, the comparison has the number, and here only a note is left of it.
     let own = standing.metrics.iter().filter(|metric| metric.beside.is_none());
     let numbers = own.map(|metric| {
@@ -56,8 +57,8 @@ fn of_history(standing: &Standing, series: &HashMap<String, usize>) -> JudgedNum
 /// Only what was to be judged: a comparison without a limit has no verdict.
 fn of_pairs(comparison: &Comparison, machine: &str) -> JudgedNumbers {
     let numbers = comparison.cells.iter().flat_map(|cell| {
-        let limited = |metric: &&ComparedMetric| {
-            matches!(&metric.result, Compared::Paired(finding) if finding.metric.limit.is_some())
+        let limited = |metric: &&MetricComparison| {
+            matches!(&metric.result, MetricResult::Paired(finding) if finding.metric.limit.is_some())
         };
         let rows = cell.metrics.iter().filter(limited);
         rows.map(|metric| {
@@ -80,7 +81,7 @@ fn of_pairs(comparison: &Comparison, machine: &str) -> JudgedNumbers {
 #[cfg(test)]
 mod tests {
     use dmarig_demo::synthetic_year;
-    use dmarig_history::{Asked, Place};
+    use dmarig_history::{CellKey, HistoryCheckInput};
     use dmarig_model::{case::Case, observation::Outcome};
 
     use super::*;
@@ -95,9 +96,16 @@ mod tests {
             passed.place.case
         );
         let cases = [Case::parse("case.yaml", &case).unwrap()];
-        let beside = |_: &Place, metric: &str| (metric == "elapsed").then(|| "baseline".to_owned());
-        let asked = Asked { run: &run, cases: &cases, history: None, file: "h", beside: &beside };
-        let told = of_history(&Standing::new(&asked).unwrap(), &HashMap::new());
+        let beside =
+            |_: &CellKey, metric: &str| (metric == "elapsed").then(|| "baseline".to_owned());
+        let asked = HistoryCheckInput {
+            run: &run,
+            cases: &cases,
+            history: None,
+            file: "h",
+            beside: &beside,
+        };
+        let told = of_history(&HistoryJudgement::new(&asked).unwrap(), &HashMap::new());
         let names: Vec<&str> =
             told.numbers.iter().map(|number| number.metric.name.as_str()).collect();
         assert!(

@@ -124,7 +124,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let mut history = History::create(&place.path().join("history.sqlite")).unwrap();
         let runs = [run("a", 1, &["10", "11"]), run("b", 2, &["10"]), run("c", 3, &["12"])];
-        history.put(&runs).unwrap();
+        history.insert_runs(&runs).unwrap();
         let mut runs = history.runs(None).unwrap();
         runs.reverse();
         let environments = Environments::new(history.environments().unwrap());

@@ -6,7 +6,8 @@ use dmarig_dashboard::{
 };
 use dmarig_model::observation::Outcome;
 use dmarig_records::{
-    COMPARISON_SCHEMA, CellEnded, Compared, ComparedCell, ComparedCount, ComparedMetric, Comparison,
+    COMPARISON_SCHEMA, CellComparison, CellEnd, Comparison, CountDifference, MetricComparison,
+    MetricResult,
 };
 use dmarig_stats::{
     paired::{Better, Estimate, Judgement},
@@ -99,20 +100,20 @@ fn hostile_text_stays_text_in_a_comparison() {
             error: None,
             too_fine: Some(true),
         };
-        let metric = ComparedMetric {
+        let metric = MetricComparison {
             name: text.into(),
             unit: text.into(),
             candidate: vec![1.0, 2.0, f64::NAN],
             baseline: vec![1.0, 0.0, 3.0],
-            result: Compared::Paired(finding),
+            result: MetricResult::Paired(finding),
         };
-        let count = ComparedCount { name: text.into(), candidate: 1.0, baseline: f64::INFINITY };
-        let cell = ComparedCell {
+        let count = CountDifference { name: text.into(), candidate: 1.0, baseline: f64::INFINITY };
+        let cell = CellComparison {
             label: text.into(),
             metrics: vec![metric],
             counts: vec![count],
             boots: None,
-            ended: CellEnded::Stopped { why: text.into() },
+            ended: CellEnd::Stopped { why: text.into() },
         };
         let comparison = Comparison {
             schema: COMPARISON_SCHEMA,

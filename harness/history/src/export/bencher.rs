@@ -1,17 +1,20 @@
-//! Bencher's metric format: benchmarks, of each its measures, of each a value and what it lay between.
+//! Bencher's metric format: benchmarks, each with measures, each with a value and its bounds.
 
 use std::{collections::BTreeMap, io::Write};
 
 use serde::Serialize;
 
-use super::{ExportError, Exported};
+use super::ExportSelection;
 use crate::{
     entry::{Sample, SeriesKey},
+    error::HistoryError,
     store::History,
 };
 
-/// Characters of a benchmark's name, and of a measure's.
-const LONGEST: (usize, usize) = (1024, 64);
+/// Largest number of characters in the name of a benchmark.
+const BENCHMARK_LENGTH: usize = 1024;
+/// Largest number of characters in the name of a measure.
+const MEASURE_LENGTH: usize = 64;
 
 #[derive(Serialize)]
 struct Metric {
@@ -22,33 +25,36 @@ struct Metric {
 
 pub(super) fn write(
     history: &History,
-    what: &Exported,
+    selection: &ExportSelection,
     out: &mut impl Write,
-) -> Result<(), ExportError> {
-    let run = match &what.run {
+) -> Result<(), HistoryError> {
+    let run = match &selection.run {
         Some(run) => history.run(run)?,
         None => match history.runs(Some(1))?.pop() {
             Some(run) => run,
-            None => return Err(ExportError::Empty(history.path().display().to_string())),
+            None => return Err(HistoryError::Empty { path: history.path().display().to_string() }),
         },
     };
     let mut all: BTreeMap<String, BTreeMap<String, Metric>> = BTreeMap::new();
-    let wanted = history.series(&what.series)?;
-    for point in history.entry_of(&run.id)?.points {
+    let wanted = history.series(&selection.series)?;
+    for point in history.run_entry(&run.id)?.points {
         if !wanted.iter().any(|series| series.key == point.series) {
             continue;
         }
-        let ends = |pick: fn(f64, f64) -> f64| {
+        let bound = |pick: fn(f64, f64) -> f64| {
             point.samples.iter().map(|Sample { value, .. }| *value).fold(point.value, pick)
         };
-        let metric =
-            Metric { value: point.value, lower_value: ends(f64::min), upper_value: ends(f64::max) };
+        let metric = Metric {
+            value: point.value,
+            lower_value: bound(f64::min),
+            upper_value: bound(f64::max),
+        };
         let benchmark = benchmark(&point.series, run.synthetic);
         let measures = all.entry(benchmark).or_default();
         let mut name = measure(&point.series);
-        // Names that are too long may be one when they are cut.
+        // Different long names may be equal after they are cut.
         while measures.contains_key(&name) {
-            name = cut(&name, LONGEST.1 - 1) + "+";
+            name = cut(&name, MEASURE_LENGTH - 1) + "+";
         }
         measures.insert(name, metric);
     }
@@ -58,20 +64,20 @@ pub(super) fn write(
 }
 
 fn benchmark(key: &SeriesKey, synthetic: bool) -> String {
-    let made_up = if synthetic { "MADE UP " } else { "" };
-    let against = key.reference.as_deref().map(|name| format!(" / {name}")).unwrap_or_default();
-    cut(&format!("{made_up}{} [{}]{against}", key.place, key.environment), LONGEST.0)
+    let prefix = if synthetic { "MADE UP " } else { "" };
+    let divisor = key.reference.as_deref().map(|name| format!(" / {name}")).unwrap_or_default();
+    cut(&format!("{prefix}{} [{}]{divisor}", key.place, key.environment), BENCHMARK_LENGTH)
 }
 
 fn measure(key: &SeriesKey) -> String {
     let name = key.metric.replace('/', "-");
-    // A measure has one unit.
+    // All values of a measure have one unit.
     let name = match key.value_unit() {
         _ if key.reference.is_some() => format!("{name}-ratio"),
         "1" | "" => name,
         unit => format!("{name}-{}", unit.replace('/', "-per-")),
     };
-    cut(&name, LONGEST.1)
+    cut(&name, MEASURE_LENGTH)
 }
 
 fn cut(text: &str, longest: usize) -> String {

@@ -1,57 +1,79 @@
 //! Comma-separated values.
 
 use dmarig_records::rfc3339;
-use std::{collections::HashMap, io::Write};
+use std::{borrow::Cow, collections::HashMap, io::Write};
 
-use super::{ExportError, Exported};
-use crate::store::History;
+use csv::{Terminator, WriterBuilder};
+
+use super::ExportSelection;
+use crate::{error::HistoryError, store::History};
+
+const HEADER: [&str; 14] = [
+    "time",
+    "run",
+    "case",
+    "variant",
+    "kernel",
+    "release",
+    "build",
+    "metric",
+    "unit",
+    "reference",
+    "environment",
+    "synthetic",
+    "value",
+    "samples",
+];
 
 pub(super) fn write(
     history: &History,
-    what: &Exported,
+    selection: &ExportSelection,
     out: &mut impl Write,
-) -> Result<(), ExportError> {
-    let header = "time,run,case,variant,kernel,release,build,metric,unit,reference,environment,synthetic,\
-         value,samples\r\n";
-    out.write_all(header.as_bytes())?;
-    for series in history.series(&what.series)? {
+) -> Result<(), HistoryError> {
+    let mut writer = WriterBuilder::new().terminator(Terminator::CRLF).from_writer(out);
+    writer.write_record(HEADER)?;
+    for series in history.series(&selection.series)? {
         let key = &series.key;
-        let points = history.exported_points(&series, what)?;
+        let points = history.exported_points(&series, selection)?;
         let mut samples: HashMap<String, Vec<String>> = HashMap::new();
         for (run, sample) in history.samples(&series.id)? {
             samples.entry(run).or_default().push(format!("{:?}", sample.value));
         }
         for (us, point) in points.timed {
+            let (time, build) = (rfc3339(us), point.build.short());
+            let texts = [
+                time.as_str(),
+                &point.run,
+                &key.place.case,
+                &key.place.variant,
+                &key.place.kernel,
+                point.release.as_deref().unwrap_or_default(),
+                &build,
+                &key.metric,
+                key.value_unit(),
+                key.reference.as_deref().unwrap_or_default(),
+                &key.environment,
+            ]
+            .map(without_formula);
+            for text in &texts {
+                writer.write_field(text.as_bytes())?;
+            }
+            writer.write_field(u8::from(point.synthetic).to_string())?;
+            writer.write_field(format!("{:?}", point.value))?;
             let values = samples.remove(&point.run).unwrap_or_default();
-            let fields = [
-                rfc3339(us),
-                field(&point.run),
-                field(&key.place.case),
-                field(&key.place.variant),
-                field(&key.place.kernel),
-                field(point.release.as_deref().unwrap_or_default()),
-                field(&point.build.short()),
-                field(&key.metric),
-                field(key.value_unit()),
-                field(key.reference.as_deref().unwrap_or_default()),
-                field(&key.environment),
-                u8::from(point.synthetic).to_string(),
-                format!("{:?}", point.value),
-                values.join(" "),
-            ];
-            write!(out, "{}\r\n", fields.join(","))?;
+            writer.write_field(values.join(" "))?;
+            writer.write_record(None::<&[u8]>)?;
         }
     }
+    writer.flush()?;
     Ok(())
 }
 
-/// A field. A text that a spreadsheet would take for a formula gets an apostrophe: much of it comes from
+/// Puts an apostrophe before a text that a spreadsheet would run as a formula: much text comes from
 /// guests.
-fn field(text: &str) -> String {
-    let formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
-    let text = if formula { format!("'{text}") } else { text.to_owned() };
-    match text.contains([',', '"', '\n', '\r']) {
-        true => format!("\"{}\"", text.replace('"', "\"\"")),
-        false => text,
+fn without_formula(text: &str) -> Cow<'_, str> {
+    match text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+        true => format!("'{text}").into(),
+        false => text.into(),
     }
 }

@@ -2,18 +2,18 @@
 
 use std::io::Write;
 
-use super::{ExportError, Exported};
-use crate::store::History;
+use super::ExportSelection;
+use crate::{error::HistoryError, store::History};
 
 pub(super) fn write(
     history: &History,
-    what: &Exported,
+    selection: &ExportSelection,
     out: &mut impl Write,
-) -> Result<(), ExportError> {
-    for series in history.series(&what.series)? {
+) -> Result<(), HistoryError> {
+    for series in history.series(&selection.series)? {
         let key = &series.key;
-        let points = history.exported_points(&series, what)?;
-        // In the order of their names, which the database likes best.
+        let points = history.exported_points(&series, selection)?;
+        // Sorted by name, as InfluxDB recommends.
         let mut tags = [
             ("case", key.place.case.as_str()),
             ("environment", &key.environment),
@@ -27,8 +27,8 @@ pub(super) fn write(
         if points.synthetic {
             tags[5].1 = "true";
         }
-        let told = tags.iter().filter(|(_, value)| !value.is_empty());
-        let tags: String = told.map(|(name, value)| format!(",{name}={}", tag(value))).collect();
+        let given = tags.iter().filter(|(_, value)| !value.is_empty());
+        let tags: String = given.map(|(name, value)| format!(",{name}={}", tag(value))).collect();
         for (us, point) in points.timed {
             let (value, run) = (point.value, string(&point.run));
             let build = string(&point.build.short());
@@ -39,8 +39,8 @@ pub(super) fn write(
     Ok(())
 }
 
-/// A tag's value. There is no way to write a backslash that stands before the end or before what has to
-/// be escaped, and none at all to write a line's end.
+/// Escapes the value of a tag. The format can't express a backslash at the end or before a
+/// character that must be escaped, nor a line break, so these are replaced.
 fn tag(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -54,7 +54,7 @@ fn tag(text: &str) -> String {
     out
 }
 
-/// A field that is a text.
+/// Quotes the text of a field.
 fn string(text: &str) -> String {
     let text: String = text.chars().map(|c| if c.is_control() { '_' } else { c }).collect();
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))

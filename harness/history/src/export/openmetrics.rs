@@ -2,31 +2,33 @@
 
 use std::{collections::BTreeMap, io::Write};
 
-use super::{ExportError, Exported, identifier};
+use super::{ExportSelection, identifier};
 use crate::{
     entry::SeriesKey,
+    error::HistoryError,
     store::{History, SeriesRow},
 };
 
-/// A family of metrics: those of one name and unit.
+/// A metric family: all series with one name and unit.
 struct Family {
     unit: String,
     help: String,
-    /// By how much values are multiplied to be in that unit.
+    /// Converts values to the unit.
     factor: f64,
     series: Vec<SeriesRow>,
 }
 
 pub(super) fn write(
     history: &History,
-    what: &Exported,
+    selection: &ExportSelection,
     out: &mut impl Write,
-) -> Result<(), ExportError> {
+) -> Result<(), HistoryError> {
     let mut families: BTreeMap<String, Family> = BTreeMap::new();
-    for series in history.series(&what.series)? {
+    for series in history.series(&selection.series)? {
         let (unit, factor) = base_unit(&series.key);
         let mut base = format!("dmarig_{}", identifier(&series.key.metric));
-        // Of one family all have one unit: a count may be named as a time is with its unit.
+        // All series of a family have one unit, and a count may have the name of a time with its
+        // unit.
         let name = loop {
             let name = if unit.is_empty() { base.clone() } else { format!("{base}_{unit}") };
             match families.get(&name) {
@@ -49,10 +51,10 @@ pub(super) fn write(
         }
         writeln!(out, "# HELP {name} {}", escaped(&family.help))?;
         for series in &family.series {
-            let points = history.exported_points(series, what)?;
+            let points = history.exported_points(series, selection)?;
             let labels = labels(&series.key, points.synthetic);
             for (time, point) in points.timed {
-                let (value, (seconds, us)) = (point.value * family.factor, parts(time));
+                let (value, (seconds, us)) = (point.value * family.factor, split_seconds(time));
                 writeln!(out, "{name}{{{labels}}} {value:?} {seconds}.{us:06}")?;
             }
         }
@@ -61,12 +63,12 @@ pub(super) fn write(
     Ok(())
 }
 
-/// Of times after 1970, as those of runs are.
-fn parts(us: i64) -> (i64, i64) {
+/// Splits microseconds since 1970 into seconds and microseconds.
+fn split_seconds(us: i64) -> (i64, i64) {
     (us.div_euclid(1_000_000), us.rem_euclid(1_000_000))
 }
 
-/// The base unit, and the factor to it; empty of a plain number.
+/// The base unit of a series, empty for a plain number, and the factor that converts values to it.
 fn base_unit(key: &SeriesKey) -> (String, f64) {
     match key.value_unit() {
         _ if key.reference.is_some() => ("ratio".to_owned(), 1.0),
@@ -91,7 +93,7 @@ fn labels(key: &SeriesKey, synthetic: bool) -> String {
         ("case", key.place.case.as_str()),
         ("variant", &key.place.variant),
         ("kernel", &key.place.kernel),
-        // Different metrics may be one name.
+        // Different metrics may have the same family name.
         ("metric", &key.metric),
         ("environment", &key.environment),
     ];
@@ -101,8 +103,8 @@ fn labels(key: &SeriesKey, synthetic: bool) -> String {
     if synthetic {
         all.push(("synthetic", "true"));
     }
-    let told = all.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value)));
-    told.collect::<Vec<_>>().join(",")
+    let labels = all.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value)));
+    labels.collect::<Vec<_>>().join(",")
 }
 
 fn escaped(text: &str) -> String {

@@ -1,7 +1,7 @@
-//! What is asked of a history. Each answer is one query, or two.
+//! Queries.
 
 use dmarig_digest::short_id;
-use dmarig_records::{EndedEarly, Environment};
+use dmarig_records::{EarlyEnd, Environment};
 use std::collections::BTreeMap;
 
 use dmarig_model::observation::Outcome;
@@ -10,30 +10,32 @@ use serde::de::DeserializeOwned;
 
 use super::{
     History, HistoryError,
-    rows::{Info, Known, Outcomes, Point, RunRow, SeriesFilter, SeriesRow, Visit},
+    rows::{CellVisit, ImportState, Outcomes, Point, RunRow, SeriesFilter, SeriesRow, Summary},
     write::outcome_name,
 };
-use crate::entry::{CellEntry, Place, Sample, SeriesKey};
+use crate::entry::{CellEntry, CellKey, Sample, SeriesKey};
 
-const RUN: &str = "SELECT run, id, started, dmarig, command, host, rules, reference, synthetic, planned FROM runs";
+const RUN: &str = "SELECT run, id, started, dmarig, command, host, rules, reference, synthetic, \
+    planned \
+    FROM runs";
 
-const SERIES: &str = "SELECT series.id, case_name, variant, kernel, metric, unit, series.reference, fingerprint, \
-     count(points.run), max(runs.started) FROM series \
-     JOIN places USING (place) JOIN environments USING (environment) \
-     JOIN points USING (series) JOIN runs ON runs.run = points.run";
+const SERIES: &str = "SELECT series.id, case_name, variant, kernel, metric, unit, \
+    series.reference, fingerprint, count(points.run), max(runs.started) \
+    FROM series JOIN places USING (place) JOIN environments USING (environment) \
+    JOIN points USING (series) JOIN runs ON runs.run = points.run";
 
 impl History {
-    /// What is in it.
+    /// Counts all that the history contains.
     ///
     /// # Errors
     /// [`HistoryError::Sql`]
-    pub fn info(&self) -> Result<Info, HistoryError> {
+    pub fn summary(&self) -> Result<Summary, HistoryError> {
         let count = |what: &str| {
             let sql = format!("SELECT count(*) FROM {what}");
             let count = self.connection.query_row(&sql, (), |row| row.get::<_, i64>(0));
-            count.map(|count| count.unsigned_abs()).map_err(|error| self.sql(error))
+            count.map(|count| count.unsigned_abs()).map_err(HistoryError::sql(&self.path))
         };
-        Ok(Info {
+        Ok(Summary {
             schema: super::HISTORY_SCHEMA,
             runs: count("runs")?,
             synthetic: count("runs WHERE synthetic")?,
@@ -44,17 +46,17 @@ impl History {
         })
     }
 
-    /// Whether something in it was made up: then every page and table has to say so.
+    /// Whether the history contains a synthetic run. Then every page and table must say so.
     ///
     /// # Errors
     /// [`HistoryError::Sql`]
     pub fn is_synthetic(&self) -> Result<bool, HistoryError> {
         let sql = "SELECT EXISTS (SELECT 1 FROM runs WHERE synthetic)";
-        self.connection.query_row(sql, (), |row| row.get(0)).map_err(|error| self.sql(error))
+        self.connection.query_row(sql, (), |row| row.get(0)).map_err(HistoryError::sql(&self.path))
     }
 
-    /// A hash of all that was put into it: as long as it is the same, whatever is derived from the history
-    /// is, too. What is only remembered, as where series changed, has no part in it.
+    /// A hash of all imported runs and events. While it stays the same, everything derived from the
+    /// history stays the same. Cached results, such as change points, are not part of it.
     ///
     /// # Errors
     /// [`HistoryError::Sql`]
@@ -65,7 +67,7 @@ impl History {
         Ok(short_id(rows.iter().flatten().map(String::as_str), 32))
     }
 
-    /// The newest runs, newest first; all of them where there is no limit.
+    /// The newest runs, newest first; all if there is no limit.
     ///
     /// # Errors
     /// [`HistoryError::Sql`]
@@ -73,21 +75,21 @@ impl History {
         let sql = format!("{RUN} ORDER BY started DESC, id DESC LIMIT ?");
         let rows = self.rows(&sql, params![limit.map_or(-1, i64::from)], run_row)?;
         let mut outcomes = self.outcomes(None)?;
-        Ok(rows.into_iter().map(|found| whole(found, &mut outcomes)).collect())
+        Ok(rows.into_iter().map(|row| with_outcomes(row, &mut outcomes)).collect())
     }
 
-    /// One run.
+    /// The run with this id.
     ///
     /// # Errors
     /// [`HistoryError::Unknown`], [`HistoryError::Sql`]
     pub fn run(&self, id: &str) -> Result<RunRow, HistoryError> {
         let rows = self.rows(&format!("{RUN} WHERE id = ?"), params![id], run_row)?;
-        let found = rows.into_iter().next().ok_or_else(|| self.unknown("run", id))?;
-        let mut outcomes = self.outcomes(Some(found.number))?;
-        Ok(whole(found, &mut outcomes))
+        let row = rows.into_iter().next().ok_or_else(|| self.unknown("run", id))?;
+        let mut outcomes = self.outcomes(Some(row.number))?;
+        Ok(with_outcomes(row, &mut outcomes))
     }
 
-    /// Whether a run is in it.
+    /// Whether the history contains a run.
     ///
     /// # Errors
     /// [`HistoryError::Sql`]
@@ -95,24 +97,25 @@ impl History {
         Ok(self.record_bytes(id)?.is_some())
     }
 
-    /// How much of a run's record is in it, in bytes of `cells.jsonl`; `None` where nothing is.
+    /// The imported part of a run's `cells.jsonl`, in bytes; `None` if the run is not in the
+    /// history.
     ///
     /// # Errors
     /// [`HistoryError::Sql`]
     pub fn record_bytes(&self, id: &str) -> Result<Option<u64>, HistoryError> {
         let sql = "SELECT record_bytes FROM runs WHERE id = ?";
         let bytes = self.connection.query_row(sql, [id], |row| row.get::<_, i64>(0)).optional();
-        bytes.map(|bytes| bytes.map(i64::unsigned_abs)).map_err(|error| self.sql(error))
+        bytes.map(|bytes| bytes.map(i64::unsigned_abs)).map_err(HistoryError::sql(&self.path))
     }
 
-    /// What decides whether a run's record is read again; `None` where nothing of it is in.
-    pub(crate) fn known(&self, id: &str) -> Result<Option<Known>, HistoryError> {
+    /// The state of a run's import; `None` if the run is not in the history.
+    pub(crate) fn import_state(&self, id: &str) -> Result<Option<ImportState>, HistoryError> {
         let sql = "SELECT record_bytes, derivation, reference FROM runs WHERE id = ?";
-        let known = self.rows(sql, params![id], |row| {
+        let states = self.rows(sql, params![id], |row| {
             let bytes = row.get::<_, i64>(0)?.unsigned_abs();
-            Ok(Known { bytes, derivation: row.get(1)?, reference: row.get(2)? })
+            Ok(ImportState { bytes, derivation: row.get(1)?, reference: row.get(2)? })
         })?;
-        Ok(known.into_iter().next())
+        Ok(states.into_iter().next())
     }
 
     /// The cells of a run, in the order in which they ended.
@@ -123,11 +126,13 @@ impl History {
         if !self.has_run(run)? {
             return Err(self.unknown("run", run));
         }
-        let sql = "SELECT number, cells.id, case_name, variant, kernel, outcome, reasons, cells.checks, \
-             release, group_type, warning, duration_us, environments.facts, builds.facts, \
-             judgements.checks FROM cells LEFT JOIN judgements USING (judgement) \
-             JOIN places USING (place) JOIN environments USING (environment) JOIN builds USING (build) \
-             WHERE run = (SELECT run FROM runs WHERE id = ?) ORDER BY number";
+        let sql = "SELECT number, cells.id, case_name, variant, kernel, outcome, reasons, \
+            cells.checks, release, group_type, warning, duration_us, environments.facts, \
+            builds.facts, judgements.checks \
+            FROM cells LEFT JOIN judgements USING (judgement) JOIN places USING (place) \
+            JOIN environments USING (environment) JOIN builds USING (build) \
+            WHERE run = (SELECT run FROM runs WHERE id = ?) \
+            ORDER BY number";
         self.rows(sql, params![run], |row| {
             Ok(CellEntry {
                 number: row.get(0)?,
@@ -142,40 +147,40 @@ impl History {
                 duration_us: row.get::<_, i64>(11)?.unsigned_abs(),
                 environment: json(row, 12)?,
                 build: json(row, 13)?,
-                judged: row
-                    .get_ref(14)?
-                    .as_str_or_null()?
-                    .is_some()
-                    .then(|| json(row, 14))
-                    .transpose()?,
+                judged: optional_json(row, 14)?,
             })
         })
     }
 
-    /// All places, in order.
+    /// The keys of all cells, in order.
     ///
     /// # Errors
     /// [`HistoryError::Sql`]
-    pub fn places(&self) -> Result<Vec<Place>, HistoryError> {
+    pub fn places(&self) -> Result<Vec<CellKey>, HistoryError> {
         let sql =
             "SELECT case_name, variant, kernel FROM places ORDER BY case_name, variant, kernel";
         self.rows(sql, (), |row| place(row, 0))
     }
 
-    /// What a place came to in each run, oldest first; of the newest runs where there is a limit.
+    /// A cell in each run that has it, oldest first; in the newest runs only if there is a limit.
     ///
     /// # Errors
     /// [`HistoryError::Sql`]
-    pub fn visits(&self, place: &Place, limit: Option<u32>) -> Result<Vec<Visit>, HistoryError> {
-        let sql = "SELECT runs.id, started, number, outcome, checks, fingerprint, builds.facts, release \
-             FROM cells JOIN runs USING (run) JOIN places USING (place) \
-             JOIN environments USING (environment) JOIN builds USING (build) \
-             WHERE case_name = ? AND variant = ? AND kernel = ? \
-             ORDER BY started DESC, runs.id DESC, number DESC LIMIT ?";
+    pub fn visits(
+        &self,
+        place: &CellKey,
+        limit: Option<u32>,
+    ) -> Result<Vec<CellVisit>, HistoryError> {
+        let sql = "SELECT runs.id, started, number, outcome, checks, fingerprint, builds.facts, \
+            release \
+            FROM cells JOIN runs USING (run) JOIN places USING (place) \
+            JOIN environments USING (environment) JOIN builds USING (build) \
+            WHERE case_name = ? AND variant = ? AND kernel = ? \
+            ORDER BY started DESC, runs.id DESC, number DESC LIMIT ?";
         let limit = limit.map_or(-1, i64::from);
         let words = params![place.case, place.variant, place.kernel, limit];
         let mut visits = self.rows(sql, words, |row| {
-            Ok(Visit {
+            Ok(CellVisit {
                 run: row.get(0)?,
                 started: row.get(1)?,
                 number: row.get(2)?,
@@ -190,7 +195,7 @@ impl History {
         Ok(visits)
     }
 
-    /// The environments, by fingerprint.
+    /// All environments, by fingerprint.
     ///
     /// # Errors
     /// [`HistoryError::Sql`]
@@ -200,7 +205,7 @@ impl History {
         Ok(all.into_iter().collect())
     }
 
-    /// The series that fit, in the order of their keys.
+    /// The series that match a filter, in the order of their keys.
     ///
     /// # Errors
     /// [`HistoryError::Sql`]
@@ -231,11 +236,11 @@ impl History {
         self.rows(&sql, words.as_slice(), series_row)
     }
 
-    /// One series by its id.
+    /// The series with this id.
     ///
     /// # Errors
     /// [`HistoryError::Unknown`], [`HistoryError::Sql`]
-    pub fn one_series(&self, id: &str) -> Result<SeriesRow, HistoryError> {
+    pub fn series_by_id(&self, id: &str) -> Result<SeriesRow, HistoryError> {
         let sql = format!("{SERIES} WHERE series.id = ? GROUP BY series.series");
         let rows = self.rows(&sql, params![id], series_row)?;
         rows.into_iter().next().ok_or_else(|| self.unknown("series", id))
@@ -247,10 +252,11 @@ impl History {
     /// [`HistoryError::Sql`]
     pub fn points(&self, series: &str) -> Result<Vec<Point>, HistoryError> {
         let sql = "SELECT runs.id, started, points.cell, outcome, value, builds.facts, release, \
-             synthetic FROM points JOIN runs ON runs.run = points.run \
-             JOIN cells ON cells.run = points.run AND cells.number = points.cell \
-             JOIN builds USING (build) \
-             WHERE series = (SELECT series FROM series WHERE id = ?) ORDER BY started, runs.id";
+            synthetic \
+            FROM points JOIN runs ON runs.run = points.run JOIN cells ON cells.run = points.run \
+            AND cells.number = points.cell JOIN builds USING (build) \
+            WHERE series = (SELECT series FROM series WHERE id = ?) \
+            ORDER BY started, runs.id";
         self.rows(sql, params![series], |row| {
             Ok(Point {
                 run: row.get(0)?,
@@ -265,18 +271,19 @@ impl History {
         })
     }
 
-    /// All samples of a series, each with its run's id, oldest first, in the order of measurement.
+    /// All samples of a series, each with the id of its run, in the order of measurement.
     ///
     /// # Errors
     /// [`HistoryError::Sql`]
     pub fn samples(&self, series: &str) -> Result<Vec<(String, Sample)>, HistoryError> {
-        let sql = "SELECT runs.id, cell, window, pair, value FROM samples JOIN runs USING (run) \
-             WHERE series = (SELECT series FROM series WHERE id = ?) \
-             ORDER BY started, runs.id, cell, window";
+        let sql = "SELECT runs.id, cell, window, pair, value \
+            FROM samples JOIN runs USING (run) \
+            WHERE series = (SELECT series FROM series WHERE id = ?) \
+            ORDER BY started, runs.id, cell, window";
         self.rows(sql, params![series], |row| Ok((row.get(0)?, sample(row, 1)?)))
     }
 
-    /// The numbers of a run: each series with its value, in the order of the series' keys.
+    /// The points of a run: each series with its value, in the order of their keys.
     ///
     /// # Errors
     /// [`HistoryError::Unknown`], [`HistoryError::Sql`]
@@ -284,16 +291,17 @@ impl History {
         if !self.has_run(run)? {
             return Err(self.unknown("run", run));
         }
-        let sql = "SELECT case_name, variant, kernel, metric, unit, series.reference, fingerprint, value \
-             FROM points JOIN series USING (series) JOIN places USING (place) \
-             JOIN environments USING (environment) \
-             WHERE run = (SELECT run FROM runs WHERE id = ?)";
-        let mut all = self.rows(sql, params![run], |row| Ok((key(row, 0)?, row.get(7)?)))?;
+        let sql = "SELECT case_name, variant, kernel, metric, unit, series.reference, \
+            fingerprint, value \
+            FROM points JOIN series USING (series) JOIN places USING (place) \
+            JOIN environments USING (environment) \
+            WHERE run = (SELECT run FROM runs WHERE id = ?)";
+        let mut all = self.rows(sql, params![run], |row| Ok((series_key(row, 0)?, row.get(7)?)))?;
         all.sort_by(|(a, _), (b, _): &(SeriesKey, f64)| a.cmp(b));
         Ok(all)
     }
 
-    /// How cells ended, by the runs' numbers.
+    /// Outcomes of cells, by the number of the run in the file.
     fn outcomes(&self, run: Option<i64>) -> Result<BTreeMap<i64, Outcomes>, HistoryError> {
         let only = if run.is_some() { "run = ?" } else { "?1 IS NULL" };
         let sql =
@@ -314,22 +322,22 @@ impl History {
         words: impl rusqlite::Params,
         read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Vec<T>, HistoryError> {
-        let all = || -> rusqlite::Result<Vec<T>> {
+        let query = || -> rusqlite::Result<Vec<T>> {
             self.connection.prepare_cached(sql)?.query_map(words, read)?.collect()
         };
-        all().map_err(|error| self.sql(error))
+        query().map_err(HistoryError::sql(&self.path))
     }
 }
 
-/// A run without its cells.
-struct Found {
+/// A row of `runs`, without what is computed from its cells.
+struct StoredRunRow {
     number: i64,
-    told: RunRow,
+    run: RunRow,
     planned: Option<u32>,
 }
 
-fn run_row(row: &Row<'_>) -> rusqlite::Result<Found> {
-    let told = RunRow {
+fn run_row(row: &Row<'_>) -> rusqlite::Result<StoredRunRow> {
+    let run = RunRow {
         id: row.get(1)?,
         started: row.get(2)?,
         dmarig: row.get(3)?,
@@ -341,27 +349,28 @@ fn run_row(row: &Row<'_>) -> rusqlite::Result<Found> {
         outcomes: Outcomes::new(),
         ended_early: None,
     };
-    Ok(Found { number: row.get(0)?, told, planned: row.get(9)? })
+    Ok(StoredRunRow { number: row.get(0)?, run, planned: row.get(9)? })
 }
 
-/// With its cells. No run is put in that is going on, so what it lacks never ran.
-fn whole(found: Found, outcomes: &mut BTreeMap<i64, Outcomes>) -> RunRow {
-    let outcomes = outcomes.remove(&found.number).unwrap_or_default();
-    let ended_early = EndedEarly::of(found.planned, outcomes.values().sum::<u64>());
-    RunRow { outcomes, ended_early, ..found.told }
+/// Adds the outcomes of its cells. A run is imported only after its end, so missing cells did not
+/// run.
+fn with_outcomes(row: StoredRunRow, outcomes: &mut BTreeMap<i64, Outcomes>) -> RunRow {
+    let outcomes = outcomes.remove(&row.number).unwrap_or_default();
+    let ended_early = EarlyEnd::new(row.planned, outcomes.values().sum::<u64>());
+    RunRow { outcomes, ended_early, ..row.run }
 }
 
 fn series_row(row: &Row<'_>) -> rusqlite::Result<SeriesRow> {
     Ok(SeriesRow {
         id: row.get(0)?,
-        key: key(row, 1)?,
+        key: series_key(row, 1)?,
         points: row.get::<_, i64>(8)?.unsigned_abs(),
         last: row.get(9)?,
     })
 }
 
-/// A key whose seven columns begin at `at`.
-pub(crate) fn key(row: &Row<'_>, at: usize) -> rusqlite::Result<SeriesKey> {
+/// Reads a key from seven columns, of which `at` is the first.
+pub(crate) fn series_key(row: &Row<'_>, at: usize) -> rusqlite::Result<SeriesKey> {
     Ok(SeriesKey {
         place: place(row, at)?,
         metric: row.get(at + 3)?,
@@ -371,11 +380,12 @@ pub(crate) fn key(row: &Row<'_>, at: usize) -> rusqlite::Result<SeriesKey> {
     })
 }
 
-fn place(row: &Row<'_>, at: usize) -> rusqlite::Result<Place> {
-    Ok(Place { case: row.get(at)?, variant: row.get(at + 1)?, kernel: row.get(at + 2)? })
+fn place(row: &Row<'_>, at: usize) -> rusqlite::Result<CellKey> {
+    Ok(CellKey { case: row.get(at)?, variant: row.get(at + 1)?, kernel: row.get(at + 2)? })
 }
 
-fn sample(row: &Row<'_>, at: usize) -> rusqlite::Result<Sample> {
+/// Reads a sample from four columns, of which `at` is the first.
+pub(crate) fn sample(row: &Row<'_>, at: usize) -> rusqlite::Result<Sample> {
     Ok(Sample {
         cell: row.get(at)?,
         window: row.get(at + 1)?,
@@ -390,9 +400,16 @@ fn outcome(row: &Row<'_>, at: usize) -> rusqlite::Result<Outcome> {
         [Outcome::Passed, Outcome::Failed, Outcome::Skipped, Outcome::TimedOut, Outcome::Errored];
     let found = all.into_iter().find(|outcome| outcome_name(*outcome) == word);
     found.ok_or_else(|| {
-        let error = format!("`{word}` is no outcome").into();
+        let error = format!("invalid outcome `{word}`").into();
         rusqlite::Error::FromSqlConversionFailure(at, Type::Text, error)
     })
+}
+
+fn optional_json<T: DeserializeOwned>(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<T>> {
+    match row.get_ref(at)?.as_str_or_null()? {
+        Some(_) => json(row, at).map(Some),
+        None => Ok(None),
+    }
 }
 
 fn json<T: DeserializeOwned>(row: &Row<'_>, at: usize) -> rusqlite::Result<T> {

@@ -1,6 +1,6 @@
-//! What is read from a history.
+//! The rows that are read from a history.
 
-use dmarig_records::{Build, EndedEarly, HostFacts};
+use dmarig_records::{Build, EarlyEnd, HostFacts};
 use std::collections::BTreeMap;
 
 use dmarig_model::observation::Outcome;
@@ -8,86 +8,86 @@ use serde::Serialize;
 
 use crate::entry::SeriesKey;
 
-/// What a history holds.
+/// Counts of all that a history contains.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Info {
-    /// Version of the file's layout.
+pub struct Summary {
+    /// [`HISTORY_SCHEMA`](crate::HISTORY_SCHEMA).
     pub schema: u32,
-    /// Runs.
+    /// Number of runs.
     pub runs: u64,
-    /// Of them, those that were made up: where there is one, every page and table has to say so.
+    /// Number of synthetic runs. If there are any, every page and table must say so.
     pub synthetic: u64,
-    /// Cells of all runs.
+    /// Number of cells.
     pub cells: u64,
-    /// Series.
+    /// Number of series.
     pub series: u64,
-    /// Points of all series.
+    /// Number of points.
     pub points: u64,
-    /// Samples of all points.
+    /// Number of samples.
     pub samples: u64,
 }
 
-/// What a history knows of where an entry came from.
+/// What an entry was imported from, which decides whether its record is read again.
 #[derive(Debug)]
-pub(crate) struct Known {
-    /// How much of the record is in it.
+pub(crate) struct ImportState {
+    /// Imported part of the record's `cells.jsonl`, in bytes.
     pub(crate) bytes: u64,
-    /// How it was derived.
+    /// [`DERIVATION_VERSION`](crate::DERIVATION_VERSION) of the entry.
     pub(crate) derivation: u32,
-    /// The kernel that others are set in relation to.
+    /// Name of the reference kernel.
     pub(crate) reference: Option<String>,
 }
 
-/// How many cells ended how.
+/// Number of cells by outcome.
 pub type Outcomes = BTreeMap<Outcome, u64>;
 
 /// A run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RunRow {
-    /// Its id; ids sort by time.
+    /// Id; ids sort by time.
     pub id: String,
     /// Seconds since 1970.
     pub started: i64,
-    /// Version of dmarig.
+    /// Version of dmarig that ran it.
     pub dmarig: String,
     /// The command line.
     pub command: Vec<String>,
     /// The host.
     pub host: HostFacts,
-    /// The rules that judged it; empty where it is not known.
+    /// The rules that judged it; empty if unknown.
     pub rules: String,
     /// Name of the reference kernel.
     pub reference: Option<String>,
-    /// Whether it was made up.
+    /// Whether the run is synthetic.
     pub synthetic: bool,
-    /// How its cells ended.
+    /// Number of cells by outcome.
     pub outcomes: Outcomes,
-    /// Whether cells that were planned never ran.
-    pub ended_early: Option<EndedEarly>,
+    /// The planned cells that did not run.
+    pub ended_early: Option<EarlyEnd>,
 }
 
-/// What one place came to in one run.
+/// One cell in one run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Visit {
+pub struct CellVisit {
     /// The run.
     pub run: String,
     /// When it started, in seconds since 1970.
     pub started: i64,
-    /// The cell's number in it.
+    /// Number of the cell in the run.
     pub number: u32,
-    /// How it ended.
+    /// Outcome of the cell.
     pub outcome: Outcome,
-    /// Checks that did not hold.
+    /// Checks that failed.
     pub checks: Vec<String>,
     /// Fingerprint of the environment.
     pub environment: String,
-    /// The kernel.
+    /// Build of the kernel.
     pub build: Build,
-    /// `uname -r` of the guest.
+    /// `uname -r` in the guest.
     pub release: Option<String>,
 }
 
-/// Which series are asked for; what is not said fits all.
+/// Selects series. A field that is `None` matches all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SeriesFilter {
     /// Name of the case.
@@ -100,18 +100,18 @@ pub struct SeriesFilter {
     pub metric: Option<String>,
     /// Fingerprint of the environment.
     pub environment: Option<String>,
-    /// Only ratios to a reference kernel, or only what is none.
+    /// Only ratios to a reference kernel (`true`), or only other series (`false`).
     pub ratios: Option<bool>,
 }
 
 /// A series.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SeriesRow {
-    /// Its id, fit for addresses.
+    /// Id, as [`SeriesKey::id`] gives it.
     pub id: String,
-    /// What it is of.
+    /// What its numbers were measured of.
     pub key: SeriesKey,
-    /// Its points.
+    /// Number of points.
     pub points: u64,
     /// When its last run started, in seconds since 1970.
     pub last: i64,
@@ -126,14 +126,14 @@ pub struct Point {
     pub started: i64,
     /// Number of the cell in the run.
     pub cell: u32,
-    /// How that cell ended.
+    /// Outcome of that cell.
     pub outcome: Outcome,
     /// The median of its samples.
     pub value: f64,
-    /// Whether its run was made up.
+    /// Whether the run is synthetic.
     pub synthetic: bool,
-    /// The kernel.
+    /// Build of the kernel.
     pub build: Build,
-    /// `uname -r` of the guest.
+    /// `uname -r` in the guest.
     pub release: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! What goes into a history: whole runs, each in a transaction.
+//! Inserting and replacing of runs.
 
 use dmarig_digest::short_id;
 use dmarig_model::observation::Outcome;
@@ -7,64 +7,69 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use serde::Serialize;
 
 use super::{History, HistoryError};
-use crate::entry::{CellEntry, Judged, Place, PointEntry, RunEntry, SeriesKey};
+use crate::entry::{CellEntry, CellKey, CheckTallies, PointEntry, RunEntry, SeriesKey};
 
-/// What became of a run that was put into a history.
+/// The effect of inserting a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Put {
-    /// It is new.
+pub enum InsertOutcome {
+    /// The run is new.
     Added,
-    /// It takes the place of an entry of the same id that knew less.
+    /// The run replaced an entry with the same id and a lower rank.
     Replaced,
-    /// It is there already, or there is one of the same id that knows as much.
-    Known,
+    /// The history has the run already, or an entry with the same id and a higher rank.
+    Unchanged,
 }
 
 impl History {
-    /// Puts runs in, all in one transaction: when this returns, they are on the disk. Of two of one id
-    /// that one stays which is derived by newer rules, then that with more cells, then that whose hash
-    /// is greater: so the order in which they come does not matter.
+    /// Inserts runs in one transaction; when this returns, they are on the disk. If two have the
+    /// same id, the higher rank wins: a newer derivation, then more cells, then a greater hash. So
+    /// the order of insertion does not matter.
     ///
     /// # Errors
-    /// [`HistoryError::Sql`]; then none of them is in.
-    pub fn put<'a>(
+    /// [`HistoryError::Sql`]; then no run was inserted.
+    pub fn insert_runs<'a>(
         &mut self,
         runs: impl IntoIterator<Item = &'a RunEntry>,
-    ) -> Result<Vec<Put>, HistoryError> {
-        self.put_by(runs, false)
+    ) -> Result<Vec<InsertOutcome>, HistoryError> {
+        self.insert_or_replace(runs, false)
     }
 
-    /// As [`Self::put`]; with `again`, these take the place of whatever is there.
-    pub(crate) fn put_by<'a>(
+    /// Inserts runs as [`Self::insert_runs`]; with `replace`, they replace entries of a higher
+    /// rank, too.
+    pub(crate) fn insert_or_replace<'a>(
         &mut self,
         runs: impl IntoIterator<Item = &'a RunEntry>,
-        again: bool,
-    ) -> Result<Vec<Put>, HistoryError> {
+        replace: bool,
+    ) -> Result<Vec<InsertOutcome>, HistoryError> {
         self.change(|transaction| {
-            let put = |run| put(transaction, run, again);
-            runs.into_iter().map(put).collect::<rusqlite::Result<_>>()
+            let insert = |run| insert(transaction, run, replace);
+            runs.into_iter().map(insert).collect::<rusqlite::Result<_>>()
         })
     }
 
-    /// Makes changes in one transaction.
+    /// Runs `act` in one transaction.
     pub(crate) fn change<T>(
         &mut self,
         act: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, HistoryError> {
-        let path = self.path.display().to_string();
-        let changed = || {
-            // Whoever reads first and then writes may find that another one has written meanwhile.
+        let transact = || {
+            // Immediate: a transaction that reads first could not write any more after another
+            // process has.
             let behavior = TransactionBehavior::Immediate;
             let transaction = self.connection.transaction_with_behavior(behavior)?;
             let result = act(&transaction)?;
             transaction.commit()?;
             Ok(result)
         };
-        changed().map_err(|error| HistoryError::Sql { path, error })
+        transact().map_err(HistoryError::sql(&self.path))
     }
 }
 
-fn put(transaction: &Transaction<'_>, run: &RunEntry, again: bool) -> rusqlite::Result<Put> {
+fn insert(
+    transaction: &Transaction<'_>,
+    run: &RunEntry,
+    replace: bool,
+) -> rusqlite::Result<InsertOutcome> {
     let digest = digest(run);
     let rank = (i64::from(run.derivation), run.cells.len() as i64, digest);
     let known = transaction
@@ -73,13 +78,15 @@ fn put(transaction: &Transaction<'_>, run: &RunEntry, again: bool) -> rusqlite::
             Ok((row.get::<_, i64>(0)?, (row.get(1)?, row.get(2)?, row.get::<_, String>(3)?)))
         })
         .optional()?;
-    let put = match known {
-        Some((_, there)) if there == rank || there > rank && !again => return Ok(Put::Known),
+    let outcome = match known {
+        Some((_, stored)) if stored == rank || stored > rank && !replace => {
+            return Ok(InsertOutcome::Unchanged);
+        }
         Some((number, _)) => {
             remove(transaction, number)?;
-            Put::Replaced
+            InsertOutcome::Replaced
         }
-        None => Put::Added,
+        None => InsertOutcome::Added,
     };
     let number = insert_run(transaction, run, &rank.2)?;
     for cell in &run.cells {
@@ -88,26 +95,30 @@ fn put(transaction: &Transaction<'_>, run: &RunEntry, again: bool) -> rusqlite::
     for point in &run.points {
         insert_point(transaction, number, run, point)?;
     }
-    Ok(put)
+    Ok(outcome)
 }
 
-/// A hash of all that an entry says.
+/// A hash of an entry.
 fn digest(run: &RunEntry) -> String {
     short_id([json(run).as_str()], 32)
 }
 
-/// What is ours can always be written as JSON: names and numbers, of which none is infinite.
+/// A value as JSON. It never fails: the values here are names and finite numbers.
 fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
-/// Takes a run out again. Series and places that nothing is left of go too, so that a history does not
-/// depend on what was once in it.
+/// Removes a run, and all rows that only it used, so that a history does not depend on what it once
+/// had.
 fn remove(transaction: &Transaction<'_>, run: i64) -> rusqlite::Result<()> {
     for statement in [
         "DELETE FROM changes WHERE series IN (SELECT series FROM points WHERE run = ?1)",
         "DELETE FROM searched WHERE series IN (SELECT series FROM points WHERE run = ?1)",
-        "DELETE FROM samples WHERE run = ?1 AND series IN (SELECT series FROM points WHERE run = ?1)",
+        "DELETE \
+         FROM samples \
+         WHERE run = ?1 AND series IN (SELECT series \
+         FROM points \
+         WHERE run = ?1)",
         "DELETE FROM points WHERE run = ?1",
         "DELETE FROM cells WHERE run = ?1",
         "DELETE FROM runs WHERE run = ?1",
@@ -115,12 +126,23 @@ fn remove(transaction: &Transaction<'_>, run: i64) -> rusqlite::Result<()> {
         transaction.prepare_cached(statement)?.execute([run])?;
     }
     for statement in [
-        "DELETE FROM series WHERE NOT EXISTS (SELECT 1 FROM points WHERE points.series = series.series)",
-        "DELETE FROM places WHERE NOT EXISTS (SELECT 1 FROM cells WHERE cells.place = places.place)",
+        "DELETE \
+         FROM series \
+         WHERE NOT EXISTS (SELECT 1 \
+         FROM points \
+         WHERE points.series = series.series)",
+        "DELETE \
+         FROM places \
+         WHERE NOT EXISTS (SELECT 1 \
+         FROM cells \
+         WHERE cells.place = places.place)",
         "DELETE FROM environments WHERE environment NOT IN (SELECT environment FROM cells)",
         "DELETE FROM builds WHERE build NOT IN (SELECT build FROM cells)",
-        "DELETE FROM judgements WHERE judgement NOT IN \
-         (SELECT judgement FROM cells WHERE judgement IS NOT NULL)",
+        "DELETE \
+         FROM judgements \
+         WHERE judgement NOT IN (SELECT judgement \
+         FROM cells \
+         WHERE judgement IS NOT NULL)",
     ] {
         transaction.execute(statement, ())?;
     }
@@ -130,8 +152,8 @@ fn remove(transaction: &Transaction<'_>, run: i64) -> rusqlite::Result<()> {
 fn insert_run(connection: &Connection, run: &RunEntry, digest: &str) -> rusqlite::Result<i64> {
     connection
         .prepare_cached(
-            "INSERT INTO runs (id, started, dmarig, command, host, rules, reference, synthetic, planned, \
-             derivation, cells, record_bytes, digest) \
+            "INSERT INTO runs (id, started, dmarig, command, host, rules, reference, synthetic, \
+             planned, derivation, cells, record_bytes, digest) \
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )?
         .insert(params![
@@ -158,8 +180,8 @@ fn insert_cell(connection: &Connection, run: i64, cell: &CellEntry) -> rusqlite:
     let judgement = cell.judged.as_ref().map(|judged| judgement(connection, judged)).transpose()?;
     connection
         .prepare_cached(
-            "INSERT INTO cells (run, number, place, environment, build, id, outcome, reasons, checks, release, \
-             group_type, warning, duration_us, judgement) \
+            "INSERT INTO cells (run, number, place, environment, build, id, outcome, reasons, \
+             checks, release, group_type, warning, duration_us, judgement) \
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )?
         .execute(params![
@@ -184,10 +206,10 @@ fn insert_cell(connection: &Connection, run: i64, cell: &CellEntry) -> rusqlite:
 fn insert_point(
     connection: &Connection,
     run: i64,
-    of: &RunEntry,
+    entry: &RunEntry,
     point: &PointEntry,
 ) -> rusqlite::Result<()> {
-    let series = series(connection, of, point)?;
+    let series = series(connection, entry, point)?;
     connection
         .prepare_cached("INSERT INTO points (series, run, cell, value) VALUES (?, ?, ?, ?)")?
         .execute(params![series, run, point.cell, point.value])?;
@@ -202,7 +224,7 @@ fn insert_point(
     Ok(())
 }
 
-fn series(connection: &Connection, of: &RunEntry, point: &PointEntry) -> rusqlite::Result<i64> {
+fn series(connection: &Connection, entry: &RunEntry, point: &PointEntry) -> rusqlite::Result<i64> {
     let key: &SeriesKey = &point.series;
     let id = key.id();
     let known = connection
@@ -213,19 +235,19 @@ fn series(connection: &Connection, of: &RunEntry, point: &PointEntry) -> rusqlit
         return Ok(known);
     }
     let place = place(connection, &key.place)?;
-    // The cell that it was measured in brought its environment with it.
-    let environment = match of.cells.get(point.cell as usize) {
+    let environment = match entry.cells.get(point.cell as usize) {
         Some(cell) => environment(connection, &cell.environment)?,
         None => return Err(rusqlite::Error::InvalidParameterName(key.to_string())),
     };
     connection
         .prepare_cached(
-            "INSERT INTO series (id, place, metric, unit, reference, environment) VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO series (id, place, metric, unit, reference, environment) \
+             VALUES (?, ?, ?, ?, ?, ?)",
         )?
         .insert(params![id, place, key.metric, key.unit, key.reference, environment])
 }
 
-fn place(connection: &Connection, place: &Place) -> rusqlite::Result<i64> {
+fn place(connection: &Connection, place: &CellKey) -> rusqlite::Result<i64> {
     let words = params![place.case, place.variant, place.kernel];
     let known = connection
         .prepare_cached(
@@ -269,7 +291,7 @@ fn build(connection: &Connection, build: &Build) -> rusqlite::Result<i64> {
     }
 }
 
-fn judgement(connection: &Connection, judged: &Judged) -> rusqlite::Result<i64> {
+fn judgement(connection: &Connection, judged: &CheckTallies) -> rusqlite::Result<i64> {
     let checks = json(judged);
     let known = connection
         .prepare_cached("SELECT judgement FROM judgements WHERE checks = ?")?
@@ -283,7 +305,7 @@ fn judgement(connection: &Connection, judged: &Judged) -> rusqlite::Result<i64> 
     }
 }
 
-/// The word for an outcome in the file.
+/// Name of an outcome in the file.
 pub(super) const fn outcome_name(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Passed => "passed",

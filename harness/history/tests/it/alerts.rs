@@ -1,18 +1,20 @@
-//! What changed or failed, and what was said of it.
+//! Alerts of changes, and their states.
 
 use std::path::Path;
 
-use dmarig_demo::{planted, synthetic_year};
-use dmarig_history::{Alert, AlertState, History, Merged, RunEntry, SeriesKey, What};
+use dmarig_demo::{planted_changes, synthetic_year};
+use dmarig_history::{
+    Alert, AlertKind, AlertState, History, HistoryError, MergeReport, RunEntry, SeriesKey,
+};
 
-use crate::made::{key, point, run};
+use crate::fixtures::{key, point, run};
 
-/// Elapsed time in relation to a reference kernel.
+/// The series of elapsed times relative to a reference kernel.
 fn ratio() -> SeriesKey {
     SeriesKey { reference: Some("debian-6.1@abc".into()), ..key("elapsed", "ns", "mine") }
 }
 
-/// Nights with these values, beginning on a day.
+/// Nights with these values, from a day on.
 fn nights(first: u32, values: &[f64]) -> Vec<RunEntry> {
     (first..)
         .zip(values)
@@ -25,11 +27,11 @@ fn nights(first: u32, values: &[f64]) -> Vec<RunEntry> {
 
 fn history(place: &Path, runs: &[RunEntry]) -> History {
     let mut history = History::create(&place.join("history.sqlite")).unwrap();
-    history.put(runs).unwrap();
+    history.insert_runs(runs).unwrap();
     history
 }
 
-/// Noise that is the same each time.
+/// Values with deterministic noise.
 fn noisy(level: f64, count: usize) -> Vec<f64> {
     (0..count).map(|at| level + 0.01 * ((at * 7919 % 13) as f64 / 13.0 - 0.5)).collect()
 }
@@ -40,23 +42,25 @@ fn only(mut alerts: Vec<Alert>) -> Alert {
     alerts.remove(0)
 }
 
-/// The run at the good end.
+/// The last good run.
 fn good(alert: &Alert) -> Option<&String> {
     alert.last_good.as_ref().map(|mark| &mark.run)
 }
 
 #[test]
-fn a_shift_is_an_alert_with_its_range() {
+fn reports_the_range_of_a_shift() {
     let place = tempfile::tempdir().unwrap();
     let runs = nights(0, &[noisy(1.0, 20), noisy(1.1, 12)].concat());
     let alert = only(history(place.path(), &runs).alerts().unwrap());
     assert_eq!((good(&alert), &alert.first_bad.run), (Some(&runs[19].id), &runs[20].id));
     assert_eq!((alert.state, alert.is_new(), alert.until), (AlertState::New, true, None));
-    assert!(matches!(&alert.what, What::Change { worse: Some(true), key, .. } if *key == ratio()));
+    assert!(
+        matches!(&alert.what, AlertKind::Change { worse: Some(true), key, .. } if *key == ratio())
+    );
 }
 
 #[test]
-fn what_becomes_better_is_no_news_and_bare_times_are_none() {
+fn reports_neither_improvements_as_new_nor_absolute_times() {
     let place = tempfile::tempdir().unwrap();
     let mut runs = nights(0, &[noisy(1.0, 20), noisy(0.9, 12)].concat());
     assert!(!only(history(place.path(), &runs).alerts().unwrap()).is_new());
@@ -64,12 +68,12 @@ fn what_becomes_better_is_no_news_and_bare_times_are_none() {
     let bare = tempfile::tempdir().unwrap();
     let mut history = history(bare.path(), &runs);
     assert_eq!(history.alerts().unwrap(), []);
-    // It is there to be seen all the same.
+    // It is listed nevertheless.
     assert_eq!(history.changes(&runs[0].points[0].series.id()).unwrap().len(), 1);
 }
 
 #[test]
-fn what_goes_back_is_fixed_by_itself() {
+fn fixes_an_alert_that_reverses() {
     let place = tempfile::tempdir().unwrap();
     let runs = nights(0, &[noisy(1.0, 20), noisy(1.1, 12), noisy(1.0, 12)].concat());
     let alerts = history(place.path(), &runs).alerts().unwrap();
@@ -79,14 +83,14 @@ fn what_goes_back_is_fixed_by_itself() {
 }
 
 #[test]
-fn any_change_of_a_count_is_news_until_it_goes_back() {
+fn reports_changes_of_counts_until_they_reverse() {
     let place = tempfile::tempdir().unwrap();
     let values = [vec![1.0; 20], vec![0.0; 12], vec![1.0; 12]].concat();
     let mut runs = nights(0, &values);
     runs.iter_mut().for_each(|run| run.points[0].series = key("psi-per-unmap", "1", "mine"));
     let mut history = history(place.path(), &runs[..30]);
     assert!(only(history.alerts().unwrap()).is_new());
-    history.put(&runs).unwrap();
+    history.insert_runs(&runs).unwrap();
     let alert = only(history.alerts().unwrap());
     assert_eq!(
         (alert.first_bad.run, alert.until.unwrap().run),
@@ -96,16 +100,17 @@ fn any_change_of_a_count_is_news_until_it_goes_back() {
 }
 
 #[test]
-fn what_was_said_outlives_the_database_and_moving_edges() {
+fn keeps_states_across_rebuilds_and_moving_change_points() {
     let place = tempfile::tempdir().unwrap();
-    // The first of the new nights are no worse than the noise was, so the edge moves with what comes.
+    // The first new nights are within the noise, so the change point moves with later nights.
     let values = [noisy(1.0, 20), vec![1.004, 1.045], noisy(1.1, 12)].concat();
     let runs = nights(0, &values);
     let mut history = history(place.path(), &runs[..29]);
     let alert = only(history.alerts().unwrap());
-    let said = history.say(&alert.id[..6], AlertState::Confirmed, "a lock", "me").unwrap();
-    assert_eq!((&said.id, said.state), (&alert.id, AlertState::Confirmed));
-    history.put(&runs).unwrap();
+    let changed =
+        history.set_alert_state(&alert.id[..6], AlertState::Confirmed, "a lock", "me").unwrap();
+    assert_eq!((&changed.id, changed.state), (&alert.id, AlertState::Confirmed));
+    history.insert_runs(&runs).unwrap();
     let later = only(history.alerts().unwrap());
     assert_eq!((&later.id, later.state), (&alert.id, AlertState::Confirmed));
     assert_eq!(later.said.as_ref().unwrap().note, "a lock");
@@ -114,34 +119,29 @@ fn what_was_said_outlives_the_database_and_moving_edges() {
     drop(history);
     std::fs::remove_file(&file).unwrap();
     let mut history = History::create(&file).unwrap();
-    history.put(&runs).unwrap();
+    history.insert_runs(&runs).unwrap();
     assert_eq!(only(history.alerts().unwrap()), later);
 
-    // As long as it stands, it can be said otherwise; the last word holds.
-    history.say(&alert.id, AlertState::Invalid, "", "you").unwrap();
+    // The state can be changed again; the last event holds.
+    history.set_alert_state(&alert.id, AlertState::Invalid, "", "you").unwrap();
     let alert = only(history.alerts().unwrap());
     assert_eq!((alert.id, alert.state), (later.id, AlertState::Invalid));
-    assert!(history.say("", AlertState::Fixed, "", "").is_err());
-    assert!(
-        history
-            .say("zz", AlertState::Fixed, "", "")
-            .unwrap_err()
-            .to_string()
-            .contains("alert `zz`")
-    );
+    assert!(history.set_alert_state("", AlertState::Fixed, "", "").is_err());
+    let error = history.set_alert_state("zz", AlertState::Fixed, "", "").unwrap_err();
+    assert!(matches!(error, HistoryError::Unknown { what: "alert", .. }), "{error}");
 }
 
 #[test]
-fn what_was_said_on_two_machines_comes_together() {
+fn merges_states_of_two_machines() {
     let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let runs = nights(0, &[noisy(1.0, 20), noisy(1.1, 12)].concat());
     let mut ours = history(here.path(), &runs);
     let mut theirs = history(there.path(), &runs);
     let id = only(ours.alerts().unwrap()).id;
-    theirs.say(&id, AlertState::Confirmed, "theirs", "a").unwrap();
-    ours.say(&id, AlertState::Fixed, "ours", "b").unwrap();
-    let known = Merged { added: 0, replaced: 0, known: 32 };
-    assert_eq!(ours.merge(theirs.path()).unwrap(), known);
+    theirs.set_alert_state(&id, AlertState::Confirmed, "theirs", "a").unwrap();
+    ours.set_alert_state(&id, AlertState::Fixed, "ours", "b").unwrap();
+    let unchanged = MergeReport { added: 0, replaced: 0, unchanged: 32 };
+    assert_eq!(ours.merge(theirs.path()).unwrap(), unchanged);
     theirs.merge(ours.path()).unwrap();
     theirs.merge(ours.path()).unwrap();
     let states = [only(ours.alerts().unwrap()).state, only(theirs.alerts().unwrap()).state];
@@ -152,38 +152,38 @@ fn what_was_said_on_two_machines_comes_together() {
 }
 
 #[test]
-fn half_a_line_of_what_was_said_harms_nothing() {
+fn skips_truncated_events_and_rejects_newer_ones() {
     let place = tempfile::tempdir().unwrap();
     let runs = nights(0, &[noisy(1.0, 20), noisy(1.1, 12)].concat());
     let mut history = history(place.path(), &runs);
     let id = only(history.alerts().unwrap()).id;
     std::fs::write(history.events_file(), "{\"schema\":1,\"id\":\"x").unwrap();
-    history.say(&id, AlertState::Confirmed, "", "").unwrap();
+    history.set_alert_state(&id, AlertState::Confirmed, "", "").unwrap();
     let file = history.path().to_owned();
     drop(history);
     let mut history = History::open(&file).unwrap();
     assert_eq!(only(history.alerts().unwrap()).state, AlertState::Confirmed);
     let newer = "{\"schema\":9,\"id\":\"y\"}\n";
     std::fs::write(history.events_file(), newer).unwrap();
-    let error = History::open(&file).unwrap_err().to_string();
-    assert!(error.contains("history.alerts.jsonl: line 1: event version 9"), "{error}");
+    let error = History::open(&file).unwrap_err();
+    assert!(matches!(error, HistoryError::NewerEvent { line: 1, found: 9, .. }), "{error}");
 }
 
-/// All of a year that was planted is found, and nothing that was not.
+/// All planted changes are found, and nothing else.
 #[test]
-fn what_happens_in_a_made_up_year_is_found() {
+fn finds_the_planted_changes_of_a_synthetic_year() {
     let place = tempfile::tempdir().unwrap();
     let runs: Vec<RunEntry> = synthetic_year(1).collect();
     let mut history = history(place.path(), &runs);
     let alerts = history.alerts().unwrap();
     let night = |run: &str| -> u32 { run.rsplit("night").next().unwrap().parse().unwrap() };
-    let events = planted(1);
+    let events = planted_changes(1);
     for event in &events {
-        // The largest of latencies are too wild for what is planted, and not among it.
+        // The largest latencies are too noisy, and have no planted changes.
         for variant in &event.variants {
             for metric in event.metrics {
                 let found = alerts.iter().any(|alert| {
-                    matches!(&alert.what, What::Change { key, .. } if key.metric == **metric)
+                    matches!(&alert.what, AlertKind::Change { key, .. } if key.metric == **metric)
                         && alert.place.variant == *variant
                         && night(&alert.first_bad.run).abs_diff(event.from) <= 3
                 });
@@ -192,8 +192,8 @@ fn what_happens_in_a_made_up_year_is_found() {
         }
     }
     let changes = alerts.iter().filter_map(|alert| match &alert.what {
-        What::Change { key, .. } => Some((key, night(&alert.first_bad.run))),
-        What::Failure { .. } => None,
+        AlertKind::Change { key, .. } => Some((key, night(&alert.first_bad.run))),
+        AlertKind::Failure { .. } => None,
     });
     let (mut all, mut unfounded) = (0, 0);
     for (key, at) in changes {
@@ -204,6 +204,6 @@ fn what_happens_in_a_made_up_year_is_found() {
         });
         unfounded += u32::from(!founded);
     }
-    // One in a hundred series is allowed a change that is none.
+    // A false positive is allowed in one of a hundred series.
     assert!(all >= 20 && unfounded <= 4, "{unfounded} of {all}");
 }

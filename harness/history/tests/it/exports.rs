@@ -1,17 +1,17 @@
-//! Exports, read by the rules of their formats.
+//! Exports, parsed by the rules of their formats.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dmarig_history::{ExportFormat, Exported, History, RunEntry, SeriesKey};
+use dmarig_history::{ExportFormat, ExportSelection, History, RunEntry, SeriesKey};
 use serde_json::Value;
 
-use crate::made::{key, point, run};
+use crate::fixtures::{key, point, run};
 
-/// Names and units as a guest might give them to whoever reads them.
+/// Names and units that a hostile guest might choose.
 fn hostile() -> Vec<SeriesKey> {
     let nasty = ["=cmd|' /C'!A0", "a\"b\\", "x,y=z w\\", "{}# EOF", "\u{e9}t\u{e9}"];
     let mut keys: Vec<SeriesKey> = nasty.map(|name| key(name, name, "mine")).to_vec();
-    // Two that come to one name, and one that is named as another with its unit.
+    // Two with the same escaped name, and one whose name equals that of another with its unit.
     keys.extend([
         key("a-b", "ns", "mine"),
         key("a_b", "us", "mine"),
@@ -22,8 +22,8 @@ fn hostile() -> Vec<SeriesKey> {
     keys
 }
 
-/// When runs began, in days, and their ids. The ids of the last two, as those of old, have no part of a
-/// second; the one before them was given by hand.
+/// Start times of runs, in days, with their ids. The last two ids have no microseconds, as in old
+/// records; the one before them has no time.
 const BEGUN: [(i64, &str); 6] = [
     (0, "20260101T000000.000250Z-0000ff"),
     (0, "20260101T000000.000251Z-000001"),
@@ -33,7 +33,7 @@ const BEGUN: [(i64, &str); 6] = [
     (2, "20260103T000000Z-000004"),
 ];
 
-/// Runs, of which some began within one second.
+/// Runs, some of which started in the same second.
 fn runs() -> Vec<RunEntry> {
     let values = [[1.0, 2.0, 3.0], [0.1, 0.2, 1e300], [5e-324, 7.0, 9.0]];
     let runs = values.iter().cycle().zip(BEGUN).map(|(values, (day, id))| {
@@ -47,13 +47,15 @@ fn runs() -> Vec<RunEntry> {
 fn exported(format: ExportFormat, run: Option<String>) -> String {
     let place = tempfile::tempdir().unwrap();
     let mut history = History::create(&place.path().join("history.sqlite")).unwrap();
-    history.put(&runs()).unwrap();
+    history.insert_runs(&runs()).unwrap();
     let mut out = Vec::new();
-    history.export(format, &Exported { run, ..Exported::default() }, &mut out).unwrap();
+    history
+        .export(format, &ExportSelection { run, ..ExportSelection::default() }, &mut out)
+        .unwrap();
     String::from_utf8(out).unwrap()
 }
 
-/// Splits `name="value",...` and takes escapes back.
+/// Parses `name="value",...` and resolves escapes.
 fn labels(mut text: &str) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
     while !text.is_empty() {
@@ -79,7 +81,7 @@ fn labels(mut text: &str) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn openmetrics_is_as_its_standard_has_it() {
+fn writes_valid_openmetrics() {
     let text = exported(ExportFormat::OpenMetrics, None);
     let body = text.strip_suffix("# EOF\n").expect("it ends with # EOF and a line's end");
     let (mut families, mut family, mut unit) = (BTreeSet::new(), String::new(), String::new());
@@ -127,11 +129,11 @@ fn openmetrics_is_as_its_standard_has_it() {
 }
 
 #[test]
-fn line_protocol_is_split_where_it_should_be() {
+fn writes_valid_line_protocol() {
     let text = exported(ExportFormat::Influx, None);
     let mut seen = BTreeSet::new();
     for line in text.lines() {
-        // An unescaped space ends the tags; the fields have none outside of quotes.
+        // An unescaped space ends the tags. Fields have spaces in quotes only.
         let (mut parts, mut part, mut quoted, mut escaped) =
             (Vec::new(), String::new(), false, false);
         for c in line.chars() {
@@ -164,14 +166,14 @@ fn line_protocol_is_split_where_it_should_be() {
         assert!(value.parse::<f64>().unwrap().is_finite());
         let time: i64 = time.parse().unwrap();
         assert!(time > 1_767_000_000_000_000_000);
-        // A point of the same tags and time would take this one's place.
+        // A point with the same tags and time would replace this one.
         assert!(seen.insert((key.clone(), time)), "{line}");
     }
     assert_eq!(seen.len(), BEGUN.len() * hostile().len());
 }
 
 #[test]
-fn bencher_gets_values_between_their_bounds() {
+fn writes_bencher_values_within_their_bounds() {
     let second = runs()[1].id.clone();
     let text = exported(ExportFormat::Bencher, Some(second));
     let document: Value = serde_json::from_str(&text).unwrap();
@@ -188,56 +190,36 @@ fn bencher_gets_values_between_their_bounds() {
         }
     }
     assert_eq!(measures, hostile().len());
-    // The newest, where none is named.
+    // Without a run, the newest one is exported.
     let newest: Value = serde_json::from_str(&exported(ExportFormat::Bencher, None)).unwrap();
     let any = newest.as_object().unwrap().values().next().unwrap();
     assert_eq!(any.as_object().unwrap().values().next().unwrap()["upper_value"], 9.0);
 }
 
-/// Fields of a line of RFC 4180.
-fn fields(line: &str) -> Vec<String> {
-    let (mut all, mut rest) = (Vec::new(), line);
-    loop {
-        if let Some(quoted) = rest.strip_prefix('"') {
-            let mut end = quoted.find('"').unwrap();
-            while quoted[end + 1..].starts_with('"') {
-                end += 2 + quoted[end + 2..].find('"').unwrap();
-            }
-            all.push(quoted[..end].replace("\"\"", "\""));
-            rest = &quoted[end + 1..];
-        } else {
-            let end = rest.find(',').unwrap_or(rest.len());
-            assert!(!rest[..end].contains('"'), "{rest}");
-            all.push(rest[..end].to_owned());
-            rest = &rest[end..];
-        }
-        match rest.strip_prefix(',') {
-            Some(more) => rest = more,
-            None => return all,
-        }
-    }
-}
-
 #[test]
-fn csv_has_its_fields_and_no_formulas() {
+fn writes_csv_fields_without_formulas() {
     let text = exported(ExportFormat::Csv, None);
-    let body = text.strip_suffix("\r\n").unwrap();
-    let lines: Vec<Vec<String>> = body.split("\r\n").map(fields).collect();
-    assert_eq!(lines.len(), 1 + BEGUN.len() * hostile().len());
-    let header = &lines[0];
-    assert!(lines.iter().all(|line| line.len() == header.len()));
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let header = reader.headers().unwrap().clone();
+    let lines: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+    assert_eq!(lines.len(), BEGUN.len() * hostile().len());
     let at = |name: &str| header.iter().position(|field| field == name).unwrap();
-    for line in &lines[1..] {
+    for line in &lines {
         assert!(!line.iter().any(|field| field.starts_with(['=', '+', '-', '@'])), "{line:?}");
         let samples: Vec<f64> =
             line[at("samples")].split(' ').map(|value| value.parse().unwrap()).collect();
         assert_eq!(samples.len(), 3);
         assert_eq!(line[at("value")].parse(), Ok(samples[1]));
-        // Some are told to the microsecond.
+        // Some times have microseconds.
         let (second, part) = line[at("time")].split_at("2026-01-01T00:00:00".len());
         assert!(second.ends_with("T00:00:00") && part.ends_with('Z'), "{line:?}");
     }
-    assert!(lines.iter().any(|line| line[at("metric")] == "a\"b\\"));
+    assert!(lines.iter().any(|line| line[at("metric")] == *"a\"b\\"));
+}
+
+#[test]
+fn quotes_csv_fields() {
+    insta::assert_snapshot!(exported(ExportFormat::Csv, None).replace('\r', "<CR>"));
 }
 
 /// Lines with points, sorted.
@@ -250,7 +232,7 @@ fn lines_of_points(format: ExportFormat, run: Option<&str>) -> Vec<String> {
 }
 
 #[test]
-fn a_run_alone_is_told_as_it_is_among_all() {
+fn exports_one_run_as_among_all() {
     for format in [ExportFormat::OpenMetrics, ExportFormat::Influx, ExportFormat::Csv] {
         let all = lines_of_points(format, None);
         let mut alone = Vec::new();
@@ -265,7 +247,7 @@ fn a_run_alone_is_told_as_it_is_among_all() {
 }
 
 #[test]
-fn times_are_those_of_the_ids() {
+fn takes_times_from_run_ids() {
     let elapsed = |line: &String| line.contains("metric=elapsed,reference=");
     let lines = lines_of_points(ExportFormat::Influx, None);
     let mut times: Vec<i64> = lines

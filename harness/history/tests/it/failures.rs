@@ -1,61 +1,60 @@
-//! Cells that fail, from their first night on or from a later one, on machines that are kept up to date.
+//! Alerts of cells that fail, on machines that are updated.
 
-use dmarig_history::{Alert, AlertState, History, RunEntry, What};
+use dmarig_history::{Alert, AlertKind, AlertState, History, RunEntry};
 use dmarig_model::observation::Outcome::{self, Errored, Failed, Passed, TimedOut};
 use dmarig_records::Environment;
 
-use crate::made::{cell, environment, run};
+use crate::fixtures::{cell, environment, run};
 
-/// The usual machine with another kernel of its own.
+/// The environment of a machine after an upgrade of its kernel.
 fn upgraded(version: u32) -> Environment {
     Environment { host_kernel: format!("6.12.{version}"), ..environment("EPYC") }
 }
 
-/// A night in which one cell ended so, there.
+/// A night with one cell in an environment.
 fn night(day: u32, environment: Environment, outcome: Outcome) -> RunEntry {
     let cell = dmarig_history::CellEntry { environment, ..cell(0, "mine", outcome) };
     RunEntry { cells: vec![cell], points: Vec::new(), ..run(day, 1.0) }
 }
 
-/// Nights from day 0 on: the version of the host's kernel, and how the cell ended.
+/// Nights from day 0: the version of the host's kernel, and the outcome of the cell.
 fn nights(all: &[(u32, Outcome)]) -> Vec<RunEntry> {
     let nights = (0..).zip(all);
     nights.map(|(day, (version, outcome))| night(day, upgraded(*version), *outcome)).collect()
 }
 
-struct Place {
+struct TestHistory {
     history: History,
     _directory: tempfile::TempDir,
 }
 
-fn place_of(runs: &[RunEntry]) -> Place {
+fn history_of(runs: &[RunEntry]) -> TestHistory {
     let directory = tempfile::tempdir().unwrap();
     let mut history = History::create(&directory.path().join("history.sqlite")).unwrap();
-    history.put(runs).unwrap();
-    Place { history, _directory: directory }
+    history.insert_runs(runs).unwrap();
+    TestHistory { history, _directory: directory }
 }
 
-/// Where alerts begin and end, oldest first: last good day, first bad day, first day that was good again,
-/// and what is thought of them.
-fn told(history: &mut History) -> Vec<(Option<u32>, u32, Option<u32>, AlertState)> {
+/// All alerts, oldest first: last good day, first bad day, first good day after it, and state.
+fn summaries(history: &mut History) -> Vec<(Option<u32>, u32, Option<u32>, AlertState)> {
     let day = |run: &str| run[9..15].parse::<u32>().unwrap();
     let mut alerts = history.alerts().unwrap();
     alerts.reverse();
-    let told = |alert: &Alert| {
+    let summary = |alert: &Alert| {
         let good = alert.last_good.as_ref().map(|mark| day(&mark.run));
         let until = alert.until.as_ref().map(|mark| day(&mark.run));
         (good, day(&alert.first_bad.run), until, alert.state)
     };
-    alerts.iter().map(told).collect()
+    alerts.iter().map(summary).collect()
 }
 
 #[track_caller]
 fn check(all: &[(u32, Outcome)], expected: &[(Option<u32>, u32, Option<u32>, AlertState)]) {
-    assert_eq!(told(&mut place_of(&nights(all)).history), expected, "{all:?}");
+    assert_eq!(summaries(&mut history_of(&nights(all)).history), expected, "{all:?}");
 }
 
 #[test]
-fn a_cell_that_fails_is_an_alert_until_it_passes() {
+fn reports_a_failure_until_the_cell_passes() {
     use AlertState::{Fixed, New};
     let nights: Vec<(u32, Outcome)> =
         [Failed, Passed, Errored, Failed, Failed, Passed, TimedOut].map(|how| (1, how)).into();
@@ -67,84 +66,84 @@ fn a_cell_that_fails_is_an_alert_until_it_passes() {
 }
 
 #[test]
-fn a_cell_that_never_passed_is_an_alert() {
+fn reports_a_cell_that_never_passed() {
     for outcome in [Failed, TimedOut] {
         check(&[(1, outcome)], &[(None, 0, None, AlertState::New)]);
     }
-    let mut place = place_of(&nights(&[(1, TimedOut)]));
-    let alert = place.history.alerts().unwrap().remove(0);
-    assert!(matches!(alert.what, What::Failure { timed_out: true, .. }));
-    // What is said of it holds as it goes on failing.
-    place.history.say(&alert.id, AlertState::Confirmed, "", "me").unwrap();
+    let mut test = history_of(&nights(&[(1, TimedOut)]));
+    let alert = test.history.alerts().unwrap().remove(0);
+    assert!(matches!(alert.what, AlertKind::Failure { timed_out: true, .. }));
+    // The state holds while the cell keeps failing.
+    test.history.set_alert_state(&alert.id, AlertState::Confirmed, "", "me").unwrap();
     let later: Vec<RunEntry> = (1..4).map(|day| night(day, upgraded(1), TimedOut)).collect();
-    place.history.put(&later).unwrap();
-    assert_eq!(told(&mut place.history), [(None, 0, None, AlertState::Confirmed)]);
+    test.history.insert_runs(&later).unwrap();
+    assert_eq!(summaries(&mut test.history), [(None, 0, None, AlertState::Confirmed)]);
 }
 
 #[test]
-fn older_runs_that_come_in_later_take_no_word_back() {
+fn keeps_states_when_older_runs_are_merged() {
     let all = nights(&[(1, Passed), (1, Failed), (1, Failed), (1, Failed)]);
-    let mut place = place_of(&all[2..]);
-    let id = place.history.alerts().unwrap()[0].id.clone();
-    place.history.say(&id, AlertState::Confirmed, "", "me").unwrap();
-    place.history.put(&all).unwrap();
-    assert_eq!(told(&mut place.history), [(Some(0), 1, None, AlertState::Confirmed)]);
-    assert_eq!(place.history.alerts().unwrap()[0].id, id);
-    place.history.say(&id, AlertState::Invalid, "", "me").unwrap();
-    assert_eq!(place.history.alerts().unwrap()[0].state, AlertState::Invalid);
+    let mut test = history_of(&all[2..]);
+    let id = test.history.alerts().unwrap()[0].id.clone();
+    test.history.set_alert_state(&id, AlertState::Confirmed, "", "me").unwrap();
+    test.history.insert_runs(&all).unwrap();
+    assert_eq!(summaries(&mut test.history), [(Some(0), 1, None, AlertState::Confirmed)]);
+    assert_eq!(test.history.alerts().unwrap()[0].id, id);
+    test.history.set_alert_state(&id, AlertState::Invalid, "", "me").unwrap();
+    assert_eq!(test.history.alerts().unwrap()[0].state, AlertState::Invalid);
 }
 
 #[test]
-fn what_fails_since_the_host_was_upgraded_is_an_alert() {
+fn reports_a_failure_that_begins_with_an_upgrade() {
     let all = [(1, Passed), (1, Passed), (2, Failed), (2, Failed)];
     check(&all, &[(Some(1), 2, None, AlertState::New)]);
-    let alert = place_of(&nights(&all)).history.alerts().unwrap().remove(0);
+    let alert = history_of(&nights(&all)).history.alerts().unwrap().remove(0);
     let [own, good] = [upgraded(2), upgraded(1)];
     assert_eq!(alert.environment, own.fingerprint());
     assert_eq!(alert.last_good.unwrap().environment, good.fingerprint());
-    assert_eq!(own.otherwise(&good), "host kernel 6.12.1");
+    assert_eq!(own.differences(&good), "host kernel 6.12.1");
 }
 
 #[test]
-fn what_goes_on_failing_on_an_upgraded_host_is_no_news() {
+fn continues_a_failure_across_an_upgrade() {
     use AlertState::{Confirmed, Fixed, New};
     let all = nights(&[(1, Passed), (1, Failed), (2, Failed), (3, Failed), (1, Failed)]);
     for state in [None, Some(Confirmed), Some(AlertState::Invalid)] {
-        let mut place = place_of(&all[..2]);
-        let id = place.history.alerts().unwrap()[0].id.clone();
+        let mut test = history_of(&all[..2]);
+        let id = test.history.alerts().unwrap()[0].id.clone();
         if let Some(state) = state {
-            place.history.say(&id, state, "", "me").unwrap();
+            test.history.set_alert_state(&id, state, "", "me").unwrap();
         }
-        // ... and on one that is set back.
+        // The last run is after a downgrade.
         for until in 2..=all.len() {
-            place.history.put(&all[..until]).unwrap();
-            assert_eq!(told(&mut place.history), [(Some(0), 1, None, state.unwrap_or(New))]);
-            assert_eq!(place.history.alerts().unwrap()[0].id, id);
+            test.history.insert_runs(&all[..until]).unwrap();
+            assert_eq!(summaries(&mut test.history), [(Some(0), 1, None, state.unwrap_or(New))]);
+            assert_eq!(test.history.alerts().unwrap()[0].id, id);
         }
     }
-    // What was said to be fixed has come back.
-    let mut place = place_of(&all[..2]);
-    let id = place.history.alerts().unwrap()[0].id.clone();
-    place.history.say(&id, Fixed, "", "me").unwrap();
-    place.history.put(&all[..3]).unwrap();
-    assert_eq!(told(&mut place.history), [(Some(0), 1, None, Fixed), (Some(0), 2, None, New)]);
+    // A failure that was marked as fixed has come back.
+    let mut test = history_of(&all[..2]);
+    let id = test.history.alerts().unwrap()[0].id.clone();
+    test.history.set_alert_state(&id, Fixed, "", "me").unwrap();
+    test.history.insert_runs(&all[..3]).unwrap();
+    assert_eq!(summaries(&mut test.history), [(Some(0), 1, None, Fixed), (Some(0), 2, None, New)]);
 }
 
 #[test]
-fn other_checks_are_news_on_an_upgraded_host() {
+fn reports_other_checks_after_an_upgrade() {
     use AlertState::{Confirmed, New};
     let mut all = nights(&[(1, Failed), (2, Failed), (3, Failed)]);
-    let mut place = place_of(&all[..1]);
-    let id = place.history.alerts().unwrap()[0].id.clone();
-    place.history.say(&id, Confirmed, "", "me").unwrap();
+    let mut test = history_of(&all[..1]);
+    let id = test.history.alerts().unwrap()[0].id.clone();
+    test.history.set_alert_state(&id, Confirmed, "", "me").unwrap();
     all[1].cells[0].checks.push("log".into());
     all[2].cells[0].checks.push("log".into());
-    place.history.put(&all).unwrap();
-    assert_eq!(told(&mut place.history), [(None, 0, None, Confirmed), (None, 1, None, New)]);
+    test.history.insert_runs(&all).unwrap();
+    assert_eq!(summaries(&mut test.history), [(None, 0, None, Confirmed), (None, 1, None, New)]);
 }
 
 #[test]
-fn what_passes_on_an_upgraded_host_is_over() {
+fn ends_a_failure_that_passes_after_an_upgrade() {
     use AlertState::{Fixed, New};
     check(&[(1, Passed), (1, Failed), (2, Passed)], &[(Some(0), 1, Some(2), Fixed)]);
     check(&[(1, Failed), (2, Failed), (2, Passed)], &[(None, 0, Some(2), Fixed)]);
@@ -154,71 +153,71 @@ fn what_passes_on_an_upgraded_host_is_over() {
     );
 }
 
-/// Two QEMUs that run each night are no upgrade.
+/// Two QEMUs that both run each night are not an upgrade.
 #[test]
-fn environments_side_by_side_end_nothing_of_each_other() {
+fn keeps_concurrent_environments_apart() {
     use AlertState::{Confirmed, Fixed, New};
     let all = [(1, Failed), (2, Passed), (1, Failed), (2, Passed)];
     check(&all, &[(None, 0, None, New)]);
-    // One of them is mended; the other one's failure was told by its alert until then.
+    // One environment is fixed; until then, its alert covered the failure of the other.
     let all = nights(&[(1, Failed), (2, Failed), (1, Passed), (2, Failed)]);
-    let mut place = place_of(&all[..2]);
-    let id = place.history.alerts().unwrap()[0].id.clone();
-    place.history.say(&id, Confirmed, "", "me").unwrap();
-    assert_eq!(told(&mut place.history), [(None, 0, None, Confirmed)]);
-    place.history.put(&all).unwrap();
+    let mut test = history_of(&all[..2]);
+    let id = test.history.alerts().unwrap()[0].id.clone();
+    test.history.set_alert_state(&id, Confirmed, "", "me").unwrap();
+    assert_eq!(summaries(&mut test.history), [(None, 0, None, Confirmed)]);
+    test.history.insert_runs(&all).unwrap();
     assert_eq!(
-        told(&mut place.history),
+        summaries(&mut test.history),
         [(None, 0, Some(2), Confirmed), (None, 1, None, Confirmed)]
     );
-    // What is said of it from now on is its own.
-    let other = place.history.alerts().unwrap()[0].id.clone();
-    place.history.say(&other, Fixed, "", "me").unwrap();
-    assert_eq!(told(&mut place.history)[0].3, Confirmed);
-    assert_eq!(told(&mut place.history)[1].3, Fixed);
+    // From now on it has its own state.
+    let other = test.history.alerts().unwrap()[0].id.clone();
+    test.history.set_alert_state(&other, Fixed, "", "me").unwrap();
+    assert_eq!(summaries(&mut test.history)[0].3, Confirmed);
+    assert_eq!(summaries(&mut test.history)[1].3, Fixed);
 }
 
 #[test]
-fn machines_stay_apart() {
+fn keeps_machines_apart() {
     use AlertState::{Confirmed, New};
-    let mut place = place_of(&[
+    let mut test = history_of(&[
         night(0, environment("EPYC"), Passed),
         night(1, environment("EPYC"), Failed),
         night(2, environment("Xeon"), Failed),
     ]);
-    assert_eq!(told(&mut place.history), [(Some(0), 1, None, New), (None, 2, None, New)]);
-    let ours = place.history.alerts().unwrap()[1].id.clone();
-    place.history.say(&ours, Confirmed, "", "me").unwrap();
-    place.history.put(&[night(3, environment("Xeon"), Passed)]).unwrap();
+    assert_eq!(summaries(&mut test.history), [(Some(0), 1, None, New), (None, 2, None, New)]);
+    let ours = test.history.alerts().unwrap()[1].id.clone();
+    test.history.set_alert_state(&ours, Confirmed, "", "me").unwrap();
+    test.history.insert_runs(&[night(3, environment("Xeon"), Passed)]).unwrap();
     assert_eq!(
-        told(&mut place.history),
+        summaries(&mut test.history),
         [(Some(0), 1, None, Confirmed), (None, 2, Some(3), AlertState::Fixed)]
     );
-    // Of machines that are not known it is not known whether they are one.
+    // Unknown machines are not assumed to be the same.
     let unknown = |version: &str| Environment { host_kernel: version.into(), ..environment("") };
     let runs = [night(0, unknown("1"), Passed), night(1, unknown("2"), Failed)];
-    assert_eq!(told(&mut place_of(&runs).history), [(None, 1, None, New)]);
+    assert_eq!(summaries(&mut history_of(&runs).history), [(None, 1, None, New)]);
 }
 
 #[test]
-fn what_was_said_to_be_new_is_over_as_well() {
+fn fixes_alerts_that_were_set_to_new() {
     let all = nights(&[(1, Failed), (1, Passed)]);
-    let mut place = place_of(&all[..1]);
-    let id = place.history.alerts().unwrap()[0].id.clone();
+    let mut test = history_of(&all[..1]);
+    let id = test.history.alerts().unwrap()[0].id.clone();
     for state in [AlertState::Confirmed, AlertState::New] {
-        place.history.say(&id, state, "", "me").unwrap();
+        test.history.set_alert_state(&id, state, "", "me").unwrap();
     }
-    place.history.put(&all).unwrap();
-    assert_eq!(told(&mut place.history), [(None, 0, Some(1), AlertState::Fixed)]);
+    test.history.insert_runs(&all).unwrap();
+    assert_eq!(summaries(&mut test.history), [(None, 0, Some(1), AlertState::Fixed)]);
 }
 
-/// As they were before first failures were alerts, so that what was said then is of them still.
+/// Ids are the same as in older versions, so that events of that time still apply.
 #[test]
 fn alerts_keep_their_ids() {
-    let mut place = place_of(&nights(&[(1, Failed), (1, Passed), (1, Failed)]));
-    let alert = place.history.alerts().unwrap().remove(0);
+    let mut test = history_of(&nights(&[(1, Failed), (1, Passed), (1, Failed)]));
+    let alert = test.history.alerts().unwrap().remove(0);
     assert_eq!(alert.id, "09298b011843");
-    let file = place.history.events_file();
+    let file = test.history.events_file();
     let event = format!(
         "{{\"schema\":1,\"id\":\"1f8fbe2c-0d50-4b41-9d3e-6f1f6c1c5a11\",\"time\":1,\
          \"subject\":\"5e2065678497b3d9a904\",\"run\":\"{}\",\"state\":\"confirmed\",\"note\":\"\",\
@@ -226,6 +225,6 @@ fn alerts_keep_their_ids() {
         alert.first_bad.run
     );
     std::fs::write(&file, event).unwrap();
-    let mut again = History::open(place.history.path()).unwrap();
+    let mut again = History::open(test.history.path()).unwrap();
     assert_eq!(again.alerts().unwrap()[0].state, AlertState::Confirmed);
 }

@@ -1,4 +1,4 @@
-//! Killed for good at any instant: what was acknowledged is there.
+//! Processes that are killed at any time lose nothing that was acknowledged.
 
 use std::{
     fs,
@@ -8,24 +8,24 @@ use std::{
     time::Duration,
 };
 
-use dmarig_history::{History, How};
+use dmarig_history::{History, ImportOptions};
 use dmarig_records::{CellRecord, StoredRun, run_directories};
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg64;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
-    made::run,
-    recorded::{begin, cell, record},
+    fixtures::run,
+    recorded_cells::{begin, cell, record},
 };
 
-/// The environment variable with the directory in which the process that is to be killed works.
+/// Environment variable with the working directory of the process to be killed.
 const PLACE: &str = "DMARIG_TEST_PLACE";
 
-/// At least so many bytes has a line that is to be torn: it takes the kernel many pages.
+/// Smallest length of a line to be truncated, in bytes: writing it takes many pages.
 const LONG: usize = 1 << 20;
 
-/// A cell with a line that is long by what no history keeps.
+/// A cell with a long line. The long text is not part of the history.
 fn long_cell() -> CellRecord {
     let mut cell = cell("a", 1);
     cell.observation.qemu_stderr = "x".repeat(LONG);
@@ -51,13 +51,13 @@ fn add_until_killed(place: &Path) -> ! {
     let mut day = history.runs(None).unwrap().len() as u32;
     loop {
         println!("\nbegun {}", day + 1);
-        history.put([&run(day, f64::from(day))]).unwrap();
+        history.insert_runs([&run(day, f64::from(day))]).unwrap();
         println!("\ndone {}", day + 1);
         day += 1;
     }
 }
 
-/// Starts the process that a test is to kill: the same test, which finds [`PLACE`] in its environment.
+/// Starts the process to be killed: the same test with [`PLACE`] in its environment.
 fn start(test: &str, place: &Path) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args([&format!("killed::{test}"), "--exact", "--nocapture", "--test-threads=1"]);
@@ -65,16 +65,16 @@ fn start(test: &str, place: &Path) -> Child {
     command.spawn().unwrap()
 }
 
-/// What a process had said when it was dead: how much it had begun to write, and how much of that it had
-/// acknowledged.
+/// The progress that a process printed before it was dead: how many writes it had begun, and how
+/// many it had acknowledged.
 #[derive(Debug, Default)]
-struct Said {
+struct Progress {
     begun: usize,
     done: usize,
 }
 
-impl Said {
-    fn hear(&mut self, line: &str) {
+impl Progress {
+    fn read(&mut self, line: &str) {
         let number = |word| line.strip_prefix(word)?.trim().parse().ok();
         if let Some(number) = number("begun") {
             self.begun = number;
@@ -83,34 +83,35 @@ impl Said {
         }
     }
 
-    /// Whether it was killed while it wrote.
-    fn within(&self) -> bool {
+    /// Whether it was killed during a write.
+    fn is_within_write(&self) -> bool {
         self.begun > self.done
     }
 
-    /// Whether so much may be there: all that was acknowledged, and what was begun at most.
+    /// Asserts that a number of writes is possible: all acknowledged ones, and at most the begun
+    /// ones.
     #[track_caller]
-    fn allows(&self, there: usize) {
-        assert!((self.done..=self.begun).contains(&there), "{there} are there of {self:?}");
+    fn check(&self, found: usize) {
+        assert!((self.done..=self.begun).contains(&found), "{found} of {self:?}");
     }
 }
 
-/// Lets it live until it has acknowledged so many times, waits for the instant, and kills it.
-fn kill(mut child: Child, until: usize, instant: impl FnOnce(&mut Child)) -> Said {
+/// Waits for `until` acknowledgements and for `instant`, and kills the process.
+fn kill(mut child: Child, until: usize, instant: impl FnOnce(&mut Child)) -> Progress {
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-    let mut said = Said::default();
+    let mut progress = Progress::default();
     for _ in 0..until {
-        let before = said.done;
-        while said.done == before {
-            said.hear(&lines.next().expect("it lives"));
+        let before = progress.done;
+        while progress.done == before {
+            progress.read(&lines.next().expect("it lives"));
         }
     }
     instant(&mut child);
     kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
-    // Until it is dead it may well have gone on.
-    lines.for_each(|line| said.hear(&line));
+    // It may have continued until it was dead.
+    lines.for_each(|line| progress.read(&line));
     child.wait().unwrap();
-    said
+    progress
 }
 
 fn below(random: &mut Pcg64, limit: usize) -> usize {
@@ -122,7 +123,7 @@ fn newest_record(runs: &Path) -> PathBuf {
 }
 
 #[test]
-fn a_run_that_is_killed_a_hundred_times_loses_no_cell() {
+fn keeps_acknowledged_cells_of_killed_runs() {
     if let Some(place) = std::env::var_os(PLACE) {
         record_until_killed(place.as_ref());
     }
@@ -133,10 +134,10 @@ fn a_run_that_is_killed_a_hundred_times_loses_no_cell() {
     let expected = long_cell();
     let mut within = 0;
     for turn in 0..100 {
-        let child = start("a_run_that_is_killed_a_hundred_times_loses_no_cell", place.path());
+        let child = start("keeps_acknowledged_cells_of_killed_runs", place.path());
         let (more, pause) = (1 + below(&mut random, LONG), below(&mut random, 10_000));
-        let said = kill(child, turn % 3 + 1, |child| match turn % 2 {
-            // When its record has grown by so many bytes, of which a line has more.
+        let progress = kill(child, turn % 3 + 1, |child| match turn % 2 {
+            // Kills it when its record has grown by less than a line.
             0 => {
                 let file = newest_record(&runs).join("cells.jsonl");
                 let size = || fs::metadata(&file).unwrap().len();
@@ -149,22 +150,26 @@ fn a_run_that_is_killed_a_hundred_times_loses_no_cell() {
         });
         let directory = newest_record(&runs);
         let run = StoredRun::read(&directory).unwrap();
-        said.allows(run.cells.len());
-        assert!(!run.torn || run.cells.len() + 1 == said.begun, "{said:?}");
+        progress.check(run.cells.len());
+        assert!(!run.truncated || run.cells.len() + 1 == progress.begun, "{progress:?}");
         assert!(run.cells.iter().all(|cell| *cell == expected));
-        within += usize::from(said.within());
-        // It is over, and goes in, torn or not.
-        let imported = history.import(std::slice::from_ref(&directory), How::default()).unwrap();
-        assert_eq!((imported.added.len(), imported.torn.len()), (1, usize::from(run.torn)));
+        within += usize::from(progress.is_within_write());
+        // The run has ended and is imported, truncated or not.
+        let imported =
+            history.import(std::slice::from_ref(&directory), ImportOptions::default()).unwrap();
+        assert_eq!(
+            (imported.added.len(), imported.truncated.len()),
+            (1, usize::from(run.truncated))
+        );
         assert_eq!(history.cells(&run.meta.id).unwrap().len(), run.cells.len());
         fs::remove_dir_all(directory).unwrap();
     }
     assert!(within > 0, "none of the kills came while it wrote");
 }
 
-/// Where a kill tears a line is up to the kernel: so here at each byte there is.
+/// Truncates a record at each byte, since a kill may truncate it anywhere.
 #[test]
-fn a_record_that_ends_anywhere_has_all_its_whole_lines() {
+fn reads_all_complete_lines_of_a_truncated_record() {
     let place = tempfile::tempdir().unwrap();
     let mut short = cell("a", 1);
     short.observation.windows.truncate(1);
@@ -181,13 +186,17 @@ fn a_record_that_ends_anywhere_has_all_its_whole_lines() {
         let run = StoredRun::read(&directory).unwrap();
         let lines = ends.iter().filter(|at| **at <= end).count();
         assert_eq!(run.cells, whole[..lines], "cut at byte {end}");
-        let torn = end != ends[lines - 1];
-        assert_eq!((run.torn, run.bytes), (torn, ends[lines - 1] as u64), "cut at byte {end}");
+        let truncated = end != ends[lines - 1];
+        assert_eq!(
+            (run.truncated, run.bytes),
+            (truncated, ends[lines - 1] as u64),
+            "cut at byte {end}"
+        );
     }
 }
 
 #[test]
-fn a_history_that_is_killed_a_hundred_times_loses_no_run() {
+fn keeps_acknowledged_runs_of_killed_histories() {
     if let Some(place) = std::env::var_os(PLACE) {
         add_until_killed(place.as_ref());
     }
@@ -196,14 +205,14 @@ fn a_history_that_is_killed_a_hundred_times_loses_no_run() {
     let mut random = Pcg64::seed_from_u64(10);
     let mut within = 0;
     for turn in 0..100 {
-        let child = start("a_history_that_is_killed_a_hundred_times_loses_no_run", place.path());
+        let child = start("keeps_acknowledged_runs_of_killed_histories", place.path());
         let pause = Duration::from_micros(below(&mut random, 10_000) as u64);
-        let said = kill(child, turn % 3 + 1, |_| std::thread::sleep(pause));
+        let progress = kill(child, turn % 3 + 1, |_| std::thread::sleep(pause));
         let history = History::open(&file).unwrap();
-        let info = history.info().unwrap();
-        said.allows(info.runs as usize);
-        within += usize::from(said.within());
-        // A run is in with all of its cells and samples, or not at all.
+        let info = history.summary().unwrap();
+        progress.check(info.runs as usize);
+        within += usize::from(progress.is_within_write());
+        // A run is inserted with all of its cells and samples, or not at all.
         assert_eq!((info.cells, info.points, info.samples), (info.runs, info.runs, 3 * info.runs));
     }
     assert!(within > 0, "none of the kills came while it wrote");

@@ -1,14 +1,14 @@
-//! The history: what goes in, what comes out, and what becomes of it when things go wrong.
+//! Tests of the history.
 
 mod alerts;
 mod exports;
 mod failures;
+mod fixtures;
+mod history_check;
+mod importing;
 mod killed;
-mod made;
 mod merging;
 mod reading;
-mod recorded;
-mod records;
-mod standing;
+mod recorded_cells;
 mod synthetic;
 mod versions;

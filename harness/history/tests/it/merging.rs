@@ -1,10 +1,10 @@
-//! Histories of several machines come to the same, in whatever order they are put together.
+//! Merges of histories give the same result in any order.
 
-use dmarig_history::{AlertEvent, AlertState, EVENT_SCHEMA, History, RunEntry};
+use dmarig_history::{AlertEvent, AlertState, EVENT_SCHEMA, History, HistoryError, RunEntry};
 use dmarig_model::observation::Outcome;
 use proptest::prelude::*;
 
-use crate::made::{cell, key, point, run};
+use crate::fixtures::{cell, key, point, run};
 
 fn dump(history: &History) -> String {
     let mut text = Vec::new();
@@ -12,7 +12,7 @@ fn dump(history: &History) -> String {
     String::from_utf8(text).unwrap()
 }
 
-/// A run of one of a few ids, of which one machine may know more than another.
+/// A run with one of a few ids, so that runs of different machines collide.
 fn entry() -> impl Strategy<Value = RunEntry> {
     let value = prop_oneof![Just(0.0), Just(1e-300), Just(0.1 + 0.2), 0.0..1e12];
     (0u32..4, 1u32..4, 0u32..2, value).prop_map(|(day, cells, derivation, value)| {
@@ -26,7 +26,7 @@ fn entry() -> impl Strategy<Value = RunEntry> {
 }
 
 fn event() -> impl Strategy<Value = AlertEvent> {
-    // One id is one event.
+    // Events with the same id are equal.
     (0u32..6).prop_map(|id| AlertEvent {
         schema: EVENT_SCHEMA,
         id: format!("event-{id}"),
@@ -40,10 +40,14 @@ fn event() -> impl Strategy<Value = AlertEvent> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 24,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
-    fn any_order_and_any_repetition_comes_to_the_same(
+    fn merges_in_any_order_to_the_same_history(
         machines in prop::collection::vec(
             (prop::collection::vec(entry(), 0..4), prop::collection::vec(event(), 0..3)), 1..4),
         order in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
@@ -53,20 +57,20 @@ proptest! {
         let mut files = Vec::new();
         for (at, (runs, events)) in machines.iter().enumerate() {
             let mut history = create(&format!("machine{at}.sqlite"));
-            history.put(runs).unwrap();
+            history.insert_runs(runs).unwrap();
             history.add_events(events).unwrap();
             files.push(history.path().to_owned());
         }
         let mut straight = create("straight.sqlite");
         files.iter().for_each(|file| { straight.merge(file).unwrap(); });
-        // In any order and as often as may be, and at last backwards, so that none is missing.
+        // In any order with repetitions, and finally all in reverse order, so that none is missing.
         let mut crooked = create("crooked.sqlite");
         for at in order {
             crooked.merge(&files[at.index(files.len())]).unwrap();
         }
         files.iter().rev().for_each(|file| { crooked.merge(file).unwrap(); });
         prop_assert_eq!(dump(&straight), dump(&crooked));
-        // By way of a third one, and of itself.
+        // Through a third history, and with itself.
         let mut third = create("third.sqlite");
         third.merge(crooked.path()).unwrap();
         third.merge(straight.path()).unwrap();
@@ -75,16 +79,16 @@ proptest! {
 }
 
 #[test]
-fn what_is_merged_is_not_touched() {
+fn leaves_the_merged_history_unchanged() {
     let place = tempfile::tempdir().unwrap();
     let at = |name: &str| place.path().join(name);
     let mut theirs = History::create(&at("theirs.sqlite")).unwrap();
-    theirs.put([&run(1, 1.0)]).unwrap();
+    theirs.insert_runs([&run(1, 1.0)]).unwrap();
     drop(theirs);
     let before = std::fs::read(at("theirs.sqlite")).unwrap();
     let mut ours = History::create(&at("ours.sqlite")).unwrap();
     assert_eq!(ours.merge(&at("theirs.sqlite")).unwrap().added, 1);
     assert!(before == std::fs::read(at("theirs.sqlite")).unwrap());
-    let error = ours.merge(&at("nowhere.sqlite")).unwrap_err().to_string();
-    assert!(error.contains("nowhere.sqlite"), "{error}");
+    let error = ours.merge(&at("nowhere.sqlite")).unwrap_err();
+    assert!(matches!(error, HistoryError::Missing { .. }), "{error}");
 }

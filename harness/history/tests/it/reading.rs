@@ -1,12 +1,12 @@
-//! What is put in is read back, and told apart.
+//! Insertion and queries.
 
-use dmarig_history::{History, HistoryError, Put, SeriesFilter, Tally};
+use dmarig_history::{History, HistoryError, InsertOutcome, SeriesFilter, Tally};
 use dmarig_model::observation::Outcome;
 
-use crate::made::{cell, environment, key, point, run};
+use crate::fixtures::{cell, environment, key, point, run};
 
 #[test]
-fn a_run_is_read_back() {
+fn reads_a_run_back() {
     let place = tempfile::tempdir().unwrap();
     let file = place.path().join("state/history.sqlite");
     let first = run(1, 10.0);
@@ -14,12 +14,15 @@ fn a_run_is_read_back() {
     second.cells.push(cell(1, "other", Outcome::Failed));
     second.points.push(point(key("elapsed", "ns", "other"), 1, &[5.0]));
     let mut history = History::create(&file).unwrap();
-    assert_eq!(history.put([&second, &first]).unwrap(), [Put::Added, Put::Added]);
-    assert_eq!(history.put([&second]).unwrap(), [Put::Known]);
+    assert_eq!(
+        history.insert_runs([&second, &first]).unwrap(),
+        [InsertOutcome::Added, InsertOutcome::Added]
+    );
+    assert_eq!(history.insert_runs([&second]).unwrap(), [InsertOutcome::Unchanged]);
     drop(history);
 
     let history = History::open(&file).unwrap();
-    let info = history.info().unwrap();
+    let info = history.summary().unwrap();
     assert_eq!((info.runs, info.cells, info.series, info.samples), (2, 3, 2, 7));
     assert!(!history.is_synthetic().unwrap());
     let runs = history.runs(None).unwrap();
@@ -56,35 +59,34 @@ fn a_run_is_read_back() {
 }
 
 #[test]
-fn what_is_not_there_is_told_by_its_name() {
+fn names_what_is_unknown() {
     let place = tempfile::tempdir().unwrap();
     let file = place.path().join("history.sqlite");
-    let missing = History::open(&file).unwrap_err().to_string();
-    assert!(missing.contains("`dmarig history add` makes it"), "{missing}");
+    let missing = History::open(&file).unwrap_err();
+    assert!(matches!(missing, HistoryError::Missing { .. }), "{missing}");
     let history = History::create(&file).unwrap();
-    for error in [history.cells("r1").unwrap_err(), history.one_series("r1").unwrap_err()] {
-        assert!(matches!(&error, HistoryError::Unknown { .. }), "{error}");
-        assert!(error.to_string().contains("`r1` in the history"), "{error}");
+    for error in [history.cells("r1").unwrap_err(), history.series_by_id("r1").unwrap_err()] {
+        assert!(matches!(&error, HistoryError::Unknown { name, .. } if name == "r1"), "{error}");
     }
 }
 
 #[test]
-fn only_what_is_put_in_makes_another_revision() {
+fn changes_the_revision_on_insertion_only() {
     let place = tempfile::tempdir().unwrap();
     let file = place.path().join("history.sqlite");
     let mut history = History::create(&file).unwrap();
     let empty = history.revision().unwrap();
-    history.put([&run(1, 10.0)]).unwrap();
+    history.insert_runs([&run(1, 10.0)]).unwrap();
     let one = history.revision().unwrap();
-    history.put([&run(1, 10.0)]).unwrap();
+    history.insert_runs([&run(1, 10.0)]).unwrap();
     history.alerts().unwrap();
     assert_eq!(history.revision().unwrap(), one);
-    history.put([&run(1, 11.0), &run(2, 11.0)]).unwrap();
+    history.insert_runs([&run(1, 11.0), &run(2, 11.0)]).unwrap();
     let two = history.revision().unwrap();
     assert!(empty != one && one != two);
     drop(history);
 
-    // Whoever watches the file is not told of those who only read.
+    // Reading does not change the file, so a process that watches it is not woken.
     let changed = || std::fs::metadata(&file).unwrap().modified().unwrap();
     let before = changed();
     assert_eq!(History::open(&file).unwrap().revision().unwrap(), two);
@@ -92,17 +94,17 @@ fn only_what_is_put_in_makes_another_revision() {
 }
 
 #[test]
-fn a_run_that_knows_more_takes_the_place_of_one_that_knew_less() {
+fn replaces_entries_of_a_lower_rank() {
     let place = tempfile::tempdir().unwrap();
     let mut history = History::create(&place.path().join("history.sqlite")).unwrap();
     let part = run(1, 10.0);
     let mut whole = part.clone();
     whole.cells.push(cell(1, "other", Outcome::Passed));
     whole.points[0].value = 11.0;
-    let put = |history: &mut History, run| history.put([run]).unwrap()[0];
-    assert_eq!(put(&mut history, &part), Put::Added);
-    assert_eq!(put(&mut history, &whole), Put::Replaced);
-    assert_eq!(put(&mut history, &part), Put::Known);
+    let insert = |history: &mut History, run| history.insert_runs([run]).unwrap()[0];
+    assert_eq!(insert(&mut history, &part), InsertOutcome::Added);
+    assert_eq!(insert(&mut history, &whole), InsertOutcome::Replaced);
+    assert_eq!(insert(&mut history, &part), InsertOutcome::Unchanged);
     assert_eq!(history.numbers(&part.id).unwrap()[0].1, 11.0);
-    assert_eq!(history.info().unwrap().samples, 3);
+    assert_eq!(history.summary().unwrap().samples, 3);
 }

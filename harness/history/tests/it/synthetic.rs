@@ -1,8 +1,8 @@
-//! The year that is made up.
+//! Tests of the synthetic year.
 
 use std::path::Path;
 
-use dmarig_demo::{SYNTHETIC_NIGHTS, planted, synthetic_year};
+use dmarig_demo::{SYNTHETIC_NIGHTS, planted_changes, synthetic_year};
 use dmarig_history::{CellEntry, History, RunEntry, SeriesFilter};
 use dmarig_model::observation::Outcome;
 
@@ -10,13 +10,13 @@ use dmarig_model::observation::Outcome;
 fn file(file: &Path, seed: u64, nights: usize) -> Vec<u8> {
     let runs: Vec<_> = synthetic_year(seed).take(nights).collect();
     let mut history = History::create(file).unwrap();
-    history.put(&runs).unwrap();
+    history.insert_runs(&runs).unwrap();
     drop(history);
     std::fs::read(file).unwrap()
 }
 
 #[test]
-fn a_seed_brings_back_the_same_file() {
+fn writes_the_same_file_for_a_seed() {
     let place = tempfile::tempdir().unwrap();
     let at = |name: &str| place.path().join(name);
     let first = file(&at("a"), 7, 20);
@@ -25,7 +25,7 @@ fn a_seed_brings_back_the_same_file() {
     assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 3, "something is left beside");
 
     let history = History::open(&at("a")).unwrap();
-    let info = history.info().unwrap();
+    let info = history.summary().unwrap();
     assert!(history.is_synthetic().unwrap() && info.synthetic == info.runs);
     assert!((250..350).contains(&info.series), "{info:?}");
     let ratios = SeriesFilter { ratios: Some(true), ..SeriesFilter::default() };
@@ -35,7 +35,7 @@ fn a_seed_brings_back_the_same_file() {
 }
 
 #[test]
-fn a_night_has_checks_that_held_and_some_that_were_never_judged() {
+fn has_passed_and_unjudged_checks_in_a_night() {
     for night in synthetic_year(7).skip(330) {
         for cell in &night.cells {
             let judged = cell.judged.as_ref().unwrap();
@@ -52,7 +52,7 @@ fn a_night_has_checks_that_held_and_some_that_were_never_judged() {
 }
 
 #[test]
-fn a_year_has_nights_that_are_missing_and_some_that_fail() {
+fn has_missing_and_failed_nights_in_a_year() {
     let nights: Vec<_> = synthetic_year(7).collect();
     assert!((340..SYNTHETIC_NIGHTS as usize).contains(&nights.len()), "{}", nights.len());
     let failed = |night: &&RunEntry, case: &str| {
@@ -66,10 +66,10 @@ fn a_year_has_nights_that_are_missing_and_some_that_fail() {
 }
 
 #[test]
-fn what_happens_in_it_lies_within_it() {
+fn plants_changes_within_the_year() {
     for seed in 0..50 {
-        let planted = planted(seed);
-        assert_eq!(planted, dmarig_demo::planted(seed));
+        let planted = planted_changes(seed);
+        assert_eq!(planted, planted_changes(seed));
         for event in planted {
             assert!(event.from + 9 <= event.until && event.until <= SYNTHETIC_NIGHTS, "{event:?}");
             assert!(!event.variants.is_empty());

@@ -1,19 +1,19 @@
-//! Files of every version there was, and of some that there is not yet.
+//! Files of all older versions, and of newer ones.
 
 use dmarig_history::{
-    AlertState, HISTORY_SCHEMA, History, HistoryError, How, Judged, SeriesFilter,
+    AlertState, CheckTallies, HISTORY_SCHEMA, History, HistoryError, ImportOptions, SeriesFilter,
 };
 use rusqlite::Connection;
 
-use crate::{made::run, recorded::fixture};
+use crate::{fixtures::run, recorded_cells::fixture};
 
-/// A history that version 1 wrote: a run with windows in pairs.
+/// A history of version 1: one run with paired windows.
 const VERSION_1: &str = include_str!("data/history-v1.sql");
 
-/// One that version 2 wrote: of two runs of a cell the second failed, which somebody has confirmed.
+/// A history of version 2: two runs of a cell. The second failed, and its alert is confirmed.
 const VERSION_2: &str = include_str!("data/history-v2.sql");
 
-/// One that version 3 wrote, of the record of the first version.
+/// A history of version 3 with the record of version 1.
 const VERSION_3: &str = include_str!("data/history-v3.sql");
 
 fn version(file: &std::path::Path) -> u32 {
@@ -22,14 +22,14 @@ fn version(file: &std::path::Path) -> u32 {
 }
 
 #[test]
-fn version_1_is_brought_up_to_date() {
+fn migrates_version_1() {
     let place = tempfile::tempdir().unwrap();
     let file = place.path().join("history.sqlite");
     Connection::open(&file).unwrap().execute_batch(VERSION_1).unwrap();
     assert_eq!(version(&file), 1);
     let mut history = History::open(&file).unwrap();
     assert_eq!(version(&file), HISTORY_SCHEMA);
-    let info = history.info().unwrap();
+    let info = history.summary().unwrap();
     assert_eq!((info.runs, info.cells, info.series, info.samples), (1, 1, 38, 92));
     let filter = SeriesFilter { metric: Some("elapsed".into()), ..SeriesFilter::default() };
     let elapsed = history.series(&filter).unwrap().remove(0);
@@ -39,14 +39,14 @@ fn version_1_is_brought_up_to_date() {
         pairs.iter().map(|(_, sample)| (sample.window, sample.pair, sample.value)).collect();
     assert_eq!(pairs[0], (4, Some(0), 101_615_360.0));
     assert_eq!(pairs[3], (11, Some(3), 105_303_130.0));
-    // What version 2 brought works on it.
+    // Features of version 2 work on it.
     assert_eq!(history.alerts().unwrap(), []);
-    history.put([&run(1, 1.0)]).unwrap();
+    history.insert_runs([&run(1, 1.0)]).unwrap();
     assert_eq!(history.runs(None).unwrap().len(), 2);
 }
 
 #[test]
-fn of_version_2_is_only_known_what_did_not_hold_until_its_records_are_read_again() {
+fn completes_checks_of_version_2_from_records() {
     let place = tempfile::tempdir().unwrap();
     let file = place.path().join("history.sqlite");
     Connection::open(&file).unwrap().execute_batch(VERSION_2).unwrap();
@@ -58,20 +58,20 @@ fn of_version_2_is_only_known_what_did_not_hold_until_its_records_are_read_again
     assert_eq!((cell.checks, cell.judged), (vec!["warning".to_owned()], None));
     assert_eq!(history.alerts().unwrap()[0].state, AlertState::Confirmed);
 
-    // The record of the first is still there: what has come to be derived is derived from it.
-    let imported = history.import(&[fixture()], How::default()).unwrap();
+    // The record of the first run exists, so its entry is derived again.
+    let imported = history.import(&[fixture()], ImportOptions::default()).unwrap();
     assert_eq!(imported.replaced, [first]);
     let cells = history.cells(first).unwrap();
     let held = |name: &str| cells[0].judged.as_ref().unwrap().get(name).map(|tally| tally.held);
     assert_eq!((held("integrity"), held("psi")), (Some(1), None));
-    assert_eq!(cells[1].judged, Some(Judged::new()), "it was interrupted");
-    let imported = history.import(&[fixture()], How::default()).unwrap();
-    assert_eq!((imported.known.len(), imported.replaced.len()), (1, 0));
+    assert_eq!(cells[1].judged, Some(CheckTallies::new()), "it was interrupted");
+    let imported = history.import(&[fixture()], ImportOptions::default()).unwrap();
+    assert_eq!((imported.unchanged.len(), imported.replaced.len()), (1, 0));
 }
 
-/// Version 3 did not read what the record of a newer dmarig says of it.
+/// Version 3 did not read the number of planned cells from records.
 #[test]
-fn of_version_3_is_not_known_what_was_planned_until_its_records_are_read_again() {
+fn completes_planned_cells_of_version_3_from_records() {
     let place = tempfile::tempdir().unwrap();
     let file = place.path().join("history.sqlite");
     Connection::open(&file).unwrap().execute_batch(VERSION_3).unwrap();
@@ -87,43 +87,43 @@ fn of_version_3_is_not_known_what_was_planned_until_its_records_are_read_again()
     let meta = std::fs::read_to_string(fixture().join("run.json")).unwrap();
     let meta = meta.replacen('{', "{\"planned\": 72,", 1);
     std::fs::write(record.join("run.json"), meta).unwrap();
-    assert_eq!(history.import(&[record], How::default()).unwrap().replaced, [id]);
+    assert_eq!(history.import(&[record], ImportOptions::default()).unwrap().replaced, [id]);
     let early = history.runs(None).unwrap()[0].ended_early.unwrap();
     assert_eq!((early.planned, early.not_run), (72, 70));
-    // What another history takes over is the same.
+    // A merge takes the same data over.
     let mut ours = History::create(&place.path().join("ours.sqlite")).unwrap();
     ours.merge(&file).unwrap();
     assert_eq!(ours.run(id).unwrap().ended_early, Some(early));
 }
 
 #[test]
-fn a_record_that_is_read_again_keeps_the_reference_that_it_was_given() {
+fn keeps_the_reference_of_a_record_that_is_read_again() {
     let place = tempfile::tempdir().unwrap();
     let file = place.path().join("history.sqlite");
     let mut history = History::create(&file).unwrap();
-    let how = How { reference: Some("debian-6.1"), again: false };
-    history.import(&[fixture()], how).unwrap();
+    let options = ImportOptions { reference: Some("debian-6.1"), rebuild: false };
+    history.import(&[fixture()], options).unwrap();
     drop(history);
     Connection::open(&file).unwrap().execute_batch("UPDATE runs SET derivation = 1").unwrap();
     let mut history = History::open(&file).unwrap();
-    let imported = history.import(&[fixture()], How::default()).unwrap();
+    let imported = history.import(&[fixture()], ImportOptions::default()).unwrap();
     let run = history.run(&imported.replaced[0]).unwrap();
     assert_eq!(run.reference.as_deref(), Some("debian-6.1"));
 }
 
 #[test]
-fn version_1_of_another_machine_is_merged_and_left_as_it_is() {
+fn merges_version_1_without_migrating_the_file() {
     let place = tempfile::tempdir().unwrap();
     let file = place.path().join("old.sqlite");
     Connection::open(&file).unwrap().execute_batch(VERSION_1).unwrap();
     let mut ours = History::create(&place.path().join("ours.sqlite")).unwrap();
     assert_eq!(ours.merge(&file).unwrap().added, 1);
-    assert_eq!(ours.merge(&file).unwrap().known, 1);
+    assert_eq!(ours.merge(&file).unwrap().unchanged, 1);
     assert_eq!(version(&file), 1);
 }
 
 #[test]
-fn a_newer_one_and_a_strangers_are_refused_and_left_as_they_are() {
+fn rejects_newer_and_foreign_files_unchanged() {
     let place = tempfile::tempdir().unwrap();
     let file = place.path().join("history.sqlite");
     drop(History::create(&file).unwrap());
@@ -133,8 +133,11 @@ fn a_newer_one_and_a_strangers_are_refused_and_left_as_they_are() {
     let before = std::fs::read(&file).unwrap();
     let mut ours = History::create(&place.path().join("ours.sqlite")).unwrap();
     for error in [History::open(&file).unwrap_err(), ours.merge(&file).unwrap_err()] {
-        let newer = format!("history.sqlite has history version {}", HISTORY_SCHEMA + 1);
-        assert!(error.to_string().contains(&newer), "{error}");
+        let HistoryError::Newer { path, found } = &error else { panic!("{error}") };
+        assert_eq!(
+            (path.as_str(), *found),
+            (file.to_str().unwrap(), i64::from(HISTORY_SCHEMA) + 1)
+        );
     }
     assert!(before == std::fs::read(&file).unwrap());
 
@@ -145,12 +148,13 @@ fn a_newer_one_and_a_strangers_are_refused_and_left_as_they_are() {
     }
     let text = place.path().join("text.sqlite");
     std::fs::write(&text, "this is no database at all, but it is long enough").unwrap();
-    let error = History::open(&text).unwrap_err().to_string();
-    assert!(error.contains("move it away") && error.contains("this file alone"), "{error}");
+    let error = History::open(&text).unwrap_err();
+    assert!(matches!(error, HistoryError::Sql { .. }), "{error}");
+    insta::assert_snapshot!(error.to_string().replace(text.to_str().unwrap(), "[FILE]"));
 }
 
 #[test]
-fn many_that_make_or_migrate_it_at_once_all_succeed() {
+fn creates_and_migrates_concurrently() {
     let place = tempfile::tempdir().unwrap();
     for turn in 0..8 {
         let file = place.path().join(format!("history{turn}.sqlite"));
@@ -163,7 +167,7 @@ fn many_that_make_or_migrate_it_at_once_all_succeed() {
                 let (start, file) = (&start, &file);
                 scope.spawn(move || {
                     start.wait();
-                    History::create(file).unwrap().put([&run(day, 1.0)]).unwrap();
+                    History::create(file).unwrap().insert_runs([&run(day, 1.0)]).unwrap();
                 });
             }
         });

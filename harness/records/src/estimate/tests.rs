@@ -33,7 +33,7 @@ fn window(kind: WindowKind, elapsed_ms: u64) -> Window {
     Window { trace, ..Window::new(kind, None, report) }
 }
 
-/// A cell with a count of ten invalidations a millisecond of the first time, and these times.
+/// A cell with these times, and ten invalidations per millisecond of the first.
 fn cell(kernel: &str, policy: Policy, elapsed_ms: &[u64]) -> CellRecord {
     let axes = Axes { kernel: kernel.into(), policy, ..Axes::default() };
     let setup = Setup::unplanned(&axes);
@@ -49,17 +49,10 @@ fn run(cells: Vec<CellRecord>) -> StoredRun {
     let meta = RunMeta {
         schema: RECORD_SCHEMA,
         id: "r".into(),
-        started: 0,
-        dmarig: String::new(),
-        command: Vec::new(),
         host: HostFacts { cpus: 2, ..HostFacts::default() },
-        cases: Vec::new(),
-        rules: String::new(),
-        reference: None,
-        planned: None,
-        options: None,
+        ..RunMeta::default()
     };
-    StoredRun { meta, cells, bytes: 0, torn: false, going_on: false }
+    StoredRun { meta, cells, bytes: 0, truncated: false, running: false }
 }
 
 fn only(words: &[&str]) -> AxisSets {
@@ -72,9 +65,9 @@ fn compare(
     candidate: (&StoredRun, &[&str]),
     baseline: (&StoredRun, &[&str]),
     wanted: &[&str],
-) -> Result<Comparison, CompareError> {
+) -> Result<Comparison, RecordError> {
     let (ours, theirs) = (only(candidate.1), only(baseline.1));
-    let part = |run, only| Part { run, only, side: Side::Own };
+    let part = |run, only| RunPart { run, only, side: Side::Own };
     let parts = [part(candidate.0, &ours), part(baseline.0, &theirs)];
     let wanted: Vec<String> = wanted.iter().map(|name| (*name).to_owned()).collect();
     compare_runs(["new", "old"], parts, &wanted)
@@ -84,7 +77,7 @@ const SLOW: [u64; 6] = [121, 125, 119, 122, 120, 124];
 const FAST: [u64; 6] = [101, 103, 99, 100, 102, 98];
 
 #[test]
-fn cells_are_compared_with_their_like_whatever_the_kernel() {
+fn compares_cells_across_kernels() {
     let new = run(vec![cell("b", Policy::Strict, &SLOW), cell("b", Policy::Lazy, &FAST)]);
     let old = run(vec![cell("a", Policy::Lazy, &FAST), cell("a", Policy::Strict, &FAST)]);
     let found = compare((&new, &[]), (&old, &[]), &[]).unwrap();
@@ -94,14 +87,14 @@ fn cells_are_compared_with_their_like_whatever_the_kernel() {
         let metric = &found.cells[at].metrics[0];
         assert_eq!((metric.name.as_str(), metric.unit.as_str()), ("elapsed", "ns"));
         assert_eq!((metric.candidate.len(), metric.baseline.len()), (6, 6));
-        let Compared::Unpaired { estimate: Some(estimate) } = metric.result else {
+        let MetricResult::Unpaired { estimate: Some(estimate) } = metric.result else {
             panic!("{metric:?}");
         };
         estimate
     };
     assert!((ratio(0).ratio - 1.21).abs() < 0.02 && ratio(0).differs(), "{:?}", ratio(0));
     assert!((ratio(1).ratio - 1.0).abs() < 1e-9 && !ratio(1).differs(), "{:?}", ratio(1));
-    // Counts are told where they differ.
+    // Only counts that differ are listed.
     let counts = &found.cells[0].counts;
     assert_eq!(
         (counts[0].name.as_str(), counts[0].candidate, counts[0].baseline),
@@ -109,13 +102,13 @@ fn cells_are_compared_with_their_like_whatever_the_kernel() {
     );
     assert!(counts.iter().all(|count| count.name != "dsi"), "{counts:?}");
     assert_eq!(found.cells[1].counts, []);
-    // Whatever it is, it was not measured in pairs.
+    // Without pairs nothing is judged.
     assert_eq!((found.judgement(), &found.pairing), (None, &None));
-    assert!(found.notes[0].starts_with("not measured in pairs"), "{:?}", found.notes);
+    insta::assert_snapshot!(found.notes.join("\n"));
 }
 
 #[test]
-fn two_parts_of_one_run_are_compared() {
+fn compares_two_parts_of_one_run() {
     let run = run(vec![cell("a", Policy::Strict, &SLOW), cell("a", Policy::Lazy, &FAST)]);
     let found = compare((&run, &["policy=strict"]), (&run, &["policy=lazy"]), &["iops"]).unwrap();
     assert_eq!(found.cells.len(), 1);
@@ -125,19 +118,19 @@ fn two_parts_of_one_run_are_compared() {
 }
 
 #[test]
-fn what_has_no_like_or_several_is_told() {
+fn rejects_cells_with_no_or_several_counterparts() {
     let new = run(vec![cell("c", Policy::Strict, &SLOW)]);
     let old = run(vec![cell("a", Policy::Strict, &FAST), cell("b", Policy::Strict, &FAST)]);
     let several = compare((&new, &[]), (&old, &[]), &[]).unwrap_err();
-    assert!(matches!(several, CompareError::Ambiguous { count: 2, .. }), "{several}");
+    assert!(matches!(several, RecordError::AmbiguousCell { count: 2, .. }), "{several}");
     assert!(compare((&new, &[]), (&old, &["kernel=b"]), &[]).is_ok());
     assert!(compare((&old, &["kernel=a"]), (&old, &["kernel=b"]), &[]).is_ok());
     let none = compare((&new, &["policy=lazy"]), (&old, &[]), &[]).unwrap_err();
-    assert!(matches!(none, CompareError::Nothing { .. }), "{none}");
+    assert!(matches!(none, RecordError::NoCommonCells { .. }), "{none}");
 }
 
 #[test]
-fn hosts_that_differ_are_told() {
+fn notes_differences_of_hosts() {
     let new = run(vec![cell("a", Policy::Strict, &SLOW)]);
     let mut old = new.clone();
     old.meta.host.cpus = 64;
@@ -154,15 +147,15 @@ fn hosts_that_differ_are_told() {
 }
 
 #[test]
-fn a_comparison_is_read_back() {
+fn reads_a_comparison_back() {
     let run = run(vec![cell("a", Policy::Strict, &SLOW)]);
     let found = compare((&run, &[]), (&run, &[]), &[]).unwrap();
     let text = serde_json::to_string(&found).unwrap();
     let read: Comparison = serde_json::from_str(&text).unwrap();
     let metric = |comparison: &Comparison| {
         let metric = &comparison.cells[0].metrics[0];
-        // The last digit of a fraction may be another one.
-        let Compared::Unpaired { estimate: Some(estimate) } = metric.result else { panic!() };
+        // JSON may change the last digit of a fraction.
+        let MetricResult::Unpaired { estimate: Some(estimate) } = metric.result else { panic!() };
         ((estimate.low.unwrap() * 1e12).round(), metric.candidate.clone(), metric.unit.clone())
     };
     assert_eq!(metric(&read), metric(&found));

@@ -1,4 +1,4 @@
-//! Records of version 1: verdicts without what compares cells, and boots spelled into ids.
+//! Records of version 1, which lack ratios in verdicts and have boots in cell ids.
 
 use std::path::Path;
 
@@ -12,14 +12,14 @@ fn read(name: &str) -> StoredRun {
 }
 
 #[test]
-fn judges_across_cells_when_it_is_read() {
+fn judges_across_cells_on_reading() {
     let run = read("version-1-ratio");
     let outcomes: Vec<(&str, Outcome)> = run
         .cells
         .iter()
         .map(|record| (record.observation.cell.as_str(), record.verdict.outcome))
         .collect();
-    // In the file both passed, although the terminal said that one had failed.
+    // In the file both passed: the ratio was judged only for the terminal.
     assert_eq!(
         outcomes,
         [
@@ -29,7 +29,7 @@ fn judges_across_cells_when_it_is_read() {
     );
     let reasons = &run.cells[0].verdict.reasons;
     assert_eq!(*reasons, ["psi-ratio: 0, expected at least 0.5 to policy=lazy"]);
-    assert!(!run.compares());
+    assert!(!run.is_comparison());
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn takes_the_rerun_command_from_the_command_line() {
 #[test]
 fn takes_the_boots_of_a_comparison_from_ids() {
     let run = read("version-1-comparison");
-    assert!(run.compares());
+    assert!(run.is_comparison());
     let boots: Vec<PairedBoot> = run.cells.iter().map(|cell| cell.boot.clone().unwrap()).collect();
     let boot = |arm, pair, warm_up| PairedBoot { arm, pair, warm_up };
     assert_eq!(

@@ -1,7 +1,7 @@
 //! What pairs gave, metric by metric, and the test that decides on it.
 
 use dmarig_model::{limit::Limit, measure::Measured, metrics, text::shown};
-use dmarig_records::{Compared, ComparedMetric, is_wanted};
+use dmarig_records::{MetricComparison, MetricResult, is_wanted};
 use dmarig_stats::{
     paired::{Better, Judgement},
     sequence::{Finding, Metric, Pair, Plan, Rule, Sequence, Turn},
@@ -202,16 +202,16 @@ impl MetricSeries {
     }
 
     /// The metrics as they are recorded.
-    pub(crate) fn compared(self) -> Vec<ComparedMetric> {
+    pub(crate) fn compared(self) -> Vec<MetricComparison> {
         let findings = self.sequence.findings();
         let metrics = self.metrics.into_iter().zip(findings).map(|(metric, finding)| {
             let [candidate, baseline] = metric.values;
-            ComparedMetric {
+            MetricComparison {
                 name: metric.name,
                 unit: metric.unit,
                 candidate,
                 baseline,
-                result: Compared::Paired(finding),
+                result: MetricResult::Paired(finding),
             }
         });
         metrics.collect()

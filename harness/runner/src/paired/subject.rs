@@ -8,7 +8,7 @@ use dmarig_model::{
     text::shown,
     windows::Side,
 };
-use dmarig_records::{LoadError, Part, StoredRun};
+use dmarig_records::{RecordError, RunPart, StoredRun};
 
 /// One side of a comparison.
 pub enum Subject {
@@ -33,8 +33,8 @@ pub struct StoredPart {
 impl StoredPart {
     /// The part, for an estimate.
     #[must_use]
-    pub fn part(&self) -> Part<'_> {
-        Part { run: &self.run, only: &self.only, side: self.side }
+    pub fn part(&self) -> RunPart<'_> {
+        RunPart { run: &self.run, only: &self.only, side: self.side }
     }
 }
 
@@ -46,7 +46,7 @@ pub enum SubjectError {
     Axis(#[from] MatrixError),
     /// A recorded run that cannot be read.
     #[error(transparent)]
-    Run(#[from] LoadError),
+    Run(#[from] RecordError),
     /// A word without `=`.
     #[error("`{0}`: write axis=value,axis=value")]
     Word(String),
@@ -76,7 +76,7 @@ impl Subject {
                 }
                 Ok(Self::Stored(Box::new(StoredPart { run, only, side })))
             }
-            Err(LoadError::Unknown { .. }) => {
+            Err(RecordError::UnknownRun { .. }) => {
                 Ok(Self::Variant { sets: vec![format!("kernel={text}")], side: Side::Own })
             }
             Err(error) => Err(error.into()),

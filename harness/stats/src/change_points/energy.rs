@@ -3,20 +3,20 @@
 /// A split of a segment.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Split {
-    /// Index of the first point after it.
+    /// Index of the first point after the split.
     pub at: usize,
-    /// Index after the last point that was compared: a change back may come there.
+    /// Index after the last compared point, where the series may change back.
     pub end: usize,
     /// The energy statistic of `..at` and `at..end`.
     pub strength: f64,
 }
 
-/// The energy statistic of two samples, each of two values or more: of sizes n and m
+/// The energy statistic of two samples of sizes n and m, each with two values or more:
 ///
 /// nm / (n + m) * (2 * mean |x - y| - mean |x - x'| - mean |y - y'|)
 ///
-/// where the means are over all pairs of different values. In the unit of the values; about 0, and
-/// often below, where both have the same distribution.
+/// The means are over all pairs of different values. The result has the unit of the values. It is
+/// about 0, and often below, if both samples have the same distribution.
 #[must_use]
 pub fn energy(before: &[f64], after: &[f64]) -> f64 {
     let within = |values: &[f64]| -> f64 {
@@ -29,14 +29,16 @@ pub fn energy(before: &[f64], after: &[f64]) -> f64 {
     (across - within(before) * m / (n - 1.0) - within(after) * n / (m - 1.0)) * 2.0 / all
 }
 
-/// The strongest split of a segment with at least `least` points on either side (never below 2);
-/// of equally strong ones the first. `None` where the segment is too short.
+/// The strongest split of a segment with at least `least` points on either side (never below 2).
+/// The first one if several are equally strong; `None` if the segment is too short.
 ///
-/// With W(i, j) the sum of all distances within `i..j`, the statistic of `..at` and `at..end` is
+/// Let W(i, j) be the sum of all distances within `i..j`. Then the statistic of `..at` and
+/// `at..end` is
 ///
 /// 2 / end * (W(0, end) - (end - 1) * (W(0, at) / (at - 1) + W(at, end) / (end - at - 1)))
 ///
-/// and all W of an end come from those of the end before it by adding the last point's distances.
+/// All W of an end follow from those of the end before it by adding the distances of the last
+/// point.
 #[must_use]
 pub fn strongest(segment: &[f64], least: usize) -> Option<Split> {
     let least = least.max(2);

@@ -1,9 +1,9 @@
-//! How many shufflings of a segment have a split as strong as the one found: nearly all of the time
-//! that a search takes.
+//! Counts the shufflings of a segment with a split as strong as the one found. A search spends
+//! nearly all of its time here.
 //!
-//! Several shufflings are scanned side by side, in single precision. What comes out clearly weaker is
-//! weaker; only what comes near is looked at again in double precision, so the answer is exact. Side by
-//! side rather than one after another, since the sums of one depend on each other, step by step.
+//! Several shufflings are scanned in parallel, in single precision. Only close results are computed
+//! again in double precision, so the count is exact. A single scan can't be vectorised, since each
+//! of its sums depends on the one before.
 
 use wide::f32x4;
 
@@ -11,54 +11,55 @@ use crate::random::Stream;
 
 use super::energy::strongest;
 
-/// Shufflings that are scanned side by side.
+/// Number of shufflings that are scanned in parallel.
 pub(super) const LANES: usize = 4;
 
 type Lane = f32x4;
 
-/// Added to each sum of distances, in which it is lost, so that a sum is never 0: times a weight beyond
-/// all bounds that would be no number.
-const LITTLE: f32 = 1e-20;
+/// Added to each sum of distances, so that none is 0: 0 times an infinite weight would be NaN. It
+/// is too small to change a sum.
+const TINY: f32 = 1e-20;
 
 pub(super) struct Screen<'a> {
     segment: &'a [f64],
     least: usize,
-    /// What a split must reach.
+    /// Strength that a split must reach.
     strength: f64,
-    /// The same in units of the mean distance, less and more what single precision may be wrong by.
+    /// That strength in units of the mean distance, minus and plus the error of single precision.
     near: f32,
     sure: f32,
-    /// The segment in units of the mean distance about its median: single precision wants numbers of
-    /// one size.
+    /// The segment relative to its median, in units of the mean distance, since single precision
+    /// needs numbers of similar size.
     scaled: Vec<f32>,
-    /// Orders of the points, of each shuffling.
+    /// The order of points in each shuffling.
     orders: [Vec<u32>; LANES],
-    /// The shufflings' points, sums and weighed sums, as in [`strongest`]; one more, since two ends are
-    /// done at once.
+    /// Points, sums and weighted sums of the shufflings, as in [`strongest`]. They have one element
+    /// more, since two ends are computed at once.
     points: Vec<Lane>,
     within: Vec<Lane>,
     head: Vec<Lane>,
-    /// 1 / (points - 1), by points; for fewer than `least` so large that such a split is none.
+    /// 1 / (points - 1), by the number of points; with fewer than `least` points so large that the
+    /// split is never the strongest.
     weights: Vec<Lane>,
 }
 
 impl<'a> Screen<'a> {
-    /// For splits of at least this strength, which is above 0.
+    /// Prepares a count of splits with this strength, which must be above 0.
     pub(super) fn new(segment: &'a [f64], least: usize, strength: f64) -> Self {
         let least = least.max(2);
         let n = segment.len();
         let mut sorted = segment.to_vec();
         sorted.sort_unstable_by(f64::total_cmp);
         let middle = sorted[n / 2];
-        // Each value is the larger one of as many pairs as there are values below it.
+        // A value is the larger one in as many pairs as there are values below it.
         let sum: f64 = sorted
             .iter()
             .enumerate()
             .map(|(below, value)| (value - middle) * (2.0 * below as f64 + 1.0 - n as f64))
             .sum();
         let mean = sum / (n as f64 * (n as f64 - 1.0) / 2.0);
-        // Each distance in a sum is rounded up to 2 n times, and a strength is the difference of two
-        // numbers of up to n mean distances.
+        // Each distance in a sum is rounded up to 2 n times, and a strength is the difference of
+        // two numbers of up to n mean distances.
         let slack = 2.0 * (n as f64).powi(2) * f64::from(f32::EPSILON);
         Self {
             segment,
@@ -75,8 +76,8 @@ impl<'a> Screen<'a> {
         }
     }
 
-    /// Draws `lanes` shufflings, and tells how many of them have a split as strong.
-    pub(super) fn as_strong(&mut self, stream: &mut Stream, lanes: usize) -> usize {
+    /// Draws `lanes` shufflings and counts those with a split as strong.
+    pub(super) fn count_as_strong(&mut self, stream: &mut Stream, lanes: usize) -> usize {
         for (lane, order) in self.orders.iter_mut().take(lanes).enumerate() {
             stream.shuffle(order);
             for (point, from) in self.points.iter_mut().zip(order) {
@@ -90,23 +91,23 @@ impl<'a> Screen<'a> {
         strong.count()
     }
 
-    /// In double precision.
+    /// Whether a shuffling has a split as strong, in double precision.
     fn is_as_strong(&self, order: &[u32]) -> bool {
         let shuffled: Vec<f64> = order.iter().map(|from| self.segment[*from as usize]).collect();
-        // What differs by rounding alone is the same.
+        // Differences within rounding errors count as equal.
         strongest(&shuffled, self.least)
             .is_some_and(|split| split.strength >= self.strength * (1.0 - 1e-9))
     }
 
-    /// The largest strength of each shuffling, about. As in [`strongest`], but of an end it is enough to
-    /// know where the part in the inner parentheses is smallest, and two ends are done in one pass:
-    /// each sum is then read and written half as often.
+    /// The largest strength of each shuffling, approximately. Computed as in [`strongest`], with
+    /// two differences: for each end, only the minimum of the part in the inner parentheses is
+    /// needed, and two ends are computed in one pass, which halves the memory accesses.
     fn scan(&mut self) -> [f32; LANES] {
         self.within.fill(Lane::ZERO);
         let mut largest = Lane::splat(f32::NEG_INFINITY);
         for last in (0..self.segment.len()).step_by(2) {
             let ends = self.pass(last);
-            // Of an odd number of points, the one after the last is none.
+            // If the number of points is odd, the last pass has one end only.
             for (end, (all, smallest)) in (last + 1..=self.segment.len()).zip(ends) {
                 let strength = (all - smallest * (end as f32 - 1.0)) * (2.0 / end as f32);
                 largest = strength.fast_max(largest);
@@ -115,18 +116,18 @@ impl<'a> Screen<'a> {
         largest.to_array()
     }
 
-    /// The sums of all distances up to the ends after `last` and `last + 1`, and the smallest sums of
-    /// weighed parts.
+    /// For the ends after `last` and `last + 1`: the sum of all distances, and the minimum of the
+    /// weighted sums.
     fn pass(&mut self, last: usize) -> [(Lane, Lane); 2] {
         let (first, second) = (self.points[last], self.points[last + 1]);
-        let apart = (first - second).abs() + LITTLE;
-        let (mut all, mut distances) = ([Lane::ZERO, apart], [Lane::splat(LITTLE), apart]);
+        let apart = (first - second).abs() + TINY;
+        let (mut all, mut distances) = ([Lane::ZERO, apart], [Lane::splat(TINY), apart]);
         let mut smallest = [Lane::splat(f32::INFINITY); 2];
         self.within[last] = apart;
         smallest[1] = self.head[last] + apart * self.weights[2];
         let points = self.points[..last].iter().rev();
         let sums = self.within[..last].iter_mut().rev().zip(self.head[..last].iter().rev());
-        // Of `at`, `last + 1 - at` points lie up to the first end.
+        // Between `at` and the first end there are `last + 1 - at` points.
         let weights = self.weights[2..].windows(2);
         for ((point, (within, head)), weights) in points.zip(sums).zip(weights) {
             distances[0] += (*point - first).abs();
@@ -155,11 +156,12 @@ fn weight(points: usize, least: usize) -> f32 {
 mod tests {
     use super::{super::energy::Split, *};
 
-    /// Counts shufflings as strong as the segment itself both ways, for a made-up segment.
+    /// Counts in both precisions how many shufflings of a generated segment are as strong as
+    /// another one.
     fn check(seed: u64, points: usize, value: impl Fn(&mut Stream, usize) -> f64) {
         let mut stream = Stream::new(seed);
         let segment: Vec<f64> = (0..points).map(|at| value(&mut stream, at)).collect();
-        // Of a shuffling near the middle of them all, so that it is a close call again and again.
+        // The strength is that of a typical shuffling, so that many are close to it.
         let mut other = segment.clone();
         stream.shuffle(&mut other);
         let Some(Split { strength, .. }) =
@@ -170,7 +172,7 @@ mod tests {
         let mut screen = Screen::new(&segment, 5, strength);
         let (mut ours, mut theirs) = (0, 0);
         for _ in 0..10 {
-            ours += screen.as_strong(&mut stream, LANES);
+            ours += screen.count_as_strong(&mut stream, LANES);
             for order in &screen.orders {
                 let shuffled: Vec<f64> = order.iter().map(|from| segment[*from as usize]).collect();
                 let split = strongest(&shuffled, 5).unwrap();
@@ -181,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn single_precision_loses_none() {
+    fn counts_the_same_as_in_double_precision() {
         let uniform = |stream: &mut Stream| {
             (0..24).fold(0.0, |sum, _| (sum + f64::from(u8::from(stream.coin()))) / 2.0)
         };

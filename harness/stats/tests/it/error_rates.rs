@@ -1,4 +1,4 @@
-//! The promised error rates, simulated on drifting machines with every kind of noise.
+//! Simulated error rates on drifting machines with all kinds of noise.
 
 use dmarig_stats::{
     paired::{Arm, Better, Judgement},
@@ -17,7 +17,8 @@ struct Tally {
     pairs: Vec<usize>,
 }
 
-/// Compares on a machine until it is decided. Each metric of the candidate is `changes` percent worse.
+/// Compares on a machine until it is decided. The metrics of the candidate are worse by `changes`
+/// percent.
 fn compare(
     machine: &mut Machine,
     seed: u64,
@@ -73,7 +74,7 @@ fn tally(
     tally
 }
 
-/// Whether so many of so many are too many for this probability (by four standard deviations).
+/// Whether a count exceeds its expectation for this probability by four standard deviations.
 fn too_many(count: usize, rounds: u64, probability: f64) -> bool {
     let expected = rounds as f64 * probability;
     count as f64 > expected + 4.0 * (expected * (1.0 - probability)).sqrt()
@@ -81,7 +82,7 @@ fn too_many(count: usize, rounds: u64, probability: f64) -> bool {
 
 /// A change of exactly the limit, where a PASS is as wrong as a FAIL.
 #[test]
-fn wrong_verdicts_are_as_rare_as_promised_on_any_machine() {
+fn keeps_error_rates_on_all_machines() {
     let rounds = 2000;
     let (mut worst, mut all) = (0, 0);
     for noise in [Noise::Gauss, Noise::T3, Noise::Outliers, Noise::Bimodal] {
@@ -102,13 +103,13 @@ fn wrong_verdicts_are_as_rare_as_promised_on_any_machine() {
         }
     }
     println!("worst {worst}, all {all}");
-    // A test that never said anything would never be wrong.
+    // A test that never decides would never be wrong.
     assert!(all > rounds as usize * 32 / 200, "{all}");
 }
 
-/// How many pairs it takes where nothing has changed, by the noise of a pair as a part of the limit.
+/// The number of pairs without a change, by the noise of a pair relative to the limit.
 #[test]
-fn it_passes_in_a_few_pairs_what_has_not_changed() {
+fn passes_unchanged_kernels_in_few_pairs() {
     let log = Better::Lower.limit(LIMIT).unwrap();
     for (part, least_passed, most_pairs) in [(0.3, 0.999, 8), (0.6, 0.995, 12), (1.2, 0.75, 20)] {
         let rounds = 1000;
@@ -121,23 +122,24 @@ fn it_passes_in_a_few_pairs_what_has_not_changed() {
     }
 }
 
-/// Five metrics at the limit: that any of them fails is no likelier than it is of one.
+/// Five metrics at the limit: the probability that any fails is not above that of one.
 #[test]
-fn many_metrics_fail_no_more_often_than_one() {
+fn fails_many_metrics_as_rarely_as_one() {
     let rounds = 1500;
     let changes = [(Better::Lower, LIMIT); 5];
     for noise in [Noise::Gauss, Noise::Outliers] {
         let found = tally(rounds, &Rule::default(), (noise, 0.9), (0.1, 0.03), &changes);
         println!("five metrics, {noise:?}: FAIL {} PASS {} of {rounds}", found.fail, found.pass);
         assert!(!too_many(found.fail, rounds, 0.02), "{found:?}");
-        // All must pass, so that is rarer still.
+        // All must pass, so a false PASS is rarer still.
         assert!(!too_many(found.pass, rounds, 0.001), "{found:?}");
     }
 }
 
-/// Six cells at the limit that share the error: that any of them is wrong is no likelier than it is of one.
+/// Six cells at the limit that share the error: the probability of any error is not above that of
+/// one.
 #[test]
-fn cells_that_share_the_error_are_wrong_no_more_often_than_one() {
+fn shares_the_error_among_cells() {
     let (rounds, cells) = (700, 6);
     let rule = Rule::default().shared(cells);
     let change = [(Better::Lower, LIMIT)];
@@ -160,9 +162,9 @@ fn cells_that_share_the_error_are_wrong_no_more_often_than_one() {
     }
 }
 
-/// A bisection's steps: an error far below the default's, and an answer nearly always.
+/// Steps of a bisection: a much smaller error than the default, and nearly always a decision.
 #[test]
-fn who_needs_an_answer_gets_one_with_the_error_asked_for() {
+fn decides_bisection_steps_with_the_requested_error() {
     let rule = Rule::until(0.001, 100).unwrap();
     let rounds = 400;
     let log = Better::Lower.limit(LIMIT).unwrap();

@@ -1,4 +1,4 @@
-//! What is promised, simulated, and what others say of the same numbers.
+//! Simulated error rates, and comparisons with other programs.
 
 mod change_points;
 mod error_rates;

@@ -1,26 +1,27 @@
-//! Machines to measure on: a level that drifts, and the noise of a single run.
+//! Simulated machines: a drifting level, and the noise of a single run.
 
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg64;
 
-/// Distributions of a run's noise, each with a standard deviation of about 1 but for its wild part.
+/// Distributions of the noise of a run, each with a standard deviation of about 1 without its
+/// outliers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Noise {
     Gauss,
-    /// Student's with 3 degrees of freedom.
+    /// Student's distribution with 3 degrees of freedom.
     T3,
-    /// Gaussian, and one in twenty ten times as wild.
+    /// Gaussian, with ten times the noise in one run of twenty.
     FewOutliers,
-    /// Gaussian, and one in ten ten times as wild.
+    /// Gaussian, with ten times the noise in one run of ten.
     Outliers,
-    /// Two modes, four standard deviations of each apart.
+    /// Two modes with a distance of four standard deviations.
     Bimodal,
 }
 
 pub(crate) struct Machine {
     random: Pcg64,
     noise: Noise,
-    /// Autocorrelation of the level from run to run.
+    /// Autocorrelation of the level between neighbouring runs.
     correlation: f64,
     level: f64,
 }
@@ -61,8 +62,8 @@ impl Machine {
         }
     }
 
-    /// What a run gives: 1, but for the level, which wanders with a standard deviation of `drift`,
-    /// and the run's own noise of that standard deviation.
+    /// The value of a run: 1, times the level, which drifts with a standard deviation of `drift`,
+    /// and the noise of the run with that standard deviation.
     pub(crate) fn run(&mut self, drift: f64, noise: f64) -> f64 {
         let step = (1.0 - self.correlation.powi(2)).sqrt();
         self.level = self.correlation * self.level + step * self.gauss();

@@ -1,4 +1,5 @@
-//! Change points that other programs find in the same series (`peers/change_points.py`).
+//! Comparison with the change points that other programs find in the same series
+//! (`peers/change_points.py`).
 
 use dmarig_stats::change_points::{Search, strongest};
 use serde::Deserialize;
@@ -36,7 +37,7 @@ fn same(ours: &[usize], theirs: &[usize], within: usize) -> bool {
 }
 
 #[test]
-fn the_strongest_split_is_that_of_apache_otava() {
+fn matches_the_strongest_split_of_apache_otava() {
     for Peer { name, series, strongest: theirs, .. } in peers() {
         let ours = strongest(&series, 5).unwrap();
         assert_eq!((ours.at, ours.end), (theirs.at, theirs.end), "{name}");
@@ -45,16 +46,16 @@ fn the_strongest_split_is_that_of_apache_otava() {
 }
 
 #[test]
-fn clear_changes_are_those_of_apache_otava() {
+fn matches_clear_changes_of_apache_otava() {
     for Peer { name, series, e_divisive, .. } in peers() {
         let ours = places(&series);
         assert!(same(&ours, &e_divisive, 1), "{name}: {ours:?} {e_divisive:?}");
     }
 }
 
-/// PELT takes outliers for changes.
+/// Series without outliers, since PELT reports outliers as changes.
 #[test]
-fn clear_changes_without_outliers_are_those_of_ruptures() {
+fn matches_clear_changes_of_ruptures() {
     for Peer { name, series, pelt, .. } in peers() {
         let ours = places(&series);
         let outliers = name.ends_with("outliers");

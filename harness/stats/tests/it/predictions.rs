@@ -1,5 +1,4 @@
-//! What a number is judged to be beside those of earlier runs, and how often wrongly, on machines with every
-//! kind of noise.
+//! Judgements by earlier runs, and their simulated error rates on machines with all kinds of noise.
 
 use dmarig_stats::{
     paired::{Better, Judgement},
@@ -13,8 +12,8 @@ const LIMIT: f64 = 5.0;
 /// Level of the machine and noise of a run, as standard deviations.
 type Sizes = (f64, f64);
 
-/// One number of a kernel that is `percent` worse, after `runs` earlier ones. `None` where a change was
-/// found in these, as one is in one series of a hundred.
+/// A value of a kernel that is worse by `percent`, after `runs` earlier ones. `None` if a change is
+/// found in these, as in one series of a hundred.
 fn subject(machine: &mut Machine, sizes: Sizes, runs: usize, percent: f64) -> Option<Subject> {
     let (drift, noise) = sizes;
     let earlier: Vec<f64> = (0..runs).map(|_| machine.run(drift, noise)).collect();
@@ -26,7 +25,7 @@ fn subject(machine: &mut Machine, sizes: Sizes, runs: usize, percent: f64) -> Op
     }
 }
 
-/// Shares of FAIL and of PASS, in percent, of cells with so many numbers.
+/// Shares of FAIL and of PASS, in percent, of cells with several values.
 fn shares(
     kind: (Noise, f64),
     sizes: Sizes,
@@ -52,14 +51,14 @@ fn shares(
     (share(fail), share(pass))
 }
 
-/// What is allowed for a promised share of so many rounds, by four standard deviations.
+/// The largest acceptable share for an expected one: four standard deviations more.
 fn allowed(percent: f64, rounds: u64) -> f64 {
     percent + 4.0 * (percent * (100.0 - percent) / rounds as f64).sqrt()
 }
 
 /// A change of exactly the limit, where a PASS is as wrong as a FAIL.
 #[test]
-fn wrong_verdicts_are_as_rare_as_promised() {
+fn keeps_error_rates() {
     let (rounds, promised) = (2000, ERROR * 100.0);
     let mut all = 0.0;
     for noise in [Noise::Gauss, Noise::T3, Noise::FewOutliers, Noise::Outliers, Noise::Bimodal] {
@@ -80,14 +79,14 @@ fn wrong_verdicts_are_as_rare_as_promised() {
         }
     }
     println!("{:.2} % on average", all / 80.0);
-    // A test that never said anything would never be wrong.
+    // A test that never decides would never be wrong.
     assert!(all / 80.0 > 0.5, "{all}");
 }
 
-/// Three numbers at the limit, each by itself: that any of them fails is no likelier than it is of one,
-/// unless one run in ten is wild, which no number of runs like this can tell.
+/// Three values at the limit: the probability that any fails is not above that of one, unless one
+/// run in ten is an outlier, which this number of runs can't show.
 #[test]
-fn many_numbers_fail_no_more_often_than_one() {
+fn fails_many_numbers_as_rarely_as_one() {
     let rounds = 2000;
     for (noise, promised) in [(Noise::Gauss, 2.0), (Noise::T3, 2.0), (Noise::Outliers, 4.5)] {
         for runs in [LEAST, 50] {
@@ -98,10 +97,10 @@ fn many_numbers_fail_no_more_often_than_one() {
     }
 }
 
-/// With noise of a fifth of the limit: what has not changed passes and hardly ever fails, and what is much
-/// worse fails.
+/// With noise of a fifth of the limit, unchanged kernels pass and hardly ever fail, and much worse
+/// ones fail.
 #[test]
-fn what_is_clear_is_told() {
+fn decides_clear_changes() {
     let rounds = 1500;
     for (noise, most_failed, least_passed) in
         [(Noise::Gauss, 0.0, 88.0), (Noise::T3, 0.5, 80.0), (Noise::Outliers, 1.5, 0.0)]
@@ -119,7 +118,7 @@ fn what_is_clear_is_told() {
     }
 }
 
-/// Runs about a level, as far off as their number makes of it: at most half a percent.
+/// Runs around a level, with deviations of half a percent at most.
 fn about(level: f64, runs: usize) -> Vec<f64> {
     (0..runs).map(|at| level * (1.0 + ((at * 7919 % 13) as f64 / 13.0 - 0.5) / 100.0)).collect()
 }
@@ -130,7 +129,7 @@ fn one(better: Better, earlier: &[f64], value: f64) -> Prediction {
 }
 
 #[test]
-fn each_direction_has_its_verdicts() {
+fn judges_both_directions() {
     let earlier = about(80.0, 30);
     let check = |better, value, judgement| {
         let found = one(better, &earlier, value);
@@ -153,26 +152,26 @@ fn each_direction_has_its_verdicts() {
 }
 
 #[test]
-fn only_runs_since_the_last_change_count() {
+fn uses_runs_since_the_last_change() {
     let few = |earlier: &[f64]| Subject::new(Better::Lower, LIMIT, earlier, 50, 1.0).unwrap_err();
     let short = about(1.0, LEAST - 1);
     assert_eq!(few(&short), Unfit::TooFew { runs: LEAST - 1, changed: false });
     assert_eq!(few(&[]), Unfit::TooFew { runs: 0, changed: false });
     let changed = [about(1.2, 30), short].concat();
     assert_eq!(few(&changed), Unfit::TooFew { runs: LEAST - 1, changed: true });
-    // As slow as it once was is worse than it is now.
+    // A value of the level before the change is worse than now.
     let changed = [about(1.2, 30), about(1.0, 30)].concat();
     let subject = Subject::new(Better::Lower, LIMIT, &changed, 50, 1.2).unwrap();
     assert_eq!(subject.range(), 30..60);
     assert_eq!(judge(&[subject])[0].judgement, Judgement::Fail);
-    // Of many the newest.
+    // Only the newest of many runs are used.
     let subject = Subject::new(Better::Lower, LIMIT, &about(1.0, 60), 40, 1.0).unwrap();
     assert_eq!(subject.range(), 20..60);
 }
 
-/// A regression is still one in the second night, and up to the fifth: then the series has changed.
+/// A regression fails up to its fifth night: then the series has changed.
 #[test]
-fn runs_that_were_too_slow_themselves_are_no_noise() {
+fn sets_aside_runs_that_would_have_failed() {
     for nights in 1..=4 {
         let earlier = [about(1.0, 30), about(1.15, nights)].concat();
         let subject = Subject::new(Better::Lower, LIMIT, &earlier, 50, 1.15).unwrap();
@@ -182,7 +181,7 @@ fn runs_that_were_too_slow_themselves_are_no_noise() {
     let earlier = [about(1.0, 30), about(1.15, 5)].concat();
     let changed = Subject::new(Better::Lower, LIMIT, &earlier, 50, 1.15).unwrap_err();
     assert_eq!(changed, Unfit::TooFew { runs: 5, changed: true });
-    // What came and went is noise.
+    // Temporary outliers count as noise.
     let earlier = [about(1.0, 30), vec![1.15], about(1.0, 2)].concat();
     let subject = Subject::new(Better::Lower, LIMIT, &earlier, 50, 1.15).unwrap();
     assert_eq!(subject.range(), 0..33);
@@ -190,7 +189,7 @@ fn runs_that_were_too_slow_themselves_are_no_noise() {
 }
 
 #[test]
-fn counts_that_repeat_exactly_have_no_noise() {
+fn judges_constant_counts_without_noise() {
     let earlier = [1.1; 30];
     let check = |value, judgement| {
         let found = one(Better::Lower, &earlier, value);
@@ -203,7 +202,7 @@ fn counts_that_repeat_exactly_have_no_noise() {
 }
 
 #[test]
-fn more_numbers_must_each_show_more() {
+fn adjusts_for_the_number_of_metrics() {
     let subject = |value| Subject::new(Better::Lower, LIMIT, &about(1.0, 30), 50, value).unwrap();
     let edge = one(Better::Lower, &about(1.0, 30), 1.0).high * 1.0501;
     assert_eq!(judge(&[subject(edge)])[0].judgement, Judgement::Fail);
@@ -215,7 +214,7 @@ fn more_numbers_must_each_show_more() {
 }
 
 #[test]
-fn what_has_no_ratio_is_refused() {
+fn rejects_values_without_ratios() {
     let refused = |earlier: &[f64], value, percent| {
         Subject::new(Better::Higher, percent, earlier, 50, value).unwrap_err()
     };
@@ -225,7 +224,7 @@ fn what_has_no_ratio_is_refused() {
 }
 
 proptest::proptest! {
-    /// Whatever was measured, nothing panics, and the bounds say what the judgement says.
+    /// For any values, nothing panics, and bounds and judgement agree.
     #[test]
     fn bounds_and_judgement_agree(
         earlier in proptest::collection::vec(1e-3..1e3_f64, LEAST..60),

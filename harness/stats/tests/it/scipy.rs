@@ -1,5 +1,5 @@
-//! The signed-rank test against scipy's exact one (`peers/scipy_fixtures.py`), and against trying all
-//! signs.
+//! The signed-rank test compared with scipy's exact one (`peers/scipy_fixtures.py`), and with an
+//! enumeration of all signs.
 
 use dmarig_stats::signed_rank::{Null, Walsh};
 use serde::Deserialize;
@@ -30,7 +30,7 @@ fn close(ours: f64, theirs: f64) -> bool {
 }
 
 #[test]
-fn the_test_and_its_interval_are_scipys() {
+fn matches_the_test_and_interval_of_scipy() {
     let fixtures = fixtures();
     assert!(fixtures.plain.len() > 30);
     for sample in fixtures.plain {
@@ -51,7 +51,7 @@ fn the_test_and_its_interval_are_scipys() {
 }
 
 #[test]
-fn with_ties_and_zeros_it_claims_no_more_than_all_permutations_do() {
+fn is_conservative_with_ties_and_zeros() {
     let fixtures = fixtures();
     assert!(fixtures.tied.len() > 15);
     for sample in fixtures.tied {
@@ -63,7 +63,7 @@ fn with_ties_and_zeros_it_claims_no_more_than_all_permutations_do() {
 }
 
 #[test]
-fn the_null_distribution_is_that_of_all_signs() {
+fn null_distribution_matches_all_signs() {
     for n in 1..=12_u32 {
         let null = Null::new(n as usize);
         let sum = |signs: u32| (0..n).filter(|bit| signs >> bit & 1 == 1).map(|bit| bit + 1).sum();
@@ -76,10 +76,10 @@ fn the_null_distribution_is_that_of_all_signs() {
     }
 }
 
-/// Of values that are symmetric about 0, however tied, at most a part `level` of all signs is found to
-/// be above 0 at that level: the promise itself, for discrete values too.
+/// For values that are symmetric about 0, also with ties, at most a share `level` of all signs is
+/// significant at that level.
 #[test]
-fn ties_and_zeros_never_break_the_promise() {
+fn keeps_the_level_with_ties_and_zeros() {
     let sizes: [&[f64]; 6] = [
         &[1.0; 10],
         &[0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 3.0],

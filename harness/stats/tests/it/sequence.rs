@@ -1,4 +1,4 @@
-//! How a comparison goes on and ends.
+//! Tests of sequential comparisons.
 
 use dmarig_stats::{
     paired::{Arm, Better, Judgement},
@@ -13,7 +13,7 @@ fn sequence(seed: u64, metrics: Vec<Metric>) -> Sequence {
     Sequence::new(Plan { seed, rule: Rule::default(), metrics }).unwrap()
 }
 
-/// Feeds pairs of such ratios, for each metric one, in turn until none is due.
+/// Adds pairs with these ratios, one for each metric, until none is due.
 fn feed(sequence: &mut Sequence, ratios: impl Fn(usize) -> Vec<f64>) -> Vec<Finding> {
     while let Some(turn) = sequence.due() {
         let candidate: Vec<f64> = ratios(turn.number).iter().map(|ratio| ratio * 80.0).collect();
@@ -23,13 +23,13 @@ fn feed(sequence: &mut Sequence, ratios: impl Fn(usize) -> Vec<f64>) -> Vec<Find
     sequence.findings()
 }
 
-/// So many percent worse, give or take what a pair's number makes of it.
+/// A ratio that is worse by some percent, with a deviation that depends on the number of the pair.
 fn about(percent: f64, wobble: f64) -> impl Fn(usize) -> Vec<f64> {
     move |number| vec![1.0 + percent / 100.0 + wobble * ((number * 7 % 10) as f64 - 4.5) / 450.0]
 }
 
 #[test]
-fn an_error_that_is_shared_leaves_out_the_looks_that_could_not_tell() {
+fn drops_looks_that_can_not_decide_a_shared_error() {
     let whole = Rule::default();
     assert_eq!(whole.shared(1), whole);
     for (parts, looks) in [
@@ -46,7 +46,7 @@ fn an_error_that_is_shared_leaves_out_the_looks_that_could_not_tell() {
 }
 
 #[test]
-fn a_clear_case_is_judged_at_the_first_look() {
+fn judges_clear_cases_at_the_first_look() {
     let check = |better, percent, judgement| {
         let mut sequence = sequence(1, vec![metric(better, Some(5.0))]);
         let finding = feed(&mut sequence, about(percent, 1.0)).remove(0);
@@ -56,7 +56,7 @@ fn a_clear_case_is_judged_at_the_first_look() {
         let (low, high) = (estimate.low.unwrap(), estimate.high.unwrap());
         assert!(low < estimate.ratio && estimate.ratio < high, "{estimate:?}");
         assert!((estimate.ratio - 1.0 - percent / 100.0).abs() < 0.002, "{estimate:?}");
-        // All of 8 pairs on one side, four looks.
+        // All 8 pairs are on one side, at the first of four looks.
         assert_eq!((finding.error, finding.too_fine), (Some(4.0 / 256.0), Some(false)));
         assert_eq!(sequence.due(), None);
         let over = sequence.add(&Pair { candidate: vec![1.0], baseline: vec![1.0] });
@@ -70,32 +70,32 @@ fn a_clear_case_is_judged_at_the_first_look() {
 }
 
 #[test]
-fn what_the_machine_cannot_resolve_is_told_and_ends_inconclusive() {
+fn reports_too_fine_limits_as_inconclusive() {
     let mut sequence = sequence(1, vec![metric(Better::Lower, Some(1.0))]);
     let finding = feed(&mut sequence, about(1.0, 3.0)).remove(0);
     let estimate = finding.estimate.unwrap();
     assert_eq!((finding.judgement, estimate.pairs), (Some(Judgement::Inconclusive), 30));
     assert_eq!((finding.too_fine, finding.error), (Some(true), None));
-    // It resolves what is a good deal coarser than its noise of 2 %.
+    // The smallest limit is well above the noise of 2 %.
     assert!((0.01..0.03).contains(&estimate.noise), "{estimate:?}");
     assert!((2.0..5.0).contains(&estimate.resolvable), "{estimate:?}");
 }
 
 #[test]
-fn one_that_fails_fails_all_and_one_that_is_open_keeps_all_open() {
+fn combines_judgements_of_metrics() {
     let both = || vec![metric(Better::Lower, Some(5.0)), metric(Better::Lower, Some(5.0))];
     let mut sequence = sequence(1, both());
     let findings =
         feed(&mut sequence, |number| vec![about(0.0, 1.0)(number)[0], about(9.0, 1.0)(number)[0]]);
     assert_eq!(sequence.decision(), Some(Judgement::Fail));
-    // Each of two metrics has to show more than a single one: 8 pairs are not enough to fail.
+    // With two metrics, 8 pairs are not enough to fail.
     let ended = |finding: &Finding| (finding.judgement.unwrap(), finding.estimate.unwrap().pairs);
     let ended: Vec<_> = findings.iter().map(ended).collect();
     assert_eq!(ended, [(Judgement::Pass, 8), (Judgement::Fail, 12)]);
 }
 
 #[test]
-fn without_a_limit_it_only_estimates() {
+fn only_estimates_without_a_limit() {
     let mut sequence = sequence(1, vec![metric(Better::Lower, None)]);
     let finding = feed(&mut sequence, about(3.0, 1.0)).remove(0);
     assert_eq!((sequence.decision(), finding.judgement), (None, None));
@@ -103,7 +103,7 @@ fn without_a_limit_it_only_estimates() {
 }
 
 #[test]
-fn bounds_of_few_pairs_are_unknown() {
+fn has_no_bounds_with_few_pairs() {
     let mut sequence = sequence(1, vec![metric(Better::Lower, Some(5.0))]);
     assert_eq!(sequence.findings()[0].estimate, None);
     for _ in 0..7 {
@@ -115,7 +115,7 @@ fn bounds_of_few_pairs_are_unknown() {
 }
 
 #[test]
-fn the_order_is_the_seeds_and_a_pair_is_due_until_it_was_made() {
+fn repeats_a_pair_until_it_is_added() {
     let orders = |seed| {
         let mut sequence = sequence(seed, vec![metric(Better::Lower, None)]);
         let mut firsts = vec![sequence.warm_ups()[0]];
@@ -136,7 +136,7 @@ fn the_order_is_the_seeds_and_a_pair_is_due_until_it_was_made() {
 }
 
 #[test]
-fn a_batch_is_what_will_be_due_up_to_a_look() {
+fn plans_a_batch_up_to_the_next_look() {
     let mut sequence = sequence(5, vec![metric(Better::Lower, None)]);
     for size in [8, 4, 8, 10] {
         let batch = sequence.batch();
@@ -150,7 +150,7 @@ fn a_batch_is_what_will_be_due_up_to_a_look() {
 }
 
 #[test]
-fn a_pair_without_ratios_is_refused_whole() {
+fn rejects_pairs_without_ratios() {
     let both = vec![metric(Better::Lower, None), metric(Better::Higher, None)];
     let mut sequence = sequence(1, both);
     let turn = sequence.due();
@@ -172,7 +172,7 @@ fn a_pair_without_ratios_is_refused_whole() {
 }
 
 #[test]
-fn limits_that_are_none_are_refused() {
+fn rejects_invalid_limits() {
     let refused = |better, percent| {
         let metrics = vec![metric(better, Some(percent))];
         Sequence::new(Plan { seed: 1, rule: Rule::default(), metrics }).unwrap_err()
@@ -188,7 +188,7 @@ fn limits_that_are_none_are_refused() {
 }
 
 #[test]
-fn a_rule_for_an_error_starts_where_it_can_tell() {
+fn starts_rules_where_they_can_decide() {
     let rule = Rule::until(0.001, 100).unwrap();
     let first = rule.looks()[0];
     let level = 0.001 / rule.looks().len() as f64;
@@ -201,7 +201,7 @@ fn a_rule_for_an_error_starts_where_it_can_tell() {
     assert!(matches!(few, BadRule::TooFew { cap: 9, needed: 10.., .. }), "{few}");
     let BadRule::TooFew { needed, .. } = few else { unreachable!() };
     assert!(Rule::until(0.001, needed).is_ok(), "{needed}");
-    // Whatever is said to be enough is.
+    // The number in the error is sufficient.
     for (error, cap) in [(0.0001, 8), (0.0001, 12), (0.000_01, 4), (0.01, 2)] {
         let BadRule::TooFew { needed, .. } = Rule::until(error, cap).unwrap_err() else { panic!() };
         assert!(Rule::until(error, needed).is_ok(), "{error}: {needed}");
@@ -211,7 +211,7 @@ fn a_rule_for_an_error_starts_where_it_can_tell() {
 }
 
 proptest::proptest! {
-    /// Whatever is measured, it comes to an end without a panic, and its numbers are in order.
+    /// For any values, the comparison ends without a panic, and its numbers are ordered.
     #[test]
     fn any_numbers_come_to_an_end(
         seed: u64,
@@ -230,9 +230,10 @@ proptest::proptest! {
         assert_eq!(sequence.decision(), finding.judgement);
         assert!(estimate.low.unwrap_or(0.0) <= estimate.ratio);
         assert!(estimate.high.unwrap_or(f64::INFINITY) >= estimate.ratio);
-        // With a single metric the interval says what the judgement says.
+        // With a single metric, interval and judgement agree.
         let worst = if higher { estimate.low } else { estimate.high };
-        let within = worst.is_some_and(|worst| better.loss(worst, 1.0).unwrap() < better.limit(limit).unwrap());
+        let limit = better.limit(limit).unwrap();
+        let within = worst.is_some_and(|worst| better.loss(worst, 1.0).unwrap() < limit);
         assert_eq!(within, finding.judgement == Some(Judgement::Pass), "{finding:?}");
     }
 }

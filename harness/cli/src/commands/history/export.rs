@@ -3,7 +3,7 @@
 use std::io::{self, BufWriter, ErrorKind, Write};
 
 use clap::{Args, ValueEnum};
-use dmarig_history::{ExportError, ExportFormat, Exported, History, HistoryError};
+use dmarig_history::{ExportFormat, ExportSelection, History, HistoryError};
 use dmarig_model::text::shown;
 
 use super::tell::Which;
@@ -55,15 +55,13 @@ impl Export {
             }
         }
         let mut out = BufWriter::new(io::stdout().lock());
-        let exported = history.export(format, &Exported { series, run: self.run }, &mut out);
+        let exported = history.export(format, &ExportSelection { series, run: self.run }, &mut out);
         match exported.and_then(|()| Ok(out.flush()?)) {
             // A reader that has gone, as `| head` does, is no error.
-            Err(ExportError::Io(error)) if error.kind() == ErrorKind::BrokenPipe => {
+            Err(HistoryError::Export(error)) if error.kind() == ErrorKind::BrokenPipe => {
                 Ok(Exit::Passed)
             }
-            Err(error @ ExportError::History(HistoryError::Unknown { .. })) => {
-                Err(Failure::usage(error))
-            }
+            Err(error @ HistoryError::Unknown { .. }) => Err(Failure::usage(error)),
             written => Ok(written.map(|()| Exit::Passed)?),
         }
     }

@@ -73,7 +73,7 @@ pub(super) struct Show {
 impl List {
     pub(super) fn execute(self, history: &History) -> Result<Exit, Failure> {
         let runs = history.runs((!self.all).then_some(self.count))?;
-        let info = history.info()?;
+        let info = history.summary()?;
         if self.json {
             return print_json(&json!({ "history": info, "runs": runs }));
         }
@@ -109,7 +109,7 @@ impl Series {
     pub(super) fn execute(self, history: &History) -> Result<Exit, Failure> {
         let all = history.series(&self.which.filter())?;
         if self.json {
-            return print_json(&json!({ "history": history.info()?, "series": all }));
+            return print_json(&json!({ "history": history.summary()?, "series": all }));
         }
         let mut table = table(["series", "of", "environment", "points", "last"]);
         for SeriesRow { id, key, points, last } in &all {
@@ -194,7 +194,7 @@ impl Show {
     }
 
     fn series(&self, history: &History) -> Result<Exit, Failure> {
-        let series = history.one_series(&self.name).map_err(|error| match error {
+        let series = history.series_by_id(&self.name).map_err(|error| match error {
             HistoryError::Unknown { .. } => Failure::usage(anyhow::anyhow!(
                 "there is neither a run nor a series `{}` in {}: `dmarig history list` and `dmarig history \
                  series` show what there is",

@@ -1,4 +1,4 @@
-//! From records into the history, and away.
+//! Import of records, and garbage collection.
 
 use std::{
     fs::{self, OpenOptions},
@@ -7,17 +7,19 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use dmarig_history::{Fate, History, How, Imported, Keep, PointEntry, RunEntry, sweep_gone};
-use dmarig_records::{StoredRun, run_directories};
+use dmarig_history::{
+    GcAction, History, ImportOptions, ImportReport, PointEntry, Retention, RunEntry, sweep_gone,
+};
+use dmarig_records::{RecordError, StoredRun, run_directories};
 
-use crate::recorded::{begin, cell, fixture, record};
+use crate::recorded_cells::{begin, cell, fixture, record};
 
 fn history(place: &Path) -> History {
     History::create(&place.join("history.sqlite")).unwrap()
 }
 
-fn import(history: &mut History, runs: &Path) -> Imported {
-    history.import(&run_directories(runs).unwrap(), How::default()).unwrap()
+fn import(history: &mut History, runs: &Path) -> ImportReport {
+    history.import(&run_directories(runs).unwrap(), ImportOptions::default()).unwrap()
 }
 
 fn dump(history: &History) -> String {
@@ -36,7 +38,7 @@ fn point<'a>(entry: &'a RunEntry, kernel: &str, metric: &str, ratio: bool) -> &'
 }
 
 #[test]
-fn a_record_of_the_first_version_is_read() {
+fn reads_a_record_of_version_1() {
     let entry = RunEntry::new(StoredRun::read(&fixture()).unwrap(), None);
     assert_eq!((entry.id.as_str(), entry.cells.len()), ("20261122T201454Z-34e008", 2));
     assert_eq!(
@@ -53,12 +55,12 @@ fn a_record_of_the_first_version_is_read() {
     assert_eq!(samples, [(2, times[0]), (3, times[1]), (4, times[2]), (5, times[3])]);
     assert_eq!(elapsed.value, f64::midpoint(times[1], times[2]));
     assert!(elapsed.samples.iter().all(|sample| sample.pair.is_none()));
-    // What was interrupted has no numbers.
+    // An interrupted cell has no points.
     assert!(entry.points.iter().all(|point| point.series.place.kernel == "debian-6.1"));
 }
 
 #[test]
-fn numbers_are_set_in_relation_to_the_reference_of_their_run() {
+fn divides_by_the_reference_of_the_run() {
     let runs = tempfile::tempdir().unwrap();
     let mut recorder = begin(runs.path(), |meta| meta.reference = Some("base".into()));
     for (kernel, slower) in [("base", 2), ("mine", 3)] {
@@ -79,7 +81,7 @@ fn numbers_are_set_in_relation_to_the_reference_of_their_run() {
 }
 
 #[test]
-fn machines_that_are_alike_are_told_apart_by_their_names_alone() {
+fn distinguishes_equal_machines_by_name() {
     let runs = tempfile::tempdir().unwrap();
     let fingerprint = |machine: &str| {
         let mut recorder = begin(runs.path(), |meta| meta.host.machine = machine.into());
@@ -96,7 +98,7 @@ fn machines_that_are_alike_are_told_apart_by_their_names_alone() {
         );
         environment.fingerprint()
     };
-    // As it was before there were names.
+    // Without a name the fingerprint is the same as before machines had names.
     assert_eq!(fingerprint(""), "7669ffdb9b9f1c07");
     let (left, right) = (fingerprint("left"), fingerprint("right"));
     assert!(left != right && left != fingerprint("") && right != fingerprint(""));
@@ -104,7 +106,7 @@ fn machines_that_are_alike_are_told_apart_by_their_names_alone() {
 }
 
 #[test]
-fn boots_of_a_comparison_are_one_point_in_pairs() {
+fn joins_paired_boots_into_one_point() {
     let runs = tempfile::tempdir().unwrap();
     let mut recorder = begin(runs.path(), |meta| meta.reference = Some("base".into()));
     let boots = [
@@ -131,50 +133,52 @@ fn boots_of_a_comparison_are_one_point_in_pairs() {
 }
 
 #[test]
-fn what_can_be_read_goes_in_and_the_rest_is_told_by_name() {
+fn imports_readable_records_and_reports_others() {
     let place = tempfile::tempdir().unwrap();
     let runs = place.path().join("runs");
     let whole = record(&runs, &[cell("a", 1)]);
-    let torn = record(&runs, &[cell("a", 1)]);
+    let truncated = record(&runs, &[cell("a", 1)]);
     let newer = record(&runs, &[cell("a", 1)]);
     let damaged = record(&runs, &[cell("a", 1)]);
     let append = |directory: &Path, text: &str| {
         let file = OpenOptions::new().append(true).open(directory.join("cells.jsonl"));
         file.unwrap().write_all(text.as_bytes()).unwrap();
     };
-    append(&torn, "{\"schema\":1,\"obs");
+    append(&truncated, "{\"schema\":1,\"obs");
     append(&newer, "{\"schema\":99,\"news\":[]}\n");
     append(&damaged, "{}\n");
-    let mut going_on = begin(&runs, |_| ());
-    going_on.add(&cell("a", 1)).unwrap();
+    let mut running = begin(&runs, |_| ());
+    running.add(&cell("a", 1)).unwrap();
 
     let mut history = history(place.path());
     let imported = import(&mut history, &runs);
     let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
-    assert_eq!(imported.added, [name(&whole), name(&torn)]);
-    assert_eq!(imported.torn, [name(&torn)]);
-    assert_eq!(imported.going_on, [name(going_on.directory())]);
-    let refused: Vec<String> = imported.refused.iter().map(ToString::to_string).collect();
-    assert!(
-        refused[0].contains(&name(&newer)) && refused[0].contains("record version 99"),
-        "{refused:?}"
-    );
-    assert!(refused[1].contains(&name(&damaged)) && refused[1].contains("line 2"), "{refused:?}");
+    assert_eq!(imported.added, [name(&whole), name(&truncated)]);
+    assert_eq!(imported.truncated, [name(&truncated)]);
+    assert_eq!(imported.running, [name(running.directory())]);
+    let [
+        RecordError::Newer { path, found: 99, .. },
+        RecordError::Damaged { path: other, line: 2, .. },
+    ] = imported.unreadable.as_slice()
+    else {
+        panic!("{:?}", imported.unreadable);
+    };
+    assert!(path.contains(&name(&newer)) && other.contains(&name(&damaged)), "{path} {other}");
 
-    // What has ended goes in; what is in is not read again.
-    let directory = going_on.directory().to_owned();
-    drop(going_on);
+    // The run that has ended is imported; imported runs are not read again.
+    let directory = running.directory().to_owned();
+    drop(running);
     fs::write(directory.parent().unwrap().join(name(&whole)).join("run.json"), "broken").unwrap();
     let imported = import(&mut history, &runs);
     assert_eq!(
-        (imported.added, imported.known),
-        (vec![name(&directory)], vec![name(&whole), name(&torn)])
+        (imported.added, imported.unchanged),
+        (vec![name(&directory)], vec![name(&whole), name(&truncated)])
     );
-    assert_eq!(history.cells(&name(&torn)).unwrap().len(), 1);
+    assert_eq!(history.cells(&name(&truncated)).unwrap().len(), 1);
 }
 
 #[test]
-fn it_is_made_again_from_the_records() {
+fn rebuilds_the_history_from_records() {
     let place = tempfile::tempdir().unwrap();
     let runs = place.path().join("runs");
     let lone = record(&runs, &[cell("a", 1), cell("b", 2)]);
@@ -185,75 +189,68 @@ fn it_is_made_again_from_the_records() {
     assert_eq!(before.lines().count(), 2);
     drop(history);
     fs::remove_file(place.path().join("history.sqlite")).unwrap();
-    let mut again = self::history(place.path());
-    import(&mut again, &runs);
-    assert_eq!(dump(&again), before);
+    let mut rebuilt = self::history(place.path());
+    import(&mut rebuilt, &runs);
+    assert_eq!(dump(&rebuilt), before);
 
-    // A run whose record is gone stays when the others are made again, here in relation to one of them.
+    // A run without a record stays when the others are rebuilt, here with one of them as reference.
     fs::remove_dir_all(&lone).unwrap();
-    let how = How { reference: Some("b"), again: true };
-    again.import(&run_directories(&runs).unwrap(), how).unwrap();
-    let runs = again.runs(None).unwrap();
+    let options = ImportOptions { reference: Some("b"), rebuild: true };
+    rebuilt.import(&run_directories(&runs).unwrap(), options).unwrap();
+    let runs = rebuilt.runs(None).unwrap();
     assert_eq!(runs.len(), 2);
     assert_eq!((runs[0].reference.as_deref(), runs[1].reference.as_deref()), (Some("b"), None));
 }
 
 #[test]
-fn only_what_is_in_the_history_and_has_ended_is_removed() {
+fn removes_only_imported_runs_that_have_ended() {
     let place = tempfile::tempdir().unwrap();
     let runs = place.path().join("runs");
     let old: Vec<_> = (0..4).map(|_| record(&runs, &[cell("a", 1)])).collect();
     let mut history = history(place.path());
     import(&mut history, &runs);
-    // One has grown since, of one nothing is known, one is going on.
+    // One record has grown since its import, one was never imported, and one run is still running.
     let mut line = serde_json::to_vec(&cell("b", 1)).unwrap();
     line.push(b'\n');
     let cells = OpenOptions::new().append(true).open(old[1].join("cells.jsonl"));
     cells.unwrap().write_all(&line).unwrap();
     let unknown = record(&runs, &[cell("a", 1)]);
-    let going_on = begin(&runs, |_| ());
+    let running = begin(&runs, |_| ());
     let newest = record(&runs, &[cell("a", 1)]);
     let directories = run_directories(&runs).unwrap();
     let mut collect = |keep, dry_run| {
         let now = SystemTime::now();
         let all = history.collect_garbage(&directories, keep, now, dry_run).unwrap();
-        all.into_iter().map(|one| one.fate).collect::<Vec<_>>()
+        all.iter().map(|report| format!("{:?}", report.action)).collect::<Vec<_>>()
     };
-    let keep = Keep { count: Some(1), ..Keep::default() };
-    let expected = vec![
-        Fate::Removed,
-        Fate::NotInHistory,
-        Fate::Removed,
-        Fate::Removed,
-        Fate::NotInHistory,
-        Fate::GoingOn,
-        Fate::Kept,
-    ];
+    let keep = Retention { count: Some(1), ..Retention::default() };
+    let expected =
+        ["Removed", "NotInHistory", "Removed", "Removed", "NotInHistory", "Running", "Kept"];
     assert_eq!(collect(keep, true), expected);
     assert!(old.iter().all(|run| run.exists()));
     assert_eq!(collect(keep, false), expected);
-    let left = [&old[1], &unknown, going_on.directory(), &newest];
+    let left = [&old[1], &unknown, running.directory(), &newest];
     assert_eq!(run_directories(&runs).unwrap(), left.map(|path| path.to_path_buf()));
-    assert_eq!(history.info().unwrap().runs, 4);
+    assert_eq!(history.summary().unwrap().runs, 4);
 
-    // What a killed collection left is no run, and goes with the next.
+    // What a killed collection left is not a run, and the next one removes it.
     fs::rename(&unknown, runs.join(".gone-x")).unwrap();
     assert_eq!(run_directories(&runs).unwrap().len(), 3);
     assert_eq!(sweep_gone(&runs), [".gone-x"]);
     assert_eq!(fs::read_dir(&runs).unwrap().count(), 3);
 }
 
-/// What an older dmarig kept of a run is less than what its record says.
+/// The entry of an older version lacks data that the record has.
 #[test]
-fn what_goes_has_been_derived_by_the_newest_rules() {
+fn derives_entries_again_before_removal() {
     let place = tempfile::tempdir().unwrap();
     let runs = place.path().join("runs");
     record(&runs, &[cell("a", 1), cell("b", 2)]);
     let directories = run_directories(&runs).unwrap();
     let mut history = history(place.path());
-    let how = How { reference: Some("b"), ..How::default() };
-    history.import(&directories, how).unwrap();
-    let whole = dump(&history);
+    let options = ImportOptions { reference: Some("b"), ..ImportOptions::default() };
+    history.import(&directories, options).unwrap();
+    let complete = dump(&history);
     drop(history);
     let file = place.path().join("history.sqlite");
     let older = rusqlite::Connection::open(&file).unwrap();
@@ -262,18 +259,18 @@ fn what_goes_has_been_derived_by_the_newest_rules() {
     drop(older);
 
     let mut history = self::history(place.path());
-    let lacking = dump(&history);
-    assert_ne!(lacking, whole);
-    let keep = Keep { count: Some(0), ..Keep::default() };
-    for (dry_run, expected) in [(true, &lacking), (false, &whole)] {
+    let incomplete = dump(&history);
+    assert_ne!(incomplete, complete);
+    let keep = Retention { count: Some(0), ..Retention::default() };
+    for (dry_run, expected) in [(true, &incomplete), (false, &complete)] {
         let all = history.collect_garbage(&directories, keep, SystemTime::now(), dry_run).unwrap();
-        assert_eq!(all[0].fate, Fate::Removed);
+        assert!(matches!(all[0].action, GcAction::Removed), "{all:?}");
         assert_eq!((&dump(&history), directories[0].exists()), (expected, dry_run));
     }
 }
 
 #[test]
-fn records_go_by_age_and_size_as_well() {
+fn removes_records_by_age_and_size() {
     let place = tempfile::tempdir().unwrap();
     let runs = place.path().join("runs");
     (0..3).for_each(|_| {
@@ -285,12 +282,13 @@ fn records_go_by_age_and_size_as_well() {
     let mut removed = |keep, days: u64| {
         let now = SystemTime::now() + Duration::from_secs(days * 86_400);
         let all = history.collect_garbage(&directories, keep, now, true).unwrap();
-        let sizes: Vec<u64> = all.iter().map(|one| one.bytes).collect();
-        (all.iter().filter(|one| one.fate == Fate::Removed).count(), sizes)
+        let sizes: Vec<u64> = all.iter().map(|report| report.bytes).collect();
+        let removed = all.iter().filter(|report| matches!(report.action, GcAction::Removed));
+        (removed.count(), sizes)
     };
-    let week = Keep { age: Some(Duration::from_secs(7 * 86_400)), ..Keep::default() };
+    let week = Retention { age: Some(Duration::from_secs(7 * 86_400)), ..Retention::default() };
     assert_eq!((removed(week, 6).0, removed(week, 8).0), (0, 3));
     let (_, sizes) = removed(week, 0);
-    let two = Keep { bytes: Some(sizes[1] + sizes[2]), ..Keep::default() };
+    let two = Retention { bytes: Some(sizes[1] + sizes[2]), ..Retention::default() };
     assert_eq!((removed(two, 0).0, sizes[0] > 0), (1, true));
 }

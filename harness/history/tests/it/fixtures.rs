@@ -1,7 +1,7 @@
-//! Runs that were never run.
+//! Generated runs.
 
 use dmarig_history::{
-    CellEntry, DERIVATION, Judged, Place, PointEntry, RunEntry, Sample, SeriesKey,
+    CellEntry, CellKey, CheckTallies, DERIVATION_VERSION, PointEntry, RunEntry, Sample, SeriesKey,
 };
 use dmarig_model::observation::Outcome;
 use dmarig_records::{Build, Environment, HostFacts};
@@ -17,12 +17,12 @@ pub(crate) fn environment(cpu: &str) -> Environment {
     }
 }
 
-pub(crate) fn place(variant: &str, kernel: &str) -> Place {
-    Place { case: "timing".into(), variant: variant.into(), kernel: kernel.into() }
+pub(crate) fn place(variant: &str, kernel: &str) -> CellKey {
+    CellKey { case: "timing".into(), variant: variant.into(), kernel: kernel.into() }
 }
 
-fn judged(outcome: Outcome) -> Judged {
-    let mut judged = Judged::new();
+fn judged(outcome: Outcome) -> CheckTallies {
+    let mut judged = CheckTallies::new();
     for (name, held) in [
         ("log", Some(true)),
         ("psi-per-unmap", Some(outcome != Outcome::Failed)),
@@ -75,11 +75,11 @@ pub(crate) fn point(series: SeriesKey, cell: u32, values: &[f64]) -> PointEntry 
     PointEntry { series, cell, value: values[values.len() / 2], samples: samples.collect() }
 }
 
-/// A run of one kernel, on a day, whose `elapsed` took so long.
+/// A run of one kernel on a day, with this elapsed time.
 pub(crate) fn run(day: u32, elapsed: f64) -> RunEntry {
     let points = vec![point(key("elapsed", "ns", "mine"), 0, &[elapsed, elapsed, elapsed])];
     RunEntry {
-        derivation: DERIVATION,
+        derivation: DERIVATION_VERSION,
         id: format!("20260101T{day:06}.000000Z-000000"),
         started: 1_767_225_600 + i64::from(day) * 86_400,
         dmarig: "0.1.0".into(),
