@@ -84,13 +84,13 @@ pub fn gather(sources: &Sources, live: bool) -> Result<Dashboard, HistoryError> 
     Ok(Dashboard::new(site, Box::new(move |site, run| details.of(site, run))))
 }
 
-/// What became of records that the history did not have.
+/// The result of adding records to a history.
 #[derive(Debug, Default)]
-pub struct News {
-    /// Whether something is in it now that was not before.
-    pub any: bool,
-    /// Whether a run is going on, whose turn comes when it has ended.
-    pub going_on: bool,
+pub struct NewRecords {
+    /// Whether the history has changed.
+    pub changed: bool,
+    /// Whether a run has not ended yet. It can be added when it has.
+    pub running: bool,
 }
 
 /// Why records are not put into a history, where they are not to be: one that is `named` and has
@@ -127,7 +127,7 @@ pub fn why_not_added(
 ///
 /// # Errors
 /// What the history says, or that the records can't be listed.
-pub fn add_records(sources: &Sources) -> Result<News, DashboardError> {
+pub fn add_records(sources: &Sources) -> Result<NewRecords, DashboardError> {
     let directories = run_directories(&sources.runs)?;
     let imported =
         History::create(&sources.history)?.import(&directories, ImportOptions::default())?;
@@ -135,9 +135,9 @@ pub fn add_records(sources: &Sources) -> Result<News, DashboardError> {
         // One that can't be read hides no other.
         tracing::warn!("left out: {error}");
     }
-    Ok(News {
-        any: !imported.added.is_empty() || !imported.replaced.is_empty(),
-        going_on: !imported.running.is_empty(),
+    Ok(NewRecords {
+        changed: !imported.added.is_empty() || !imported.replaced.is_empty(),
+        running: !imported.running.is_empty(),
     })
 }
 

@@ -1,7 +1,7 @@
 //! `dmarig history`
 
 mod export;
-mod tell;
+mod queries;
 
 use std::{
     path::{Path, PathBuf},
@@ -15,7 +15,7 @@ use dmarig_model::{text::shown, value::Size};
 use dmarig_records::{StoredRun, is_run, run_directories};
 use indicatif::HumanBytes;
 
-pub(super) use self::tell::{made_up, print_json, rendered, table};
+pub(super) use self::queries::{made_up, print_json};
 use crate::output::print;
 use crate::{
     exit::{Exit, Failure},
@@ -38,11 +38,11 @@ enum Action {
     /// Put recorded runs in: those that are named, or all that are not in it yet
     Add(Add),
     /// List the newest runs
-    List(tell::List),
+    List(queries::List),
     /// List series of numbers
-    Series(tell::Series),
+    Series(queries::Series),
     /// Show a run with its cells, or a series with its points
-    Show(tell::Show),
+    Show(queries::Show),
     /// Take over what other histories and other machines' records have
     Merge {
         /// Histories, directories of runs, or directories of records

@@ -1,12 +1,10 @@
 //! `dmarig prove`
 
-mod matrix;
-
 use std::{os::fd::AsFd, path::PathBuf};
 
 use anyhow::anyhow;
 use clap::Args;
-use dmarig_report::folded;
+use dmarig_report::{folded, trial_line, trials_document, trials_text};
 use dmarig_runner::{
     Event, Reporter,
     proof::{Proof, ProofRequest, ProofSetup},
@@ -117,8 +115,8 @@ impl Prove {
         // Trials before an error are printed nevertheless.
         if completed.is_ok() || !trials.is_empty() {
             print(&match format {
-                Format::Json => serde_json::to_string_pretty(&matrix::document(&trials))? + "\n",
-                Format::Table => matrix::text(&trials, width(std::io::stdout())),
+                Format::Json => serde_json::to_string_pretty(&trials_document(&trials))? + "\n",
+                Format::Table => trials_text(&trials, width(std::io::stdout())),
             })?;
         }
         if trials.iter().any(|trial| trial.cells > 0) {
@@ -157,7 +155,7 @@ impl Reporter for TrialLines {
                 errln!("{}", folded(&format!("building {name}"), width(std::io::stderr()), "  "));
             }
             Event::TrialFinished(trial) => {
-                errln!("{}", matrix::line(trial, width(std::io::stderr())));
+                errln!("{}", trial_line(trial, width(std::io::stderr())));
             }
             event => Notes.report(event),
         }

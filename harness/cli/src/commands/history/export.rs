@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use dmarig_history::{ExportFormat, ExportSelection, History, HistoryError};
 use dmarig_model::text::shown;
 
-use super::tell::Which;
+use super::queries::Which;
 use crate::exit::{Exit, Failure};
 
 #[derive(Debug, Args)]

@@ -1,11 +1,9 @@
-//! What a history holds, for people and for programs.
+//! `dmarig history list`, `series` and `show`
 
 use clap::Args;
-use comfy_table::{CellAlignment, Table, presets};
-use dmarig_history::{CellEntry, History, HistoryError, RunRow, SeriesFilter, SeriesRow};
+use dmarig_history::{History, HistoryError, RunRow, SeriesFilter};
 use dmarig_model::text::shown;
-use dmarig_records::utc;
-use dmarig_report::{kernel_name, number::quantity};
+use dmarig_report::{points_table, run_table, runs_table, series_table};
 use serde_json::json;
 
 use crate::{
@@ -77,29 +75,7 @@ impl List {
         if self.json {
             return print_json(&json!({ "history": info, "runs": runs }));
         }
-        let mut table = table(["run", "started", "cells", "", "reference"]);
-        for run in &runs {
-            table.add_row([
-                shown(&run.id),
-                utc(run.started),
-                run.outcomes.values().sum::<u64>().to_string(),
-                outcomes(run),
-                run.reference.as_deref().map_or("-".to_owned(), shown),
-            ]);
-        }
-        right(&mut table, 2);
-        let mut text = rendered(&table);
-        text.push_str(&format!(
-            "\n{} of {} runs; {} series, {} samples: {}\n",
-            runs.len(),
-            info.runs,
-            info.series,
-            info.samples,
-            history.path().display()
-        ));
-        if info.synthetic > 0 {
-            text.push_str(&format!("{} of the runs were MADE UP, not measured\n", info.synthetic));
-        }
+        let text = runs_table(&runs, &info, history.path());
         print(&text)?;
         Ok(Exit::Passed)
     }
@@ -111,18 +87,7 @@ impl Series {
         if self.json {
             return print_json(&json!({ "history": history.summary()?, "series": all }));
         }
-        let mut table = table(["series", "of", "environment", "points", "last"]);
-        for SeriesRow { id, key, points, last } in &all {
-            table.add_row([
-                id.clone(),
-                shown(&key.to_string()),
-                key.environment.clone(),
-                points.to_string(),
-                utc(*last),
-            ]);
-        }
-        right(&mut table, 3);
-        print(&(rendered(&table) + &made_up(history)?))?;
+        print(&(series_table(&all) + &made_up(history)?))?;
         Ok(Exit::Passed)
     }
 }
@@ -160,36 +125,7 @@ impl Show {
                 .collect();
             return print_json(&json!({ "run": run, "cells": cells, "numbers": numbers }));
         }
-        let mut text = format!("run {}, {} UTC\n", shown(&run.id), utc(run.started));
-        let told = [
-            ("command", run.command.join(" ")),
-            ("dmarig", run.dmarig.clone()),
-            ("rules", run.rules.clone()),
-            ("reference", run.reference.clone().unwrap_or_default()),
-        ];
-        for (what, value) in told.iter().filter(|(_, value)| !value.is_empty()) {
-            text.push_str(&format!("{what}: {}\n", shown(value)));
-        }
-        let mut environments: Vec<_> = cells.iter().map(|cell| &cell.environment).collect();
-        environments.sort();
-        environments.dedup();
-        for environment in environments {
-            let parts = environment.parts().into_iter().filter(|(_, value)| !value.is_empty());
-            let parts: Vec<String> = parts.map(|(what, value)| format!("{what} {value}")).collect();
-            let told = format!("{}: {}", environment.fingerprint(), parts.join(", "));
-            text.push_str(&format!("environment {}\n", shown(&told)));
-        }
-        text.push('\n');
-        let mut table = table(["cell", "", "kernel", "why"]);
-        for CellEntry { id, outcome, build, release, reasons, .. } in &cells {
-            let kernel =
-                kernel_name(release.as_deref(), &build.short()).unwrap_or_else(|| "-".into());
-            let why = reasons.first().map_or_else(String::new, |reason| shown(reason));
-            table.add_row([shown(id), outcome.name().to_owned(), kernel, why]);
-        }
-        text.push_str(&rendered(&table));
-        text.push_str(&format!("\n{}\n", outcomes(run)));
-        print(&(text + &made_up(history)?))?;
+        print(&(run_table(run, &cells) + &made_up(history)?))?;
         Ok(Exit::Passed)
     }
 
@@ -210,19 +146,7 @@ impl Show {
                 samples.map(|(run, sample)| json!({ "run": run, "sample": sample })).collect();
             return print_json(&json!({ "series": series, "points": points, "samples": samples }));
         }
-        let mut table = table(["run", "started", "kernel", "value"]);
-        for point in &points {
-            let kernel = kernel_name(point.release.as_deref(), &point.build.short());
-            table.add_row([
-                shown(&point.run),
-                utc(point.started),
-                kernel.unwrap_or_else(|| "-".into()),
-                quantity(point.value, series.key.value_unit()),
-            ]);
-        }
-        right(&mut table, 3);
-        let head = format!("{}\nin {}\n\n", shown(&series.key.to_string()), series.key.environment);
-        print(&(head + &rendered(&table) + &made_up(history)?))?;
+        print(&(points_table(&series, &points) + &made_up(history)?))?;
         Ok(Exit::Passed)
     }
 }
@@ -233,33 +157,6 @@ pub(in crate::commands) fn made_up(history: &History) -> Result<String, Failure>
         true => "\nMADE UP: there are synthetic runs in this history\n".to_owned(),
         false => String::new(),
     })
-}
-
-/// How a run's cells ended, and whether some never ran.
-fn outcomes(run: &RunRow) -> String {
-    let cells = run.outcomes.iter().map(|(outcome, count)| format!("{count} {}", outcome.name()));
-    let cells = cells.collect::<Vec<_>>().join(", ");
-    match run.ended_early {
-        None => cells,
-        Some(early) if cells.is_empty() => early.to_string(),
-        Some(early) => format!("{cells}; {early}"),
-    }
-}
-
-pub(in crate::commands) fn table<const N: usize>(header: [&str; N]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(header);
-    table
-}
-
-fn right(table: &mut Table, column: usize) {
-    if let Some(column) = table.column_mut(column) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-}
-
-pub(in crate::commands) fn rendered(table: &Table) -> String {
-    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
 pub(in crate::commands) fn print_json(value: &serde_json::Value) -> Result<Exit, Failure> {

@@ -1,11 +1,11 @@
-//! The matrix of bugs and checks, as text and as a document.
+//! Trials of seeded bugs, as a matrix of bugs and checks and as a document.
 
 use std::collections::BTreeSet;
 
-use dmarig_report::folded;
+use dmarig_runner::trial::{Trial, Verdict};
 use serde::Serialize;
 
-use dmarig_runner::trial::{Trial, Verdict};
+use crate::folded;
 
 /// Lines of evidence that are told of one bug.
 const EVIDENCE: usize = 6;
@@ -14,9 +14,9 @@ const VERDICT: usize = 9;
 /// What stands between columns.
 const GAP: &str = "  ";
 
-/// The whole matrix, for programs.
+/// The JSON document of a proof.
 #[derive(Debug, Serialize)]
-pub(crate) struct Document {
+pub struct TrialsDocument {
     schema: u32,
     trials: Vec<Row>,
 }
@@ -51,8 +51,9 @@ struct Failed {
     found: String,
 }
 
-/// The document of all trials.
-pub(crate) fn document(trials: &[Trial]) -> Document {
+/// The JSON document of trials.
+#[must_use]
+pub fn trials_document(trials: &[Trial]) -> TrialsDocument {
     let row = |trial: &Trial| Row {
         kernel: trial.kernel.clone(),
         bug: trial.bug.as_ref().map(|bug| bug.id.clone()),
@@ -78,11 +79,12 @@ pub(crate) fn document(trials: &[Trial]) -> Document {
         build_seconds: trial.built.as_secs_f64(),
         run_seconds: trial.ran.as_secs_f64(),
     };
-    Document { schema: 1, trials: trials.iter().map(row).collect() }
+    TrialsDocument { schema: 1, trials: trials.iter().map(row).collect() }
 }
 
-/// The matrix of each kernel, then the evidence, for a terminal of this width.
-pub(crate) fn text(trials: &[Trial], width: u16) -> String {
+/// The matrix of each kernel, then the evidence, for a terminal of `width` columns.
+#[must_use]
+pub fn trials_text(trials: &[Trial], width: u16) -> String {
     let mut page = Page { text: String::new(), width };
     let mut kernels: Vec<&str> = trials.iter().map(|trial| trial.kernel.as_str()).collect();
     kernels.dedup();
@@ -232,8 +234,9 @@ fn letter(at: usize) -> String {
     char::from(first + (at % 26) as u8).to_string()
 }
 
-/// The outcome in a line, or in a few where the terminal is not that wide.
-pub(super) fn line(trial: &Trial, width: u16) -> String {
+/// The outcome of a trial on one line, or on several if the terminal is narrower.
+#[must_use]
+pub fn trial_line(trial: &Trial, width: u16) -> String {
     let failed: Vec<&str> = trial.failed.keys().map(String::as_str).collect();
     let found = match &trial.verdict {
         Verdict::Errored(why) => why.clone(),
@@ -274,7 +277,7 @@ mod tests {
         let mut missed = Trial::new("linux-5.10", Some(bugs.get("warning-misworded").unwrap()));
         missed.verdict = Verdict::Missed;
         let trials = [caught, missed];
-        let text = text(&trials, 80);
+        let text = trials_text(&trials, 80);
         for part in [
             "warning-twice      caught     x X",
             "warning-misworded  MISSED     . !",
@@ -284,7 +287,7 @@ mod tests {
         ] {
             assert!(text.contains(part), "`{part}` isn't in: {text}");
         }
-        let document = serde_json::to_value(document(&trials)).unwrap();
+        let document = serde_json::to_value(trials_document(&trials)).unwrap();
         assert_eq!(document["trials"][0]["failed"][1]["own"], true);
         assert_eq!(document["trials"][1]["verdict"], "missed");
         assert_eq!((letter(0), letter(25), letter(26)), ("a".into(), "z".into(), "A".into()));
@@ -324,8 +327,9 @@ mod tests {
         assert!(trials.len() > 20, "{}", trials.len());
         trials[3].verdict = Verdict::Errored("not built: it ends at line 7 of a file ".repeat(5));
         for width in [60, 80, 132] {
-            let lines = trials.iter().map(|trial| line(trial, width));
-            let text = format!("{}{}", text(&trials, width), lines.collect::<Vec<_>>().join("\n"));
+            let lines = trials.iter().map(|trial| trial_line(trial, width));
+            let text =
+                format!("{}{}", trials_text(&trials, width), lines.collect::<Vec<_>>().join("\n"));
             let wide = text.lines().find(|line| line.chars().count() > width.into());
             assert_eq!(wide, None, "{text}");
             // Nothing is cut: every check and every bug is there with its mark.
