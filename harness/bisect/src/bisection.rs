@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, path::Path, time::Instant};
 use crate::{
     Error, Result,
     journal::{Entry, Journal},
-    question::{Asked, Judge, Question, Role, Seen, Trouble},
-    search::{Known, Next, next},
+    question::{Evidence, Judge, JudgeError, JudgeRequest, Question, Role},
+    search::{Next, Verdicts, next},
     summary::{Conclusion, Step, Summary},
     symptom::{Verdict, classify},
     workspace::{Commit, Workspace},
@@ -41,7 +41,7 @@ pub struct Bisection<'a> {
 }
 
 /// An end of the bisection before it could begin, or the way on.
-type Ended<T> = Result<std::result::Result<T, Conclusion>>;
+type StepResult<T> = Result<std::result::Result<T, Conclusion>>;
 
 impl<'a> Bisection<'a> {
     /// Begins one, or goes on with one, whose journal is in a directory of its own.
@@ -91,7 +91,7 @@ impl<'a> Bisection<'a> {
     }
 
     /// Both ends, and where they forked.
-    fn ends(&mut self) -> Ended<Known> {
+    fn ends(&mut self) -> StepResult<Verdicts> {
         let question = self.journal.question().clone();
         let bad = self.workspace.commit(&question.bad.1)?;
         let (seen, again) = self.seen(&bad, Role::BadEnd, None)?;
@@ -126,7 +126,7 @@ impl<'a> Bisection<'a> {
             }
         }
         let mut known =
-            Known { good: vec![good.id], bad: bad.id.clone(), skipped: Default::default() };
+            Verdicts { good: vec![good.id], bad: bad.id.clone(), skipped: Default::default() };
         for base in self.workspace.merge_bases(&known.bad, &self.good.id)? {
             if base == self.good.id {
                 continue;
@@ -143,7 +143,7 @@ impl<'a> Bisection<'a> {
         Ok(Ok(known))
     }
 
-    fn halve(&mut self, mut known: Known) -> Result<Conclusion> {
+    fn halve(&mut self, mut known: Verdicts) -> Result<Conclusion> {
         loop {
             let (commit, left) = match next(&self.workspace, &known)? {
                 Next::Judge { commit, left } => (self.workspace.commit(&commit)?, left),
@@ -205,7 +205,7 @@ impl<'a> Bisection<'a> {
         Ok(verdict)
     }
 
-    fn note(&mut self, commit: Commit, role: Role, seen: Seen, verdict: Verdict, again: bool) {
+    fn note(&mut self, commit: Commit, role: Role, seen: Evidence, verdict: Verdict, again: bool) {
         self.error_left = (self.error_left - seen.error).max(0.0);
         self.to_come = self.to_come.saturating_sub(1).max(1);
         let step = Step { commit, role, seen, verdict };
@@ -219,7 +219,7 @@ impl<'a> Bisection<'a> {
         commit: &Commit,
         role: Role,
         left: Option<(u64, u32)>,
-    ) -> Result<(Seen, bool)> {
+    ) -> Result<(Evidence, bool)> {
         if let Some(seen) = self.journal.recall(&commit.id, role) {
             return Ok((seen, true));
         }
@@ -227,7 +227,7 @@ impl<'a> Bisection<'a> {
         let mut tried = false;
         loop {
             let begun = Instant::now();
-            let asked = Asked {
+            let asked = JudgeRequest {
                 commit,
                 role,
                 good: &self.good,
@@ -246,11 +246,11 @@ impl<'a> Bisection<'a> {
                     self.journal.add(&entry)?;
                     return Ok((seen, false));
                 }
-                Err(Trouble::Interrupted) => return Err(Error::Interrupted(id())),
-                Err(Trouble::Host(said)) => {
+                Err(JudgeError::Interrupted) => return Err(Error::Interrupted(id())),
+                Err(JudgeError::Host(said)) => {
                     let (commit_id, id) = (commit.id.clone(), id());
                     let entry =
-                        Entry::Trouble { commit: commit_id.clone(), role, said: said.clone() };
+                        Entry::JudgeError { commit: commit_id.clone(), role, said: said.clone() };
                     self.journal.add(&entry)?;
                     if tried {
                         return Err(Error::Host { commit: commit_id, said, id });

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Result,
-    question::{Question, Role, Seen},
+    question::{Evidence, Question, Role},
     workspace::Commit,
 };
 
@@ -26,7 +26,7 @@ const FILE: &str = "journal.jsonl";
 #[non_exhaustive]
 pub enum Entry {
     /// The first one.
-    Asked {
+    JudgeRequest {
         /// Version of the layout.
         schema: u32,
         /// What is asked.
@@ -39,12 +39,12 @@ pub enum Entry {
         /// Why.
         role: Role,
         /// What was seen.
-        seen: Seen,
+        seen: Evidence,
         /// How long it took, in milliseconds.
         took_ms: u64,
     },
     /// It could not be judged, through no fault of the commit.
-    Trouble {
+    JudgeError {
         /// Which.
         commit: String,
         /// Why it was to be judged.
@@ -61,7 +61,7 @@ pub struct Journal {
     file: File,
     question: Question,
     /// Answers that were read back and not yet used, by what was asked.
-    remembered: HashMap<(String, Role), VecDeque<Seen>>,
+    remembered: HashMap<(String, Role), VecDeque<Evidence>>,
 }
 
 #[derive(Deserialize)]
@@ -89,7 +89,7 @@ impl Journal {
             question: question.clone(),
             remembered: HashMap::new(),
         };
-        journal.add(&Entry::Asked { schema: JOURNAL_SCHEMA, question })?;
+        journal.add(&Entry::JudgeRequest { schema: JOURNAL_SCHEMA, question })?;
         Ok(journal)
     }
 
@@ -105,7 +105,7 @@ impl Journal {
         let damaged =
             |line: usize, error: String| Error::Damaged { path: path.clone(), line, error };
         let mut question = None;
-        let mut remembered: HashMap<_, VecDeque<Seen>> = HashMap::new();
+        let mut remembered: HashMap<_, VecDeque<Evidence>> = HashMap::new();
         let lines = bytes[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         for (line, number) in lines.zip(1..) {
             if number == 1
@@ -117,11 +117,11 @@ impl Journal {
             match serde_json::from_slice(line)
                 .map_err(|error| damaged(number, error.to_string()))?
             {
-                Entry::Asked { question: asked, .. } => question = Some(asked),
+                Entry::JudgeRequest { question: asked, .. } => question = Some(asked),
                 Entry::Judged { commit, role, seen, .. } => {
                     remembered.entry((commit.id, role)).or_default().push_back(seen);
                 }
-                Entry::Trouble { .. } => {}
+                Entry::JudgeError { .. } => {}
             }
         }
         let question =
@@ -146,7 +146,7 @@ impl Journal {
     }
 
     /// An answer that an earlier run had got.
-    pub(crate) fn recall(&mut self, commit: &str, role: Role) -> Option<Seen> {
+    pub(crate) fn recall(&mut self, commit: &str, role: Role) -> Option<Evidence> {
         self.remembered.get_mut(&(commit.to_owned(), role))?.pop_front()
     }
 

@@ -21,7 +21,7 @@ mod workspace;
 pub use bisection::{Bisection, Events};
 pub use error::Error;
 pub use journal::{Entry, Journal};
-pub use question::{Asked, Judge, Obstacle, Question, Role, Seen, Trouble};
+pub use question::{Evidence, Judge, JudgeError, JudgeRequest, Question, Role, SkipCause};
 pub use summary::{Conclusion, Step, Summary};
 pub use symptom::{Verdict, classify};
 pub use workspace::{Commit, Workspace};

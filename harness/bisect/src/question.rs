@@ -58,7 +58,7 @@ impl Role {
 
 /// A commit to be judged.
 #[derive(Debug, Clone, Copy)]
-pub struct Asked<'a> {
+pub struct JudgeRequest<'a> {
     /// Which.
     pub commit: &'a Commit,
     /// Why.
@@ -73,7 +73,7 @@ pub struct Asked<'a> {
 
 /// What was seen of a commit, without an opinion on what it means.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Seen {
+pub struct Evidence {
     /// Checks that failed.
     #[serde(default)]
     pub failed: BTreeSet<String>,
@@ -82,10 +82,10 @@ pub struct Seen {
     pub held: BTreeSet<String>,
     /// What kept it from being judged.
     #[serde(default)]
-    pub obstacle: Option<Obstacle>,
+    pub obstacle: Option<SkipCause>,
     /// What kept a part of it from being judged: others may still hold or fail.
     #[serde(default)]
-    pub unclear: Option<Obstacle>,
+    pub unclear: Option<SkipCause>,
     /// Those of the checks that failed which a clock decides, so that a busy machine may have.
     #[serde(default)]
     pub clocked: BTreeSet<String>,
@@ -103,7 +103,7 @@ pub struct Seen {
 /// What kept a commit from being judged. It is skipped for that, and never blamed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "at", content = "why")]
-pub enum Obstacle {
+pub enum SkipCause {
     /// It does not build: the compiler's first error.
     Build(String),
     /// It does not come up.
@@ -112,7 +112,7 @@ pub enum Obstacle {
     Unclear(String),
 }
 
-impl Obstacle {
+impl SkipCause {
     /// On a line.
     #[must_use]
     pub fn told(&self) -> String {
@@ -126,7 +126,7 @@ impl Obstacle {
 
 /// Why there is no answer at all: nothing that the commit could be blamed for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Trouble {
+pub enum JudgeError {
     /// The host, the rig or its tools failed. It is tried once more, and then the bisection stops.
     Host(String),
     /// The user stopped it.
@@ -138,6 +138,6 @@ pub trait Judge {
     /// Builds, boots, looks.
     ///
     /// # Errors
-    /// [`Trouble`] where that failed for a reason that is not the commit's.
-    fn judge(&mut self, asked: &Asked<'_>) -> Result<Seen, Trouble>;
+    /// [`JudgeError`] where that failed for a reason that is not the commit's.
+    fn judge(&mut self, asked: &JudgeRequest<'_>) -> Result<Evidence, JudgeError>;
 }

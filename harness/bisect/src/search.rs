@@ -7,7 +7,7 @@ use crate::{Result, workspace::Workspace};
 
 /// What is known.
 #[derive(Debug, Clone)]
-pub(crate) struct Known {
+pub(crate) struct Verdicts {
     /// Commits that are good, and all before them with them.
     pub(crate) good: Vec<String>,
     /// The oldest that is known to be bad.
@@ -27,7 +27,7 @@ pub(crate) enum Next {
     Among(Vec<String>),
 }
 
-pub(crate) fn next(workspace: &Workspace, known: &Known) -> Result<Next> {
+pub(crate) fn next(workspace: &Workspace, known: &Verdicts) -> Result<Next> {
     let candidates = workspace.candidates(&known.bad, &known.good)?;
     let left = candidates.len() as u64;
     let open: Vec<&(String, u64)> = candidates

@@ -6,7 +6,7 @@ use dmarig_model::text::shown;
 use serde::Serialize;
 
 use crate::{
-    question::{Question, Role, Seen},
+    question::{Evidence, Question, Role},
     symptom::Verdict,
     workspace::Commit,
 };
@@ -25,7 +25,7 @@ pub struct Step {
     /// Why it was judged.
     pub role: Role,
     /// What was seen.
-    pub seen: Seen,
+    pub seen: Evidence,
     /// What it was taken for.
     #[serde(flatten)]
     pub verdict: Verdict,
@@ -251,7 +251,7 @@ impl Summary {
         for step in [last(&Verdict::Bad), last(&Verdict::Good)].into_iter().flatten() {
             let _ = writeln!(
                 text,
-                "Seen at {}, which is {}:",
+                "Observed at {}, which is {}:",
                 step.commit.short(),
                 step.verdict.name()
             );

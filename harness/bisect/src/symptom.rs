@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::question::Seen;
+use crate::question::Evidence;
 
 /// What a commit is taken for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +33,7 @@ impl Verdict {
 /// What a commit is taken for, by a symptom: the checks that fail at the bad end. Another failure is
 /// another bug, behind which the symptom may be there or not.
 #[must_use]
-pub fn classify(symptom: &BTreeSet<String>, seen: &Seen) -> Verdict {
+pub fn classify(symptom: &BTreeSet<String>, seen: &Evidence) -> Verdict {
     if let Some(obstacle) = &seen.obstacle {
         return Verdict::Skip(obstacle.told());
     }
@@ -57,7 +57,7 @@ pub fn classify(symptom: &BTreeSet<String>, seen: &Seen) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::question::Obstacle;
+    use crate::question::SkipCause;
 
     fn set(names: &str) -> BTreeSet<String> {
         names.split_ascii_whitespace().map(str::to_owned).collect()
@@ -74,7 +74,7 @@ mod tests {
             ("c", "a", "skip"),
             ("", "", "skip"),
         ] {
-            let seen = Seen { failed: set(failed), held: set(held), ..Seen::default() };
+            let seen = Evidence { failed: set(failed), held: set(held), ..Evidence::default() };
             assert_eq!(
                 classify(&set("a b"), &seen).name(),
                 name,
@@ -85,10 +85,13 @@ mod tests {
 
     #[test]
     fn what_does_not_build_or_boot_is_skipped_whatever_else_is_said() {
-        for obstacle in
-            [Obstacle::Build("x".into()), Obstacle::Boot("x".into()), Obstacle::Unclear("x".into())]
-        {
-            let seen = Seen { failed: set("a"), obstacle: Some(obstacle), ..Seen::default() };
+        for obstacle in [
+            SkipCause::Build("x".into()),
+            SkipCause::Boot("x".into()),
+            SkipCause::Unclear("x".into()),
+        ] {
+            let seen =
+                Evidence { failed: set("a"), obstacle: Some(obstacle), ..Evidence::default() };
             assert_eq!(classify(&set("a"), &seen).name(), "skip");
         }
     }

@@ -23,7 +23,7 @@ const SPARKS: usize = 48;
 const DAY: i64 = 86_400;
 
 /// What a chart shows besides its points.
-pub(crate) struct Marks<'a> {
+pub(crate) struct ChartMarks<'a> {
     /// Parts between changes.
     pub(crate) segments: &'a [Segment],
     /// The time of each point, in seconds.
@@ -33,7 +33,7 @@ pub(crate) struct Marks<'a> {
 }
 
 /// The line of a series with its noise and its changes.
-pub(crate) fn line(series: &Series, marks: &Marks<'_>) -> Markup {
+pub(crate) fn line(series: &Series, marks: &ChartMarks<'_>) -> Markup {
     let finite: Vec<usize> =
         (0..series.points.len()).filter(|at| series.points[*at].value.is_finite()).collect();
     let (Some(first), Some(last)) = (finite.first(), finite.last()) else {
@@ -130,7 +130,7 @@ fn bands_and_levels(
     }
 }
 
-fn changes(series: &Series, marks: &Marks<'_>, x: &dyn Fn(usize) -> f64) -> Markup {
+fn changes(series: &Series, marks: &ChartMarks<'_>, x: &dyn Fn(usize) -> f64) -> Markup {
     html! {
         @for (number, change) in series.changes.iter().enumerate() {
             @if change.at < series.points.len() {
@@ -267,7 +267,7 @@ fn lines(heights: impl Iterator<Item = f64>) -> String {
     d
 }
 
-/// Marks of the time axis, in places that a reader knows.
+/// Marks of the time axis, at round dates.
 fn times(from: i64, to: i64) -> Markup {
     let days = (to - from) / DAY;
     let at = |time: i64| format!("{:.2}%", (time - from) as f64 / (to - from) as f64 * 100.0);

@@ -16,7 +16,7 @@ pub(crate) struct Count {
 
 /// All of it in a word, the worst last. What was never judged has not held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Came {
+pub(crate) enum CheckState {
     /// It was not checked.
     Unasked,
     /// Wherever it was judged, it held.
@@ -34,17 +34,17 @@ impl Count {
         self.unjudged += other.unjudged;
     }
 
-    pub(crate) const fn came(self) -> Came {
+    pub(crate) const fn came(self) -> CheckState {
         match self {
-            Self { broken: 1.., .. } => Came::Broken,
-            Self { held: 1.., .. } => Came::Held,
-            Self { unjudged: 1.., .. } => Came::Unjudged,
-            _ => Came::Unasked,
+            Self { broken: 1.., .. } => CheckState::Broken,
+            Self { held: 1.., .. } => CheckState::Held,
+            Self { unjudged: 1.., .. } => CheckState::Unjudged,
+            _ => CheckState::Unasked,
         }
     }
 }
 
-impl Came {
+impl CheckState {
     pub(crate) const fn symbol(self) -> &'static str {
         match self {
             Self::Broken => "\u{2717}",
@@ -76,18 +76,18 @@ impl Came {
 
 /// The checks of one case on one kernel.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Square<'a> {
+pub(crate) struct Tile<'a> {
     pub(crate) checks: BTreeMap<&'a str, Count>,
     /// A run in which one did not hold.
     pub(crate) broken_in: Option<usize>,
 }
 
-impl Square<'_> {
+impl Tile<'_> {
     /// The worst of a family's checks, with the names of those that came out so: one that was never judged
     /// is not made up for by others that held.
-    pub(crate) fn family(&self, family: Family) -> (Came, Vec<&str>) {
+    pub(crate) fn family(&self, family: Family) -> (CheckState, Vec<&str>) {
         let of_family = || self.checks.iter().filter(|(name, _)| Family::of_check(name) == family);
-        let came = of_family().map(|(_, count)| count.came()).max().unwrap_or(Came::Unasked);
+        let came = of_family().map(|(_, count)| count.came()).max().unwrap_or(CheckState::Unasked);
         let like = of_family().filter(|(_, count)| count.came() == came);
         (came, like.map(|(name, _)| *name).collect())
     }
@@ -96,7 +96,7 @@ impl Square<'_> {
 /// The checks of a night.
 #[derive(Debug, Default)]
 pub(crate) struct Checks<'a> {
-    pub(crate) squares: BTreeMap<(&'a str, &'a str), Square<'a>>,
+    pub(crate) squares: BTreeMap<(&'a str, &'a str), Tile<'a>>,
     /// Families that any cell has a check of.
     pub(crate) families: BTreeSet<Family>,
     /// Cells that were judged and of which only is known what did not hold.
@@ -164,18 +164,18 @@ mod tests {
         let held = Count { held: 3, ..Count::default() };
         let unjudged = Count { unjudged: 1, ..Count::default() };
         let checks = [("psi", held), ("coherence", unjudged), ("stale-requests", held)];
-        let square = Square { checks: checks.into(), broken_in: None };
-        assert_eq!(square.family(Family::Invalidations), (Came::Held, vec!["psi"]));
-        assert_eq!(square.family(Family::Mappings), (Came::Unjudged, vec!["coherence"]));
-        assert_eq!(square.family(Family::Log), (Came::Unasked, vec![]));
+        let square = Tile { checks: checks.into(), broken_in: None };
+        assert_eq!(square.family(Family::Invalidations), (CheckState::Held, vec!["psi"]));
+        assert_eq!(square.family(Family::Mappings), (CheckState::Unjudged, vec!["coherence"]));
+        assert_eq!(square.family(Family::Log), (CheckState::Unasked, vec![]));
     }
 
     #[test]
     fn what_was_never_judged_has_not_held() {
         let count = |held, broken, unjudged| Count { held, broken, unjudged }.came();
-        assert_eq!(count(0, 0, 0), Came::Unasked);
-        assert_eq!(count(0, 0, 3), Came::Unjudged);
-        assert_eq!(count(9, 0, 3), Came::Held);
-        assert_eq!(count(9, 1, 3), Came::Broken);
+        assert_eq!(count(0, 0, 0), CheckState::Unasked);
+        assert_eq!(count(0, 0, 3), CheckState::Unjudged);
+        assert_eq!(count(9, 0, 3), CheckState::Held);
+        assert_eq!(count(9, 1, 3), CheckState::Broken);
     }
 }

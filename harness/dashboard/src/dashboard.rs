@@ -19,11 +19,11 @@ pub struct Dashboard {
     index: Index,
     details: Details,
     /// What a path leads to.
-    places: BTreeMap<String, Place>,
+    places: BTreeMap<String, PagePath>,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Place {
+enum PagePath {
     Run(usize),
     RunData(usize),
     Series(usize),
@@ -53,14 +53,14 @@ impl Dashboard {
         let index = Index::new(site);
         let mut places = BTreeMap::new();
         for (at, name) in index.run_names.iter().enumerate() {
-            places.insert(format!("runs/{name}.html"), Place::Run(at));
-            places.insert(format!("data/{name}.js"), Place::RunData(at));
+            places.insert(format!("runs/{name}.html"), PagePath::Run(at));
+            places.insert(format!("data/{name}.js"), PagePath::RunData(at));
         }
         for (at, name) in index.series_names.iter().enumerate() {
-            places.insert(format!("series/{name}.html"), Place::Series(at));
+            places.insert(format!("series/{name}.html"), PagePath::Series(at));
         }
         for (at, name) in index.sweep_names.iter().enumerate() {
-            places.insert(format!("sweeps/{name}.svg"), Place::Sweep(at));
+            places.insert(format!("sweeps/{name}.svg"), PagePath::Sweep(at));
         }
         Self { index, details, places }
     }
@@ -103,13 +103,13 @@ impl Dashboard {
             "assets/site.js" => return Some(assets::SCRIPT.to_owned()),
             "data/series.js" => return Some(pages::compare::series_data(index)),
             path => match *self.places.get(path)? {
-                Place::Run(run) => {
+                PagePath::Run(run) => {
                     let details = (self.details)(&index.site, run);
                     pages::run::page(index, run, &details)
                 }
-                Place::RunData(run) => return Some(pages::compare::run_data(index, run)),
-                Place::Series(series) => pages::series::page(index, series),
-                Place::Sweep(sweep) => {
+                PagePath::RunData(run) => return Some(pages::compare::run_data(index, run)),
+                PagePath::Series(series) => pages::series::page(index, series),
+                PagePath::Sweep(sweep) => {
                     return Some(sweep_picture(&index.site.sweeps[sweep].cells));
                 }
             },

@@ -1,6 +1,6 @@
 //! A site of runs, series and alerts. It needs no network and, to be read, no script.
 //!
-//! [`gather()`] reads a history and records into a [`Site`]; a [`Dashboard`] renders its pages, and is
+//! [`build_dashboard()`] reads a history and records into a [`Site`]; a [`Dashboard`] renders its pages, and is
 //! either written as files ([`write_site`]) or served ([`serve()`]). Pages read no disk and no clock.
 //!
 //! What comes from a guest may be meant to break out of a page. It is shown as text alone, bounded and
@@ -12,7 +12,6 @@ mod checks;
 mod comparison_page;
 mod dashboard;
 mod error;
-mod gather;
 mod index;
 mod names;
 mod nights;
@@ -23,13 +22,13 @@ mod page;
 mod pages;
 mod serve;
 mod site;
+mod site_builder;
 mod text;
 
 pub use self::{
     comparison_page::comparison_page,
     dashboard::{Dashboard, Details, Written},
     error::DashboardError,
-    gather::{Sources, add_records, gather, why_not_added},
     output::write_site,
     serve::{Address, serve},
     site::{
@@ -37,4 +36,5 @@ pub use self::{
         Environment, JudgedNumber, JudgedNumbers, Point, Run, RunDetails, Series, Site, Subject,
         Sweep,
     },
+    site_builder::{Sources, add_records, build_dashboard, why_not_added},
 };

@@ -3,9 +3,9 @@
 pub(crate) mod alerts;
 pub(crate) mod compare;
 mod health;
-mod judged;
+mod limits;
 mod machines;
-mod moves;
+mod outliers;
 pub(crate) mod overview;
 pub(crate) mod run;
 mod run_cells;
@@ -13,4 +13,4 @@ pub(crate) mod runs;
 pub(crate) mod series;
 pub(crate) mod series_list;
 pub(crate) mod sweeps;
-mod turns;
+mod verdict_changes;

@@ -18,7 +18,7 @@ use self::{
 };
 use crate::{
     Dashboard, DashboardError, Sources,
-    gather::{NewRecords, add_records, gather},
+    site_builder::{NewRecords, add_records, build_dashboard},
 };
 
 /// An address to serve at.
@@ -95,7 +95,7 @@ async fn build_site(sources: Sources) -> Result<(String, Dashboard), DashboardEr
     let built = tokio::task::spawn_blocking(move || {
         // The revision is read first: what is added meanwhile makes another one.
         let revision = history_revision(&sources)?;
-        Ok::<_, HistoryError>((revision, gather(&sources, true)?))
+        Ok::<_, HistoryError>((revision, build_dashboard(&sources, true)?))
     });
     Ok(built.await??)
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use dmarig_model::{case::Case, limit::HistoryLimit, metrics, observation::Outcome, text::shown};
 use dmarig_stats::{
     paired::{Better, Judgement},
-    prediction::{ERROR, LEAST, Prediction, RULE_VERSION, Subject, Unfit, judge},
+    prediction::{ERROR, LEAST, NotComparableSeries, Prediction, RULE_VERSION, Subject, judge},
 };
 use serde::{Deserialize, Serialize};
 
@@ -213,7 +213,7 @@ enum NotComparable {
     #[error("{value} has no percentages: bound the metric by a rule of `expect`")]
     NoPercentage { value: f64 },
     #[error(transparent)]
-    InvalidLimit(Unfit),
+    InvalidLimit(NotComparableSeries),
 }
 
 impl From<NotComparable> for HistoryVerdict {
@@ -286,15 +286,15 @@ impl Draft {
         let values: Vec<f64> = earlier.iter().map(|(_, value)| *value).collect();
         match Subject::new(better, limit.percent, &values, limit.runs as usize, point.value) {
             Ok(subject) => self.judgeable = Some((subject, earlier)),
-            Err(Unfit::TooFew { runs, changed }) => {
+            Err(NotComparableSeries::TooFew { runs, changed }) => {
                 let needed = LEAST;
                 self.metric.result =
                     HistoryVerdict::TooFew { runs, needed, changed, other_samples };
             }
-            Err(Unfit::NoRatio(value)) => {
+            Err(NotComparableSeries::NoRatio(value)) => {
                 self.metric.result = NotComparable::NoPercentage { value }.into();
             }
-            Err(unfit @ Unfit::Limit(_)) => {
+            Err(unfit @ NotComparableSeries::Limit(_)) => {
                 self.metric.result = NotComparable::InvalidLimit(unfit).into();
             }
         }

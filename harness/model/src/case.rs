@@ -17,11 +17,11 @@ use crate::{
     pattern::Pattern,
     probe::Knobs,
     text::shown,
-    tree::Part,
-    tree_de::read,
     value::{Limit as TimeLimit, Size},
     version::Version,
     windows::Windows,
+    yaml_de::read,
+    yaml_tree::Part,
 };
 
 mod check;

@@ -14,9 +14,9 @@ use crate::{
     axes::Accelerator,
     conditions::{AxisSets, When},
     mistake::Mistake,
-    tree::Part,
-    tree_de::read,
     value::{Bound, OneOrMany},
+    yaml_de::read,
+    yaml_tree::Part,
 };
 
 /// Whether a line must stand in the log.

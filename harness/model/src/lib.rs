@@ -28,10 +28,10 @@ pub mod skip;
 pub mod sweep;
 pub mod text;
 pub mod trace;
-mod tree;
-mod tree_de;
 pub mod value;
 pub mod viommu;
 pub mod windows;
+mod yaml_de;
+mod yaml_tree;
 
 pub use dmarig_viommu::version;

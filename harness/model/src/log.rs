@@ -16,9 +16,9 @@ use crate::{
     pattern::Pattern,
     probe::AttackOutcome,
     text::{message, shown},
-    tree::Part,
-    tree_de::read as read_tree,
     viommu::VIOMMUS,
+    yaml_de::read as read_tree,
+    yaml_tree::Part,
 };
 
 /// Lines of one kind that are kept; a log that repeats itself says nothing new after these. Each kind
@@ -121,7 +121,7 @@ impl LogKind {
 
 /// A line that was recognised.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
+pub struct LogLine {
     /// Index of its record.
     pub record: usize,
     /// It, with its time stamp, escaped.
@@ -132,7 +132,7 @@ pub struct Seen {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     /// Where it stands.
-    pub seen: Seen,
+    pub seen: LogLine,
     /// What the device was at.
     pub access: Access,
     /// The device, as printed: `00:03.0` or `0000:00:03.0`.
@@ -153,7 +153,7 @@ pub struct Finding {
     /// Its kind.
     pub kind: LogKind,
     /// The line.
-    pub seen: Seen,
+    pub seen: LogLine,
     /// The record's text as it was, for an allow-list's pattern.
     pub text: String,
     /// The next few lines, escaped.
@@ -175,13 +175,13 @@ pub struct Unit {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogFacts {
     /// Each time it says that batching is off because the IOMMU is virtual.
-    pub warnings: Vec<Seen>,
+    pub warnings: Vec<LogLine>,
     /// `Translated` or `Passthrough`.
     pub default_domain: Option<String>,
     /// `lazy` or `strict`, as printed before the driver had its say.
     pub policy: Option<String>,
     /// The line of that.
-    pub policy_line: Option<Seen>,
+    pub policy_line: Option<LogLine>,
     /// Whether the command line turned the IOMMU on, by the driver's line.
     pub enabled: bool,
     /// Whether the driver said that it is up.
@@ -358,7 +358,7 @@ fn keep(facts: &mut LogFacts, records: &[LogRecord], kind: LogKind, at: usize, t
     if *count <= MAX_OF_KIND as u64 {
         facts.findings.push(Finding {
             kind,
-            seen: Seen { record: at, line: line(&records[at]) },
+            seen: LogLine { record: at, line: line(&records[at]) },
             text: text.to_owned(),
             context: records[at + 1..].iter().take(CONTEXT).map(line).collect(),
         });
@@ -378,7 +378,7 @@ fn finding(text: &str) -> Option<LogKind> {
 
 fn fact(facts: &mut LogFacts, text: &str, index: usize, record: &LogRecord) {
     let patterns = &*PATTERNS;
-    let seen = || Seen { record: index, line: line(record) };
+    let seen = || LogLine { record: index, line: line(record) };
     let word = |pattern: &Pattern| {
         pattern.0.captures(text).and_then(|found| Some(found.get(1)?.as_str().to_owned()))
     };
@@ -439,7 +439,7 @@ fn unit<'a>(facts: &'a mut LogFacts, number: &str) -> Option<&'a mut Unit> {
 pub(crate) fn fault_in(text: &str, index: usize, record: &LogRecord) -> Option<Fault> {
     let fault = VIOMMUS.iter().find_map(|viommu| viommu.fault(text))?;
     Some(Fault {
-        seen: Seen { record: index, line: line(record) },
+        seen: LogLine { record: index, line: line(record) },
         access: fault.access,
         device: fault.device,
         pasid: fault.pasid,

@@ -8,8 +8,8 @@ use crate::{
     conditions::AxisSets,
     mistake::Place,
     text::{distance, shown},
-    tree::{Entry, Node, Part},
-    tree_de::read,
+    yaml_de::read,
+    yaml_tree::{Entry, Node, Part},
 };
 
 /// Cells of all cases that a run may have.

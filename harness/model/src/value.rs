@@ -8,7 +8,7 @@ use serde::{
     de::{self, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
 };
 
-use crate::{text::shown, tree_de::ONE_OR_MANY};
+use crate::{text::shown, yaml_de::ONE_OR_MANY};
 
 /// One value or a list of them; empty where nothing was given.
 #[derive(Debug, Clone, PartialEq, Eq)]

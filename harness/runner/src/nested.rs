@@ -39,7 +39,7 @@ pub(crate) struct Inside {
 
 /// The parts that are found elsewhere.
 #[derive(Debug)]
-pub(crate) struct Given<'a> {
+pub(crate) struct OuterGuestFiles<'a> {
     pub(crate) axes: &'a Axes,
     pub(crate) selection: &'a Selection,
     pub(crate) qemu: &'a QemuTree,
@@ -51,8 +51,8 @@ pub(crate) struct Given<'a> {
 
 impl Inside {
     /// Puts together what the outer guest needs to run the inner one.
-    pub(crate) fn new(given: &Given<'_>) -> Result<Self, PrepareError> {
-        let own = Own::find()?;
+    pub(crate) fn new(given: &OuterGuestFiles<'_>) -> Result<Self, PrepareError> {
+        let own = OwnProgram::find()?;
         let selection = given.selection;
         let mut files = given.qemu.files()?;
         files.extend(given.kernel.files.iter().cloned());
@@ -118,13 +118,13 @@ pub(crate) fn case_file(case: &Case, cache: &Path) -> Result<PathBuf, PrepareErr
 }
 
 /// This very program with the libraries that it runs with: the outer guest may have others.
-struct Own {
+struct OwnProgram {
     program: String,
     loader: Option<String>,
     files: Vec<AddedFile>,
 }
 
-impl Own {
+impl OwnProgram {
     fn find() -> Result<Self, PrepareError> {
         let unknown = |source: std::io::Error| PrepareError::OwnProgram {
             what: "files are",
@@ -320,7 +320,7 @@ mod tests {
 
     #[test]
     fn this_program_is_found_with_its_loader() {
-        let own = Own::find().unwrap();
+        let own = OwnProgram::find().unwrap();
         assert!(own.files.iter().all(|file| file.host.is_file()), "{:?}", own.files);
         assert_eq!(own.argv().last(), Some(&own.program));
     }

@@ -55,7 +55,7 @@ pub struct Subject {
 
 /// Why a value can't be judged.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, thiserror::Error)]
-pub enum Unfit {
+pub enum NotComparableSeries {
     /// Too few earlier runs.
     #[error("{runs} earlier runs are too few: {LEAST} are needed")]
     TooFew {
@@ -102,16 +102,17 @@ impl Subject {
     /// noise.
     ///
     /// # Errors
-    /// [`Unfit`]
+    /// [`NotComparableSeries`]
     pub fn new(
         better: Better,
         percent: f64,
         earlier: &[f64],
         most: usize,
         value: f64,
-    ) -> Result<Self, Unfit> {
-        let limit = better.limit(percent).ok_or(Unfit::Limit(percent))?;
-        let loss = |value: &f64| better.loss(*value, 1.0).ok_or(Unfit::NoRatio(*value));
+    ) -> Result<Self, NotComparableSeries> {
+        let limit = better.limit(percent).ok_or(NotComparableSeries::Limit(percent))?;
+        let loss =
+            |value: &f64| better.loss(*value, 1.0).ok_or(NotComparableSeries::NoRatio(*value));
         let changes = Search::default().changes(earlier).unwrap_or_default();
         let edges: Vec<usize> =
             [0].into_iter().chain(changes.iter().map(|change| change.at)).collect();
@@ -119,13 +120,13 @@ impl Subject {
         // The last change may consist of a few worse runs only; these are set aside below.
         let since = match changes.len() {
             last if runs >= LEAST => edges[last],
-            0 => return Err(Unfit::TooFew { runs, changed: false }),
+            0 => return Err(NotComparableSeries::TooFew { runs, changed: false }),
             last => edges[last - 1],
         };
         let losses = earlier[since..].iter().map(loss).collect::<Result<Vec<f64>, _>>()?;
         let set_aside = count_set_aside(&losses, most, limit);
         if runs < LEAST && set_aside == 0 {
-            return Err(Unfit::TooFew { runs, changed: true });
+            return Err(NotComparableSeries::TooFew { runs, changed: true });
         }
         let end = losses.len() - set_aside;
         let start = end - most.clamp(LEAST, end);

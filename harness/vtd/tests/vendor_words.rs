@@ -15,7 +15,10 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("harness/hostdev/src/device.rs", "facts about the host's own IOMMU, whatever the guest has"),
     ("harness/hostdev/src/obstacles.rs", "advice about the host's own IOMMU"),
     ("harness/runner/src/host.rs", "advice about the host's own IOMMU"),
-    ("harness/dashboard/src/gather/details.rs", "a filter of log lines by words of all vendors"),
+    (
+        "harness/dashboard/src/site_builder/run_details.rs",
+        "a filter of log lines by words of all vendors",
+    ),
 ];
 
 #[test]

@@ -9,8 +9,8 @@ use std::{
 };
 
 use dmarig_bisect::{
-    Asked, Bisection, Commit, Error, Events, Journal, Judge, Obstacle, Question, Role, Seen, Step,
-    Summary, Trouble, Workspace,
+    Bisection, Commit, Error, Events, Evidence, Journal, Judge, JudgeError, JudgeRequest, Question,
+    Role, SkipCause, Step, Summary, Workspace,
 };
 use tempfile::TempDir;
 
@@ -143,16 +143,16 @@ pub(crate) struct Fake {
 }
 
 impl Judge for Fake {
-    fn judge(&mut self, asked: &Asked<'_>) -> Result<Seen, Trouble> {
+    fn judge(&mut self, asked: &JudgeRequest<'_>) -> Result<Evidence, JudgeError> {
         let count = self.asked.borrow().len();
         if self.patience.is_some_and(|patience| count >= patience) {
-            return Err(Trouble::Interrupted);
+            return Err(JudgeError::Interrupted);
         }
         let tree = asked.workspace.checkout(&asked.commit.id).unwrap();
         let number = files(&tree);
         self.asked.borrow_mut().push((number, asked.role));
         if self.troubles.contains(&count) {
-            return Err(Trouble::Host("the disk is full".into()));
+            return Err(JudgeError::Host("the disk is full".into()));
         }
         let mut what = fs::read_to_string(tree.join("what")).unwrap();
         // What a build leaves must not get into the next commit.
@@ -163,10 +163,10 @@ impl Judge for Fake {
         }
         assert!(asked.error > 0.0 && asked.error <= 0.02);
         let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        let mut seen = Seen {
+        let mut seen = Evidence {
             error: self.error.min(asked.error),
             evidence: vec![what.clone()],
-            ..Seen::default()
+            ..Evidence::default()
         };
         match &*what {
             "good" => seen.held = set(&["warning", "psi"]),
@@ -176,10 +176,10 @@ impl Judge for Fake {
             // Of two cells one holds, and the other does not boot.
             "half" => {
                 seen.held = set(&["warning", "psi"]);
-                seen.unclear = Some(Obstacle::Boot("panic".into()));
+                seen.unclear = Some(SkipCause::Boot("panic".into()));
             }
-            "nobuild" => seen.obstacle = Some(Obstacle::Build("x.c:1: error: y".into())),
-            "noboot" => seen.obstacle = Some(Obstacle::Boot("panic".into())),
+            "nobuild" => seen.obstacle = Some(SkipCause::Build("x.c:1: error: y".into())),
+            "noboot" => seen.obstacle = Some(SkipCause::Boot("panic".into())),
             other => panic!("{other}"),
         }
         Ok(seen)

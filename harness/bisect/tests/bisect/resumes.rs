@@ -7,7 +7,9 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use dmarig_bisect::{Asked, Bisection, Conclusion, Error, Journal, Judge, Seen, Summary, Trouble};
+use dmarig_bisect::{
+    Bisection, Conclusion, Error, Evidence, Journal, Judge, JudgeError, JudgeRequest, Summary,
+};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
@@ -148,7 +150,7 @@ fn told(child: &mut Child) -> impl Iterator<Item = String> + use<> {
 struct Telling(Fake);
 
 impl Judge for Telling {
-    fn judge(&mut self, asked: &Asked<'_>) -> Result<Seen, Trouble> {
+    fn judge(&mut self, asked: &JudgeRequest<'_>) -> Result<Evidence, JudgeError> {
         println!("judging {} {}", asked.commit.subject, asked.role.name());
         if std::env::var_os(HELD).is_some() {
             let _ = std::io::stdin().lines().count();

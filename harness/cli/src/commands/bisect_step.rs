@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use dmarig_bisect::{Seen, Trouble, Workspace};
+use dmarig_bisect::{Evidence, JudgeError, Workspace};
 use dmarig_model::text::shown;
 
 use dmarig_runner::{
@@ -78,7 +78,7 @@ impl BisectStep {
             Some(good) => judge.compare(good, &revision, error),
         };
         let seen = match look() {
-            Err(Trouble::Host(said)) => {
+            Err(JudgeError::Host(said)) => {
                 errln!("dmarig: tried once more: {said}");
                 look()
             }
@@ -86,8 +86,8 @@ impl BisectStep {
         };
         Ok(match seen {
             Ok(seen) => tell(&seen),
-            Err(Trouble::Interrupted) => Exit::Interrupted,
-            Err(Trouble::Host(said)) => {
+            Err(JudgeError::Interrupted) => Exit::Interrupted,
+            Err(JudgeError::Host(said)) => {
                 return Err(anyhow::anyhow!("the revision could not be judged: {said}").into());
             }
         })
@@ -95,7 +95,7 @@ impl BisectStep {
 }
 
 /// Tells what was seen. Without a bad end to compare with, every check that fails counts.
-fn tell(seen: &Seen) -> Exit {
+fn tell(seen: &Evidence) -> Exit {
     if let Some(record) = &seen.record {
         errln!("record: {record}");
     }
@@ -138,7 +138,7 @@ pub(crate) const fn git_code(exit: Exit) -> u8 {
 mod tests {
     use std::collections::BTreeSet;
 
-    use dmarig_bisect::Obstacle;
+    use dmarig_bisect::SkipCause;
 
     use super::*;
 
@@ -165,30 +165,30 @@ mod tests {
     fn what_was_seen_has_its_code() {
         let one = |name: &str| BTreeSet::from([name.to_owned()]);
         for (seen, exit) in [
-            (Seen { held: one("a"), ..Seen::default() }, Exit::Passed),
-            (Seen { held: one("a"), failed: one("b"), ..Seen::default() }, Exit::Failed),
+            (Evidence { held: one("a"), ..Evidence::default() }, Exit::Passed),
+            (Evidence { held: one("a"), failed: one("b"), ..Evidence::default() }, Exit::Failed),
             (
-                Seen {
+                Evidence {
                     failed: one("b"),
-                    obstacle: Some(Obstacle::Boot("x".into())),
-                    ..Seen::default()
+                    obstacle: Some(SkipCause::Boot("x".into())),
+                    ..Evidence::default()
                 },
                 Exit::Untestable,
             ),
-            (Seen::default(), Exit::Untestable),
+            (Evidence::default(), Exit::Untestable),
             (
-                Seen {
+                Evidence {
                     held: one("a"),
-                    unclear: Some(Obstacle::Boot("x".into())),
-                    ..Seen::default()
+                    unclear: Some(SkipCause::Boot("x".into())),
+                    ..Evidence::default()
                 },
                 Exit::Untestable,
             ),
             (
-                Seen {
+                Evidence {
                     failed: one("b"),
-                    unclear: Some(Obstacle::Boot("x".into())),
-                    ..Seen::default()
+                    unclear: Some(SkipCause::Boot("x".into())),
+                    ..Evidence::default()
                 },
                 Exit::Failed,
             ),

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
 use dmarig_dashboard::{
-    Address, DashboardError, Sources, add_records, gather, serve, why_not_added, write_site,
+    Address, DashboardError, Sources, add_records, build_dashboard, serve, why_not_added,
+    write_site,
 };
 
 use crate::{
@@ -51,7 +52,7 @@ impl Dashboard {
             if sources.add {
                 add_records(&sources)?;
             }
-            let dashboard = gather(&sources, false).map_err(Failure::usage)?;
+            let dashboard = build_dashboard(&sources, false).map_err(Failure::usage)?;
             let written = write_site(&dashboard, directory).map_err(failure)?;
             let megabytes = written.bytes as f64 / 1e6;
             errln!("{} files, {megabytes:.1} MB", written.files);

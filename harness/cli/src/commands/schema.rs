@@ -6,12 +6,12 @@ use crate::exit::{Exit, Failure};
 
 #[derive(Debug, Args)]
 pub(crate) struct Schema {
-    /// Which one
-    of: Which,
+    /// The schema to print
+    of: SchemaName,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Which {
+enum SchemaName {
     /// Case files
     Case,
     /// What `run --format json` prints
@@ -23,8 +23,8 @@ impl Schema {
         out!(
             "{}",
             match self.of {
-                Which::Case => dmarig_testcases::CASE_SCHEMA,
-                Which::Result => dmarig_testcases::RESULT_SCHEMA,
+                SchemaName::Case => dmarig_testcases::CASE_SCHEMA,
+                SchemaName::Result => dmarig_testcases::RESULT_SCHEMA,
             }
         );
         Ok(Exit::Passed)

@@ -8,7 +8,7 @@ use maud::{Markup, html};
 
 use crate::{
     chart::strip,
-    checks::{Came, Checks, Square},
+    checks::{CheckState, Checks, Tile},
     index::Index,
     outcomes::worst,
     page::{class, scrolling, sign},
@@ -70,7 +70,7 @@ pub(crate) fn health(of: &Index, results: &Results<'_>) -> Markup {
 }
 
 fn legend() -> Markup {
-    let all = [Came::Held, Came::Broken, Came::Unjudged, Came::Unasked];
+    let all = [CheckState::Held, CheckState::Broken, CheckState::Unjudged, CheckState::Unasked];
     html! {
         p.keys {
             @for came in all {
@@ -81,7 +81,7 @@ fn legend() -> Markup {
     }
 }
 
-fn mark(came: Came) -> Markup {
+fn mark(came: CheckState) -> Markup {
     html! {
         i.(came.class()) { (came.symbol()) }
     }
@@ -213,8 +213,8 @@ impl Night<'_> {
     }
 
     /// A mark for each kind of check, always in the same place; read out are those that did not hold.
-    fn marks(&self, square: &Square<'_>) -> Markup {
-        let families: Vec<(Family, Came, Vec<&str>)> = self
+    fn marks(&self, square: &Tile<'_>) -> Markup {
+        let families: Vec<(Family, CheckState, Vec<&str>)> = self
             .checks
             .families
             .iter()
@@ -223,7 +223,7 @@ impl Night<'_> {
                 (*family, came, names)
             })
             .collect();
-        let told = |wanted: Came| {
+        let told = |wanted: CheckState| {
             let names = families.iter().filter(|(_, came, _)| *came == wanted);
             names.map(|(family, ..)| family.name()).collect::<Vec<_>>().join(", ")
         };
@@ -235,12 +235,12 @@ impl Night<'_> {
                             (family.name())
                             " "
                             (came.words())
-                            @if *came > Came::Held { ": " (safe(&names.join(", "))) }
+                            @if *came > CheckState::Held { ": " (safe(&names.join(", "))) }
                         }
                     { (came.symbol()) }
                 }
             }
-            @for came in [Came::Broken, Came::Unjudged] {
+            @for came in [CheckState::Broken, CheckState::Unjudged] {
                 @let names = told(came);
                 @if !names.is_empty() {
                     span.unseen { ", " (came.words()) ": " (names) }
@@ -277,13 +277,13 @@ impl Night<'_> {
         if names.is_empty() {
             return html! {};
         }
-        let with = |came: Came| -> Vec<&str> {
+        let with = |came: CheckState| -> Vec<&str> {
             let on =
                 |name: &str, kernel: &&str| self.checks.count(case, kernel, name).came() == came;
             let any = |name: &&str| self.kernels.iter().any(|kernel| on(name, kernel));
             names.iter().map(|(_, name)| *name).filter(any).collect()
         };
-        let (broken, unjudged) = (with(Came::Broken), with(Came::Unjudged));
+        let (broken, unjudged) = (with(CheckState::Broken), with(CheckState::Unjudged));
         html! {
             details.case.failed[!broken.is_empty()] open[!broken.is_empty()] {
                 summary {
@@ -298,7 +298,7 @@ impl Night<'_> {
                     })
                     strong { (Safe(case)) }
                     " "
-                    @if broken.is_empty() { (many(with(Came::Held).len(), "check")) " held" } @else {
+                    @if broken.is_empty() { (many(with(CheckState::Held).len(), "check")) " held" } @else {
                         (broken.len())
                         " of "
                         (many(names.len(), "check"))
@@ -377,14 +377,14 @@ impl Night<'_> {
         html! {
             td.(came.class()) {
                 @match (came, run) {
-                    (Came::Broken, Some(run)) => a   href={
+                    (CheckState::Broken, Some(run)) => a   href={
                             (self.of.run_path(run))
                             "#"
                             (group_anchor(case))
                         }
                     { (came.symbol()) " " (count.broken) "/" (count.broken + count.held) },
-                    (Came::Unasked, _) => (came.symbol()),
-                    (Came::Unjudged, _) => { (came.symbol()) " " (count.unjudged) }
+                    (CheckState::Unasked, _) => (came.symbol()),
+                    (CheckState::Unjudged, _) => { (came.symbol()) " " (count.unjudged) }
                     _ => { (came.symbol()) " " (count.held) }
                 }
             }

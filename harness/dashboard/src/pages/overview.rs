@@ -6,10 +6,10 @@ use maud::{Markup, html};
 use super::{
     alerts::alerts_table,
     health::{Results, health},
-    judged,
+    limits,
     machines::machines,
-    moves::{moves, moves_table},
-    turns::{ends, turns, turns_table},
+    outliers::{moves, moves_table},
+    verdict_changes::{ends, turns, turns_table},
 };
 use crate::{
     index::Index,
@@ -57,7 +57,7 @@ fn headline(of: &Index, night: &Night, results: &Results<'_>) -> String {
     for outcome in WORST.iter().filter(|outcome| first.contains_key(outcome)) {
         text.push_str(&format!(", {} {} first", first[outcome], outcome.name()));
     }
-    match judged::Count::of(of, &night.runs).bad {
+    match limits::Count::of(of, &night.runs).bad {
         0 => {}
         1 => text.push_str(", 1 number is too much worse"),
         bad => text.push_str(&format!(", {bad} numbers are too much worse")),
@@ -104,7 +104,7 @@ fn filled(
     // What never ran is as if it had errored.
     let cut = (!last.cut_short(&of.site).is_empty()).then_some(Outcome::Errored);
     let state = worst(results.values().map(|(_, result)| result.outcome).chain(cut));
-    let count = judged::Count::of(of, &last.runs);
+    let count = limits::Count::of(of, &last.runs);
     let state = count.state(state.unwrap_or(Outcome::Skipped));
     let earlier = before.map(|night| night.results(&of.site));
     let turned = earlier.as_ref().map(|earlier| turns(of, &ends(earlier), &ends(results)));
@@ -142,7 +142,7 @@ fn filled(
         }
         (machines(of, results))
         (health(of, results))
-        (judged::of_night(of, &last.runs, FEW))
+        (limits::of_night(of, &last.runs, FEW))
         section aria-labelledby="alerts" {
             h2 #alerts { "New alerts" }
             @let new: Vec<usize> = (0..of.site.alerts.len())

@@ -4,11 +4,11 @@ use dmarig_model::observation::Outcome;
 use maud::{Markup, html};
 
 use super::{
-    judged,
-    moves::{MOST, moves, moves_table},
+    limits,
+    outliers::{MOST, moves, moves_table},
     run_cells::{problems, tables},
     runs::{counts, state},
-    turns::{ends, turns, turns_table},
+    verdict_changes::{ends, turns, turns_table},
 };
 use crate::{
     index::Index,
@@ -46,7 +46,7 @@ pub(crate) fn page(of: &Index, index: usize, details: &RunDetails) -> Markup {
         }
         (facts(run))
         (problems(of, index, details))
-        (judged::of_run(of, index))
+        (limits::of_run(of, index))
         (since(of, index))
         (tables(of, index, details))
     };

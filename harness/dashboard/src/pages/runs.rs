@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use dmarig_model::observation::Outcome;
 use maud::{Markup, html};
 
-use super::judged;
+use super::limits;
 use crate::{
     index::Index,
     outcomes::{WORST, worst},
@@ -113,7 +113,7 @@ pub(crate) fn state(of: &Index, index: usize) -> Option<Outcome> {
     let run = &of.site.runs[index];
     let cut = (run.not_run > 0).then_some(Outcome::Errored);
     let state = worst(run.results.iter().map(|result| result.outcome).chain(cut));
-    state.map(|state| judged::Count::of(of, &[index]).state(state))
+    state.map(|state| limits::Count::of(of, &[index]).state(state))
 }
 
 /// How many cells of a run ended in which way.

@@ -7,7 +7,7 @@ use dmarig_report::{
 use maud::{Markup, html};
 
 use crate::{
-    chart::{Marks, line, way},
+    chart::{ChartMarks, line, way},
     index::Index,
     noise::{BAND, last_loss},
     page::{Page, alert_state, changed},
@@ -31,7 +31,7 @@ pub(crate) fn page(of: &Index, index: usize) -> Markup {
         let when = times.get(one.at).map_or_else(String::new, |time| day(*time));
         (format!("{when}: {}, {}", change(before, after), way.word()), format!("#change-{number}"))
     };
-    let marks = Marks { segments: &of.segments[index], times: &times, label: &label };
+    let marks = ChartMarks { segments: &of.segments[index], times: &times, label: &label };
     let body = html! {
         nav.crumbs aria-label="Where this is" {
             a href="../series.html" { "Series" }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use dmarig_bisect::{Obstacle, Trouble};
+use dmarig_bisect::{JudgeError, SkipCause};
 use dmarig_images::Cache;
 use dmarig_kernels::{Builder, Error, Fault};
 use dmarig_model::text::shown;
@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The path of a built kernel, or the reason why the revision has none.
-pub(super) type Kernel = Result<String, Obstacle>;
+pub(super) type Kernel = Result<String, SkipCause>;
 
 /// Builds a revision of a tree, or finds it built.
 pub(super) fn build(
@@ -24,7 +24,7 @@ pub(super) fn build(
     rev: Option<&str>,
     runtime: &mut InterruptibleRuntime,
     progress: NewBuildProgress,
-) -> Result<Kernel, Trouble> {
+) -> Result<Kernel, JudgeError> {
     let build = spec.build(tree, rev).map_err(|error| trouble(&error))?;
     let mut builder = Builder::new(cache);
     if let Some(jobs) = spec.jobs() {
@@ -33,7 +33,7 @@ pub(super) fn build(
     match builds::build(builder, build, runtime, progress) {
         Ok(built) => Ok(Ok(built.kernel.vmlinux.display().to_string())),
         Err(error) => match error.fault() {
-            Fault::Source => Ok(Err(Obstacle::Build(on_one_line(&error)))),
+            Fault::Source => Ok(Err(SkipCause::Build(on_one_line(&error)))),
             _ => Err(trouble(&error)),
         },
     }
@@ -51,9 +51,9 @@ fn on_one_line(error: &Error) -> String {
     }
 }
 
-fn trouble(error: &Error) -> Trouble {
+fn trouble(error: &Error) -> JudgeError {
     match error.fault() {
-        Fault::Interrupted => Trouble::Interrupted,
-        _ => Trouble::Host(error.to_string()),
+        Fault::Interrupted => JudgeError::Interrupted,
+        _ => JudgeError::Host(error.to_string()),
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use dmarig_bisect::{Obstacle, Seen, Trouble};
+use dmarig_bisect::{Evidence, JudgeError, SkipCause};
 use dmarig_model::{
     axes::Axis,
     matrix::Cell,
@@ -28,13 +28,13 @@ const LINES: usize = 3;
 enum Shown {
     Checks,
     /// It is none for that kernel.
-    Skipped(Obstacle),
-    Obstacle(Obstacle),
+    Skipped(SkipCause),
+    SkipCause(SkipCause),
 }
 
 /// What is seen of a revision, by these cells; those checks alone where some are named.
-pub(super) fn evidence(ran: &RecordedCells, only: &[String]) -> Result<Seen, Trouble> {
-    let mut seen = Seen { record: Some(ran.record.clone()), ..Seen::default() };
+pub(super) fn evidence(ran: &RecordedCells, only: &[String]) -> Result<Evidence, JudgeError> {
+    let mut seen = Evidence { record: Some(ran.record.clone()), ..Evidence::default() };
     let mut obstacles = Vec::new();
     // One QEMU for all is no part of a name.
     let first = ran.cells.first().map(|ended| &ended.cell.axes.qemu);
@@ -43,7 +43,7 @@ pub(super) fn evidence(ran: &RecordedCells, only: &[String]) -> Result<Seen, Tro
         match one(ended, &key(&ended.cell, qemus), only, &mut seen)? {
             Shown::Checks => {}
             Shown::Skipped(obstacle) => obstacles.push(obstacle),
-            Shown::Obstacle(obstacle) => {
+            Shown::SkipCause(obstacle) => {
                 seen.unclear.get_or_insert_with(|| obstacle.clone());
                 obstacles.push(obstacle);
             }
@@ -58,13 +58,13 @@ pub(super) fn evidence(ran: &RecordedCells, only: &[String]) -> Result<Seen, Tro
         let known: Vec<&str> = known.into_iter().collect();
         let why =
             format!("none of --check {} was judged; {} were", only.join(", "), known.join(", "));
-        seen.obstacle = Some(Obstacle::Unclear(shown(&why)));
+        seen.obstacle = Some(SkipCause::Unclear(shown(&why)));
     } else if obstacles.len() == ran.cells.len() {
-        let none = Obstacle::Unclear("no cell ran".to_owned());
+        let none = SkipCause::Unclear("no cell ran".to_owned());
         seen.obstacle = Some(obstacles.into_iter().next().unwrap_or(none));
         seen.unclear = None;
     } else {
-        seen.evidence.extend(obstacles.iter().map(Obstacle::told));
+        seen.evidence.extend(obstacles.iter().map(SkipCause::told));
     }
     Ok(seen)
 }
@@ -73,15 +73,15 @@ fn one(
     ended: &FinishedCell,
     key: &str,
     only: &[String],
-    seen: &mut Seen,
-) -> Result<Shown, Trouble> {
+    seen: &mut Evidence,
+) -> Result<Shown, JudgeError> {
     let why = || shown(&ended.result.reasons.join("; "));
     let up = came_up(&ended.observation);
     let wanted = |name: &str| only.is_empty() || only.iter().any(|only| only == name);
     // One that ended early has none of the checks that are wanted instead.
     let mut fails = |name: &str| {
         if !wanted(name) {
-            return Shown::Obstacle(Obstacle::Unclear(format!("{key}: {name}: {}", why())));
+            return Shown::SkipCause(SkipCause::Unclear(format!("{key}: {name}: {}", why())));
         }
         seen.failed.insert(format!("{key}: {name}"));
         seen.evidence.push(format!("{key}: {name}: {}", why()));
@@ -91,18 +91,18 @@ fn one(
         Shown::Checks
     };
     match (ended.result.outcome, &ended.observation.end) {
-        (_, End::Interrupted) => return Err(Trouble::Interrupted),
+        (_, End::Interrupted) => return Err(JudgeError::Interrupted),
         (Outcome::Skipped, _) => {
-            return Ok(Shown::Skipped(Obstacle::Unclear(format!("{key} is skipped: {}", why()))));
+            return Ok(Shown::Skipped(SkipCause::Unclear(format!("{key} is skipped: {}", why()))));
         }
         // What the rig did not see of a guest that ran to its end may be that kernel's way; all else is
         // the host's.
         (Outcome::Errored, End::Completed) => {
-            return Ok(Shown::Obstacle(Obstacle::Unclear(format!("{key}: {}", why()))));
+            return Ok(Shown::SkipCause(SkipCause::Unclear(format!("{key}: {}", why()))));
         }
-        (Outcome::Errored, _) => return Err(Trouble::Host(format!("{key}: {}", why()))),
+        (Outcome::Errored, _) => return Err(JudgeError::Host(format!("{key}: {}", why()))),
         (Outcome::TimedOut | Outcome::Failed, end) if *end != End::Completed && !up => {
-            return Ok(Shown::Obstacle(Obstacle::Boot(why())));
+            return Ok(Shown::SkipCause(SkipCause::Boot(why())));
         }
         (Outcome::TimedOut, _) => return Ok(fails(TIME)),
         (Outcome::Failed, end) if *end != End::Completed => return Ok(fails(CRASH)),
@@ -202,7 +202,7 @@ mod tests {
         FinishedCell { cell, observation, verdict, result }
     }
 
-    fn of(ended: Vec<FinishedCell>, only: &[&str]) -> Result<Seen, Trouble> {
+    fn of(ended: Vec<FinishedCell>, only: &[&str]) -> Result<Evidence, JudgeError> {
         let only: Vec<String> = only.iter().map(|only| (*only).to_owned()).collect();
         evidence(&RecordedCells { cells: ended, record: "r".into() }, &only)
     }
@@ -253,12 +253,12 @@ mod tests {
         ] {
             let name = format!("{end:?} {outcome:?} {up}");
             let got = match of(vec![ended(end, outcome, up, &[])], &[]) {
-                Err(Trouble::Host(_)) => "host".to_owned(),
-                Err(Trouble::Interrupted) => "interrupted".to_owned(),
+                Err(JudgeError::Host(_)) => "host".to_owned(),
+                Err(JudgeError::Interrupted) => "interrupted".to_owned(),
                 Ok(seen) => match seen.obstacle {
-                    Some(Obstacle::Boot(_)) => "boot".to_owned(),
-                    Some(Obstacle::Unclear(_)) => "unclear".to_owned(),
-                    Some(Obstacle::Build(_)) => "build".to_owned(),
+                    Some(SkipCause::Boot(_)) => "boot".to_owned(),
+                    Some(SkipCause::Unclear(_)) => "unclear".to_owned(),
+                    Some(SkipCause::Build(_)) => "build".to_owned(),
                     None => format!("fails {}", names(&seen.failed).join(" ")),
                 },
             };
@@ -309,7 +309,7 @@ mod tests {
         let seen = of(cells(), &[]).unwrap();
         assert_eq!((names(&seen.failed), seen.obstacle), (vec!["psi"], None));
         assert!(seen.evidence.iter().any(|line| line.contains("does not boot")));
-        assert!(matches!(seen.unclear, Some(Obstacle::Boot(_))));
+        assert!(matches!(seen.unclear, Some(SkipCause::Boot(_))));
         // What is no cell of this kernel leaves nothing open.
         let skipped = End::Skipped { reason: "x".into() };
         let passed = ended(End::Completed, Outcome::Passed, true, &[("psi", Some(true))]);
@@ -317,7 +317,7 @@ mod tests {
         assert_eq!((seen.unclear, seen.obstacle), (None, None));
         assert_eq!(
             of(Vec::new(), &[]).unwrap().obstacle,
-            Some(Obstacle::Unclear("no cell ran".into()))
+            Some(SkipCause::Unclear("no cell ran".into()))
         );
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use dmarig_bisect::Trouble;
+use dmarig_bisect::JudgeError;
 use dmarig_images::Cache;
 use dmarig_records::Recorder;
 use tokio::sync::watch;
@@ -39,12 +39,12 @@ impl Guests {
         spec: &JudgeSpec,
         kernel: &str,
         interrupted: watch::Receiver<bool>,
-    ) -> Result<RecordedCells, Trouble> {
+    ) -> Result<RecordedCells, JudgeError> {
         let cells = self.cells(spec, kernel, &interrupted).await;
         if *interrupted.borrow() {
-            return Err(Trouble::Interrupted);
+            return Err(JudgeError::Interrupted);
         }
-        cells.map_err(|error| Trouble::Host(with_sources(&error)))
+        cells.map_err(|error| JudgeError::Host(with_sources(&error)))
     }
 
     async fn cells(

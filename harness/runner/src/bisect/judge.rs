@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use dmarig_bisect::{Asked, Judge, Seen, Trouble};
+use dmarig_bisect::{Evidence, Judge, JudgeError, JudgeRequest};
 
 use super::{
     builds::{Kernel, build},
@@ -66,10 +66,10 @@ impl CellJudge {
     }
 
     /// What is seen of a revision by its checks.
-    pub fn checks(&mut self, revision: &Revision) -> Result<Seen, Trouble> {
+    pub fn checks(&mut self, revision: &Revision) -> Result<Evidence, JudgeError> {
         match self.kernel(revision)? {
             Ok(kernel) => settled(|| evidence(&self.run(&kernel)?, &self.spec.checks)),
-            Err(obstacle) => Ok(Seen { obstacle: Some(obstacle), ..Seen::default() }),
+            Err(obstacle) => Ok(Evidence { obstacle: Some(obstacle), ..Evidence::default() }),
         }
     }
 
@@ -79,27 +79,29 @@ impl CellJudge {
         good: &Revision,
         revision: &Revision,
         error: f64,
-    ) -> Result<Seen, Trouble> {
+    ) -> Result<Evidence, JudgeError> {
         let (candidate, baseline) = (self.kernel(revision)?, self.kernel(good)?);
         let candidate = match candidate {
             Ok(kernel) => kernel,
-            Err(obstacle) => return Ok(Seen { obstacle: Some(obstacle), ..Seen::default() }),
+            Err(obstacle) => {
+                return Ok(Evidence { obstacle: Some(obstacle), ..Evidence::default() });
+            }
         };
         let baseline = baseline
-            .map_err(|obstacle| Trouble::Host(format!("the good kernel {}", obstacle.told())))?;
+            .map_err(|obstacle| JudgeError::Host(format!("the good kernel {}", obstacle.told())))?;
         let comparison = self.spec.comparison(error)?;
         let interrupted = self.runtime.interrupted();
         let pairs = comparison.run(&self.guests, &self.spec, [&candidate, &baseline], interrupted);
-        self.runtime.run(pairs).unwrap_or(Err(Trouble::Interrupted))
+        self.runtime.run(pairs).unwrap_or(Err(JudgeError::Interrupted))
     }
 
-    fn run(&mut self, kernel: &str) -> Result<RecordedCells, Trouble> {
+    fn run(&mut self, kernel: &str) -> Result<RecordedCells, JudgeError> {
         let interrupted = self.runtime.interrupted();
         let cells = self.guests.run(&self.spec, kernel, interrupted);
-        self.runtime.run(cells).unwrap_or(Err(Trouble::Interrupted))
+        self.runtime.run(cells).unwrap_or(Err(JudgeError::Interrupted))
     }
 
-    fn kernel(&mut self, revision: &Revision) -> Result<Kernel, Trouble> {
+    fn kernel(&mut self, revision: &Revision) -> Result<Kernel, JudgeError> {
         // One that was pruned from the cache meanwhile is built again.
         if let Some(kernel) = self.kernels.get(revision)
             && kernel.as_ref().map_or(true, |path| Path::new(path).exists())
@@ -125,7 +127,7 @@ impl CellJudge {
 
 /// What is seen, and where a clock decided some of that, what is seen once more: a busy machine may be
 /// late once. What failed without a clock has failed, though it did not the second time.
-fn settled(mut look: impl FnMut() -> Result<Seen, Trouble>) -> Result<Seen, Trouble> {
+fn settled(mut look: impl FnMut() -> Result<Evidence, JudgeError>) -> Result<Evidence, JudgeError> {
     let mut first = look()?;
     if first.clocked.is_empty() {
         return Ok(first);
@@ -143,9 +145,9 @@ fn settled(mut look: impl FnMut() -> Result<Seen, Trouble>) -> Result<Seen, Trou
 }
 
 impl Judge for CellJudge {
-    fn judge(&mut self, asked: &Asked<'_>) -> Result<Seen, Trouble> {
+    fn judge(&mut self, asked: &JudgeRequest<'_>) -> Result<Evidence, JudgeError> {
         if self.runtime.is_stopped() {
-            return Err(Trouble::Interrupted);
+            return Err(JudgeError::Interrupted);
         }
         let revision = Revision::At(asked.commit.id.clone());
         if self.spec.metric.is_none() {
@@ -157,7 +159,7 @@ impl Judge for CellJudge {
 
 #[cfg(test)]
 mod tests {
-    use dmarig_bisect::Obstacle;
+    use dmarig_bisect::SkipCause;
 
     use super::*;
 
@@ -165,9 +167,9 @@ mod tests {
     fn a_guest_that_is_late_is_looked_at_once_more() {
         let late = || {
             let names = BTreeSet::from(["smoke: time-out".to_owned()]);
-            Seen { failed: names.clone(), clocked: names, ..Seen::default() }
+            Evidence { failed: names.clone(), clocked: names, ..Evidence::default() }
         };
-        let held = || Seen { held: BTreeSet::from(["psi".to_owned()]), ..Seen::default() };
+        let held = || Evidence { held: BTreeSet::from(["psi".to_owned()]), ..Evidence::default() };
         for (answers, expected, looks) in [
             (vec![held(), late()], held(), 1),
             (vec![late(), held()], held(), 2),
@@ -181,26 +183,27 @@ mod tests {
             });
             assert_eq!((seen.unwrap(), count), (expected, looks));
         }
-        assert!(matches!(settled(|| Err(Trouble::Interrupted)), Err(Trouble::Interrupted)));
+        assert!(matches!(settled(|| Err(JudgeError::Interrupted)), Err(JudgeError::Interrupted)));
     }
 
     /// A bug that corrupts data now and then is one, whatever a guest beside it did to the clock.
     #[test]
     fn what_failed_without_a_clock_is_not_forgotten() {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        let first = || Seen {
+        let first = || Evidence {
             failed: names(&["a: time-out", "b: integrity"]),
             clocked: names(&["a: time-out"]),
             held: names(&["b: psi"]),
             evidence: vec!["b: integrity: 1 block differs".into()],
-            ..Seen::default()
+            ..Evidence::default()
         };
-        let held = Seen {
+        let held = Evidence {
             held: names(&["a: time-out", "b: integrity", "b: psi"]),
             evidence: vec!["a: psi: 1".into()],
-            ..Seen::default()
+            ..Evidence::default()
         };
-        let goes_down = Seen { obstacle: Some(Obstacle::Boot("x".into())), ..Seen::default() };
+        let goes_down =
+            Evidence { obstacle: Some(SkipCause::Boot("x".into())), ..Evidence::default() };
         for (second, still_held) in
             [(held, names(&["a: time-out", "b: psi"])), (goes_down, names(&["b: psi"]))]
         {

@@ -1,6 +1,6 @@
 //! A metric of two kernels, in pairs of runs, until it is decided which is worse.
 
-use dmarig_bisect::{Obstacle, Seen, Trouble};
+use dmarig_bisect::{Evidence, JudgeError, SkipCause};
 use dmarig_model::{
     limit::Limit,
     measure::{Measured, metric},
@@ -40,10 +40,10 @@ pub(super) struct MetricComparison {
 impl MetricComparison {
     /// A comparison of a metric that may be worse by its limit, with at most `error` probability of a
     /// wrong answer and at most so many pairs.
-    pub(super) fn new(limit: &Limit, error: f64, pairs: usize) -> Result<Self, Trouble> {
+    pub(super) fn new(limit: &Limit, error: f64, pairs: usize) -> Result<Self, JudgeError> {
         let Limit { metric: name, better: direction, percent } = limit;
         let wrong =
-            |reason: &dyn std::fmt::Display| Trouble::Host(format!("--metric {name}: {reason}"));
+            |reason: &dyn std::fmt::Display| JudgeError::Host(format!("--metric {name}: {reason}"));
         let rule = Rule::until(error, pairs).map_err(|error| wrong(&error))?;
         // A program's metric: its unit is known only when it has run, which is too late to ask.
         let unknown = format!("say which value is the better one: {name}:lower or {name}:higher");
@@ -67,7 +67,7 @@ impl MetricComparison {
         spec: &JudgeSpec,
         kernels: [&str; 2],
         interrupted: watch::Receiver<bool>,
-    ) -> Result<Seen, Trouble> {
+    ) -> Result<Evidence, JudgeError> {
         let Self { limit, name, counted, series } = self;
         let boots = KernelBoots {
             guests,
@@ -86,13 +86,13 @@ impl MetricComparison {
         if let Some(end) = boots.end {
             return end;
         }
-        let Some(series) = series else { return Err(Trouble::Interrupted) };
+        let Some(series) = series else { return Err(JudgeError::Interrupted) };
         let verdict = Verdict { name: &name, limit, series: &series, record: boots.record };
         match end {
             LoopEnd::Exact => Ok(verdict.decided(series.exact_is_worse(limit), 0.0)),
             LoopEnd::Decided => Ok(verdict.concluded()),
-            LoopEnd::Stopped(_) if *interrupted.borrow() => Err(Trouble::Interrupted),
-            LoopEnd::Stopped(reason) => Err(Trouble::Host(reason)),
+            LoopEnd::Stopped(_) if *interrupted.borrow() => Err(JudgeError::Interrupted),
+            LoopEnd::Stopped(reason) => Err(JudgeError::Host(reason)),
         }
     }
 }
@@ -101,7 +101,7 @@ impl MetricComparison {
 enum Value {
     Measured(Measured),
     /// What was observed instead.
-    Obstacle(Box<Seen>),
+    SkipCause(Box<Evidence>),
 }
 
 /// Boots of the two kernels, each recorded as a run.
@@ -116,31 +116,31 @@ struct KernelBoots<'a> {
     /// The record of the candidate's last run.
     record: String,
     /// Why there is no comparison: what was observed instead, or trouble.
-    end: Option<Result<Seen, Trouble>>,
+    end: Option<Result<Evidence, JudgeError>>,
 }
 
 impl KernelBoots<'_> {
     /// The metric of a run, whatever its checks say: those are another question.
-    fn value(&self, arm: Arm, ran: &RecordedCells) -> Result<Value, Trouble> {
+    fn value(&self, arm: Arm, ran: &RecordedCells) -> Result<Value, JudgeError> {
         let seen = evidence(ran, &[])?;
         if let Some(obstacle) = &seen.obstacle {
             return match arm {
                 // The good kernel has run before: that it does not now says nothing about the other one.
                 Arm::Baseline => {
-                    Err(Trouble::Host(format!("the good kernel: {}", obstacle.told())))
+                    Err(JudgeError::Host(format!("the good kernel: {}", obstacle.told())))
                 }
-                Arm::Candidate => Ok(Value::Obstacle(Box::new(seen))),
+                Arm::Candidate => Ok(Value::SkipCause(Box::new(seen))),
             };
         }
         let [cell] = ran.cells.as_slice() else {
-            return Err(Trouble::Host(format!(
+            return Err(JudgeError::Host(format!(
                 "a metric is judged by one cell, and {} are selected: name one with --case or --cell",
                 ran.cells.len()
             )));
         };
         match metric(&cell.observation, Side::Own, self.metric) {
             Some(measured) if measured.median().is_finite() => Ok(Value::Measured(measured)),
-            _ if arm == Arm::Baseline => Err(Trouble::Host(format!(
+            _ if arm == Arm::Baseline => Err(JudgeError::Host(format!(
                 "{} has no metric `{}` on the good kernel: {}",
                 key(&cell.cell, false),
                 self.metric,
@@ -152,10 +152,10 @@ impl KernelBoots<'_> {
             ))),
             _ => {
                 let what = format!("{} has no metric `{}`", key(&cell.cell, false), self.metric);
-                Ok(Value::Obstacle(Box::new(Seen {
-                    obstacle: Some(Obstacle::Unclear(what)),
+                Ok(Value::SkipCause(Box::new(Evidence {
+                    obstacle: Some(SkipCause::Unclear(what)),
                     record: Some(ran.record.clone()),
-                    ..Seen::default()
+                    ..Evidence::default()
                 })))
             }
         }
@@ -173,7 +173,7 @@ impl BootArm for KernelBoots<'_> {
                 }
                 return Ok(vec![measured]);
             }
-            Ok((Value::Obstacle(seen), _)) => Ok(*seen),
+            Ok((Value::SkipCause(seen), _)) => Ok(*seen),
             Err(trouble) => Err(trouble),
         };
         self.end = Some(end);
@@ -195,7 +195,7 @@ struct Verdict<'a> {
 }
 
 impl Verdict<'_> {
-    fn concluded(self) -> Seen {
+    fn concluded(self) -> Evidence {
         let findings = self.series.findings();
         let finding = findings.first();
         let error = finding.and_then(|finding| finding.error).unwrap_or(0.0);
@@ -211,21 +211,21 @@ impl Verdict<'_> {
                     None => String::new(),
                 };
                 let why = format!("{}{resolvable}", self.line());
-                Seen {
-                    obstacle: Some(Obstacle::Unclear(why)),
+                Evidence {
+                    obstacle: Some(SkipCause::Unclear(why)),
                     record: Some(self.record),
-                    ..Seen::default()
+                    ..Evidence::default()
                 }
             }
         }
     }
 
-    fn decided(self, worse: bool, error: f64) -> Seen {
+    fn decided(self, worse: bool, error: f64) -> Evidence {
         let name = [self.name.to_owned()].into();
         let (failed, held) =
             if worse { (name, Default::default()) } else { (Default::default(), name) };
         let (evidence, record) = (vec![self.line()], Some(self.record));
-        Seen { failed, held, error, evidence, record, ..Seen::default() }
+        Evidence { failed, held, error, evidence, record, ..Evidence::default() }
     }
 
     /// The result so far, on one line.

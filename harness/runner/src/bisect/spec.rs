@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use dmarig_bisect::Trouble;
+use dmarig_bisect::JudgeError;
 use dmarig_images::Cache;
 use dmarig_kernels::{Builder, Edits, Fragment, Source, Spec};
 use dmarig_model::limit::Limit;
@@ -108,11 +108,11 @@ impl JudgeSpec {
     }
 
     /// A comparison by its metric, with at most so much error.
-    pub(super) fn comparison(&self, error: f64) -> Result<MetricComparison, Trouble> {
+    pub(super) fn comparison(&self, error: f64) -> Result<MetricComparison, JudgeError> {
         let metric = self.metric.as_deref().unwrap_or_default();
         let limit = Limit::parse(&format!("{metric}={}", self.limit));
         let told =
-            |said| Trouble::Host(format!("--metric {metric} --limit {}: {said}", self.limit));
+            |said| JudgeError::Host(format!("--metric {metric} --limit {}: {said}", self.limit));
         MetricComparison::new(&limit.map_err(told)?, error, self.pairs)
     }
 
@@ -122,8 +122,8 @@ impl JudgeSpec {
             return Ok(());
         }
         match self.comparison(error) {
-            Err(Trouble::Host(reason)) => Err(RequestError::Comparison(reason)),
-            Ok(_) | Err(Trouble::Interrupted) => Ok(()),
+            Err(JudgeError::Host(reason)) => Err(RequestError::Comparison(reason)),
+            Ok(_) | Err(JudgeError::Interrupted) => Ok(()),
         }
     }
 

@@ -15,7 +15,7 @@ use dmarig_wire::{ExecJob, Job};
 use super::{NotLaunched, Preparer, Ready, setup};
 use crate::{
     error::PrepareError,
-    nested::{self, Given, Inside},
+    nested::{self, Inside, OuterGuestFiles},
 };
 
 impl Preparer<'_> {
@@ -83,7 +83,7 @@ impl Preparer<'_> {
         let image = &self.kernel(&axes.kernel)?.image;
         let export = cache.export(image, &modules, nested::GIVEN).map_err(PrepareError::from)?;
         let file = nested::case_file(case, self.cache.dir())?;
-        Inside::new(&Given {
+        Inside::new(&OuterGuestFiles {
             axes,
             selection: self.selection,
             qemu: &tree,

@@ -2,7 +2,7 @@
 
 use dmarig_stats::{
     paired::{Better, Judgement},
-    prediction::{ERROR, LEAST, Prediction, Subject, Unfit, judge},
+    prediction::{ERROR, LEAST, NotComparableSeries, Prediction, Subject, judge},
 };
 
 use crate::noise::{Machine, Noise};
@@ -20,7 +20,7 @@ fn subject(machine: &mut Machine, sizes: Sizes, runs: usize, percent: f64) -> Op
     let value = machine.run(drift, noise) * (1.0 + percent / 100.0);
     match Subject::new(Better::Lower, LIMIT, &earlier, runs, value) {
         Ok(subject) => Some(subject),
-        Err(Unfit::TooFew { changed: true, .. }) => None,
+        Err(NotComparableSeries::TooFew { changed: true, .. }) => None,
         Err(error) => panic!("{error}"),
     }
 }
@@ -155,10 +155,10 @@ fn judges_both_directions() {
 fn uses_runs_since_the_last_change() {
     let few = |earlier: &[f64]| Subject::new(Better::Lower, LIMIT, earlier, 50, 1.0).unwrap_err();
     let short = about(1.0, LEAST - 1);
-    assert_eq!(few(&short), Unfit::TooFew { runs: LEAST - 1, changed: false });
-    assert_eq!(few(&[]), Unfit::TooFew { runs: 0, changed: false });
+    assert_eq!(few(&short), NotComparableSeries::TooFew { runs: LEAST - 1, changed: false });
+    assert_eq!(few(&[]), NotComparableSeries::TooFew { runs: 0, changed: false });
     let changed = [about(1.2, 30), short].concat();
-    assert_eq!(few(&changed), Unfit::TooFew { runs: LEAST - 1, changed: true });
+    assert_eq!(few(&changed), NotComparableSeries::TooFew { runs: LEAST - 1, changed: true });
     // A value of the level before the change is worse than now.
     let changed = [about(1.2, 30), about(1.0, 30)].concat();
     let subject = Subject::new(Better::Lower, LIMIT, &changed, 50, 1.2).unwrap();
@@ -180,7 +180,7 @@ fn sets_aside_runs_that_would_have_failed() {
     }
     let earlier = [about(1.0, 30), about(1.15, 5)].concat();
     let changed = Subject::new(Better::Lower, LIMIT, &earlier, 50, 1.15).unwrap_err();
-    assert_eq!(changed, Unfit::TooFew { runs: 5, changed: true });
+    assert_eq!(changed, NotComparableSeries::TooFew { runs: 5, changed: true });
     // Temporary outliers count as noise.
     let earlier = [about(1.0, 30), vec![1.15], about(1.0, 2)].concat();
     let subject = Subject::new(Better::Lower, LIMIT, &earlier, 50, 1.15).unwrap();
@@ -218,9 +218,9 @@ fn rejects_values_without_ratios() {
     let refused = |earlier: &[f64], value, percent| {
         Subject::new(Better::Higher, percent, earlier, 50, value).unwrap_err()
     };
-    assert_eq!(refused(&about(1.0, 30), 0.0, LIMIT), Unfit::NoRatio(0.0));
-    assert_eq!(refused(&[0.0; 30], 1.0, LIMIT), Unfit::NoRatio(0.0));
-    assert_eq!(refused(&about(1.0, 30), 1.0, 100.0), Unfit::Limit(100.0));
+    assert_eq!(refused(&about(1.0, 30), 0.0, LIMIT), NotComparableSeries::NoRatio(0.0));
+    assert_eq!(refused(&[0.0; 30], 1.0, LIMIT), NotComparableSeries::NoRatio(0.0));
+    assert_eq!(refused(&about(1.0, 30), 1.0, 100.0), NotComparableSeries::Limit(100.0));
 }
 
 proptest::proptest! {

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use dmarig_history::{ExportFormat, ExportSelection, History, HistoryError};
 use dmarig_model::text::shown;
 
-use super::queries::Which;
+use super::queries::SeriesOptions;
 use crate::exit::{Exit, Failure};
 
 #[derive(Debug, Args)]
@@ -18,7 +18,7 @@ pub(super) struct Export {
     #[arg(long, value_name = "RUN")]
     run: Option<String>,
     #[command(flatten)]
-    which: Which,
+    which: SeriesOptions,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

@@ -24,9 +24,9 @@ pub(super) struct List {
     json: bool,
 }
 
-/// Which series are told.
+/// Filters of series.
 #[derive(Debug, Args)]
-pub(super) struct Which {
+pub(super) struct SeriesOptions {
     /// Only of this case
     #[arg(long, value_name = "NAME")]
     case: Option<String>,
@@ -41,7 +41,7 @@ pub(super) struct Which {
     ratios: bool,
 }
 
-impl Which {
+impl SeriesOptions {
     pub(super) fn filter(self) -> SeriesFilter {
         let Self { case, kernel, metric, ratios } = self;
         let ratios = ratios.then_some(true);
@@ -52,7 +52,7 @@ impl Which {
 #[derive(Debug, Args)]
 pub(super) struct Series {
     #[command(flatten)]
-    which: Which,
+    which: SeriesOptions,
     /// One JSON document
     #[arg(long)]
     json: bool,

@@ -17,7 +17,7 @@ pub(crate) const MOST: usize = 40;
 const RECENT: usize = 60;
 
 /// A number that left its noise.
-pub(crate) struct Move {
+pub(crate) struct Outlier {
     series: usize,
     at: usize,
     /// How far from the level that it had, in standard deviations.
@@ -27,7 +27,7 @@ pub(crate) struct Move {
 /// The numbers of some runs, as far as they could be held against their levels.
 pub(crate) struct Moves {
     /// Those outside their noise, the farthest first.
-    pub(crate) moves: Vec<Move>,
+    pub(crate) moves: Vec<Outlier>,
     /// How many have a level.
     judged: usize,
     /// How many there are.
@@ -42,7 +42,7 @@ pub(crate) fn moves(of: &Index, runs: &[usize]) -> Moves {
         let Some(away) = away(of, series, at) else { continue };
         found.judged += 1;
         if away.abs() > BAND {
-            found.moves.push(Move { series, at, away });
+            found.moves.push(Outlier { series, at, away });
         }
     }
     found.moves.sort_by(|a, b| b.away.abs().total_cmp(&a.away.abs()));
@@ -95,8 +95,8 @@ pub(crate) fn moves_table(of: &Index, moves: &Moves, most: usize, root: &str) ->
     }
 }
 
-fn table(of: &Index, moves: &[Move], most: usize, root: &str) -> Markup {
-    let environment = |one: &Move| of.site.series[one.series].environment;
+fn table(of: &Index, moves: &[Outlier], most: usize, root: &str) -> Markup {
+    let environment = |one: &Outlier| of.site.series[one.series].environment;
     let shown = &moves[..moves.len().min(most)];
     let several = shown.iter().any(|one| environment(one) != environment(&shown[0]));
     scrolling(

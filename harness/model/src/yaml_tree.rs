@@ -1,6 +1,6 @@
 //! A YAML document as a tree that knows where each part stands, and a deserializer over it.
 //!
-//! Serde alone stops at the first mistake and forgets where it was. [`crate::tree_de::read`] drops the part that
+//! Serde alone stops at the first mistake and forgets where it was. [`crate::yaml_de::read`] drops the part that
 //! is wrong and goes on, so that one look at a file shows all that is wrong with it. Anchors,
 //! aliases, tags and merge keys are refused: none of our files needs them, and without them a
 //! small file can't unfold into a large one.

@@ -28,7 +28,7 @@ pub(crate) fn ends(results: &Results<'_>) -> Ends {
 }
 
 /// A cell that ended otherwise than before.
-struct Turn {
+struct VerdictChange {
     cell: usize,
     run: usize,
     before: Option<Outcome>,
@@ -41,7 +41,7 @@ struct Turn {
 #[derive(Default)]
 pub(crate) struct Turns {
     /// The worst first.
-    turns: Vec<Turn>,
+    turns: Vec<VerdictChange>,
     /// Cells that ran then and now.
     common: usize,
     /// Cells that ran in one environment then and in another now.
@@ -73,7 +73,13 @@ pub(crate) fn turns(of: &Index, before: &Ends, after: &Ends) -> Turns {
             *found.come.entry(environment(cell)).or_default() += 1;
         } else if earlier != Some(*outcome) {
             let (cell, run, moved) = (*cell, *run, own != cell);
-            found.turns.push(Turn { cell, run, before: earlier, after: Some(*outcome), moved });
+            found.turns.push(VerdictChange {
+                cell,
+                run,
+                before: earlier,
+                after: Some(*outcome),
+                moved,
+            });
         }
     }
     if 2 * after.len() >= before.len() {
@@ -82,13 +88,13 @@ pub(crate) fn turns(of: &Index, before: &Ends, after: &Ends) -> Turns {
         for (cell, (run, outcome)) in before.iter().filter(|(cell, _)| gone(cell)) {
             if now.contains(of.site.runs[*run].machine.as_str()) {
                 let (cell, run, before) = (*cell, *run, Some(*outcome));
-                found.turns.push(Turn { cell, run, before, after: None, moved: false });
+                found.turns.push(VerdictChange { cell, run, before, after: None, moved: false });
             } else {
                 *found.gone.entry(environment(cell)).or_default() += 1;
             }
         }
     }
-    let rank = |turn: &Turn| match (turn.before, turn.after) {
+    let rank = |turn: &VerdictChange| match (turn.before, turn.after) {
         (_, Some(Outcome::Failed | Outcome::TimedOut)) => 0,
         (_, Some(Outcome::Errored)) => 1,
         (Some(_), Some(_)) => 2,
@@ -192,7 +198,7 @@ fn told(fact: &str) -> Markup {
     }
 }
 
-fn table(of: &Index, turns: &[Turn], root: &str) -> Markup {
+fn table(of: &Index, turns: &[VerdictChange], root: &str) -> Markup {
     let told = |of: Option<Outcome>| {
         of.map_or_else(
             || {
@@ -203,7 +209,7 @@ fn table(of: &Index, turns: &[Turn], root: &str) -> Markup {
             outcome,
         )
     };
-    let environment = |turn: &Turn| of.site.cells[turn.cell].environment;
+    let environment = |turn: &VerdictChange| of.site.cells[turn.cell].environment;
     let several =
         turns.iter().any(|turn| turn.moved || environment(turn) != environment(&turns[0]));
     scrolling(

@@ -1,4 +1,4 @@
-//! Serde's view of a [`crate::tree`], with errors that say where.
+//! Serde's view of a [`crate::yaml_tree`], with errors that say where.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ use serde::{
 use crate::{
     mistake::{Missing, Mistake, Step},
     text::{nearest, shown},
-    tree::{Entry, Node, Part},
+    yaml_tree::{Entry, Node, Part},
 };
 
 /// Mistakes that are reported of one file; whoever made more reads these first.
@@ -204,7 +204,7 @@ impl<'de> Deserializer<'de> for TreeDeserializer<'_> {
     ) -> Result<V::Value, Mistake> {
         match &self.part.node {
             Node::Scalar { .. } | Node::Map(_) if name == ONE_OR_MANY => {
-                self.here(visitor.visit_seq(One { part: Some(self.part) }))
+                self.here(visitor.visit_seq(SingleItem { part: Some(self.part) }))
             }
             Node::List(_) if name == ONE_OR_MANY => self.deserialize_any(visitor),
             _ => self.here(visitor.visit_newtype_struct(self)),
@@ -282,12 +282,12 @@ impl<'de> VariantAccess<'de> for Variant<'_> {
     }
 }
 
-/// One value where a list may stand: its path has no index.
-struct One<'a> {
+/// A single value in place of a list. Its path has no index.
+struct SingleItem<'a> {
     part: Option<&'a Part>,
 }
 
-impl<'de> SeqAccess<'de> for One<'_> {
+impl<'de> SeqAccess<'de> for SingleItem<'_> {
     type Error = Mistake;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(

@@ -1,9 +1,9 @@
 //! Reads a history and records into a site.
 
 mod alerts;
-mod details;
 mod environments;
-mod judged;
+mod limits;
+mod run_details;
 mod sweeps;
 
 use std::{
@@ -22,9 +22,9 @@ use dmarig_report::kernel_name;
 
 use self::{
     alerts::alerts,
-    details::{Details, record_of},
     environments::{Environments, machine},
-    judged::judged,
+    limits::judged,
+    run_details::{Details, record_of},
     sweeps::sweeps,
 };
 use crate::{
@@ -48,7 +48,7 @@ pub struct Sources {
 ///
 /// # Errors
 /// What the history says.
-pub fn gather(sources: &Sources, live: bool) -> Result<Dashboard, HistoryError> {
+pub fn build_dashboard(sources: &Sources, live: bool) -> Result<Dashboard, HistoryError> {
     let mut history = History::open(&sources.history)?;
     // Before the series are read: it also finds where they changed.
     let found = history.alerts()?;
@@ -151,15 +151,15 @@ struct Cells<'a> {
     all: Vec<Cell>,
     known: HashMap<(String, String, usize), usize>,
     environments: &'a Environments,
-    names: Names,
+    names: StringPool,
     checks: Checks,
 }
 
 /// Texts that are there once, however often they are told.
 #[derive(Default)]
-struct Names(HashMap<String, Arc<str>>);
+struct StringPool(HashMap<String, Arc<str>>);
 
-impl Names {
+impl StringPool {
     fn of(&mut self, text: &str) -> Arc<str> {
         if let Some(known) = self.0.get(text) {
             return Arc::clone(known);
@@ -175,7 +175,7 @@ impl Names {
 struct Checks(HashMap<CheckTallies, Arc<[Checked]>>);
 
 impl Checks {
-    fn of(&mut self, judged: &CheckTallies, names: &mut Names) -> Arc<[Checked]> {
+    fn of(&mut self, judged: &CheckTallies, names: &mut StringPool) -> Arc<[Checked]> {
         if let Some(known) = self.0.get(judged) {
             return Arc::clone(known);
         }
@@ -194,7 +194,7 @@ impl Checks {
 impl<'a> Cells<'a> {
     fn new(environments: &'a Environments) -> Self {
         let (all, known) = (Vec::new(), HashMap::new());
-        Self { all, known, environments, names: Names::default(), checks: Checks::default() }
+        Self { all, known, environments, names: StringPool::default(), checks: Checks::default() }
     }
 
     fn run(&mut self, run: &RunRow, cells: &[CellEntry]) -> Run {
@@ -260,7 +260,7 @@ fn series(
     history: &History,
     row: SeriesRow,
     runs: &HashMap<&str, usize>,
-    names: &mut Names,
+    names: &mut StringPool,
     environments: &Environments,
 ) -> Result<Series, HistoryError> {
     let points = history.points(&row.id)?.into_iter().filter_map(|point| {
@@ -350,7 +350,7 @@ mod tests {
         History::create(&history).unwrap().insert_runs(&runs).unwrap();
         let runs = place.path().join("runs");
         let sources = Sources { history, runs, add: false, detailed: 1 };
-        let dashboard = gather(&sources, false).unwrap();
+        let dashboard = build_dashboard(&sources, false).unwrap();
         let site = dashboard.site();
         let cells = |run: usize| -> Vec<usize> {
             site.runs[run].results.iter().map(|result| result.cell).collect()
