@@ -226,7 +226,7 @@ fn a_summary_has_what_a_mail_needs() {
         &format!("commit {id}"),
         "Author: A <a@b>",
         "What fails:\n  psi",
-        "Evidence at ",
+        "Observed at ",
         "How sure: each judgement rests on checks that are exact",
         "judged once more at the end, with the same result",
         &format!("# first bad commit: [{id}] bad 5"),
