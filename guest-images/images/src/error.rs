@@ -227,12 +227,16 @@ pub enum Error {
         path: PathBuf,
     },
     /// Neither a name nor a path.
-    #[error("`{spec}` is neither a kernel's name nor an existing path. Names: {known}")]
+    #[error(
+        "`{spec}` is neither a kernel's name nor an existing path{} (names: {})",
+        did_you_mean(spec, known),
+        known.join(", ")
+    )]
     UnknownKernel {
         /// As given.
         spec: String,
-        /// The names that would have been right.
-        known: String,
+        /// Names of kernels.
+        known: Vec<String>,
     },
     /// A directory that is no kernel build tree.
     #[error(
@@ -372,6 +376,18 @@ impl Error {
 
     pub(crate) fn truncated(path: &Path, have: u64, need: u64) -> Error {
         Error::Truncated { path: path.to_owned(), have, need }
+    }
+}
+
+/// A hint at the name that is nearest to `given`, if one is near.
+#[must_use]
+pub fn did_you_mean(given: &str, names: &[String]) -> String {
+    let distance = |name: &&String| strsim::osa_distance(given, name);
+    match names.iter().min_by_key(distance) {
+        Some(name) if distance(&name) <= 1 + given.len().min(name.len()) / 3 => {
+            format!("; did you mean `{name}`?")
+        }
+        _ => String::new(),
     }
 }
 

@@ -42,7 +42,7 @@ pub use built::{BuiltKernel, NamedKernel};
 pub use cache::{Cache, CachedKernel};
 pub use closure::ModuleFile;
 pub use codec::unpacked;
-pub use error::Error;
+pub use error::{Error, did_you_mean};
 pub use export::Export;
 pub use fetch::{FetchOptions, Fetched};
 pub use initramfs::{AddedFile, Initramfs, InitramfsSpec};

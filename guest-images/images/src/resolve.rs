@@ -117,7 +117,7 @@ impl Cache {
         }
         let built = self.all_built()?.into_iter().map(|built| built.name);
         let known: Vec<_> = self.recipes().names().map(str::to_owned).chain(built).collect();
-        Ok(Error::UnknownKernel { spec: spec.to_owned(), known: known.join(", ") })
+        Ok(Error::UnknownKernel { spec: spec.to_owned(), known })
     }
 
     /// A built kernel has everything built in, and its configuration beside it.

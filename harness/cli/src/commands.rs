@@ -16,49 +16,52 @@ mod plan;
 mod probe;
 mod prove;
 mod run;
+mod runs;
 mod schema;
 
 use clap::Subcommand;
 
 use crate::exit::{Exit, Failure};
 
-/// What to do.
+/// A command.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run cells on real guests and judge them
     Run(#[command(flatten)] run::Run),
     /// List the cells that `run` would run
     Cells(#[command(flatten)] cells::Cells),
-    /// Print the very command that `run` uses for one cell, and one to run it by hand
+    /// Print the QEMU command of a cell, and a command that runs the cell without dmarig
     Plan(#[command(flatten)] plan::Plan),
-    /// Judge a recorded run again, by its own cases or by these
+    /// Judge a recorded run again, by its own cases or by others
     Judge(#[command(flatten)] judge::Judge),
-    /// Compare two kernels, QEMUs or variants in turn, or two recorded runs
+    /// List recorded runs
+    Runs(#[command(flatten)] runs::Runs),
+    /// Compare two kernels, QEMUs or variants in interleaved pairs, or two recorded runs
     Compare(#[command(flatten)] compare::Compare),
-    /// Make a site of runs, series and alerts, or serve it on this machine
+    /// Write a site of runs, series and alerts, or serve it on this machine
     Dashboard(#[command(flatten)] dashboard::Dashboard),
-    /// Keep what came of runs, over months and machines: add, list, show, merge, export
+    /// Keep results over months and machines: add, list, show, merge, export
     History(#[command(flatten)] history::HistoryCommand),
-    /// List what changed or failed in the history, and say what is thought of it
+    /// List level changes and failing cells of the history, and record decisions about them
     Alerts(#[command(flatten)] alerts::Alerts),
-    /// Say what a kernel log from anywhere, or that of a recorded run, tells of the IOMMU
+    /// Analyze the IOMMU messages of a kernel log, from any machine or from a recorded run
     Analyze(#[command(flatten)] analyze::Analyze),
-    /// Find the commit that broke a cell, or made a metric worse
+    /// Find the commit that broke a cell or made a metric worse
     Bisect(#[command(flatten)] Box<bisect::Bisect>),
-    /// Judge the checked out revision, with exit codes for `git bisect run`
+    /// Judge the checked-out revision, with exit codes for `git bisect run`
     BisectStep(#[command(flatten)] Box<bisect_step::BisectStep>),
     /// Fetch, list and remove guest kernels, their sources, and QEMUs
     Images(#[command(flatten)] images::Images),
     /// Build guest kernels from source; list and remove them
     Kernel(#[command(flatten)] kernel::Kernel),
-    /// Say what this host can run, with the evidence, and what will be skipped
+    /// Show what this host can run, and what it will skip and why
     Doctor(#[command(flatten)] doctor::Doctor),
-    /// Prove the rig on kernels with known bugs: each must be caught, and the good kernel not blamed
+    /// Prove that dmarig catches kernels with seeded bugs and passes good kernels
     Prove(#[command(flatten)] prove::Prove),
-    /// Serve the device of one guest over vfio-user; the rig starts it by itself
+    /// Serve the device of one guest over vfio-user; dmarig starts it when needed
     #[command(hide = true)]
     Probe(#[command(flatten)] probe::Probe),
-    /// Print a JSON Schema: of case files, or of the JSON document of results
+    /// Print the JSON Schema of case files or of results
     Schema(#[command(flatten)] schema::Schema),
 }
 
@@ -69,6 +72,7 @@ pub(crate) fn dispatch(command: Command, words: Vec<String>) -> Result<Exit, Fai
         Command::Cells(cells) => cells.execute(),
         Command::Plan(plan) => plan.execute(),
         Command::Judge(judge) => judge.execute(),
+        Command::Runs(runs) => runs.execute(),
         Command::Compare(compare) => compare.execute(words),
         Command::Dashboard(dashboard) => dashboard.execute(),
         Command::History(history) => history.execute(),

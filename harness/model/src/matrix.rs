@@ -274,9 +274,8 @@ fn glob(pattern: &[char], text: &str) -> bool {
 }
 
 fn nearest_ids(cells: &[Cell], pattern: &str) -> Vec<String> {
-    let pattern: Vec<char> = pattern.chars().take(200).collect();
     let mut ids: Vec<(usize, &str)> =
-        cells.iter().take(1000).map(|cell| (distance(&pattern, &cell.id), &*cell.id)).collect();
+        cells.iter().take(1000).map(|cell| (distance(pattern, &cell.id), &*cell.id)).collect();
     ids.sort_unstable();
     ids.into_iter().take(3).map(|(_, id)| id.to_owned()).collect()
 }

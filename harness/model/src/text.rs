@@ -7,6 +7,9 @@ use regex::Regex;
 /// Longest text from a guest or a file that is shown in one piece, in characters.
 const MAX_SHOWN: usize = 300;
 
+/// Characters of a word that are compared with names.
+const MAX_COMPARED: usize = 200;
+
 /// `text` on one line, without control characters or anything that could steer a terminal, and
 /// not longer than a few lines of it.
 #[must_use]
@@ -41,34 +44,22 @@ pub fn shown_end(text: &str) -> String {
 }
 
 /// The name that `given` was probably meant to be, if one is near.
-pub(crate) fn nearest<'a>(given: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let given: Vec<char> = given.chars().take(80).collect();
+pub fn nearest<'a>(given: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let length = given.chars().take(MAX_COMPARED).count();
     names
-        .map(|name| (distance(&given, name), name))
-        .filter(|(distance, name)| *distance <= 1 + name.len().min(given.len()) / 3)
+        .into_iter()
+        .map(|name| (distance(given, name), name))
+        .filter(|(distance, name)| *distance <= 1 + name.len().min(length) / 3)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)
 }
 
-/// Edits (insert, delete, replace, swap of neighbours) between two words; `_` and `-` are one.
-pub(crate) fn distance(given: &[char], name: &str) -> usize {
-    let fold = |c: char| if c == '_' { '-' } else { c.to_ascii_lowercase() };
-    let name: Vec<char> = name.chars().map(fold).collect();
-    let mut before: Vec<usize> = Vec::new();
-    let mut row: Vec<usize> = (0..=name.len()).collect();
-    for (i, &c) in given.iter().enumerate() {
-        let mut next = vec![i + 1];
-        for (j, &d) in name.iter().enumerate() {
-            let replaced = row[j] + usize::from(fold(c) != d);
-            let mut best = replaced.min(row[j + 1] + 1).min(next[j] + 1);
-            if i > 0 && j > 0 && fold(given[i - 1]) == d && name[j - 1] == fold(c) {
-                best = best.min(before[j - 1] + 1);
-            }
-            next.push(best);
-        }
-        before = std::mem::replace(&mut row, next);
-    }
-    row[name.len()]
+/// Edits (insert, delete, replace, swap of neighbours) between two words. Case does not count, and `_` is
+/// `-`.
+pub(crate) fn distance(given: &str, name: &str) -> usize {
+    let folded = |text: &str| text.to_lowercase().replace('_', "-");
+    let given: String = given.chars().take(MAX_COMPARED).collect();
+    strsim::osa_distance(&folded(&given), &folded(name))
 }
 
 /// A record's text without the time stamp (and the caller's id) that a console puts before it.
@@ -107,7 +98,7 @@ mod tests {
             ("devise", Some("device")),
             ("bananas", None),
         ] {
-            assert_eq!(nearest(given, names.into_iter()), near, "{given}");
+            assert_eq!(nearest(given, names), near, "{given}");
         }
     }
 }

@@ -11,6 +11,7 @@ mod judged;
 mod junit;
 mod layout;
 pub mod number;
+mod recorded_runs;
 mod run_view;
 mod standing;
 pub mod svg;
@@ -29,6 +30,7 @@ pub use self::{
     folded::folded,
     history_tables::{points_table, run_table, runs_table, series_table},
     judged::{Basis, Column, JudgedMetric, MetricVerdict, Range, Reference},
+    recorded_runs::{RecordedRun, recorded_runs_table},
     run_view::{CellFacts, CellView, FactColumn, RunView},
     standing::standing_notes,
     sweep::{sweep_crossovers, sweep_growth, sweep_picture},

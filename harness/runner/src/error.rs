@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
+use dmarig_images::did_you_mean;
 use dmarig_kernels::Fault;
 use dmarig_model::{axes::Axis, case::CaseErrors, matrix::MatrixError};
 use dmarig_records::RecordError;
@@ -119,12 +120,16 @@ pub enum RequestError {
         error: dmarig_images::Error,
     },
     /// Neither a file nor a built-in case.
-    #[error("there is no case file {name} and no built-in case of that name (there are {known})")]
+    #[error(
+        "there is no case file {name} and no built-in case of that name{} (there are {})",
+        did_you_mean(name, known),
+        known.join(", ")
+    )]
     UnknownCase {
-        /// What was given.
+        /// The word that was given.
         name: String,
-        /// The built-in cases.
-        known: String,
+        /// Names of the built-in cases.
+        known: Vec<String>,
     },
     /// A case file that cannot be read.
     #[error("can't read {path}")]
@@ -245,12 +250,15 @@ pub enum PrepareError {
     Inspect(#[from] Arc<dmarig_rig::inspect::InspectError>),
     /// No program of that name, and no fetched QEMU.
     #[error(
-        "no QEMU `{name}`: {source}; install it (on Debian: apt-get install qemu-system-x86), fetch one \
-         (`dmarig images fetch qemu`, then --qemu qemu), or name another binary with --qemu"
+        "no QEMU `{name}`: {source}{}; install it (on Debian: apt-get install qemu-system-x86), fetch one \
+         (`dmarig images fetch qemu`, then --qemu qemu), or name another binary with --qemu",
+        did_you_mean(name, known)
     )]
     NoQemu {
-        /// What was given.
+        /// The word that was given.
         name: String,
+        /// Names of the QEMUs that can be fetched.
+        known: Vec<String>,
         /// The look-up's error.
         source: which::Error,
     },

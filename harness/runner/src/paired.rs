@@ -45,7 +45,7 @@ use crate::{
     meta::run_meta,
     prepare::{NotLaunched, Prepared, Preparer},
     request::Selection,
-    select::{Selected, check_kernels, check_limits, select},
+    select::{Selected, check_kernels, check_limits, check_qemus, select},
 };
 
 /// What to compare.
@@ -114,6 +114,7 @@ pub async fn compare(
     let selected = [select(candidate, cache)?, select(baseline, cache)?];
     for side in &selected {
         check_kernels(side, cache)?;
+        check_qemus(side, cache)?;
     }
     check_limits(&selected[0].cases, request.limits, request.metrics)?;
     let one_boot = one_boot(request)?;

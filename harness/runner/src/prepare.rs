@@ -495,6 +495,9 @@ pub fn qemu_program(cache: &Cache, name: &str) -> Result<(PathBuf, PathBuf), Pre
     }
     match which::which(name) {
         Ok(path) => Ok((path.clone(), path)),
-        Err(source) => Err(PrepareError::NoQemu { name: name.to_owned(), source }),
+        Err(source) => {
+            let known = cache.recipes().qemus().map(|recipe| recipe.name.clone()).collect();
+            Err(PrepareError::NoQemu { name: name.to_owned(), known, source })
+        }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     host_device::HostDevice,
     meta::run_meta,
     request::Selection,
-    select::{Selected, check_kernel, check_kernels, select},
+    select::{Selected, check_kernel, check_kernels, check_qemus, select},
 };
 
 /// What to run, and where to record it.
@@ -52,6 +52,7 @@ impl RunRequest {
     pub fn select(&self, cache: &Cache) -> Result<Selected, Error> {
         let selected = select(&self.selection, cache)?;
         check_kernels(&selected, cache)?;
+        check_qemus(&selected, cache)?;
         if let Some(reference) = &self.selection.reference {
             check_kernel("--reference", reference, cache)?;
         }

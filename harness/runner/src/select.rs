@@ -14,7 +14,8 @@ use dmarig_model::{
 };
 
 use crate::{
-    error::{Error, RequestError},
+    error::{Error, PrepareError, RequestError},
+    prepare::qemu_program,
     request::Selection,
 };
 
@@ -83,6 +84,26 @@ pub fn check_kernels(selected: &Selected, cache: &Cache) -> Result<(), Error> {
     }
     match wrong {
         Some(error) => Err(RequestError::Kernel(error).into()),
+        None => Ok(()),
+    }
+}
+
+/// Checks that at least one of the QEMUs exists. If none does, a name is misspelt and nothing would run. A
+/// missing one among others only fails its own cells.
+pub fn check_qemus(selected: &Selected, cache: &Cache) -> Result<(), Error> {
+    let qemus = selected.cells.iter().map(|cell| cell.axes.qemu.as_str());
+    // A default QEMU that is not installed is a fault of the host, not of the request.
+    let named: BTreeSet<&str> = qemus.filter(|qemu| *qemu != DEFAULT_QEMU).collect();
+    let mut missing = None;
+    for qemu in named {
+        match qemu_program(cache, qemu) {
+            Err(error @ PrepareError::NoQemu { .. }) => missing = Some(error),
+            // Other faults of a QEMU are those of its cells.
+            Ok(_) | Err(_) => return Ok(()),
+        }
+    }
+    match missing {
+        Some(error) => Err(RequestError::Qemu(error).into()),
         None => Ok(()),
     }
 }
@@ -164,11 +185,11 @@ fn read_case(name: &str) -> Result<Result<Case, CaseErrors>, RequestError> {
     }
     let path = Path::new(name);
     if !path.exists() {
-        let names: Vec<&str> = dmarig_testcases::CASES
+        let known = dmarig_testcases::CASES
             .iter()
-            .map(|(file, _)| file.strip_suffix(".yaml").unwrap_or(file))
+            .map(|(file, _)| file.strip_suffix(".yaml").unwrap_or(file).to_owned())
             .collect();
-        return Err(RequestError::UnknownCase { name: name.to_owned(), known: names.join(", ") });
+        return Err(RequestError::UnknownCase { name: name.to_owned(), known });
     }
     let text = read_bounded(path)
         .map_err(|source| RequestError::UnreadableCase { path: name.to_owned(), source })?;

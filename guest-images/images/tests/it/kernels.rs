@@ -147,7 +147,9 @@ fn resolves_names_and_paths() {
     let error = bench.cache.resolve("debian-6.1", None).unwrap_err();
     assert!(error.to_string().contains("dmarig images fetch debian-6.1"), "{error}");
     let error = bench.cache.resolve("debain-6.1", None).unwrap_err();
-    assert!(matches!(&error, Error::UnknownKernel { known, .. } if known.contains("debian-7.3")));
+    assert!(
+        matches!(&error, Error::UnknownKernel { known, .. } if known.iter().any(|name| name == "debian-7.3"))
+    );
     let error = bench.cache.resolve("/dev/null", None).unwrap_err();
     assert!(matches!(error, Error::NotAKernel { .. }), "{error}");
     let path = bench.file("vmlinuz-x", "x");

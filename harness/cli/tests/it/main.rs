@@ -20,6 +20,7 @@ mod night;
 mod place;
 mod probes;
 mod qemus;
+mod recorded_runs;
 mod results;
 mod scripts;
 mod signals;
