@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::anyhow;
-use clap::Args;
+use clap::{Args, builder::Resettable};
 use dmarig_model::axes::Accelerator;
 
 use dmarig_hostdev::{Address, Interface};
@@ -20,24 +20,26 @@ use dmarig_runner::{
 
 use crate::exit::Failure;
 
-/// Where things are kept.
+/// Directories that dmarig uses.
 #[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Directories")]
 pub(crate) struct Places {
-    /// Cache of kernels and initramfs images [default: $XDG_CACHE_HOME/dmarig]
+    /// Cache of kernels, QEMUs and initramfs images [default: $XDG_CACHE_HOME/dmarig]
     #[arg(long, value_name = "DIR", env = "DMARIG_CACHE", global = true, hide_env = true)]
     pub(crate) cache: Option<PathBuf>,
     /// Records of runs [default: $XDG_STATE_HOME/dmarig/runs]
     #[arg(long, value_name = "DIR", env = "DMARIG_RUNS", global = true, hide_env = true)]
     pub(crate) runs: Option<PathBuf>,
-    /// Recipes of kernels instead of the built-in ones
+    /// Recipes of kernels and QEMUs that replace the built-in ones
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) recipes: Option<PathBuf>,
 }
 
-/// Where the history is.
+/// The history's file.
 #[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Directories")]
 pub(crate) struct HistoryFile {
-    /// The history [default: $XDG_STATE_HOME/dmarig/history.sqlite]
+    /// File of the history [default: $XDG_STATE_HOME/dmarig/history.sqlite]
     #[arg(long, value_name = "FILE", env = "DMARIG_HISTORY", global = true, hide_env = true)]
     pub(crate) history: Option<PathBuf>,
 }
@@ -72,57 +74,64 @@ impl HistoryFile {
     }
 }
 
-/// Which cells, on what.
+/// The cells to run, and their surroundings.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Cells")]
 pub(crate) struct SelectionOptions {
-    /// Cases: names of built-in ones or case files
-    #[arg(value_name = "CASE", default_value = "smoke")]
+    /// Cases: names of built-in cases, or case files
+    #[arg(value_name = "CASE", default_value = "smoke", help_heading = Resettable::Reset)]
     pub(crate) cases: Vec<String>,
-    /// Only cells with this id, or whose id this is a part or a glob of (may be repeated)
+    /// Only cells whose id is PATTERN, contains it, or matches it as a glob (may be repeated)
     #[arg(long = "cell", short = 'c', value_name = "PATTERN")]
     pub(crate) cells: Vec<String>,
-    /// Kernel under test: a fetched one's name, or a bzImage, vmlinux, .deb or build directory
-    /// (may be repeated) [default: debian-6.1]
+    /// Kernel under test: the name of a fetched or built kernel, or a bzImage, vmlinux, .deb or build
+    /// directory (may be repeated) [default: debian-6.1]
     #[arg(long = "kernel", short = 'k', value_name = "NAME|PATH")]
     pub(crate) kernels: Vec<String>,
-    /// Kernel that is run besides, and to which the history sets the others in relation: a machine that
-    /// drifts from night to night then does not show in the numbers
+    /// Reference kernel: it also runs, and the history stores times as ratios to it, so that a drift of
+    /// the machine does not show
     #[arg(long, value_name = "NAME|PATH")]
     pub(crate) reference: Option<String>,
-    /// The kernel's modules, where they are not beside it
+    /// Directory of the kernel's modules, if they are not next to the kernel
     #[arg(long, value_name = "DIR")]
     pub(crate) modules: Option<PathBuf>,
-    /// QEMU: a fetched one's name, or a binary (may be repeated) [default: qemu-system-x86_64]
+    /// QEMU: the name of a fetched QEMU, or a program (may be repeated) [default: qemu-system-x86_64]
     #[arg(long = "qemu", value_name = "NAME|PATH", env = "DMARIG_QEMU", hide_env = true)]
     pub(crate) qemus: Vec<String>,
-    /// Accelerator: auto takes KVM only where a guest is seen to run under it
+    /// Accelerator; auto uses KVM if a guest runs under it, and TCG otherwise
     #[arg(long = "accel", value_name = "auto|kvm|tcg", default_value = "auto")]
     pub(crate) accelerator: Accelerator,
-    /// Values of an axis instead of the case's, such as caching-mode=on,off (may be repeated)
+    /// Values of an axis that replace the case's, as in caching-mode=on,off (may be repeated)
     #[arg(long = "set", short = 's', value_name = "AXIS=VALUE,...")]
     pub(crate) sets: Vec<String>,
-    /// Boot without the levers that make it faster
-    #[arg(long)]
+    /// Boot the kernel as a distribution does, without the parameters that make it boot faster
+    #[arg(long, help_heading = "Guest")]
     pub(crate) stock_boot: bool,
-    /// More words for the kernel's command line
-    #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
+    /// Additional words for the kernel command line
+    #[arg(long, value_name = "WORDS", allow_hyphen_values = true, help_heading = "Guest")]
     pub(crate) append: Vec<String>,
-    /// Put a file into the guest, below /add (may be repeated)
-    #[arg(long = "add", value_name = "FILE")]
+    /// Copy a file into the guest's directory /add (may be repeated)
+    #[arg(long = "add", value_name = "FILE", help_heading = "Guest")]
     pub(crate) adds: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) device: DeviceOptions,
-    /// Program that serves probes, as `dmarig probe` does [default: this one]
+    /// Program that serves probes [default: this one]
     #[arg(long, value_name = "PATH", hide = true)]
     pub(crate) probe_program: Option<PathBuf>,
     /// Kernel of the outer guest of nested cells [default: debian-6.12]
-    #[arg(long, value_name = "NAME|PATH")]
+    #[arg(long, value_name = "NAME|PATH", help_heading = "Guest")]
     pub(crate) outer_kernel: Option<String>,
-    /// Load one more of the kernel's modules, with those that it needs (may be repeated)
-    #[arg(long = "module", value_name = "NAME")]
+    /// Load an additional kernel module and its dependencies (may be repeated)
+    #[arg(long = "module", value_name = "NAME", help_heading = "Guest")]
     pub(crate) load: Vec<String>,
-    /// Stretch every deadline by this factor
-    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    /// Multiply every deadline by this factor
+    #[arg(
+        long = "timeout-factor",
+        alias = "patience",
+        value_name = "FACTOR",
+        default_value_t = 1.0,
+        help_heading = "Guest"
+    )]
     pub(crate) patience: f64,
 }
 
@@ -202,19 +211,20 @@ impl SelectionOptions {
     }
 }
 
-/// Which device of the host to pass through, and how.
+/// A device of the host to pass through.
 #[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Device of the host")]
 pub(crate) struct DeviceOptions {
-    /// Pass a device of this host's through: host=0000:03:00.0. Its disk is written to
+    /// Pass a device of this host through, as in host=0000:03:00.0. The workload overwrites its disk
     #[arg(long, value_name = "host=ADDRESS", value_parser = host_address)]
     device: Option<Address>,
-    /// Take this device although the host uses it, or it holds data (may be repeated)
+    /// Pass this device through although the host uses it or it contains data (may be repeated)
     #[arg(long, value_name = "ADDRESS")]
     force_device: Vec<Address>,
-    /// Hand over this one as well, because it shares the device's group (may be repeated)
+    /// Also hand this device over, because it is in the same IOMMU group (may be repeated)
     #[arg(long, value_name = "ADDRESS")]
     device_companion: Vec<Address>,
-    /// The kernel's interface: legacy or iommufd [default: iommufd where host and QEMU have it]
+    /// VFIO interface: legacy or iommufd [default: iommufd if host and QEMU support it]
     #[arg(long, value_name = "legacy|iommufd")]
     device_interface: Option<Interface>,
 }
@@ -263,57 +273,63 @@ enum HostAddressError {
     Address(#[from] dmarig_hostdev::InvalidAddress),
 }
 
-/// What revisions are judged by.
+/// How revisions are judged.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct JudgeOptions {
-    /// The cell to judge by: a case, or a cell's id as `dmarig cells` lists it
+    /// The cells to judge by: a case, or the id of a cell as `dmarig cells` lists it
     #[arg(long = "case", value_name = "CELL")]
     case: Option<String>,
-    /// Of a case, only cells with this id, or whose id this is a part or a glob of (may be repeated)
+    /// Only cells whose id is PATTERN, contains it, or matches it as a glob (may be repeated)
     #[arg(long = "cell", short = 'c', value_name = "PATTERN")]
     cells: Vec<String>,
-    /// Only this check counts, such as warning or psi-per-unmap (may be repeated) [default: those that
-    /// fail at the bad end; of a single step, which knows no bad end, all]
+    /// Judge only by this check, as in warning or psi-per-unmap (may be repeated) [default: the checks
+    /// that fail at the bad end; for a single step, all checks]
     #[arg(long = "check", value_name = "NAME", conflicts_with = "metric")]
     checks: Vec<String>,
-    /// Judge by a metric against the good kernel, such as elapsed or page-walk-in-vain-per-unmap; of a
-    /// program's with the better value, as in score:higher
+    /// Judge by a metric in comparison with the good kernel, as in elapsed. The metric of a program may
+    /// need the better direction, as in score:higher
     #[arg(long, value_name = "NAME[:lower|higher]")]
     metric: Option<String>,
-    /// How many percent worse than the good kernel a good revision may be
+    /// Percentage by which a good revision may be worse than the good kernel
     #[arg(long, value_name = "PERCENT", default_value_t = 10.0, requires = "metric")]
     limit: f64,
-    /// How many percent a metric's answer may be wrong: that of the bisection, or that of a single step
+    /// Probability, in percent, that the answer about a metric is wrong: of the whole bisection, or of
+    /// the single step
     #[arg(long, value_name = "PERCENT", default_value_t = 2.0)]
     error: f64,
-    /// Most pairs of runs that a revision is compared in before it is skipped
+    /// Largest number of pairs in which a revision is compared before it is skipped
     #[arg(long, value_name = "N", default_value_t = 60)]
     pairs: usize,
-    /// More configuration for each kernel: kasan, lockdep, dma-debug, or a file (may be repeated)
+    /// Additional kernel configuration: kasan, lockdep, dma-debug, or a file (may be repeated)
     #[arg(long, value_name = "FRAGMENT")]
     config: Vec<String>,
-    /// Edit the source of each revision first, as `kernel build` does (may be repeated)
+    /// Edit the source of each revision before the build, as `kernel build --edit` does (may be repeated)
     #[arg(long = "edit", value_name = "EDITS")]
     edits: Vec<String>,
-    /// QEMU: a fetched one's name, or a binary [default: qemu-system-x86_64]
+    /// QEMU: the name of a fetched QEMU, or a program [default: qemu-system-x86_64]
     #[arg(long, value_name = "NAME|PATH", env = "DMARIG_QEMU", hide_env = true)]
     qemu: Option<String>,
     /// Accelerator
     #[arg(long = "accel", value_name = "auto|kvm|tcg", default_value = "auto")]
     accelerator: Accelerator,
-    /// Values of an axis instead of the case's (may be repeated)
+    /// Values of an axis that replace the case's, as in caching-mode=on,off (may be repeated)
     #[arg(long = "set", short = 's', value_name = "AXIS=VALUE,...")]
     sets: Vec<String>,
-    /// More words for the kernel's command line
+    /// Additional words for the kernel command line
     #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
     append: Vec<String>,
-    /// Program that serves probes, as `dmarig probe` does [default: this one]
+    /// Program that serves probes [default: this one]
     #[arg(long, value_name = "PATH", hide = true)]
     probe_program: Option<PathBuf>,
-    /// Stretch every deadline by this factor
-    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    /// Multiply every deadline by this factor
+    #[arg(
+        long = "timeout-factor",
+        alias = "patience",
+        value_name = "FACTOR",
+        default_value_t = 1.0
+    )]
     patience: f64,
-    /// Compilers at once [default: by processors]
+    /// Number of compilers to run at a time [default: number of processors]
     #[arg(long, short = 'j', value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
 }

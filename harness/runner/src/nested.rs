@@ -72,7 +72,7 @@ impl Inside {
             ("--device", &device),
             ("--cache", &given.kernel.cache),
             ("--runs", RUNS),
-            ("--patience", &patience),
+            ("--timeout-factor", &patience),
             ("--jobs", "1"),
         ];
         let mut option = |name: &str, value: &str| {

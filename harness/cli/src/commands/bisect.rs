@@ -41,7 +41,7 @@ pub(crate) struct Bisect {
     /// Go on with a bisection that was stopped or killed [default: the last one]
     #[arg(long, value_name = "ID", num_args = 0..=1, default_missing_value = "last", conflicts_with_all = ["tree", "good", "bad", "case", "cells", "checks", "metric", "limit", "error", "pairs", "config", "edits", "accelerator", "sets", "append", "probe_program", "patience", "jobs"])]
     resume: Option<String>,
-    /// What to print on standard output
+    /// Format of the results on standard output
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
 }

@@ -29,47 +29,47 @@ const QEMU_VARIABLE: &str = "DMARIG_QEMU";
 pub(crate) struct Compare {
     #[command(flatten)]
     places: Places,
-    /// What is judged: a kernel, `axis=value,...`, or a recorded run (its id, directory or `last`,
-    /// or a part of it, as in last:policy=strict); `control=on` is the kernel made to batch
+    /// Candidate: a kernel, `axis=value,...`, or a recorded run (its id, directory or `last`, or a part
+    /// of it, as in last:policy=strict). `control=on` selects control windows
     #[arg(value_name = "CANDIDATE")]
     candidate: String,
-    /// What it is compared with, likewise; without it the candidate is the record of a comparison, which is
-    /// told once more
+    /// Baseline, in the same form. Without it, the candidate is a recorded comparison, which is printed
+    /// again
     #[arg(value_name = "BASELINE")]
     baseline: Option<String>,
-    /// The case to run: a built-in one's name or a file [default: timing]
+    /// The case to run: the name of a built-in case, or a case file [default: timing]
     #[arg(long, value_name = "CASE")]
     case: Option<String>,
-    /// Judge a metric: how many percent worse the candidate may be, as in elapsed=5 or, of a metric
-    /// whose name and unit do not tell which is better, score:higher=5 (may be repeated)
+    /// Percentage by which a metric of the candidate may be worse, as in elapsed=5. The metric of a
+    /// program may need the better direction, as in score:higher=5 (may be repeated)
     #[arg(long = "limit", value_name = "METRIC=PERCENT", value_parser = Limit::parse)]
     limits: Vec<Limit>,
-    /// Compare this metric (may be repeated) [default: those that say something of their own]
+    /// Compare this metric (may be repeated) [default: the independent metrics of the workload]
     #[arg(long = "metric", value_name = "NAME")]
     metrics: Vec<String>,
-    /// From which the order of pairs is drawn [default: another one each time, which is told]
+    /// Random seed for the order of pairs [default: a new one each time, which is printed]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// How to tell it
+    /// Format of the result on standard output
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
-    /// Only cells with this id, or whose id this is a part or a glob of (may be repeated)
+    /// Only cells whose id is PATTERN, contains it, or matches it as a glob (may be repeated)
     #[arg(long = "cell", short = 'c', value_name = "PATTERN")]
     cells: Vec<String>,
-    /// Values of an axis instead of the case's, for both (may be repeated)
+    /// Values of an axis for both sides that replace the case's (may be repeated)
     #[arg(long = "set", short = 's', value_name = "AXIS=VALUE,...")]
     sets: Vec<String>,
-    /// QEMU of both: a fetched one's name, or a binary [default: qemu-system-x86_64]
+    /// QEMU of both sides: the name of a fetched QEMU, or a program [default: qemu-system-x86_64]
     #[arg(long, value_name = "NAME|PATH", env = QEMU_VARIABLE, hide_env = true)]
     qemu: Option<String>,
-    /// Accelerator of both [default: auto]
+    /// Accelerator of both sides [default: auto]
     #[arg(long = "accel", value_name = "auto|kvm|tcg")]
     accelerator: Option<Accelerator>,
-    /// The kernels' modules, where they are not beside them
+    /// Directory of the kernels' modules, if they are not next to the kernels
     #[arg(long, value_name = "DIR")]
     modules: Option<std::path::PathBuf>,
-    /// Stretch every deadline by this factor [default: 1]
-    #[arg(long, value_name = "FACTOR")]
+    /// Multiply every deadline by this factor [default: 1]
+    #[arg(long = "timeout-factor", alias = "patience", value_name = "FACTOR")]
     patience: Option<f64>,
 }
 
@@ -160,7 +160,7 @@ impl Compare {
             ("--qemu", self.qemu.is_some() && self.qemu != environment),
             ("--accel", self.accelerator.is_some()),
             ("--modules", self.modules.is_some()),
-            ("--patience", self.patience.is_some()),
+            ("--timeout-factor", self.patience.is_some()),
         ];
         let given: Vec<&str> =
             given.into_iter().filter(|(_, given)| *given).map(|(name, _)| name).collect();

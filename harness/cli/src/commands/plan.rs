@@ -53,7 +53,7 @@ struct Options {
     /// Boot without the levers that make it faster
     #[arg(long)]
     stock_boot: bool,
-    /// More words for the kernel's command line
+    /// Additional words for the kernel command line
     #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
     append: Vec<String>,
     /// Put a file into the guest, below /add

@@ -33,32 +33,37 @@ const QEMU: &str = "qemu";
 pub(crate) struct Prove {
     #[command(flatten)]
     places: ProofPlaces,
-    /// Sources whose kernels are tried, good and with bugs (may be repeated) [default: all that there
-    /// are built-in bugs for]
+    /// Kernel source to try, with and without bugs (may be repeated) [default: all sources with built-in
+    /// bugs]
     #[arg(long = "kernel", short = 'k', value_name = "RECIPE")]
     kernels: Vec<String>,
-    /// Only these bugs (may be repeated); the good kernel is tried in any case
+    /// Try only this bug (may be repeated). The good kernel is always tried
     #[arg(long = "bug", value_name = "ID")]
     bugs: Vec<String>,
-    /// Bugs of your own instead of the built-in ones, for the kernel that the file or --kernel names
+    /// File of bugs that replaces the built-in ones, for the kernel that the file or --kernel names
     #[arg(long = "bugs", value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Case to run, built-in or a file
+    /// The case to run: the name of a built-in case, or a case file
     #[arg(long, value_name = "CASE", default_value = CASE)]
     case: String,
-    /// QEMU: a fetched one's name, or a binary
+    /// QEMU: the name of a fetched QEMU, or a program
     #[arg(long, value_name = "NAME|PATH", default_value = QEMU)]
     qemu: String,
-    /// What to print on standard output
+    /// Format of the results on standard output
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
-    /// Guests and compilers at once [default: by processors and free memory]
+    /// Number of guests or compilers to run at a time [default: by processors and free memory]
     #[arg(long, short = 'j', value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
-    /// Stretch every deadline by this factor
-    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    /// Multiply every deadline by this factor
+    #[arg(
+        long = "timeout-factor",
+        alias = "patience",
+        value_name = "FACTOR",
+        default_value_t = 1.0
+    )]
     patience: f64,
-    /// Program that serves probes, as `dmarig probe` does [default: this one]
+    /// Program that serves probes [default: this one]
     #[arg(long, value_name = "PATH", hide = true)]
     probe_program: Option<PathBuf>,
     #[command(flatten)]
@@ -69,13 +74,13 @@ pub(crate) struct Prove {
 /// failures in the history of what is recorded beside them.
 #[derive(Debug, Args)]
 struct ProofPlaces {
-    /// Cache of kernels and initramfs images [default: $XDG_CACHE_HOME/dmarig]
+    /// Cache of kernels, QEMUs and initramfs images [default: $XDG_CACHE_HOME/dmarig]
     #[arg(long, value_name = "DIR", env = "DMARIG_CACHE", hide_env = true)]
     cache: Option<PathBuf>,
-    /// Records of proofs, apart from those of runs [default: $XDG_STATE_HOME/dmarig/proofs]
+    /// Records of proofs, which are kept apart from other runs [default: $XDG_STATE_HOME/dmarig/proofs]
     #[arg(long, value_name = "DIR", env = "DMARIG_PROOFS", hide_env = true)]
     runs: Option<PathBuf>,
-    /// Recipes of kernels instead of the built-in ones
+    /// Recipes of kernels and QEMUs that replace the built-in ones
     #[arg(long, value_name = "FILE")]
     recipes: Option<PathBuf>,
 }

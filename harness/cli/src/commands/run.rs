@@ -30,30 +30,37 @@ use crate::{
 #[derive(Debug, Args)]
 pub(crate) struct Run {
     #[command(flatten)]
-    places: Places,
-    #[command(flatten)]
     selection: SelectionOptions,
     #[command(flatten)]
     baseline: BaselineOptions,
     #[command(flatten)]
-    history: HistoryFile,
-    #[command(flatten)]
     output: Output,
-    /// Guests at once [default: by cores and free memory]
-    #[arg(long, short = 'j', value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[command(flatten)]
+    places: Places,
+    #[command(flatten)]
+    history: HistoryFile,
+    /// Number of guests to run at a time [default: by processors and free memory]
+    #[arg(
+        long,
+        short = 'j',
+        value_name = "N",
+        value_parser = clap::value_parser!(u16).range(1..),
+        help_heading = "Cells"
+    )]
     jobs: Option<u16>,
-    /// Tell each stage of a guest in a line, where no terminal is
+    /// Print a line for each stage of a guest if standard error is not a terminal
     #[arg(long, hide = true)]
     stages: bool,
 }
 
-/// How results are told.
+/// Output of results.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Output")]
 pub(crate) struct Output {
-    /// What to print on standard output
+    /// Format of the results on standard output
     #[arg(long, value_enum, default_value = "table")]
     pub(crate) format: Format,
-    /// Also write the results as JUnit XML
+    /// Also write the results to a file, as JUnit XML
     #[arg(long, value_name = "FILE")]
     pub(crate) junit: Option<PathBuf>,
 }
@@ -68,16 +75,16 @@ pub(crate) enum Format {
 
 /// Comparison with a baseline kernel.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Comparison with a baseline")]
 struct BaselineOptions {
-    /// Compare with this kernel, too: what has a limit runs on both in pairs, until it is decided which is
-    /// worse
+    /// Baseline kernel: cases with limits run on both kernels in pairs until the limit is decided
     #[arg(long, value_name = "NAME|PATH")]
     baseline: Option<String>,
-    /// How many percent worse than the baseline's a metric may be, instead of the cases' own limits, as in
-    /// elapsed=5 (may be repeated)
+    /// Percentage by which a metric may be worse than the baseline's, as in elapsed=5. Replaces the limits
+    /// of the cases (may be repeated)
     #[arg(long = "limit", value_name = "METRIC=PERCENT", value_parser = Limit::parse, requires = "baseline")]
     limits: Vec<Limit>,
-    /// Random seed of the order of pairs [default: another one each time, which is printed]
+    /// Random seed for the order of pairs [default: a new one each time, which is printed]
     #[arg(long, value_name = "N", requires = "baseline")]
     seed: Option<u64>,
 }
