@@ -21,42 +21,52 @@ mod schema;
 
 use clap::Subcommand;
 
-use crate::exit::{Exit, Failure};
+use crate::exit::{self, Exit, Failure};
 
 /// A command.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run cells on real guests and judge them
+    #[command(after_long_help = exit::OF_CELLS)]
     Run(#[command(flatten)] run::Run),
     /// List the cells that `run` would run
     Cells(#[command(flatten)] cells::Cells),
     /// Print the QEMU command of a cell, and a command that runs the cell without dmarig
     Plan(#[command(flatten)] plan::Plan),
     /// Judge a recorded run again, by its own cases or by others
+    #[command(after_long_help = exit::OF_CELLS)]
     Judge(#[command(flatten)] judge::Judge),
     /// List recorded runs
     Runs(#[command(flatten)] runs::Runs),
     /// Compare two kernels, QEMUs or variants in interleaved pairs, or two recorded runs
+    #[command(after_long_help = exit::OF_CELLS)]
     Compare(#[command(flatten)] compare::Compare),
     /// Write a site of runs, series and alerts, or serve it on this machine
     Dashboard(#[command(flatten)] dashboard::Dashboard),
     /// Keep results over months and machines: add, list, show, merge, export
+    #[command(after_long_help = exit::OF_HISTORY)]
     History(#[command(flatten)] history::HistoryCommand),
     /// List level changes and failing cells of the history, and record decisions about them
+    #[command(after_long_help = exit::OF_ALERTS)]
     Alerts(#[command(flatten)] alerts::Alerts),
     /// Analyze the IOMMU messages of a kernel log, from any machine or from a recorded run
+    #[command(after_long_help = exit::OF_ANALYZE)]
     Analyze(#[command(flatten)] analyze::Analyze),
     /// Find the commit that broke a cell or made a metric worse
+    #[command(after_long_help = exit::OF_BISECT)]
     Bisect(#[command(flatten)] Box<bisect::Bisect>),
     /// Judge the checked-out revision, with exit codes for `git bisect run`
+    #[command(after_long_help = exit::OF_BISECT_STEP)]
     BisectStep(#[command(flatten)] Box<bisect_step::BisectStep>),
     /// Fetch, list and remove guest kernels, their sources, and QEMUs
     Images(#[command(flatten)] images::Images),
     /// Build guest kernels from source; list and remove them
+    #[command(after_long_help = exit::OF_KERNEL)]
     Kernel(#[command(flatten)] kernel::Kernel),
     /// Show what this host can run, and what it will skip and why
     Doctor(#[command(flatten)] doctor::Doctor),
     /// Prove that dmarig catches kernels with seeded bugs and passes good kernels
+    #[command(after_long_help = exit::OF_PROVE)]
     Prove(#[command(flatten)] prove::Prove),
     /// Serve the device of one guest over vfio-user; dmarig starts it when needed
     #[command(hide = true)]

@@ -3,35 +3,90 @@
 use dmarig_model::observation::Outcome;
 use dmarig_runner::{ErrorClass, RequestError, kernel_error_class};
 
-/// The list of exit codes, as `--help` shows it.
+/// Help after the list of commands.
 pub(crate) const HELP: &str = "\
-Exit codes of `run`, `judge` and `compare`:
-  0    all cells that ran passed; a comparison found nothing worse than its limit
-  1    a cell failed or timed out; a candidate, or a number beside earlier runs, is worse than the limit
-  2    bad usage, or a mistake in a case file
-  3    a cell errored: the rig's fault or the host's, nothing is said of the kernel; a recorded run ended early
+Each command's --help lists its exit codes. All have 0 for success, 2 for wrong
+usage, 3 if dmarig or the host failed, and 130 if they were interrupted.
+
+Environment:
+  DMARIG_CACHE, DMARIG_RUNS, DMARIG_PROOFS  directories of the cache, of runs and of proofs
+  DMARIG_HISTORY                            file of the history
+  DMARIG_QEMU                               default of --qemu
+  DMARIG_MIRROR, DMARIG_SECURITY_MIRROR     package mirrors
+  DMARIG_MACHINE                            name of this machine, if another is identical
+  DMARIG_LOG                                debug output, as in debug or dmarig_rig=trace";
+
+/// Exit codes of `run`, `judge` and `compare`.
+pub(crate) const OF_CELLS: &str = "\
+Exit codes:
+  0    every cell that ran passed; a comparison found nothing worse than its limit
+  1    a cell failed or timed out; a candidate is worse than its limit or than earlier runs
+  2    wrong usage, or a mistake in a case file
+  3    a cell errored: dmarig or the host failed; or a recorded run ended early
   4    nothing ran
-  130  interrupted
+  130  interrupted";
 
-Exit codes of `analyze`: 0 nothing is odd, 1 something is, 2 bad usage, 3 the log can't be read,
-4 there is no kernel log in it.
-Exit codes of `bisect`: 0 the guilty commit was found and confirmed, 1 it could not be told from others,
-2 bad usage, or an end is not what it is said to be, 3 the rig's fault or the host's, 4 an end can't be
-judged, 130 interrupted; after 3 and 130 `--resume` goes on.
-Exit codes of `bisect-step`, for `git bisect run`: 0 good, 1 bad, 125 can't be tested (it does not build or
-boot, or is not decided), 128 the rig's fault or the host's, 129 bad usage, 130 interrupted.
+/// Exit codes of `analyze`.
+pub(crate) const OF_ANALYZE: &str = "\
+Exit codes:
+  0    nothing unusual in the log
+  1    something unusual
+  2    wrong usage
+  3    the log cannot be read
+  4    the input contains no kernel log";
 
-Exit codes of `prove`: 0 each bug was caught for its own reason and no good kernel blamed, 1 one was not, 2 bad
-usage, 3 a kernel errored or was not built, or the host's fault, 130 interrupted.
-Exit codes of `kernel build`: 0 built, 1 the source does not build, or lacks what an edit or an option needs,
-2 bad usage, or a configuration or edits that can't be read, 3 the host's fault, 130 interrupted.
-Exit codes of `history`: 0 done, 2 bad usage, 3 a record could not be read (the others went in), or the
-history can't be.
-Exit codes of `alerts --check`: 0 there is no new one, 1 there is, 2 bad usage, 3 the history can't be read.
+/// Exit codes of `bisect`.
+pub(crate) const OF_BISECT: &str = "\
+Exit codes:
+  0    the guilty commit was found and confirmed
+  1    it could not be separated from others
+  2    wrong usage, or an end does not behave as stated
+  3    dmarig or the host failed; --resume continues
+  4    an end cannot be judged
+  130  interrupted; --resume continues";
 
-Settings from the environment: DMARIG_MIRROR, DMARIG_SECURITY_MIRROR (package mirrors),
-DMARIG_CACHE, DMARIG_RUNS, DMARIG_PROOFS (directories), DMARIG_HISTORY (a file), DMARIG_QEMU,
-DMARIG_MACHINE (this machine's name, where another one is just like it), DMARIG_LOG (debug output).";
+/// Exit codes of `bisect-step`.
+pub(crate) const OF_BISECT_STEP: &str = "\
+Exit codes, for `git bisect run`:
+  0    good
+  1    bad
+  125  cannot be tested: it does not build or boot, or the result is inconclusive
+  128  dmarig or the host failed
+  129  wrong usage
+  130  interrupted";
+
+/// Exit codes of `prove`.
+pub(crate) const OF_PROVE: &str = "\
+Exit codes:
+  0    every bug was caught by its own checks, and every good kernel passed
+  1    a bug was missed, or a good kernel failed
+  2    wrong usage
+  3    a kernel errored or was not built, or the host failed
+  130  interrupted";
+
+/// Exit codes of `kernel`.
+pub(crate) const OF_KERNEL: &str = "\
+Exit codes of `kernel build`:
+  0    built
+  1    the source does not build, or lacks what an edit or option needs
+  2    wrong usage, or unreadable configuration or edits
+  3    the host failed
+  130  interrupted";
+
+/// Exit codes of `history`.
+pub(crate) const OF_HISTORY: &str = "\
+Exit codes:
+  0    done
+  2    wrong usage
+  3    a record (the others were added) or the history cannot be read";
+
+/// Exit codes of `alerts`.
+pub(crate) const OF_ALERTS: &str = "\
+Exit codes:
+  0    done; with --check: there is no new alert
+  1    with --check: there is a new alert
+  2    wrong usage
+  3    the history cannot be read";
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
