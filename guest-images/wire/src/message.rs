@@ -170,7 +170,7 @@ pub enum Job {
     Block(BlockJob),
     /// Frames from one network interface under test to the other.
     Net(NetJob),
-    /// A program that was added to the guest.
+    /// A program that was added to the guest with `--add`.
     Exec(ExecJob),
 }
 
@@ -199,11 +199,11 @@ pub struct BlockJob {
     pub ops: u64,
     /// Share of reads, in percent; the rest are writes.
     pub read_percent: u8,
-    /// Threads, each on its own part of the disk.
+    /// Number of threads. Each uses its own part of the disk.
     pub threads: u32,
-    /// Bytes of the disk that are used; 0 for all of it.
+    /// Bytes of the disk to use; 0 for the whole disk.
     pub span: u64,
-    /// What the order of blocks and their contents follow from.
+    /// Random seed of the order and contents of blocks.
     pub seed: u64,
     /// Whether the disk came with nobody knows what, and not with zeros.
     pub used: bool,
@@ -221,16 +221,16 @@ pub struct NetJob {
     pub frame_size: u32,
     /// Frames to send, half in each direction.
     pub frames: u64,
-    /// Frames under way before the sender waits for the receiver.
+    /// Frames in flight before the sender waits for the receiver.
     pub window: u32,
-    /// What the contents follow from.
+    /// Random seed of the contents.
     pub seed: u64,
 }
 
 /// A program of the user's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecJob {
-    /// Path in the guest, then arguments.
+    /// Path of the program in the guest, and its arguments.
     pub argv: Vec<String>,
     /// Whether each line that it says also goes to the console, as it comes, after [`ECHO`].
     pub echo: bool,

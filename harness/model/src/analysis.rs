@@ -214,7 +214,7 @@ pub struct ReasonFound {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Splat {
-    /// Its kind.
+    /// Kind of the finding.
     pub kind: LogKind,
     /// Its line in the log, from 1.
     pub at: u64,

@@ -61,7 +61,7 @@ macro_rules! axis_values {
 }
 
 axis_values! {
-    /// Something that is off or on.
+    /// Off or on.
     Toggle, "an on/off axis":
     /// Off.
     #[default] Off = "off",
@@ -70,13 +70,13 @@ axis_values! {
 }
 
 axis_values! {
-    /// How the kernel is asked to invalidate the IOTLB after an unmap.
+    /// Invalidation of the IOTLB after an unmap.
     Policy, "policy":
-    /// Batched: unmaps wait in a flush queue (the kernel's default).
+    /// Batched: unmaps wait in a flush queue. This is the kernel's default.
     #[default] Lazy = "lazy",
-    /// Each unmap is flushed before its IOVA can be used again.
+    /// Each unmap is flushed before its IOVA can be reused.
     Strict = "strict",
-    /// Devices are mapped one to one: nothing is invalidated.
+    /// Devices use an identity mapping; nothing is invalidated.
     Passthrough = "passthrough",
 }
 
@@ -94,20 +94,21 @@ axis_values! {
 }
 
 axis_values! {
-    /// What passes the device through to the guest, so that a hypervisor shadows its page tables.
+    /// How the device is passed through to the guest. With passthrough, a hypervisor shadows the
+    /// guest's page tables.
     Passthrough, "passthrough":
-    /// Nothing: QEMU emulates the device, and keeps no shadow.
+    /// No passthrough: QEMU emulates the device and shadows nothing.
     #[default] None = "none",
-    /// A software NVMe controller over vfio-user, which sees each mapping come and go.
+    /// A software NVMe controller over vfio-user, which observes every mapping.
     Probe = "probe",
-    /// The kernel's VFIO in an outer guest, with that guest's emulated device.
+    /// VFIO of the kernel of an outer guest, with an emulated device of that guest.
     Nested = "nested",
-    /// The kernel's VFIO on this host, with a device of its own.
+    /// VFIO of this host's kernel, with a device of the host.
     Host = "host",
 }
 
 axis_values! {
-    /// VT-d scalable mode and the kind of page table that it offers.
+    /// VT-d scalable mode and its kind of page tables.
     ScalableMode, "scalable-mode":
     /// Legacy mode.
     #[default] Off = "off",
@@ -118,13 +119,13 @@ axis_values! {
 }
 
 axis_values! {
-    /// What runs the guest's instructions.
+    /// The accelerator that executes the guest.
     Accelerator, "accelerator":
-    /// KVM if a guest is seen to run under it, TCG otherwise.
+    /// KVM if a guest runs under it, TCG otherwise.
     #[default] Auto = "auto",
-    /// The kernel's virtual machine.
+    /// The kernel's KVM.
     Kvm = "kvm",
-    /// QEMU's translator.
+    /// QEMU's TCG.
     Tcg = "tcg",
 }
 
@@ -244,7 +245,7 @@ macro_rules! axis_table {
                     }
                 }
                 {
-                    /// Invalidation policy that the kernel is asked for.
+                    /// Invalidation policy that the kernel command line requests.
                     Policy = "policy";
                     field policy: Policy = Policy::Lazy;
                     values policy: Policy;
@@ -264,7 +265,8 @@ macro_rules! axis_table {
                     }
                 }
                 {
-                    /// What passes the device through to the guest, so that a hypervisor shadows its page tables.
+                    /// How the device is passed through to the guest. With passthrough, a hypervisor
+                    /// shadows the guest's page tables.
                     Passthrough = "passthrough";
                     field passthrough: Passthrough = Passthrough::None;
                     values passthrough: Passthrough;
@@ -274,7 +276,8 @@ macro_rules! axis_table {
                     }
                 }
                 {
-                    /// Mappings of a page each that the device's driver keeps for as long as it runs.
+                    /// Number of mappings, of one page each, that the device's driver holds
+                    /// permanently.
                     LiveMappings = "live-mappings";
                     field live_mappings: u32 = 0;
                     values live_mappings: u32;
@@ -284,7 +287,8 @@ macro_rules! axis_table {
                     }
                 }
                 {
-                    /// Whether the virtual IOMMU offers pass-through translation; QEMU 11 can't do without.
+                    /// Whether the virtual IOMMU supports pass-through translation. QEMU 11 cannot
+                    /// switch it off.
                     Pt = "pt";
                     field pt: Toggle = Toggle::On;
                     values pt: Toggle;
@@ -304,7 +308,7 @@ macro_rules! axis_table {
                     }
                 }
                 {
-                    /// Whether the virtual IOMMU offers a device IOTLB (ATS).
+                    /// Whether the virtual IOMMU supports a device IOTLB (ATS).
                     DeviceIotlb = "device-iotlb";
                     field device_iotlb: Toggle = Toggle::Off;
                     values device_iotlb: Toggle;
@@ -345,7 +349,7 @@ macro_rules! axis_table {
                 }
             ] [
                 {
-                    /// Accelerator.
+                    /// The accelerator.
                     Accelerator = "accelerator";
                     field accelerator: Accelerator = Accelerator::Auto;
                     values accelerator: Accelerator;
@@ -353,7 +357,7 @@ macro_rules! axis_table {
                     shown {}
                 }
                 {
-                    /// Name of a QEMU; usually from the command line.
+                    /// Name of a QEMU. Usually given on the command line.
                     Qemu = "qemu";
                     field qemu: String = DEFAULT_QEMU.to_owned();
                     values qemu: String;
@@ -361,7 +365,7 @@ macro_rules! axis_table {
                     shown {}
                 }
                 {
-                    /// Name of a kernel; usually from the command line.
+                    /// Name of a kernel. Usually given on the command line.
                     Kernel = "kernel";
                     field kernel: String = String::new();
                     values kernel: String;

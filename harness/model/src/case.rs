@@ -44,7 +44,7 @@ pub struct Case {
     pub axes: AxisSets,
     /// Combinations that are left out.
     pub exclude: Vec<Exclude>,
-    /// What each guest does.
+    /// Work of each guest.
     pub workload: Workload,
     /// How often, and in what kind of window.
     pub windows: Windows,
@@ -62,79 +62,79 @@ pub struct Case {
     pub limits: Vec<Limit>,
     /// How much worse than in earlier runs its metrics may be.
     pub history: Vec<HistoryLimit>,
-    /// Findings in the kernel log that are no failures here.
+    /// Findings in the kernel log that are acceptable in this case.
     pub allow: Vec<Allow>,
 }
 
-/// A case file as it is written.
+/// A case file.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct CaseFile {
     /// Name of the case: letters, digits, dots and dashes, unique among the cases of a run.
     #[schemars(regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"))]
     case: String,
-    /// What the case is for.
+    /// Purpose of the case.
     #[serde(default)]
     description: String,
-    /// Values of each axis; an axis that is left out has its default.
+    /// Values of each axis. An axis that is left out has its default.
     #[serde(default)]
     axes: AxisSets,
-    /// Combinations that are not run.
+    /// Combinations of axis values that do not run.
     #[serde(default)]
     exclude: Vec<Exclude>,
-    /// What each guest does.
+    /// Work of each guest.
     workload: WorkloadFile,
     /// Windows in which the workload runs.
     #[serde(default)]
     windows: Windows,
-    /// Whether a cell wants the machine for itself, because it times.
+    /// Whether no other guest may run at the same time, because the case measures time.
     #[serde(default)]
     quiet: bool,
-    /// Deadlines on a real accelerator; they are scaled where instructions are emulated.
+    /// Deadlines under KVM. They are longer under TCG.
     #[serde(default)]
     time_limits: TimeLimits,
-    /// How probes behave, for cells whose device is passed through by one.
+    /// Behaviour of the probe, for cells with `passthrough: probe`.
     #[serde(default)]
     probe: Knobs,
     /// Whether the standard expectations apply.
     #[serde(default = "yes")]
     standard: bool,
-    /// Expectations. Of those that apply to a cell, the last one that names a check decides it; the
-    /// standard ones come before these.
+    /// Expectations. If several that apply to a cell set the same check, the last one wins. The
+    /// standard expectations come first.
     #[serde(default)]
     expect: Vec<Rule>,
-    /// How much worse than a baseline's each metric may be, for runs with one: both are then run in
-    /// pairs until it can be told.
+    /// Limits in comparison with a baseline kernel (`--baseline`). Both kernels run in pairs until each
+    /// limit is decided.
     #[serde(default)]
     limits: Vec<Limit>,
-    /// How much worse than in the earlier runs of a history each metric may be: of times as ratio to the
-    /// run's reference kernel, of counts bare. A metric that has a baseline beside it is judged by that.
+    /// Limits in comparison with earlier runs of the history. A metric that is compared with a baseline
+    /// in the same run is judged by the baseline instead.
     #[serde(default)]
     history: Vec<HistoryLimit>,
-    /// Findings in the kernel log that are no failures here.
+    /// Findings in the kernel log that are acceptable in this case.
     #[serde(default)]
     allow: Vec<Allow>,
 }
 
-/// Combinations of axis values that are left out.
+/// Combinations of axis values that do not run.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Exclude {
-    /// Which ones.
+    /// The combinations.
     pub when: AxisSets,
-    /// Why.
+    /// Reason.
     pub reason: String,
 }
 
-/// The workload as it is written.
+/// A workload: one of these keys, or `block` and `net` for cases with both kinds of devices.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct WorkloadFile {
-    /// Reads and writes, for cells whose device is a disk.
+    /// Reads and writes, for cells with a disk.
     block: Option<BlockWorkload>,
-    /// Frames, for cells whose device is a pair of network interfaces.
+    /// Frames, for cells with a pair of network interfaces.
     net: Option<NetWorkload>,
-    /// A program that was added to the guest.
+    /// A program that was added to the guest with `--add`.
     exec: Option<ExecWorkload>,
     /// Boot only.
     idle: Option<IdleWorkload>,
@@ -156,35 +156,35 @@ pub enum Workload {
     },
 }
 
-/// Nothing but a boot.
+/// Only a boot.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IdleWorkload {}
 
-/// Reads and writes on a disk, past the page cache; each block carries its address and generation.
+/// Reads and writes on a disk, without the page cache. Each block contains its address and generation.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct BlockWorkload {
-    /// Size of one request: a multiple of 4 KiB, at most 1 MiB.
+    /// Size of a request: a multiple of 4 KiB, at most 1 MiB.
     pub block_size: Size,
     /// Requests in flight per thread.
     #[schemars(range(min = 1, max = 1024))]
     pub queue_depth: u32,
-    /// Requests in all.
+    /// Total number of requests.
     #[schemars(range(min = 1))]
     pub ops: u64,
     /// Share of reads, in percent.
     #[schemars(range(min = 0, max = 100))]
     pub read_percent: u8,
-    /// Threads, each on its own part of the disk.
+    /// Number of threads. Each uses its own part of the disk.
     #[schemars(range(min = 1, max = 64))]
     pub threads: u32,
-    /// Bytes of the disk that are used; 0 for all of it.
+    /// Bytes of the disk to use; 0 for the whole disk.
     pub span: Size,
-    /// What the order of blocks and their contents follow from.
+    /// Random seed of the order and contents of blocks.
     pub seed: u64,
-    /// Time for which the guest is left alone after the last request, at most a minute: what the
-    /// kernel puts off, as the flush of a batch, then belongs to the window too.
+    /// Idle time after the last request, at most a minute. Work that the kernel defers, such as the
+    /// flush of a batch, then belongs to the window.
     pub linger: Option<TimeLimit>,
 }
 
@@ -203,20 +203,20 @@ impl Default for BlockWorkload {
     }
 }
 
-/// Frames between two network interfaces, each one verified.
+/// Frames between two network interfaces. Each frame is verified.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct NetWorkload {
-    /// Size of a frame, in bytes, from destination address to payload's end.
+    /// Size of a frame, in bytes, from the destination address to the end of the payload.
     #[schemars(range(min = 64, max = 1514))]
     pub frame_size: u32,
-    /// Frames in all, half in each direction.
+    /// Total number of frames, half in each direction.
     #[schemars(range(min = 1))]
     pub frames: u64,
-    /// Frames under way before the sender waits for the receiver.
+    /// Frames in flight before the sender waits for the receiver.
     #[schemars(range(min = 1, max = 256))]
     pub window: u32,
-    /// What the contents follow from.
+    /// Random seed of the contents.
     pub seed: u64,
 }
 
@@ -226,11 +226,11 @@ impl Default for NetWorkload {
     }
 }
 
-/// A program that was added to the guest.
+/// A program that was added to the guest with `--add`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExecWorkload {
-    /// Path in the guest, then arguments.
+    /// Path of the program in the guest, and its arguments.
     #[schemars(length(min = 1))]
     pub argv: Vec<String>,
 }
@@ -239,36 +239,36 @@ pub struct ExecWorkload {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TimeLimits {
-    /// From the start of QEMU to the agent's greeting.
+    /// From the start of QEMU to the first message of the agent.
     boot: Option<TimeLimit>,
-    /// For one run of the workload.
+    /// One run of the workload.
     workload: Option<TimeLimit>,
 }
 
 impl TimeLimits {
-    /// From the start of QEMU to the agent's greeting.
+    /// From the start of QEMU to the first message of the agent.
     #[must_use]
     pub fn boot(&self) -> Duration {
         self.boot.map_or(Duration::from_secs(60), |limit| limit.0)
     }
 
-    /// For one run of the workload.
+    /// One run of the workload.
     #[must_use]
     pub fn workload(&self) -> Duration {
         self.workload.map_or(Duration::from_secs(120), |limit| limit.0)
     }
 }
 
-/// A finding in the kernel log that is no failure.
+/// A finding in the kernel log that is acceptable.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Allow {
-    /// Its kind.
+    /// Kind of the finding.
     pub kind: LogKind,
-    /// Regular expression for its line; any line of that kind where there is none.
+    /// Regular expression that the line must match. Without it, every line of that kind is acceptable.
     #[serde(default)]
     pub pattern: Option<Pattern>,
-    /// Why it is no failure.
+    /// Reason why it is acceptable.
     pub why: String,
 }
 

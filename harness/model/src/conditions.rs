@@ -23,22 +23,22 @@ macro_rules! define_sets {
         json { $(#[$json:meta])* }
         shown { $(#[$shown:meta])* }
     })+) => {
-        /// Values of each axis; an axis without any has its default.
+        /// Values of each axis. An axis without values has its default.
         #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
         #[serde(deny_unknown_fields, default)]
         pub struct AxisSets {
             $($(#[$doc])+ #[serde(rename = $name)] pub $list: OneOrMany<$value>,)+
         }
 
-        /// When a rule applies: each axis that is named has one of the values given, and the versions
-        /// lie in their ranges.
+        /// The cells that a rule applies to: each listed axis has one of the listed values, and the
+        /// versions are in range.
         #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
         #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
         pub struct When {
             $($(#[$doc])+ #[serde(rename = $name)] pub $list: OneOrMany<$value>,)+
-            /// Range that the guest kernel's version lies in, as the guest says it: ">=5.15, <6.12".
+            /// Range of the kernel version that the guest reports, as in ">=5.15, <6.12".
             pub kernel_version: Option<VersionRange>,
-            /// Range that QEMU's version lies in, as QEMU says it.
+            /// Range of the version that QEMU reports.
             pub qemu_version: Option<VersionRange>,
         }
 

@@ -19,15 +19,15 @@ use crate::{
     yaml_tree::Part,
 };
 
-/// Whether a line must stand in the log.
+/// Whether a line must be in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Presence {
-    /// It must.
+    /// The line must be in the log.
     Present,
-    /// It must not.
+    /// The line must not be in the log.
     Absent,
-    /// It may: this takes back what a rule before it said.
+    /// The line may be in the log. Cancels an earlier rule.
     Any,
 }
 
@@ -62,12 +62,12 @@ pub struct Rule {
     pub growth: Vec<Growth>,
 }
 
-/// A bound on how a metric grows with the mappings that live beside the workload, over the cells of
-/// one run that differ in nothing but `live-mappings`.
+/// A bound on the growth of a metric with live mappings, over the cells of one run that differ only in
+/// `live-mappings`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Growth {
-    /// The metric's name.
+    /// Name of the metric.
     pub metric: String,
     /// Least growth per thousand live mappings.
     #[serde(default)]
@@ -75,7 +75,7 @@ pub struct Growth {
     /// Greatest growth per thousand live mappings.
     #[serde(default)]
     pub max: Option<f64>,
-    /// Whether it is of the windows in which the kernel was made to batch.
+    /// Whether the bound applies to control windows.
     #[serde(default)]
     pub control: bool,
 }
@@ -84,7 +84,7 @@ pub struct Growth {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MetricBound {
-    /// The metric's name.
+    /// Name of the metric.
     pub metric: String,
     /// Least median.
     #[serde(default)]
@@ -92,20 +92,20 @@ pub struct MetricBound {
     /// Greatest median.
     #[serde(default)]
     pub max: Option<f64>,
-    /// Its unit, to be sure.
+    /// Unit of the metric, as a safeguard.
     #[serde(default)]
     pub unit: Option<String>,
-    /// Accelerators on which it is judged.
+    /// Accelerators under which the bound is judged.
     pub accelerators: OneOrMany<RanOn>,
 }
 
-/// An accelerator as a guest is seen to run under it: one that was asked for may be left to the machine.
+/// The accelerator under which a guest ran.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RanOn {
-    /// The kernel's virtual machine.
+    /// The kernel's KVM.
     Kvm,
-    /// QEMU's translator.
+    /// QEMU's TCG.
     Tcg,
 }
 
@@ -124,9 +124,9 @@ impl RanOn {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Ratio {
-    /// The metric's name.
+    /// Name of the metric.
     pub metric: String,
-    /// The other cell: like this one but for these axes.
+    /// The other cell, by the axis values in which it differs.
     pub to: AxisSets,
     /// Least ratio.
     #[serde(default)]

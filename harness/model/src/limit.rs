@@ -5,34 +5,37 @@ use serde::Deserialize;
 
 use crate::{metrics::Better, text::shown};
 
-/// How much worse than the baseline's a metric may be, where a run has a baseline.
+/// Limit on a metric in comparison with a baseline.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Limit {
-    /// The metric's name.
+    /// Name of the metric.
     pub metric: String,
-    /// Which of two of its values is better; to be said of a program's metrics whose unit does not tell.
+    /// The better of two values. Only needed for a metric of a program whose unit does not determine
+    /// it.
     #[serde(default)]
     pub better: Option<Better>,
-    /// Most percent by which it may be worse: above 0, and below 100 where higher is better.
+    /// Percentage by which the metric may be worse: above 0, and below 100 if higher is better.
     pub percent: f64,
 }
 
-/// How much worse than in earlier runs a metric may be.
+/// Limit on a metric in comparison with earlier runs.
 ///
-/// A count is judged bare. What is timed is judged as its ratio to the reference kernel of the run, since a
-/// machine's level wanders from run to run.
+/// A count is judged directly. A time is judged as ratio to the reference kernel of the run, because
+/// the speed of a machine varies from run to run.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct HistoryLimit {
-    /// The metric's name: of a time, a count, or a program's.
+    /// Name of the metric: a time, a count, or a metric of a program.
     pub metric: String,
-    /// Which of two of its values is better; to be said of a program's metrics whose unit does not tell.
+    /// The better of two values. Only needed for a metric of a program whose unit does not determine
+    /// it.
     #[serde(default)]
     pub better: Option<Better>,
-    /// Most percent by which it may be worse: above 0, and below 100 where higher is better.
+    /// Percentage by which the metric may be worse: above 0, and below 100 if higher is better.
     pub percent: f64,
-    /// Most earlier runs to judge by; the newest are taken, since the series last changed.
+    /// Largest number of earlier runs to judge by: the newest ones since the last level change of the
+    /// series.
     #[serde(default = "usual_runs")]
     #[schemars(range(min = LEAST_RUNS, max = MOST_RUNS))]
     pub runs: u32,

@@ -34,7 +34,7 @@ const MAX_UNITS: usize = 256;
 /// Records around a finding within which a call trace belongs to it.
 const TRACE_NEAR: usize = 64;
 
-/// Kinds of things that a kernel log must not hold.
+/// Kinds of findings in a kernel log.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
@@ -54,11 +54,11 @@ pub enum LogKind {
     RcuStall,
     /// A task that sleeps for too long.
     HungTask,
-    /// A lock used wrongly.
+    /// Incorrect locking.
     Lockdep,
-    /// Sleeping where one must not.
+    /// Sleeping in atomic context.
     SchedulingWhileAtomic,
-    /// A list or reference count that is broken.
+    /// A corrupt list or reference count.
     ListCorruption,
     /// A general protection fault.
     GeneralProtection,
@@ -70,23 +70,23 @@ pub enum LogKind {
     Panic,
     /// `WARNING:`
     Warning,
-    /// The DMA API used wrongly.
+    /// Incorrect use of the DMA API.
     DmaApi,
     /// Bounce buffers in use.
     Swiotlb,
-    /// The IOMMU driver failed at something.
+    /// An error of the IOMMU driver.
     DmarError,
-    /// An NVMe controller in trouble.
+    /// An error of an NVMe controller.
     Nvme,
     /// A block request that failed.
     IoError,
-    /// A network interface in trouble.
+    /// An error of a network interface.
     Network,
-    /// Another device in trouble.
+    /// An error of another device.
     Device,
-    /// No memory, or broken memory.
+    /// Lack of memory, or faulty memory.
     Memory,
-    /// A call trace that nothing else explains.
+    /// A call trace that no other finding explains.
     CallTrace,
 }
 
@@ -150,7 +150,7 @@ pub struct Fault {
 /// Something that a kernel log must not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// Its kind.
+    /// Kind of the finding.
     pub kind: LogKind,
     /// The line.
     pub seen: LogLine,

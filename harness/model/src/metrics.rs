@@ -9,13 +9,13 @@ pub const CONTROL_PREFIX: &str = "control/";
 /// Ends the name of the check of a metric's growth with live mappings.
 const GROWTH_SUFFIX: &str = "-growth";
 
-/// Which of two values is better.
+/// The better of two values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Better {
-    /// The lower one, as of a time.
+    /// The lower one, for example for a time.
     Lower,
-    /// The higher one, as of a rate.
+    /// The higher one, for example for a rate.
     Higher,
 }
 

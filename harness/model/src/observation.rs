@@ -89,7 +89,7 @@ pub enum End {
     Completed,
     /// It was not started.
     Skipped {
-        /// Why.
+        /// Reason.
         reason: String,
     },
     /// The guest's kernel panicked (source: QMP event or console).

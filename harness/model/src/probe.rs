@@ -54,27 +54,28 @@ impl Default for Settings {
     }
 }
 
-/// How a case wants its probes.
+/// Behaviour of the probe.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Knobs {
-    /// Least time between a command's arrival and its completion; with it a queue depth becomes a
-    /// number of live mappings.
+    /// Least time between the arrival of a command and its completion. With a latency, the queue depth
+    /// determines the number of live mappings.
     pub latency: Option<Limit>,
-    /// Completions are held back until there are as many; all go when nothing else is under way.
+    /// Number of completions that the probe collects before it sends them. It sends all of them when no
+    /// other request is in flight.
     #[schemars(range(max = 1024))]
     pub hold_back: u32,
     /// Pairs of I/O queues [default: 4].
     #[schemars(range(min = 1, max = 64))]
     pub queues: Option<u16>,
-    /// Entries of an I/O queue, one more than requests in flight there [default: 16]. With few, each
-    /// identifier is soon used again, which proves that the request before is over.
+    /// Entries of an I/O queue, one more than its requests in flight [default: 16]. With few entries,
+    /// identifiers are reused soon, which proves that the previous request was completed.
     #[schemars(range(min = 2, max = 1024))]
     pub queue_entries: Option<u16>,
     /// MSI-X vectors [default: one more than queues].
     #[schemars(range(min = 1, max = 65))]
     pub vectors: Option<u16>,
-    /// DMA that must fault, tried when the workload is done.
+    /// DMA that must fault, attempted after the workload.
     pub attacks: Vec<Attack>,
 }
 
@@ -143,11 +144,11 @@ pub enum Request {
 pub enum Attack {
     /// A read of an address that was never mapped.
     Unmapped,
-    /// A write to a buffer that is mapped for reading alone.
+    /// A write to a buffer that is mapped read-only.
     ReadOnly,
-    /// A read that begins in a mapping and goes on past its end.
+    /// A read that starts inside a mapping and continues past its end.
     PastTheEnd,
-    /// A read of a buffer whose request was finished and whose mapping is gone.
+    /// A read of a buffer whose request was completed and whose mapping was removed.
     AfterUnmap,
 }
 
@@ -197,7 +198,7 @@ pub enum Reply {
     },
     /// The request could not be done.
     Failed {
-        /// Why.
+        /// Reason.
         what: String,
     },
     /// The client is gone, or was given up. This answers nothing: it comes when it happens.

@@ -342,7 +342,7 @@ impl JsonSchema for Bound {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "A number that must be met exactly, or limits that both belong to the range",
+            "description": "An exact number, or inclusive limits",
             "oneOf": [
                 { "type": "number", "minimum": 0 },
                 {

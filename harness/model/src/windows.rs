@@ -16,21 +16,21 @@ const STRICT: &str = "DMA";
 /// The first kernels that let a group be batched while its driver is bound.
 const CAN_BATCH: Version = Version::new(6, 1, 0);
 
-/// The windows in which a workload runs. Counting and timing never share one.
+/// Windows in which the workload runs. Counting and timing use separate windows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Windows {
-    /// Whether it runs once with the hypervisor's trace on.
+    /// Whether the workload runs once in a counting window, with QEMU's trace.
     pub count: bool,
-    /// How often it runs against the clock.
+    /// Number of timing windows.
     #[schemars(range(max = 1000))]
     pub time: u32,
-    /// How often it runs before that, for nothing.
+    /// Number of runs before the timing windows that are not measured.
     #[schemars(range(max = 1000))]
     pub warm_up: u32,
-    /// Whether each window has a twin in which unmaps are batched although caching mode is on: what
-    /// a kernel without commit 29b32839725f does, in the same boot. For kernels from 6.1 on, in
-    /// cells with caching mode on and the policy lazy; others have no twins.
+    /// Whether each window has a control window in the same boot, in which the kernel batches unmaps
+    /// although caching mode is on, as a kernel without commit 29b32839725f does. Needs kernel 6.1 or
+    /// later, caching mode on, and the policy lazy.
     pub control: bool,
 }
 
