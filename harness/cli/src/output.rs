@@ -56,26 +56,44 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// What standard output looks like.
+/// Properties of standard output.
 pub(crate) struct Screen {
     /// Columns.
     pub(crate) width: u16,
-    /// Whether colours are wanted.
+    /// Whether to print colours.
     pub(crate) colour: bool,
 }
 
 impl Screen {
-    /// As it is; so many columns where it is none, or does not say.
-    pub(crate) fn new(otherwise: u16) -> Self {
+    /// Standard output as it is, with `default_width` columns if it has no width.
+    pub(crate) fn new(default_width: u16) -> Self {
         let stdout = std::io::stdout();
-        let width = width(&stdout, otherwise);
-        let colour = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        Self { width, colour }
+        let is_terminal = stdout.is_terminal();
+        Self { width: width(&stdout, default_width), colour: has_colour(is_terminal) }
     }
 }
 
-/// Columns of a terminal, 60 at least; `otherwise` where it is none, or does not say.
-pub(crate) fn width(of: impl AsFd, otherwise: u16) -> u16 {
-    let columns = rustix::termios::tcgetwinsize(of).map_or(0, |size| size.ws_col);
-    if columns == 0 { otherwise } else { columns.max(60) }
+/// Whether to print colours, by the conventions of NO_COLOR, CLICOLOR_FORCE, CLICOLOR and TERM.
+fn has_colour(is_terminal: bool) -> bool {
+    if anstyle_query::no_color() {
+        return false;
+    }
+    // The library takes any value for a yes.
+    let forced =
+        std::env::var_os("CLICOLOR_FORCE").is_some_and(|value| !value.is_empty() && value != "0");
+    let wanted = anstyle_query::clicolor().unwrap_or(true);
+    forced || is_terminal && wanted && anstyle_query::term_supports_ansi_color()
+}
+
+/// Whether standard error can show progress that changes: it is a terminal, and not a dumb one.
+pub(crate) fn shows_progress() -> bool {
+    std::io::stderr().is_terminal() && anstyle_query::term_supports_ansi_color()
+}
+
+/// Columns of a stream, at least 60: COLUMNS if it is set, else the terminal's, else `default_width`.
+pub(crate) fn width(stream: impl AsFd, default_width: u16) -> u16 {
+    let setting = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let columns = setting
+        .unwrap_or_else(|| rustix::termios::tcgetwinsize(stream).map_or(0, |size| size.ws_col));
+    if columns == 0 { default_width } else { columns.max(60) }
 }

@@ -15,6 +15,7 @@ use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use crate::{
     exit::{Exit, Failure},
     options::Places,
+    output,
 };
 
 #[derive(Debug, Args)]
@@ -227,6 +228,7 @@ impl Bars {
 impl Progress for Bars {
     fn begin(&self, what: &str, _unit: Unit, total: Option<u64>) {
         let bar = match total {
+            _ if !output::shows_progress() => ProgressBar::hidden(),
             Some(total) => ProgressBar::new(total),
             None => ProgressBar::new_spinner(),
         };

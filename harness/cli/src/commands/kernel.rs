@@ -25,6 +25,7 @@ use crate::{
     commands::images::{Bars, MirrorOptions},
     exit::{Exit, Failure},
     options::Places,
+    output,
 };
 
 /// Files after which a line tells how far a build is, where there is no terminal.
@@ -246,7 +247,11 @@ pub(crate) fn new_bar(stop: Arc<AtomicBool>) -> Box<dyn Progress> {
 
 impl Progress for Bar {
     fn begin(&self, name: &str, _unit: Unit, total: Option<u64>) {
-        let bar = ProgressBar::new_spinner().with_message(name.to_owned());
+        let bar = match output::shows_progress() {
+            true => ProgressBar::new_spinner(),
+            false => ProgressBar::hidden(),
+        };
+        let bar = bar.with_message(name.to_owned());
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}  {elapsed}") {
             bar.set_style(style);
         }

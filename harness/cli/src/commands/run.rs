@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    io::IsTerminal,
     path::{Path, PathBuf},
 };
 
@@ -23,7 +22,7 @@ use tokio::sync::watch;
 use crate::{
     exit::{Exit, Failure},
     options::{HistoryFile, Places, SelectionOptions},
-    output::{Screen, print},
+    output::{self, Screen, print},
     report::{Lines, Live, on_interrupt},
 };
 
@@ -130,7 +129,7 @@ impl Run {
         baseline: Option<Baseline>,
         interrupted: watch::Receiver<bool>,
     ) -> Result<Exit, Failure> {
-        let live = std::io::stderr().is_terminal().then(|| Live::new(selected.cells.len()));
+        let live = output::shows_progress().then(|| Live::new(selected.cells.len()));
         let lines = Lines::new(self.stages);
         let reporter: &dyn Reporter = match &live {
             Some(live) => live,

@@ -25,4 +25,5 @@ mod results;
 mod scripts;
 mod signals;
 mod standing;
+mod terminals;
 mod trees;
