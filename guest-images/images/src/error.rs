@@ -138,7 +138,7 @@ pub enum Error {
         reason: String,
     },
     /// A downloaded file isn't what the signed index promised.
-    #[error("{}: sha256 is {found}, the index says {expected}. Fetch again; if it stays, the mirror is broken", path.display())]
+    #[error("{}: sha256 is {found}, but the index has {expected}. Fetch again; if it persists, the mirror is broken", path.display())]
     Checksum {
         /// The downloaded file.
         path: PathBuf,
@@ -189,7 +189,7 @@ pub enum Error {
     },
     /// A kernel that isn't built, though there is a source of that name, or was one.
     #[error(
-        "{name} isn't built. Run `dmarig kernel build {name}`; `dmarig kernel list` tells what is"
+        "{name} is not built. Run `dmarig kernel build {name}`; `dmarig kernel list` shows what is built"
     )]
     NotBuilt {
         /// The kernel's name.

@@ -93,7 +93,7 @@ impl Export {
 
 fn text(path: &Path) -> Result<&str> {
     path.to_str().ok_or_else(|| {
-        let other = std::io::Error::other("its name is no text");
+        let other = std::io::Error::other("its name is not UTF-8");
         Error::io("read", &PathBuf::from(path), other)
     })
 }

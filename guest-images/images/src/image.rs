@@ -166,5 +166,5 @@ fn inspect_vmlinux(path: &Path) -> Result<(Image, Option<Vec<u8>>, Option<String
 }
 
 fn no_release(path: &Path) -> Error {
-    Error::not_a_kernel(path, "it doesn't say which version of Linux it is")
+    Error::not_a_kernel(path, "it does not contain a Linux version")
 }

@@ -81,7 +81,7 @@ fn script(libraries: &[String]) -> String {
     let libraries = libraries.join(":");
     format!(
         r#"#!/bin/sh
-# Made by dmarig: runs the QEMU beside it with its own loader, libraries, modules and firmware.
+# Written by dmarig: runs the QEMU next to it with its own loader, libraries, modules and firmware.
 self=$0
 if [ -L "$self" ]; then self=$(readlink -f -- "$self") || exit 127; fi
 case $self in */*) ;; *) self=./$self ;; esac

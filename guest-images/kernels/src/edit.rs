@@ -253,13 +253,13 @@ pub(crate) fn apply(
             };
             let mut parts = Path::new(&edit.file).components();
             if edit.file.is_empty() || !parts.all(|part| matches!(part, Component::Normal(_))) {
-                return Err(wrong("is no path below the source's root"));
+                return Err(wrong("is not a path below the root of the source"));
             }
             let before = match files.get(&edit.file) {
                 Some(bytes) => bytes.clone(),
                 None => original(&edit.file)?.ok_or_else(|| wrong("there is no such file"))?,
             };
-            let before = String::from_utf8(before).map_err(|_| wrong("is no text"))?;
+            let before = String::from_utf8(before).map_err(|_| wrong("is not UTF-8"))?;
             // Overlapping ones count too: which is meant would be a guess.
             let found =
                 before.char_indices().filter(|(at, _)| before[*at..].starts_with(&edit.find));
@@ -313,7 +313,7 @@ mod tests {
         check_refused(&[edit("a/b.c", "one", "x"), edit("a/b.c", "one", "y")], &["nowhere"]);
         check_refused(&[edit("no.c", "one", "x")], &["no.c", "there is no such file"]);
         for outside in ["../b.c", "/etc/passwd", "a/../../b.c", ""] {
-            check_refused(&[edit(outside, "one", "x")], &["no path below"]);
+            check_refused(&[edit(outside, "one", "x")], &["not a path below"]);
         }
     }
 

@@ -36,7 +36,7 @@ pub enum Error {
     },
     /// The disk is full.
     #[error(
-        "{}: no space left on its file system. Free some (`dmarig kernel list` tells what can go), or point \
+        "{}: no space left on its file system. Free some (`dmarig kernel list` shows what can be removed), or point \
          --cache at a larger one; nothing half-made is believed",
         path.display()
     )]

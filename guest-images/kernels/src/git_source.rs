@@ -247,7 +247,7 @@ fn text(output: &Output) -> String {
 fn complaint(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     match text.is_empty() {
-        true => format!("git says nothing ({})", output.status),
+        true => format!("git printed nothing ({})", output.status),
         false => text,
     }
 }

@@ -135,7 +135,7 @@ impl Reading {
     /// The first error, with the lines that show its place.
     pub(crate) fn first_error(&self) -> String {
         let error = self.error.as_ref().map(|(_, lines)| lines.join("\n  "));
-        error.or_else(|| self.last.clone()).unwrap_or_else(|| "it says nothing".to_owned())
+        error.or_else(|| self.last.clone()).unwrap_or_else(|| "it printed nothing".to_owned())
     }
 }
 
@@ -245,7 +245,7 @@ make: *** [Makefile:1810: drivers] Error 2
         assert!(read(text).first_error().contains("undefined reference to `g'"));
         let text = "make[1]: *** No rule to make target 'a.o'.  Stop.\nmake: *** [all] Error 2\n";
         assert!(read(text).first_error().contains("No rule to make target"));
-        assert_eq!(read("").first_error(), "it says nothing");
+        assert_eq!(read("").first_error(), "it printed nothing");
     }
 
     #[track_caller]

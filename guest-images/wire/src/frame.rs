@@ -44,7 +44,7 @@ pub enum FrameError {
         message: usize,
     },
     /// The checksum is wrong.
-    #[error("a frame's checksum is {found:#010x}, its header says {expected:#010x}")]
+    #[error("the checksum of a frame is {found:#010x}, but its header has {expected:#010x}")]
     Checksum {
         /// From the header.
         expected: u32,

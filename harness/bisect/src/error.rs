@@ -7,7 +7,7 @@ use std::{io, path::PathBuf};
 #[non_exhaustive]
 pub enum Error {
     /// The tree is no repository, or git won't read it.
-    #[error("{} is no git repository that can be read: {said}", tree.display())]
+    #[error("{} is not a readable git repository: {said}", tree.display())]
     NoRepository {
         /// What was given.
         tree: PathBuf,
@@ -86,7 +86,7 @@ pub enum Error {
         found: u32,
     },
     /// There is no such bisection.
-    #[error("there is no bisection `{name}` in {}; `ls` it for those that are there", place.display())]
+    #[error("there is no bisection `{name}` in {}; `ls` shows which exist", place.display())]
     Unknown {
         /// What was asked for.
         name: String,
@@ -97,9 +97,7 @@ pub enum Error {
     #[error("{} is being worked on by another process: wait for it, or end it", .0.display())]
     InUse(PathBuf),
     /// Infrastructure failed at judging, twice.
-    #[error(
-        "{commit} could not be judged: {said}; nothing is said of it; go on with --resume {id}"
-    )]
+    #[error("{commit} could not be judged and has no verdict: {said}; continue with --resume {id}")]
     Host {
         /// The commit.
         commit: String,

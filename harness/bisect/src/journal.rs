@@ -125,7 +125,7 @@ impl Journal {
             }
         }
         let question =
-            question.ok_or_else(|| damaged(1, "it does not say what is asked".to_owned()))?;
+            question.ok_or_else(|| damaged(1, "it does not contain the question".to_owned()))?;
         let file = OpenOptions::new().append(true).open(&path).map_err(Error::io(&path))?;
         if whole < bytes.len() {
             file.set_len(whole as u64).map_err(Error::io(&path))?;

@@ -267,7 +267,7 @@ fn host_address(text: &str) -> Result<Address, HostAddressError> {
 /// A word that names no device of the host.
 #[derive(Debug, thiserror::Error)]
 enum HostAddressError {
-    #[error("`{0}` is no device of the host's: host=0000:03:00.0")]
+    #[error("invalid device `{0}`: expected host=ADDRESS, as in host=0000:03:00.0")]
     NoHost(String),
     #[error(transparent)]
     Address(#[from] dmarig_hostdev::InvalidAddress),
@@ -339,7 +339,7 @@ impl JudgeOptions {
     pub(crate) fn spec(&self) -> Result<JudgeSpec, Failure> {
         let named = self.case.as_deref().ok_or_else(|| {
             Failure::usage(anyhow!(
-                "say what to judge by: --case CELL, as `dmarig cells` lists them"
+                "nothing to judge by: add --case CELL, as `dmarig cells` lists them"
             ))
         })?;
         let (case, mut cells) = (case_of(named), self.cells.clone());

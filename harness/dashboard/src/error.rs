@@ -10,7 +10,7 @@ use dmarig_records::RecordError;
 pub enum DashboardError {
     /// A directory with something else in it.
     #[error(
-        "{} has something in it that is no dashboard: name an empty directory, or one that does not \
+        "{} contains something that is not a dashboard: name an empty directory, or one that does not \
          exist",
         path.display()
     )]

@@ -15,7 +15,7 @@ pub struct Address {
 /// A text that is no address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is no PCI address: give domain, bus, device and function in hexadecimal, such as \
+    "invalid PCI address `{0}`: expected domain, bus, device and function in hexadecimal, as in \
      0000:03:00.0 (the domain may be left away: 03:00.0)"
 )]
 pub struct InvalidAddress(pub String);
@@ -92,6 +92,6 @@ mod tests {
             check(text, None);
         }
         let error = "03:00".parse::<Address>().unwrap_err().to_string();
-        assert!(error.contains("`03:00`") && error.contains("such as 0000:03:00.0"), "{error}");
+        assert!(error.contains("`03:00`") && error.contains("as in 0000:03:00.0"), "{error}");
     }
 }

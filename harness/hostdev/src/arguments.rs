@@ -22,7 +22,7 @@ impl Interface {
 
 /// A text that is not the name of an [`Interface`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no interface of VFIO: legacy or iommufd")]
+#[error("invalid VFIO interface `{0}`: expected legacy or iommufd")]
 pub struct UnknownInterface(pub String);
 
 impl std::str::FromStr for Interface {

@@ -22,7 +22,7 @@ use crate::{
 const FIRST_POLL_INTERVAL: Duration = Duration::from_millis(5);
 const LAST_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-const SEE_LOG: &str = "the kernel's log may tell why (dmesg)";
+const SEE_LOG: &str = "the kernel log may have the reason (dmesg)";
 
 /// Changes the driver of one device.
 #[derive(Debug, Clone, Copy)]
@@ -130,7 +130,7 @@ impl<'a> DriverControl<'a> {
                 let has = self.driver().map_or("none".to_owned(), |driver| format!("`{driver}`"));
                 (
                     format!("the driver {driver} has not taken it (its driver is {has})"),
-                    format!("the kernel's log may tell why (dmesg); is {driver} loaded?"),
+                    format!("the kernel log may have the reason (dmesg); is {driver} loaded?"),
                 )
             },
         )

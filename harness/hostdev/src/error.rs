@@ -113,6 +113,6 @@ pub enum Error {
 fn why(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::PermissionDenied => " (that needs root)",
-        _ => " (the kernel's log may tell more: dmesg)",
+        _ => " (the kernel log may have the reason: dmesg)",
     }
 }

@@ -393,7 +393,7 @@ fn iommu(boot: &Boot, facts: &LogFacts, viommu: &dyn Viommu) -> Iommu {
     let (power, why) = if facts.success || boot.success_at.is_some() {
         (Power::On, by.to_owned())
     } else if facts.invalidation.is_some() {
-        (Power::On, format!("{by}; the log ends before the driver says that it is up"))
+        (Power::On, format!("{by}; the log ends before the driver reports that it is up"))
     } else if !boot.faults.is_empty() && !boot.amd {
         (Power::On, "it reports faults".to_owned())
     } else if boot.disabled {
@@ -407,7 +407,7 @@ fn iommu(boot: &Boot, facts: &LogFacts, viommu: &dyn Viommu) -> Iommu {
     } else if boot.firmware_table.is_some() && !facts.enabled && boot.started() {
         (Power::Off, advice.firmware_table_unused.to_owned())
     } else {
-        (Power::Untold, "no line of the log tells".to_owned())
+        (Power::Untold, "the log has no line about it".to_owned())
     };
     Iommu { power, why }
 }

@@ -9,7 +9,7 @@ use crate::value::{AwBits, Size};
 
 /// A value that an axis does not have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{given}` is no value of {axis}: it takes {allowed}")]
+#[error("invalid {axis} `{given}`: expected one of {allowed}")]
 pub struct BadValue {
     /// The axis' name as in a case file.
     pub axis: &'static str,
@@ -483,7 +483,7 @@ mod tests {
         let error = "layz".parse::<Policy>().unwrap_err();
         assert_eq!(
             error.to_string(),
-            "`layz` is no value of policy: it takes lazy, strict, passthrough"
+            "invalid policy `layz`: expected one of lazy, strict, passthrough"
         );
     }
 }

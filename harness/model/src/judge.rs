@@ -138,7 +138,7 @@ pub fn judge(case: &Case, observation: &Observation) -> Verdict {
         judged.iter_mut().for_each(|judged| judged.because = None);
     }
     if kernel.is_none() {
-        let found = "the guest never said which kernel it runs".to_owned();
+        let found = "the guest did not report its kernel".to_owned();
         judged.push(Judged::new(
             metrics::KERNEL,
             ALWAYS,
@@ -327,7 +327,7 @@ fn groups(rules: &[&Rule], observation: &Observation) -> Vec<Judged> {
         let (rule, types) = decided?;
         let expected = types.join(" or ");
         let Some(guest) = guest else {
-            let found = "the guest did not say".to_owned();
+            let found = "the guest did not report it".to_owned();
             return Some(Judged::by(rule, name, Held::NotSeen, expected, found));
         };
         let kinds = group_types(guest);
@@ -419,7 +419,7 @@ fn counts(rules: &[&Rule], case: &Case, observation: &Observation) -> Vec<Judged
         let program = matches!(case.workload, Workload::Exec(_));
         let (held, found) = match value {
             Ok(value) if bound.holds(value) => (Held::Yes, number(value)),
-            _ if few => (Held::LetPass, "too few unmaps to tell".to_owned()),
+            _ if few => (Held::LetPass, "too few unmaps to judge".to_owned()),
             Ok(value) => (Held::No, number(value)),
             Err(NoCount::NoDenominator) => {
                 let held = if rule.optional || program { Held::LetPass } else { Held::NotJudged };

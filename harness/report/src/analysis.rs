@@ -26,7 +26,7 @@ pub fn analysis(name: &str, found: &Analysis, width: usize, colour: bool) -> Str
     let power = match found.iommu.power {
         Power::On => "on",
         Power::Off => "off",
-        Power::Untold => "not told",
+        Power::Untold => "unknown",
     };
     page.line("IOMMU", &format!("{power}: {}", found.iommu.why));
     for unit in &found.units {
@@ -59,20 +59,20 @@ fn kernel(page: &mut Page, found: &Analysis) {
     let told = match (&kernel.version, &kernel.release) {
         (Some(version), Some(release)) => format!("{version} ({release})"),
         (None, Some(release)) => release.clone(),
-        _ => "not told: the log has no line of it".to_owned(),
+        _ => "unknown: the log does not have its line".to_owned(),
     };
     page.line("kernel", &told);
     if let Some(doubt) = &kernel.doubt {
         page.line("", &format!("to be taken with care: {doubt}"));
     }
     if let Some(words) = &found.command_line {
-        page.line("", &format!("told `{words}`"));
+        page.line("", &format!("parameters `{words}`"));
     }
 }
 
 fn mode(page: &mut Page, found: &Analysis) {
     let mode = &found.mode;
-    let domain = mode.default_domain.as_deref().unwrap_or("not told");
+    let domain = mode.default_domain.as_deref().unwrap_or("unknown");
     let by = if mode.chosen_by_user { " (by the command line)" } else { "" };
     if found.iommu.power == Power::Off {
         page.line("domains", "none: the IOMMU is off");
@@ -97,11 +97,11 @@ fn warning(page: &mut Page, found: &Analysis) {
         (Some(present), Some(expected)) => {
             format!("{}, expected {} ({})", here(present), wanted(expected), warning.rule)
         }
-        (Some(present), None) => format!("{}; what is expected is not told", here(present)),
+        (Some(present), None) => format!("{}; the expected value is unknown", here(present)),
         (None, Some(expected)) => {
-            format!("not told; expected {} ({})", wanted(expected), warning.rule)
+            format!("unknown; expected {} ({})", wanted(expected), warning.rule)
         }
-        (None, None) => "not told, and neither is what is expected".to_owned(),
+        (None, None) => "unknown, and so is the expected value".to_owned(),
     };
     page.line("warning", &told);
     for why in &warning.untold {

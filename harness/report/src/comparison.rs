@@ -112,7 +112,7 @@ pub fn comparison_markdown(comparison: &Comparison) -> String {
 pub fn comparison_heading(comparison: &Comparison) -> String {
     let (candidate, baseline) = (shown(&comparison.candidate), shown(&comparison.baseline));
     match &comparison.pairing {
-        None => format!("{candidate} beside {baseline}: UNPAIRED, estimated and not judged"),
+        None => format!("{candidate} and {baseline}: UNPAIRED, estimated and not judged"),
         Some(pairing) => {
             let place = if pairing.one_boot { "in one boot" } else { "each in a boot of its own" };
             format!("{candidate} against {baseline}, in pairs, {place}; seed {}", pairing.seed)

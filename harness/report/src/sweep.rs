@@ -161,7 +161,7 @@ fn axes(x: Scale, y: Scale) -> Markup {
         }
         path d=(format!("M{LEFT} {TOP}V{BOTTOM}H{RIGHT}")) fill="none" stroke="#000000" {}
         text x=((LEFT + RIGHT) / 2.0) y=(BOTTOM + 38.0) text-anchor="middle" {
-            "live mappings beside the workload"
+            "live mappings next to the workload"
         }
     }
 }

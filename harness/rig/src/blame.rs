@@ -115,7 +115,7 @@ pub(crate) async fn device_trouble(line: &str, probe: &mut ProbeProcess) -> End 
     }
     let stderr = probe.process.stderr().await;
     End::HostFault {
-        what: format!("QEMU says of the probe: {line}; the probe's last words: {stderr}"),
+        what: format!("QEMU printed about the probe: {line}; the probe's last output: {stderr}"),
     }
 }
 

@@ -131,7 +131,7 @@ pub async fn inspect(name: &str, path: &Path, deadline: Duration) -> Result<Qemu
                     tokio::time::timeout(deadline, stderr.take(4096).read_to_end(&mut words)).await;
             }
             let words = String::from_utf8_lossy(&words).trim().to_owned();
-            let stderr = if words.is_empty() { words } else { format!("; it says: {words}") };
+            let stderr = if words.is_empty() { words } else { format!("; it printed: {words}") };
             Err(InspectError::Answer { path: shown, error: error.to_string(), stderr })
         }
     }

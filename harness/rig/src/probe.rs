@@ -46,7 +46,7 @@ pub enum ProbeError {
         after: Duration,
     },
     /// A line is not a reply, or not the expected one.
-    #[error("the probe said what is no answer: {what}")]
+    #[error("invalid answer of the probe: {what}")]
     InvalidReply {
         /// What was wrong.
         what: String,

@@ -205,7 +205,7 @@ pub enum RequestError {
         baseline: String,
     },
     /// A name that is no accelerator.
-    #[error("`{name}` is no accelerator: auto, kvm or tcg")]
+    #[error("invalid accelerator `{name}`: expected auto, kvm or tcg")]
     Accelerator {
         /// What was given.
         name: String,
@@ -264,7 +264,7 @@ pub enum PrepareError {
     },
     /// A kernel without its modules.
     #[error(
-        "kernel {kernel} has {modules} as modules, and there are none beside it: name their \
+        "kernel {kernel} has {modules} as modules, but there are none next to it: name their \
          directory with --modules"
     )]
     NoModules {

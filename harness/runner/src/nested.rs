@@ -193,7 +193,7 @@ pub(crate) fn hand_out(cell: &Cell, artifacts: &Path, outer: Observation) -> Obs
         Ok(inner) => Observation::nested(inner, &cell.id, &cell.axes, outer),
         Err(why) => {
             let said = said();
-            let what = format!("the outer guest handed out no record: {why}; it said: {said}");
+            let what = format!("the outer guest returned no record: {why}; its output: {said}");
             // What is known of the outer guest is kept all the same.
             Observation::nested(fault(what), &cell.id, &cell.axes, outer)
         }

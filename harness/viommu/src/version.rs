@@ -15,7 +15,7 @@ pub struct Version {
 /// A text that begins with no version, or a range that can't be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is no version: write 6.1 or 5.10.14 (in a range behind >=, >, <=, < or =, joined by commas)"
+    "invalid version `{0}`: expected 6.1 or 5.10.14 (in a range after >=, >, <=, < or =, joined by commas)"
 )]
 pub struct BadVersion(String);
 

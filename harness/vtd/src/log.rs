@@ -14,11 +14,11 @@ use serde::Deserialize;
 pub(crate) const PREFIXES: &[&str] = &["DMAR: ", "DMAR-IR: "];
 
 pub(crate) const ADVICE: Advice = Advice {
-    unknown_prefix: "lines have `DMAR: ` behind what is no known prefix, and were not read",
+    unknown_prefix: "lines have an unknown prefix before `DMAR: ` and were not read",
     disabled: "`DMAR: IOMMU disabled`: turned off on the command line",
     no_firmware_table: "the firmware has no DMAR table",
     firmware_table_unused: "the firmware has a DMAR table, and nothing turned the IOMMU on",
-    not_started: "the IOMMU was asked for (`DMAR: IOMMU enabled`), and the driver never said that it \
+    not_started: "the IOMMU was requested (`DMAR: IOMMU enabled`), but the driver never reported that it \
                   is up",
     remove_off_words: "boot without `intel_iommu=off` or `iommu=off`",
     turn_on: "the firmware offers an IOMMU: `intel_iommu=on` on the kernel's command line turns it on",

@@ -99,7 +99,7 @@ fn reports_what_a_file_is_instead_of_a_kernel() {
     check_refused(crate::synthetic::gzip(b"x"), not_a_kernel, "packed with gzip");
     check_refused("070701rest", not_a_kernel, "cpio");
     check_refused("\u{1}\u{2}\u{3}\u{4}", not_a_kernel, "01 02 03 04");
-    check_refused(elf(62, &[(1, b"a program")]), not_a_kernel, "which version");
+    check_refused(elf(62, &[(1, b"a program")]), not_a_kernel, "a Linux version");
 }
 
 #[test]

@@ -72,7 +72,7 @@ fn a_journal_cut_anywhere_goes_on() {
     }
     fs::write(&path, &whole[..first - 1]).unwrap();
     let error = history.resume(&mut Fake::default()).unwrap_err().to_string();
-    assert!(error.contains("does not say what is asked"), "{error}");
+    assert!(error.contains("does not contain the question"), "{error}");
     fs::write(&path, "{\"what\":\"asked\",\"schema\":99}\n").unwrap();
     let error = history.resume(&mut Fake::default()).unwrap_err().to_string();
     assert!(error.contains("version 99"), "{error}");

@@ -96,10 +96,10 @@ fn a_shallow_clone_ends_where_it_ends() {
 }
 
 #[test]
-fn what_is_no_repository_is_told() {
+fn rejects_a_directory_without_a_repository() {
     let place = tempfile::tempdir().unwrap();
     let error = Workspace::resolve(place.path(), "HEAD").unwrap_err().to_string();
-    assert!(error.contains("is no git repository"), "{error}");
+    assert!(error.contains("is not a readable git repository"), "{error}");
     let history = History::line("good bad");
     for (revision, told) in [
         ("nope", "no revision `nope`"),

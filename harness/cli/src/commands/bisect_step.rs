@@ -79,7 +79,7 @@ impl BisectStep {
         };
         let seen = match look() {
             Err(JudgeError::Host(said)) => {
-                errln!("dmarig: tried once more: {said}");
+                errln!("dmarig: trying again: {said}");
                 look()
             }
             seen => seen,

@@ -133,7 +133,7 @@ impl Compare {
         })?;
         if !self.limits.is_empty() || !self.metrics.is_empty() {
             return Err(Failure::usage(anyhow!(
-                "a comparison that is over is told as it was judged: leave --limit and --metric away"
+                "a recorded comparison is printed as it was judged: omit --limit and --metric"
             )));
         }
         self.only_for_what_is_run("a comparison that is over")?;

@@ -188,7 +188,7 @@ impl Gc {
         };
         if keep == Retention::default() {
             return Err(Failure::usage(anyhow!(
-                "say what to keep: --older-than DAYS, --keep N or --max-size SIZE"
+                "nothing selects what to keep: add --older-than DAYS, --keep N or --max-size SIZE"
             )));
         }
         let mut history = History::open(file)?;

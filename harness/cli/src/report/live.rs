@@ -189,7 +189,7 @@ fn note(event: &Event<'_>) -> Option<String> {
         Event::SourceFetched { name, version } => format!("{name} {version} fetched and verified"),
         Event::BuildStarted { name } => format!("building {name}"),
         Event::TimingStarted { candidate, baseline } => {
-            format!("timing {candidate} beside {baseline}")
+            format!("timing {candidate} and {baseline} in pairs")
         }
         Event::CellStarted(_)
         | Event::CellStage(..)

@@ -38,7 +38,7 @@ pub(crate) fn page(of: &Index) -> Markup {
         } @else {
             noscript {
                 p {
-                    "Without scripts, each run is set beside the night before on its own page:"
+                    "Without scripts, the page of each run compares it with the previous night:"
                 }
                 ul.columns {
                     @for at in (1..runs.len()).rev() {

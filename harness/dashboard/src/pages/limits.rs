@@ -156,7 +156,7 @@ pub(crate) fn of_night(of: &Index, runs: &[usize], few: usize) -> Markup {
                 small { (count.good) " within, " (count.bad) " beyond, " (count.unsure) " open" }
             }
             @if count.good + count.bad == 0 {
-                p.quiet { "None could be judged yet; the pages of their runs say why." }
+                p.quiet { "None could be judged yet; the pages of their runs have the reasons." }
             } @else if bad.is_empty() {
                 p.quiet { "None is beyond its limit." }
             } @else {

@@ -132,7 +132,7 @@ fn filled(
                     }
                     @if before.is_some() {
                         a href={ (of.run_path(last.newest())) "#since" } {
-                            "beside the night before"
+                            "compared with the previous night"
                         }
                     }
                 }

@@ -194,7 +194,7 @@ fn changes(of: &Index, index: usize, times: &[i64]) -> Markup {
             h2 { "Changes" }
             p.quiet {
                 "They are looked for in counts as they are, and in times in relation to a reference kernel that ran "
-                "beside: a machine's level wanders from night to night, and takes bare times with it."
+                "instead: the speed of a machine varies from night to night, and absolute times with it."
             }
         };
     }

@@ -46,7 +46,7 @@ pub(crate) fn page(of: &Index) -> Markup {
         @if few > 0 {
             p.muted {
                 (few)
-                " series have fewer than three points yet, and are told on the pages of their runs alone."
+                " series have fewer than three points and are only shown on the pages of their runs."
             }
         }
         @if still > 0 {

@@ -22,7 +22,7 @@ pub(crate) fn page(of: &Index) -> Markup {
         h1 { "Sweeps over live mappings" }
         p {
             "A batched flush invalidates a whole domain, and the hypervisor walks every entry to find what changed: "
-            "the more mappings live beside the workload, the more it walks in vain. Where the lines cross, batching begins to lose."
+            "the more live mappings there are, the more entries it walks in vain. Where the lines cross, batching becomes the slower choice."
         }
         @if of.site.sweeps.is_empty() {
             p.quiet {

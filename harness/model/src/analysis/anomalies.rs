@@ -75,7 +75,7 @@ fn warning(analysis: &mut Analysis, viommu: &dyn Viommu, boot: &Boot, facts: &Lo
         if let Some(spelling) = spelling.filter(|known| !known.kernels.contains(version)) {
             let WarningSpelling { text, kernels } = spelling;
             analysis.odd.push(format!(
-                "`{text}` is the wording of kernels {kernels}, and this one says it is {version}"
+                "`{text}` is the wording of kernels {kernels}, but this one reports version {version}"
             ));
         }
     }
@@ -116,9 +116,7 @@ fn policy(analysis: &mut Analysis, viommu: &dyn Viommu, boot: &Boot, facts: &Log
         && facts.policy.as_deref() == Some("lazy")
         && version.is_some_and(|version| follows_since.is_none_or(|since| version >= since))
     {
-        analysis
-            .odd
-            .push("strict was asked for, and the kernel's policy line says lazy".to_owned());
+        analysis.odd.push("strict was requested, but the kernel's policy line has lazy".to_owned());
     }
 }
 
@@ -152,7 +150,7 @@ fn units(analysis: &mut Analysis, viommu: &dyn Viommu, boot: &Boot, facts: &LogF
     let covered = boot.success_at.is_some() && analysis.kernel.complete;
     if remaps && covered && facts.interrupt_remapping.is_none() {
         analysis.notes.push(
-            "interrupt remapping is offered, and the log does not say that it is on".to_owned(),
+            "interrupt remapping is supported, but the log has no line that it is on".to_owned(),
         );
     }
     if boot.scalable_option
@@ -193,14 +191,14 @@ fn faults(
     let lspci = faults.devices.first().map(|of| of.device.clone());
     if let Some(device) = lspci {
         analysis.hints.push(format!(
-            "`lspci -nnk -s {device}` tells what {device} is and whose driver it has"
+            "`lspci -nnk -s {device}` shows what {device} is and which driver it has"
         ));
     }
     let is_unmapped =
         |number: &u8| viommu.fault_reason(*number).is_some_and(|reason| reason.is_unmapped);
     if boot.faults.values().any(|of| of.reasons.keys().any(is_unmapped)) {
         analysis.hints.push(
-            "`iommu.strict=1` tells a use after unmap from a wrong address: with it the fault comes at once, \
+            "`iommu.strict=1` distinguishes a use after unmap from a wrong address: with it the fault comes at once, \
              beside the unmap; the driver's own log around the first fault says the rest"
                 .to_owned(),
         );

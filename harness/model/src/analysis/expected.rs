@@ -11,7 +11,7 @@ use crate::{
 
 use super::boot::Boot;
 
-/// Kernels that stand for those whose version is not told: each side of each border in the table.
+/// Kernels that stand for those whose version is unknown: each side of each border in the table.
 const STAND_INS: [Version; 6] = [
     Version::new(5, 10, 200),
     Version::new(5, 12, 0),

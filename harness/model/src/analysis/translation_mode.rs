@@ -43,10 +43,10 @@ fn policy(viommu: &dyn Viommu, boot: &Boot, facts: &LogFacts, asked: Option<Poli
     let by = if boot.policy_by_user { ", as the command line asks" } else { "" };
     match (facts.policy.as_deref(), warned) {
         (Some("strict"), _) => format!("strict{by}"),
-        (Some("lazy"), true) => "strict: the policy line says lazy, but it is printed before the driver turns batching off".to_owned(),
+        (Some("lazy"), true) => "strict: the policy line has lazy, but the kernel prints it before the driver turns batching off".to_owned(),
         (_, true) => "strict: the driver turned batching off because of caching mode".to_owned(),
         (Some("lazy"), false) => {
-            format!("lazy{by}; the line is printed before the driver has its say, so only a group's type (`/sys/kernel/iommu_groups/*/type`) is certain")
+            format!("lazy{by}; the kernel prints the line before the driver decides, so only a group's type (`/sys/kernel/iommu_groups/*/type`) is certain")
         }
         (Some(other), false) => format!("{}{by}", shown(other)),
         (None, false) if boot.strict_option => viommu.advice().strict_by_option.to_owned(),
@@ -59,7 +59,7 @@ fn without_line(version: Option<Version>, asked: Option<Policy>) -> String {
     match (version.map(|version| version < TELLS_POLICY), asked) {
         (Some(true), Some(Policy::Strict)) => format!("strict by the command line; {none}"),
         (Some(true), Some(Policy::Lazy)) => format!("lazy by the command line; {none}"),
-        (Some(false), _) => "not told: its line is not in the log".to_owned(),
-        _ => format!("not told: {none}"),
+        (Some(false), _) => "unknown: the log does not have its line".to_owned(),
+        _ => format!("unknown: {none}"),
     }
 }

@@ -93,7 +93,7 @@ fn name(name: &str, at: &mut At<'_>) {
         || !name.starts_with(|c: char| c.is_ascii_alphanumeric())
     {
         at.wrong(format!(
-            "`{}` is no name: up to 64 letters, digits, dots, dashes and underscores, a letter or digit first",
+            "invalid name `{}`: expected up to 64 letters, digits, dots, dashes and underscores, starting with a letter or digit",
             shown(name)
         ));
     }

@@ -37,7 +37,7 @@ pub(super) fn refusal(observation: &Observation) -> Option<Verdict> {
         End::Completed => {
             let words = shown_end(&observation.qemu_stderr);
             let words = if words.is_empty() { "nothing".to_owned() } else { words };
-            (Held::No, format!("it ran; QEMU said {words}"))
+            (Held::No, format!("it ran; QEMU printed {words}"))
         }
         _ => return None,
     };
@@ -115,7 +115,7 @@ pub(super) fn attacks(case: &Case, observation: &Observation) -> Vec<Judged> {
         };
         let mut wrong = Vec::new();
         if outcome.shadow_let_through {
-            wrong.push("the mappings that the device was told of allow it");
+            wrong.push("the device's mappings allow it");
         }
         match outcome.hypervisor_let_through {
             Some(true) => wrong.push("the hypervisor let it through"),

@@ -70,7 +70,7 @@ fn real_kernels_are_as_expected() {
     let found = one(LOG_7_3);
     assert_eq!(found.groups[&2], ["0000:00:1f.0", "0000:00:1f.2", "0000:00:1f.3"]);
     assert!(
-        found.mode.policy.starts_with("strict: the policy line says lazy"),
+        found.mode.policy.starts_with("strict: the policy line has lazy"),
         "{}",
         found.mode.policy
     );
@@ -208,7 +208,7 @@ fn a_form_that_is_not_known_is_odd() {
     let form = |line: &str| format!("x|{}\n", line.split_once("] ").unwrap().1);
     let log: String = LAPTOP.lines().map(form).collect();
     let found = one(&log);
-    assert!(found.odd[0].contains("lines have `DMAR: ` behind"), "{:?}", found.odd);
+    assert!(found.odd[0].contains("unknown prefix before `DMAR: `"), "{:?}", found.odd);
     assert!(found.hints.iter().any(|hint| hint.contains("short-monotonic")), "{:?}", found.hints);
     // The driver's last word among them is not taken for its start.
     assert_eq!((found.iommu.power, found.faults.told), (Power::Untold, 0));
@@ -367,8 +367,8 @@ fn how_devices_are_mapped_is_told_without_the_kernels_lines() {
             "intel_iommu=on",
             "lazy by the command line; kernels before 5.14.0 have no line",
         ),
-        ("6.1.76", "intel_iommu=on", "not told: its line is not in the log"),
-        ("4.18.0-553.el8_10.x86_64", "intel_iommu=on", "not told: kernels before 5.14.0"),
+        ("6.1.76", "intel_iommu=on", "unknown: the log does not have its line"),
+        ("4.18.0-553.el8_10.x86_64", "intel_iommu=on", "unknown: kernels before 5.14.0"),
     ] {
         let mode = log(version, words);
         assert!(mode.policy.starts_with(policy), "{version}: {mode:?}");

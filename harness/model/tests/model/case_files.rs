@@ -321,7 +321,7 @@ fn conditions_that_never_hold_are_mistakes() {
     check(
         &rule("{qemu-version: 'banana'}"),
         &[
-            "a.yaml:9:26: expect[0].when.qemu-version: `banana` is no version: write 6.1 or 5.10.14 (in a range behind >=, >, <=, < or =, joined by commas)",
+            "a.yaml:9:26: expect[0].when.qemu-version: invalid version `banana`: expected 6.1 or 5.10.14 (in a range after >=, >, <=, < or =, joined by commas)",
         ],
     );
     // The command line decides the kernel, so these may hold.
@@ -409,7 +409,7 @@ fn numbers_out_of_range_are_mistakes() {
     check_line(
         "case: sound",
         "case: ../sound",
-        "a.yaml:1:1: case: `../sound` is no name: up to 64 letters, digits, dots, dashes and underscores, a letter or digit first",
+        "a.yaml:1:1: case: invalid name `../sound`: expected up to 64 letters, digits, dots, dashes and underscores, starting with a letter or digit",
     );
 }
 
@@ -464,7 +464,7 @@ expect:
 windows: {time: -1}
 ",
         &[
-            "a.yaml:1:1: case: `a b` is no name: up to 64 letters, digits, dots, dashes and underscores, a letter or digit first",
+            "a.yaml:1:1: case: invalid name `a b`: expected up to 64 letters, digits, dots, dashes and underscores, starting with a letter or digit",
             "a.yaml:3:3: axes.polcy: unknown key `polcy`; did you mean `policy`? (there are ALL AXES)",
             "a.yaml:4:22: axes.caching-mode[1]: unknown value `maybe`; there are off, on",
             "a.yaml:4:34: axes.caching-mode[3]: unknown value `perhaps`; there are off, on",

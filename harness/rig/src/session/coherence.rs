@@ -33,7 +33,7 @@ impl Session {
             return Ok(Vec::new());
         };
         let Some((bus, devfn)) = bus_and_function(&address) else {
-            return Err(End::ChannelBroken { what: format!("{address:?} is no PCI address") });
+            return Err(End::ChannelBroken { what: format!("invalid PCI address {address:?}") });
         };
         let Some(addresses) = viommu::for_axes(launch.axes).register_addresses() else {
             return Ok(Vec::new());

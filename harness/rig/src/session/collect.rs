@@ -55,7 +55,7 @@ impl Session {
     ) -> Result<(), End> {
         let Some(host_path) = path_below(&files.host, name) else {
             let what =
-                format!("the guest names a file {name:?}, which is no path below a directory");
+                format!("the guest names a file {name:?}, which is not a path below a directory");
             return Err(End::ChannelBroken { what });
         };
         let mut file = create(&host_path).map_err(|error| host_fault(&error))?;

@@ -46,7 +46,7 @@ impl MetricComparison {
             |reason: &dyn std::fmt::Display| JudgeError::Host(format!("--metric {name}: {reason}"));
         let rule = Rule::until(error, pairs).map_err(|error| wrong(&error))?;
         // A program's metric: its unit is known only when it has run, which is too late to ask.
-        let unknown = format!("say which value is the better one: {name}:lower or {name}:higher");
+        let unknown = format!("add the better direction: {name}:lower or {name}:higher");
         let direction = direction.or(Better::of(name, "")).ok_or_else(|| wrong(&unknown))?;
         let metric =
             Metric { name: name.clone(), better: better(Some(direction)), limit: Some(*percent) };
@@ -205,7 +205,7 @@ impl Verdict<'_> {
             Some(Judgement::Inconclusive) | None => {
                 let resolvable = match finding.and_then(|finding| finding.estimate) {
                     Some(estimate) => format!(
-                        "; a limit of {:.0} % could be told on this machine",
+                        "; a limit of {:.0} % could be decided on this machine",
                         estimate.resolvable.ceil()
                     ),
                     None => String::new(),
