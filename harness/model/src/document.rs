@@ -39,6 +39,9 @@ pub struct Document {
     pub schema: u32,
     /// The run's id.
     pub run: String,
+    /// Version of the dmarig that recorded the run, with its source revision.
+    #[serde(default)]
+    pub dmarig: String,
     /// Its cells, in the order of the matrix.
     pub cells: Vec<CellResult>,
     /// Its kernels beside its baseline, each as `dmarig compare --format json` prints it.
@@ -203,6 +206,7 @@ impl Document {
         Self {
             schema: DOCUMENT_SCHEMA,
             run: run.to_owned(),
+            dmarig: String::new(),
             cells: cells.collect(),
             comparisons: Vec::new(),
             history: None,

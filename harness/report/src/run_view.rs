@@ -33,6 +33,8 @@ pub struct CellView {
 pub struct RunView {
     /// The run's id.
     pub id: String,
+    /// Version of the dmarig that recorded the run.
+    pub dmarig: String,
     /// Its cells, in the order of the matrix.
     pub cells: Vec<CellView>,
     /// Its sweeps over live mappings.
@@ -79,6 +81,7 @@ impl RunView {
         let document = Document {
             schema: DOCUMENT_SCHEMA,
             run: self.id.clone(),
+            dmarig: self.dmarig.clone(),
             cells: self.cells.iter().map(|cell| cell.result.clone()).collect(),
             comparisons: comparisons.collect::<Result<_, _>>()?,
             history: self.standing.as_ref().map(serde_json::to_value).transpose()?,

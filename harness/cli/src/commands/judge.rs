@@ -88,6 +88,7 @@ impl Judge {
         let is_compared = compared.is_some();
         let view = RunView {
             id: run.meta.id.clone(),
+            dmarig: run.meta.dmarig.clone(),
             cells: cells.into_iter().map(cell_view).collect(),
             sweeps,
             comparisons: compared.into_iter().collect(),

@@ -160,6 +160,7 @@ impl Run {
         // The results come first, whatever becomes of the device.
         let view = RunView {
             id: run.id.clone(),
+            dmarig: dmarig_version::VERSION.to_owned(),
             cells: run.outcome.cells.into_iter().map(cell_view).collect(),
             sweeps: run.outcome.sweeps,
             comparisons: compared,

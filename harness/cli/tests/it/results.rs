@@ -46,6 +46,9 @@ fn judges_record_as_the_run_did() {
     };
     assert_eq!(sorted(again.cells()), sorted(ended.cells()));
     assert_eq!(again.document()["run"], ended.document()["run"]);
+    let version = ended.document()["dmarig"].as_str().unwrap().to_owned();
+    assert!(version.starts_with("0."), "{version}");
+    assert_eq!(again.document()["dmarig"], *version);
     place.run(&["judge"]).exits(1);
     let mut outcomes: Vec<_> =
         again.cells().iter().map(|cell| cell["outcome"].to_string()).collect();
